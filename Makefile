@@ -1,0 +1,71 @@
+# Sets up .venv once and runs the everyday commands; `make` alone lists them.
+#   PYTHON=python3.13   makes .venv with that Python (default: the newest of CANDIDATES that works)
+#   UV=                 uses plain venv and pip although uv is on the PATH (default: uv where there is one)
+
+UV ?= $(shell command -v uv 2>/dev/null)
+PYTHON ?=
+LAB_OPTIONS ?=
+
+CANDIDATES := python3.14 python3.13 python3.12 python3.11 python3
+EXTRAS := notebooks,test
+STAMP := .venv/.installed
+
+ifeq ($(strip $(UV)),)
+CREATE = "$$python" -m venv .venv
+INSTALL = .venv/bin/python -m pip --disable-pip-version-check install
+PROBE = .venv/bin/python -m pip --version
+NEEDS = , ensurepip
+REMEDY = with the venv module (Debian and Ubuntu: python3-venv)
+else
+CREATE = "$(UV)" venv --python "$$python" .venv
+INSTALL = "$(UV)" pip install --python .venv/bin/python
+PROBE = .venv/bin/python -c ""
+NEEDS =
+REMEDY =
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint lab clean rebuild
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+
+demo: $(STAMP) ## train on the built-in data, score on unseen classes, print a table, write pictures
+	.venv/bin/python -m dpnet_lite demo
+
+test: lint ## check style and types, then run the tests
+	.venv/bin/python -m pytest
+
+lint: $(STAMP) ## check style and types only
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m mypy
+
+lab: $(STAMP) ## open JupyterLab in notebooks/
+	.venv/bin/python -m jupyterlab --notebook-dir=notebooks $(LAB_OPTIONS)
+
+clean: ## remove .venv, caches and build leftovers (outputs/ stays)
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find dpnet_lite tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A .venv whose Python is gone (the system's was upgraded) is set up anew.
+ifneq ($(shell .venv/bin/python -c "print(1)" 2>/dev/null),1)
+$(STAMP): rebuild
+endif
+
+# The stamp is removed first and made last: a set-up cut short leaves none, and the next call starts over.
+$(STAMP): pyproject.toml requirements-pinned.txt
+	@if [ ! -f $@ ] || ! $(PROBE) >/dev/null 2>&1; then \
+	  python=; \
+	  for candidate in $(or $(PYTHON),$(CANDIDATES)); do \
+	    python=$$("$$candidate" -c 'import sys$(NEEDS); sys.version_info < (3, 11) and sys.exit(1); print(sys.executable)' \
+	      2>/dev/null) && break; \
+	  done; \
+	  if [ -z "$$python" ]; then \
+	    echo "Error: no Python 3.11 or newer$(if $(REMEDY), $(REMEDY)) among: $(or $(PYTHON),$(CANDIDATES))." \
+	      "Install one, or name it: make PYTHON=python3.13 ..." >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Setting up .venv with $$python (once; PyTorch is a download of up to 3 GB)"; \
+	  rm -rf .venv && $(CREATE) || exit 1; \
+	fi; \
+	rm -f $@ && $(INSTALL) -c requirements-pinned.txt -e ".[$(EXTRAS)]" && touch $@

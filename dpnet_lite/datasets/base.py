@@ -1,0 +1,51 @@
+"""What every data set offers: samples, class names and the area of every class in every image."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor
+
+IGNORE_LABEL = 255  # neither background nor a class: left out of the loss and of the score
+MAX_CLASSES = 254  # labels are uint8, 0 is the background and 255 is ignored
+
+
+class Sample(NamedTuple):
+    """One image with its labels.
+
+    Attributes:
+        image: uint8 [3, H, W], RGB in [0, 255].
+        labels: uint8 [H, W]; 0 is background, k is class k - 1 of `class_names`, 255 is ignored.
+    """
+
+    image: Tensor
+    labels: Tensor
+
+
+class SegmentationDataset(Protocol):
+    """Images with index labels. Samples may differ in size; the same index always gives the same sample."""
+
+    @property
+    def name(self) -> str:
+        """Short name for people, such as "toy" or "folder:photos"."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex digest of what determines the content; part of feature caches and of episode hashes."""
+        ...
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes; class index c (from 0) is value c + 1 in the labels."""
+        ...
+
+    @property
+    def class_areas(self) -> np.ndarray:
+        """float32 [n_images, n_classes] in [0, 1]: share of the image's pixels that the class covers."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...

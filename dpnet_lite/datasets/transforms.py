@@ -1,0 +1,59 @@
+"""From a sample of any size to the fixed square that the network sees, and to normalised floats."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
+
+from .base import Sample
+
+# Channel statistics of ImageNet in RGB order: those that torchvision's pretrained weights expect.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def resize_image(image: Tensor, size: int) -> Tensor:
+    """Squash uint8 [3, H, W] to uint8 [3, size, size], bilinear with antialias (precedent: HSNet).
+
+    The aspect ratio is not kept: nothing is padded and nothing is cut off.
+    """
+    _check_size(size)
+    return functional.resize(image, [size, size], InterpolationMode.BILINEAR, antialias=True)
+
+
+def resize_labels(labels: Tensor, size: int) -> Tensor:
+    """Squash uint8 [H, W] to uint8 [size, size] by the nearest pixel, so that no new value appears."""
+    _check_size(size)
+    # NEAREST_EXACT looks up pixel centres, as the bilinear image does; NEAREST is up to half a pixel off.
+    one_channel = labels[None]  # [H, W] -> [1, H, W]
+    return functional.resize(one_channel, [size, size], InterpolationMode.NEAREST_EXACT)[0]
+
+
+def resize_sample(sample: Sample, size: int) -> Sample:
+    """Squash image and labels of a sample to [3, size, size] and [size, size]."""
+    return Sample(resize_image(sample.image, size), resize_labels(sample.labels, size))
+
+
+def flip_sample(sample: Sample) -> Sample:
+    """Mirror image and labels left to right."""
+    return Sample(sample.image.flip(-1), sample.labels.flip(-1))
+
+
+def normalise(image: Tensor) -> Tensor:
+    """Turn uint8 RGB [..., 3, H, W] into float32 with ImageNet's mean 0 and deviation 1 per channel.
+
+    Raises:
+        ValueError: the image is not uint8 (floats could be in [0, 1] or in [0, 255]) or not RGB.
+    """
+    if image.dtype != torch.uint8 or image.ndim < 3 or image.shape[-3] != 3:
+        raise ValueError(f"image is {image.dtype} {list(image.shape)}; give uint8 RGB [..., 3, H, W]")
+    mean = torch.tensor(IMAGENET_MEAN, device=image.device).reshape(3, 1, 1)  # [3] -> [3, 1, 1]
+    deviation = torch.tensor(IMAGENET_STD, device=image.device).reshape(3, 1, 1)  # [3] -> [3, 1, 1]
+    return (image.float() / 255 - mean) / deviation
+
+
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"size is {size}; give the side of the square in pixels, at least 1")

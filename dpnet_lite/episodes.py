@@ -1,0 +1,165 @@
+"""Frozen episode lists: which images are query and support, drawn once and the same for everyone.
+
+One-way episodes as in the literature on PASCAL-5i and COCO-20i. That the classes take turns evenly, so that
+none weighs more than another by chance, and that a list is hashed, is our choice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import numpy as np
+
+from .datasets.base import SegmentationDataset
+
+DEFAULT_MIN_AREA = 0.02  # share of the image; smaller objects nearly vanish at feature size
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One task: segment the class in the query image, given the support images and their masks of it."""
+
+    class_index: int  # from 0, into the data set's class_names
+    query: int  # image index
+    support: tuple[int, ...]  # image indices, one per shot; never the query
+
+
+@dataclass(frozen=True)
+class EpisodeList:
+    """Episodes with what they were drawn from. Two lists are the same exactly if their `sha256` are."""
+
+    dataset: str  # fingerprint of the data set
+    fold: int
+    n_shot: int
+    seed: int
+    episodes: tuple[Episode, ...]
+
+    def __len__(self) -> int:
+        return len(self.episodes)
+
+    def __iter__(self) -> Iterator[Episode]:
+        return iter(self.episodes)
+
+    def __getitem__(self, index: int) -> Episode:
+        return self.episodes[index]
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of `to_json()` in UTF-8."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Canonical JSON: fields as named here, keys sorted, no spaces."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> EpisodeList:
+        """Rebuild a list from `to_json()`.
+
+        Raises:
+            ValueError: the text is not such a list.
+        """
+        try:
+            fields = json.loads(text)
+            episodes = tuple(
+                Episode(int(entry["class_index"]), int(entry["query"]), tuple(map(int, entry["support"])))
+                for entry in fields.pop("episodes")
+            )
+            result = cls(episodes=episodes, **fields)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"the text is no episode list ({error!r}); write it with to_json()") from None
+        for number, episode in enumerate(episodes):
+            if len(episode.support) != result.n_shot or episode.query in episode.support:
+                raise ValueError(
+                    f"episode {number} has query {episode.query} and support {list(episode.support)}; it "
+                    f"needs {result.n_shot} support images other than the query: draw the list again"
+                )
+        return result
+
+
+def class_pools(
+    dataset: SegmentationDataset, classes: Sequence[int], *, min_area: float = DEFAULT_MIN_AREA
+) -> dict[int, np.ndarray]:
+    """Per class, the indices (int64, ascending) of the images that can serve its episodes.
+
+    These are the images of which the class covers at least `min_area`, a share in [0, 1], and not nothing.
+
+    Raises:
+        ValueError: `classes` is empty, repeats a class or names one that does not exist; bad `min_area`.
+    """
+    n_classes = len(dataset.class_names)
+    unknown = [index for index in classes if not 0 <= index < n_classes]
+    if unknown:
+        raise ValueError(f"class index {unknown[0]} does not exist; {dataset.name} has 0 to {n_classes - 1}")
+    if not classes or len(set(classes)) != len(classes):
+        raise ValueError(f"classes are {list(classes)}; name at least one, and each once")
+    if not 0 <= min_area <= 1:
+        raise ValueError(f"min_area is {min_area}; give a share of the image from 0 to 1")
+    areas = dataset.class_areas
+    large_enough = (areas > 0) & (areas >= np.float32(min_area))  # bool [n_images, n_classes]
+    return {int(index): np.flatnonzero(large_enough[:, index]) for index in classes}
+
+
+def draw_episodes(
+    dataset: SegmentationDataset,
+    classes: Sequence[int],
+    *,
+    fold: int,
+    n_shot: int,
+    count: int,
+    seed: int,
+    min_area: float = DEFAULT_MIN_AREA,
+) -> EpisodeList:
+    """Draw `count` episodes over `classes`; the same arguments give the same list in any process.
+
+    Classes take turns in shuffled order, so their counts differ by at most one. The query is uniform over the
+    class's pool (see `class_pools`); the support is drawn from the rest of the pool and repeats an image only
+    where the rest is smaller than `n_shot`, then as evenly as can be. Classes with fewer than two images are
+    left out. A longer list with otherwise the same arguments begins with the shorter one.
+
+    Args:
+        dataset: gives areas and fingerprint; no image is read.
+        classes: class indices from 0, for example those of `novel_classes`.
+        fold: recorded, and part of the random seed.
+        n_shot: support images per episode, at least 1.
+        count: episodes, at least 1.
+        seed: at least 0.
+        min_area: smallest share of an image that the class may cover, in [0, 1].
+
+    Raises:
+        ValueError: an argument is out of range, or no class has two images.
+    """
+    lowest_values = (("fold", fold, 0), ("n_shot", n_shot, 1), ("count", count, 1), ("seed", seed, 0))
+    for name, value, lowest in lowest_values:
+        if value < lowest:
+            raise ValueError(f"{name} is {value}; it must be at least {lowest}")
+    pools = class_pools(dataset, classes, min_area=min_area)
+    usable = np.array([index for index, pool in pools.items() if len(pool) >= 2], dtype=np.int64)
+    if not len(usable):
+        counts = ", ".join(f"{dataset.class_names[index]} {len(pool)}" for index, pool in pools.items())
+        raise ValueError(
+            f"no class has two images with at least {min_area:g} of their area (images: {counts}); "
+            "add images or lower min_area"
+        )
+    generator = np.random.default_rng([seed, fold, n_shot])
+    episodes = tuple(
+        _draw_one(int(index), pools[int(index)], n_shot, generator)
+        for index in _take_turns(usable, count, generator)
+    )
+    return EpisodeList(dataset.fingerprint, fold, n_shot, seed, episodes)
+
+
+def _draw_one(class_index: int, pool: np.ndarray, n_shot: int, generator: np.random.Generator) -> Episode:
+    query = int(generator.choice(pool))
+    support = _take_turns(pool[pool != query], n_shot, generator)
+    return Episode(class_index, query, tuple(int(image) for image in support))
+
+
+def _take_turns(items: np.ndarray, count: int, generator: np.random.Generator) -> Iterator[np.integer]:
+    """Yield `count` items in shuffled rounds: nothing comes again before everything has come."""
+    for start in range(0, count, len(items)):
+        yield from generator.permutation(items)[: count - start]

@@ -1,0 +1,124 @@
+"""Features of a frozen backbone, computed once for every image of a data set and kept.
+
+The backbone never changes while a head trains, so its features of an image never do either. They are kept as
+float16, in memory or in a memory-mapped file that a second run finds again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .datasets.base import SegmentationDataset
+from .datasets.transforms import normalise, resize_sample
+from .episodes import Episode
+from .model.backbone import Backbone
+from .model.prototypes import masks_at
+
+Progress = Callable[[Iterable[int]], Iterable[int]]
+CHUNK = 16  # images through the backbone at once
+
+
+class EpisodeBatch(NamedTuple):
+    """B episodes of K shots as the head takes them."""
+
+    support_features: Tensor  # float32 [B, K, D, h, w]
+    support_masks: Tensor  # float32 [B, K, h, w], share of foreground in [0, 1]
+    query_features: Tensor  # float32 [B, D, h, w]
+    query_labels: Tensor  # int64 [B, S, S]: 0, 1 or 255 (ignored)
+
+
+class FeatureBank:
+    """Backbone features and fixed-size labels of a whole data set.
+
+    Attributes:
+        features: float16 array [n, views, D, h, w]; view 1 is the mirrored image where `flip` was asked for.
+        labels: uint8 tensor [n, S, S], not mirrored.
+    """
+
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        backbone: Backbone,
+        *,
+        size: int,
+        flip: bool = False,
+        cache_folder: Path | None = None,
+        progress: Progress = iter,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Compute (or find in `cache_folder`) the features of `dataset` squashed to `size` pixels.
+
+        A file that a stopped run left unfinished is continued.
+        """
+        self.dataset, self.backbone, self.size = dataset, backbone, size
+        views, cells = 2 if flip else 1, -(-size // backbone.stride)
+        shape = (len(dataset), views, backbone.out_channels, cells, cells)
+        self.labels = torch.zeros((len(dataset), size, size), dtype=torch.uint8)
+        self.features, done_file = self._storage(shape, cache_folder)
+        done = int(done_file.read_text()) if done_file is not None and done_file.exists() else 0
+        for start in progress(range(0, len(dataset), CHUNK)):
+            rows = range(start, min(start + CHUNK, len(dataset)))
+            samples = [resize_sample(dataset[i], size) for i in rows]
+            self.labels[rows.start : rows.stop] = torch.stack([sample.labels for sample in samples])
+            if rows.stop <= done:
+                continue
+            images = normalise(torch.stack([sample.image for sample in samples])).to(device)
+            for view in range(views):
+                features = backbone(images.flip(-1) if view else images)
+                self.features[rows.start : rows.stop, view] = features.half().cpu().numpy()
+            if done_file is not None:
+                done_file.write_text(str(rows.stop))
+
+    def _storage(self, shape: tuple[int, ...], cache_folder: Path | None) -> tuple[np.ndarray, Path | None]:
+        if cache_folder is None:
+            return np.empty(shape, dtype=np.float16), None
+        what = f"{self.dataset.fingerprint} {self.backbone.cache_key} {self.size} {shape}"
+        key = hashlib.sha256(what.encode()).hexdigest()[:24]
+        cache_folder.mkdir(parents=True, exist_ok=True)
+        path, done_file = cache_folder / f"{key}.npy", cache_folder / f"{key}.done"
+        if path.exists() and done_file.exists():
+            return np.lib.format.open_memmap(path, mode="r+"), done_file
+        done_file.unlink(missing_ok=True)
+        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape), done_file
+
+    def take(self, index: int, view: int = 0) -> Tensor:
+        """Features of one image, float32 [D, h, w]."""
+        return torch.from_numpy(np.asarray(self.features[index, view])).float()
+
+    def binary_labels(self, index: int, class_index: int, view: int = 0) -> Tensor:
+        """Labels of one class at the fixed size, int64 [S, S]: 1 the class, 0 anything else, 255 ignored."""
+        labels = self.labels[index]
+        return binary(labels.flip(-1) if view else labels, class_index)
+
+    def batch(self, episodes: list[Episode], views: list[list[int]] | None = None) -> EpisodeBatch:
+        """Gather episodes. `views[b]` gives the view (0 or 1) of the query and then of each support image."""
+        cells = self.features.shape[-2:]
+        queries, query_labels, supports, masks = [], [], [], []
+        for row, episode in enumerate(episodes):
+            view = views[row] if views is not None else [0] * (1 + len(episode.support))
+            queries.append(self.take(episode.query, view[0]))
+            query_labels.append(self.binary_labels(episode.query, episode.class_index, view[0]))
+            for index, own_view in zip(episode.support, view[1:], strict=True):
+                supports.append(self.take(index, own_view))
+                masks.append(self.binary_labels(index, episode.class_index, own_view) == 1)
+        shots = (len(episodes), len(episodes[0].support))
+        stacked = torch.stack(supports)
+        return EpisodeBatch(
+            support_features=stacked.reshape(*shots, *stacked.shape[1:]),  # [B * K, D, h, w] -> [B, K, D, h, w]
+            support_masks=masks_at(torch.stack(masks), (cells[0], cells[1])).reshape(*shots, *cells),
+            query_features=torch.stack(queries),
+            query_labels=torch.stack(query_labels),
+        )
+
+
+def binary(labels: Tensor, class_index: int) -> Tensor:
+    """Index labels (k = class k - 1, 255 ignored) to one class's: int64 with 1, 0 and 255."""
+    target = (labels == class_index + 1).long()
+    return target.masked_fill(labels == 255, 255)

@@ -1,0 +1,131 @@
+"""Cycle comparison module (CCM): which query pixels are reliable foreground, and their mean, P_q.
+
+Stated by the paper: the module takes F_s and F_q, selects reliable foreground features of the query and makes the
+pseudo-prototype P_q. Precedent (CyCTR): follow a support foreground pixel j to its nearest query pixel i(j) and from
+there to the nearest support pixel r(i(j)); keep i(j) if the way ends in the mask. Everything else is our choice.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..config import ModelConfig
+from .matching import CycleMatches, cycle_matches
+from .prototypes import cosine_map
+
+FALLBACK_PIXELS = 12  # as in SSP [precedent]
+
+
+class Selection(NamedTuple):
+    """The reliable query pixels of one selection rule."""
+
+    weights: Tensor  # float32 [B, N_q], at least 0: how much each query pixel counts in P_q
+    fallback: Tensor  # bool [B]: nothing was selected, the pixels most similar to P stand in
+
+
+def support_first(matches: CycleMatches, support_mask: Tensor) -> Tensor:
+    """R = { i(j) : M_s(j) = 1 and M_s(r(i(j))) = 1 } as bool [B, N_q] [precedent: CyCTR]."""
+    returns = closed_cycles(matches, support_mask)
+    reliable = torch.zeros(matches.backward_match.shape, dtype=torch.int64, device=returns.device)
+    return reliable.scatter_add(1, matches.forward_match, returns.long()) > 0
+
+
+def closed_cycles(matches: CycleMatches, support_mask: Tensor) -> Tensor:
+    """Which support foreground pixels end in the mask again, bool [B, N_s]."""
+    landing = matches.backward_match.gather(1, matches.forward_match)  # r(i(j)), [B, N_s]
+    return support_mask & support_mask.gather(1, landing)
+
+
+def query_first(matches: CycleMatches, support_mask: Tensor) -> Tensor:
+    """Query pixels whose nearest support pixel is foreground and closes its own cycle, bool [B, N_q] [ours].
+
+    Every query pixel is asked, so the set is far larger than that of `support_first`, where many support pixels
+    name the same query pixel.
+    """
+    return closed_cycles(matches, support_mask).gather(1, matches.backward_match)
+
+
+def soft_weights(matches: CycleMatches, temperature: float) -> Tensor:
+    """sigmoid((best foreground cosine - best background cosine) / temperature), [B, N_q] in [0, 1] [ours].
+
+    The graded form of `query_first`: a query pixel counts by how clearly its nearest support pixel is foreground.
+    """
+    return torch.sigmoid((matches.foreground_similarity - matches.background_similarity) / temperature)
+
+
+def top_pixels(similarity: Tensor, count: int) -> Tensor:
+    """The `count` highest of each row of `similarity` [B, N_q] as bool; all of them where there are fewer."""
+    chosen = similarity.topk(min(count, similarity.shape[1]), dim=1).indices
+    return torch.zeros_like(similarity, dtype=torch.bool).scatter(1, chosen, True)
+
+
+def with_fallback(weights: Tensor, similarity_to_P: Tensor) -> Selection:
+    """Use the 12 pixels most similar to P where a row of `weights` [B, N_q] is all 0 [precedent: SSP]."""
+    empty = weights.sum(dim=1) <= 0
+    stand_in = top_pixels(similarity_to_P, FALLBACK_PIXELS).to(weights.dtype)
+    return Selection(torch.where(empty[:, None], stand_in, weights), empty)
+
+
+def pixel_weights(
+    config: ModelConfig, matches: CycleMatches, support_mask: Tensor, similarity_to_P: Tensor, truth: Tensor | None
+) -> Tensor:
+    """How much each query pixel counts under `config.selection`, float32 [B, N_q], before any fallback.
+
+    `truth`, float [B, N_q] in [0, 1], is the query's own mask and needed by "oracle" only.
+    """
+    if config.selection == "oracle":
+        if truth is None:
+            raise ValueError("selection is 'oracle', but no query_masks were given; pass the query's true masks")
+        return truth
+    if config.selection == "soft":
+        return soft_weights(matches, config.selection_temperature)
+    if config.selection == "threshold":
+        weights = (similarity_to_P >= config.selection_threshold).float()
+    elif config.selection == "top_k":
+        weights = top_pixels(similarity_to_P, config.selection_count).float()
+    elif config.selection == "query_first":
+        weights = query_first(matches, support_mask).float()
+    else:
+        weights = support_first(matches, support_mask).float()
+    if config.weighted_pooling:
+        weights = weights * ((matches.foreground_similarity - 1.0) / config.selection_temperature).exp()
+    return weights
+
+
+@torch.no_grad()
+def select_reliable(
+    config: ModelConfig,
+    support: Tensor,
+    support_masks: Tensor,
+    query: Tensor,
+    prototype: Tensor,
+    truth: Tensor | None = None,
+) -> tuple[Selection, CycleMatches]:
+    """Run the matching and the selection rule for one support set a row.
+
+    Args:
+        support: float [B, K, C, h, w]; the K images are matched as one set of K * h * w pixels.
+        support_masks: float [B, K, h, w], share of foreground in [0, 1]; a pixel is in the mask from one half on.
+        query: float [B, C, h, w].
+        prototype: float [B, C], P.
+        truth: float [B, h, w] in [0, 1], for the oracle.
+    """
+    pixels = support.permute(0, 1, 3, 4, 2).flatten(1, 3)  # [B, K, C, h, w] -> [B, K * h * w, C]
+    mask = membership(support_masks.flatten(1))  # [B, K, h, w] -> [B, K * h * w]
+    matches = cycle_matches(pixels, query.flatten(2).transpose(1, 2), mask)
+    similarity = cosine_map(query, prototype).flatten(1)  # [B, h, w] -> [B, N_q]
+    flat_truth = None if truth is None else truth.flatten(1)
+    weights = pixel_weights(config, matches, mask, similarity, flat_truth)
+    return with_fallback(weights, similarity), matches
+
+
+def membership(shares: Tensor) -> Tensor:
+    """Pixels that count as inside the mask: share of foreground at least one half, bool [B, N_s].
+
+    Where no pixel reaches one half but some foreground exists, the fullest pixels stand in (our choice).
+    """
+    fullest = shares.amax(dim=1, keepdim=True)
+    return (shares >= fullest.clamp(max=0.5)) & (shares > 0)

@@ -1,0 +1,255 @@
+"""DPNet: frozen backbone, prototypes, cycle comparison, interaction, multi-scale fusion, decoder.
+
+`Head` is everything that trains and works on backbone features; `DPNet` puts a backbone before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as functional
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from .backbone import Backbone
+from .cycle_comparison import Selection, select_reliable
+from .decoder import AuxiliaryBranch, Decoder
+from .matching import CycleMatches
+from .multi_scale_fusion import MultiScaleFusion
+from .prototype_interaction import Interaction, PrototypeInteraction, part_prototypes
+from .prototypes import cosine_map, masked_average, masks_at
+from .training_free import foreground_score, nearest_foreground
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The head's intermediates, for looking inside. N_s = h * w per shot (K * h * w if shots are joint)."""
+
+    support: Tensor  # F_s, reduced, [B, K, C, h, w]
+    query: Tensor  # F_q, reduced, [B, C, h, w]
+    support_masks: Tensor  # M_s, [B, K, h, w] in [0, 1]
+    prototype: Tensor  # P, [B, C]
+    pseudo_prototype: Tensor  # P_q, [B, C]
+    matches: list[CycleMatches]  # per shot (one entry if shots are joint); empty without pseudo-prototype
+    selections: list[Selection]  # as `matches`
+    reliable: Tensor  # [B, h, w], share of each query pixel in P_q, sums to 1
+    interaction: Interaction  # P', P_q', F_q', A, gate
+    maps: Tensor  # similarity maps given to the fusion, [B, n_maps, h, w]
+    map_names: tuple[str, ...]  # what each of them is
+    levels: list[Tensor]  # X_b, finest scale first
+    fused: Tensor  # F_q^final, [B, C, h, w]
+
+
+@dataclass(frozen=True)
+class Output:
+    logits: Tensor  # [B, 2, H, W], background and foreground
+    auxiliary_logits: Tensor | None  # training only: [B * K, 2, h, w] for the support, [B, 2, h, w] for the query
+    trace: Trace | None
+
+
+class Head(nn.Module):
+    """The trained part of DPNet, on backbone features of `in_channels` of which the last `deep_channels` are deep.
+
+    Stated: prototypes P and P_q, CCM, PIM, MSF, a decoder, an auxiliary branch in training. Layers and sizes: ours.
+    """
+
+    def __init__(self, config: ModelConfig, in_channels: int, deep_channels: int) -> None:
+        super().__init__()
+        self.config, self.in_channels, self.deep_channels = config, in_channels, deep_channels
+        channels = config.channels
+        self.reduce = nn.Sequential(nn.Conv2d(in_channels, channels, 1), nn.ReLU())
+        self.interaction = PrototypeInteraction(channels, mode=config.interaction, n_parts=config.n_parts)
+        self.fusion = MultiScaleFusion(config, len(self.map_names()))
+        self.decoder = Decoder(channels)
+        self.auxiliary = None if config.auxiliary == "none" else AuxiliaryBranch(channels)
+        self.shortcut = nn.Parameter(torch.tensor(5.0)) if config.score_shortcut else None
+
+    def map_names(self) -> tuple[str, ...]:
+        """The similarity maps of this configuration, in order."""
+        if self.config.comparison == "features":
+            return ("prior",) if self.config.prior else ()
+        names = ["P'", "P_q'", "middle P", "middle P_q", "deep P", "deep P_q"]
+        if self.config.background:
+            names += ["background", "middle background", "deep background"]
+        return tuple(names + (["prior"] if self.config.prior else []))
+
+    def forward(
+        self,
+        support_features: Tensor,
+        support_masks: Tensor,
+        query_features: Tensor,
+        *,
+        size: tuple[int, int],
+        query_masks: Tensor | None = None,
+        trace: bool = False,
+    ) -> Output:
+        """Segment the query.
+
+        Args:
+            support_features: float [B, K, D, h, w], any K of at least 1.
+            support_masks: float [B, K, H', W'] in [0, 1], at any size.
+            query_features: float [B, D, h, w].
+            size: height and width of the logits.
+            query_masks: float [B, H', W'], the truth, for selection "oracle" only.
+            trace: also return the intermediates.
+        """
+        self._check(support_features, support_masks, query_features)
+        cells = (query_features.shape[-2], query_features.shape[-1])
+        support_masks = masks_at(support_masks, cells) if support_masks.shape[-2:] != cells else support_masks
+        truth = None if query_masks is None else masks_at(query_masks, cells)
+        support, query = self._reduce(support_features), self._reduce(query_features[:, None])[:, 0]
+        prototype = masked_average(support, support_masks).mean(dim=1)  # [B, K, C] -> [B, C]
+        share, selections, matches = self._select(
+            support, support_masks, query, prototype, truth, support_features, query_features
+        )
+        pseudo = masked_average(query, share) if self.config.pseudo_prototype else prototype
+        interaction = self._interact(prototype, pseudo, support, support_masks, query, share)
+        maps = self._maps(interaction, support, support_masks, share, support_features, query_features)
+        fused, levels = self.fusion(interaction.query, interaction.prototype, interaction.pseudo_prototype, maps)
+        logits = self.decoder(fused)
+        if self.shortcut is not None:
+            score = foreground_score(self._deep(support_features), support_masks, self._deep(query_features))
+            logits = logits + self.shortcut * torch.stack([-score, score], dim=1)
+        logits = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        kept = None
+        if trace:
+            kept = Trace(
+                support, query, support_masks, prototype, pseudo, matches, selections, share, interaction,
+                maps, self.map_names(), levels, fused,
+            )  # fmt: skip
+        return Output(logits, self._auxiliary(interaction, support), kept)
+
+    def _check(self, support_features: Tensor, support_masks: Tensor, query_features: Tensor) -> None:
+        shapes = f"{list(support_features.shape)}, {list(support_masks.shape)}, {list(query_features.shape)}"
+        if support_features.ndim != 5 or support_masks.ndim != 4 or query_features.ndim != 4:
+            raise ValueError(f"shapes are {shapes}; give [B, K, D, h, w], [B, K, H, W] and [B, D, h, w]")
+        if support_features.shape[:2] != support_masks.shape[:2] or support_features.shape[1] < 1:
+            raise ValueError(f"shapes are {shapes}; features and masks of the support need the same B and K >= 1")
+        if support_features.shape[2] != self.in_channels or query_features.shape[1] != self.in_channels:
+            raise ValueError(f"shapes are {shapes}; the head was built for D = {self.in_channels}")
+
+    def _deep(self, features: Tensor) -> Tensor:
+        return features[..., self.in_channels - self.deep_channels :, :, :]
+
+    def _middle(self, features: Tensor) -> Tensor:
+        return features[..., : self.in_channels - self.deep_channels, :, :]
+
+    def _reduce(self, features: Tensor) -> Tensor:
+        """[B, K, D, h, w] -> [B, K, C, h, w]; in training, channels are dropped, the same for all K images."""
+        reduced = self.reduce(features.flatten(0, 1)).unflatten(0, features.shape[:2])
+        if self.training and self.config.dropout > 0:
+            keep = torch.full_like(reduced[:, :1, :, :1, :1], 1.0 - self.config.dropout).bernoulli()
+            reduced = reduced * keep / (1.0 - self.config.dropout)
+        return reduced
+
+    def _select(
+        self,
+        support: Tensor,
+        support_masks: Tensor,
+        query: Tensor,
+        prototype: Tensor,
+        truth: Tensor | None,
+        support_features: Tensor,
+        query_features: Tensor,
+    ) -> tuple[Tensor, list[Selection], list[CycleMatches]]:
+        """CCM over all shots: each query pixel's share in P_q, [B, h, w], and how it was found."""
+        if not self.config.pseudo_prototype:
+            return query.new_zeros(query.shape[0], *query.shape[-2:]), [], []
+        if self.config.selection_features == "backbone":
+            support, query = self._deep(support_features), self._deep(query_features)
+            prototype = masked_average(support, support_masks).mean(dim=1)
+        shots = [support] if self.config.shot_fusion == "joint" else list(support.split(1, dim=1))
+        masks = [support_masks] if self.config.shot_fusion == "joint" else list(support_masks.split(1, dim=1))
+        found = [
+            select_reliable(self.config, shot.detach(), mask, query.detach(), prototype.detach(), truth)
+            for shot, mask in zip(shots, masks, strict=True)
+        ]
+        shares = [selection.weights / selection.weights.sum(dim=1, keepdim=True) for selection, _ in found]
+        share = torch.stack(shares).mean(dim=0).unflatten(1, query.shape[-2:])  # [B, N_q] -> [B, h, w]
+        return share, [selection for selection, _ in found], [matches for _, matches in found]
+
+    def _interact(
+        self, prototype: Tensor, pseudo: Tensor, support: Tensor, masks: Tensor, query: Tensor, share: Tensor
+    ) -> Interaction:
+        if self.config.interaction != "parts":
+            return self.interaction(prototype, pseudo, query)
+        # All shots side by side as one wide image: [B, K, C, h, w] -> [B, C, K * h, w]
+        wide, n_parts = support.transpose(1, 2).flatten(2, 3), self.config.n_parts
+        support_parts = part_prototypes(wide, masks.flatten(1, 2), n_parts)
+        has_pseudo = self.config.pseudo_prototype
+        query_parts = part_prototypes(query, share, n_parts) if has_pseudo else support_parts
+        return self.interaction(prototype, pseudo, query, support_parts=support_parts, query_parts=query_parts)
+
+    def _maps(
+        self,
+        interaction: Interaction,
+        support: Tensor,
+        masks: Tensor,
+        share: Tensor,
+        support_features: Tensor,
+        query_features: Tensor,
+    ) -> Tensor:
+        """The similarity maps named by `map_names`, [B, n_maps, h, w]."""
+        maps: list[Tensor] = []
+        config, query = self.config, interaction.query
+        if config.comparison != "features":
+            maps = [cosine_map(query, interaction.prototype), cosine_map(query, interaction.pseudo_prototype)]
+            backgrounds = [cosine_map(query, masked_average(support, 1 - masks).mean(dim=1))]
+            for part in (self._middle, self._deep):
+                own_query, own_support = part(query_features), part(support_features)
+                own_prototype = masked_average(own_support, masks).mean(dim=1)
+                own_pseudo = masked_average(own_query, share) if config.pseudo_prototype else own_prototype
+                maps += [cosine_map(own_query, own_prototype), cosine_map(own_query, own_pseudo)]
+                backgrounds.append(cosine_map(own_query, masked_average(own_support, 1 - masks).mean(dim=1)))
+            maps += backgrounds if config.background else []
+        if config.prior:
+            maps.append(nearest_foreground(self._deep(support_features), masks, self._deep(query_features)))
+        if not maps:
+            return query[:, :0]
+        return torch.stack(maps, dim=1)
+
+    def _auxiliary(self, interaction: Interaction, support: Tensor) -> Tensor | None:
+        """Logits of the auxiliary branch: P_q' segments the support, or P' the query; None without a branch."""
+        if self.auxiliary is None or not self.training:
+            return None
+        if self.config.auxiliary == "query":
+            return self.auxiliary(interaction.query, interaction.prototype)
+        pseudo = interaction.pseudo_prototype.repeat_interleave(support.shape[1], dim=0)  # [B, C] -> [B * K, C]
+        return self.auxiliary(support.flatten(0, 1), pseudo)
+
+
+class DPNet(nn.Module):
+    """Backbone and head in one: images in, logits out."""
+
+    def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = Head(config, backbone.out_channels, backbone.deep_channels)
+
+    def forward(
+        self,
+        support_images: Tensor,
+        support_masks: Tensor,
+        query_images: Tensor,
+        *,
+        query_masks: Tensor | None = None,
+        trace: bool = False,
+    ) -> Output:
+        """Segment query images.
+
+        Args:
+            support_images: float [B, K, 3, H, W], normalised.
+            support_masks: float [B, K, H, W] in [0, 1].
+            query_images: float [B, 3, H, W], normalised.
+            query_masks: float [B, H, W], for selection "oracle" only.
+            trace: also return the intermediates.
+
+        Returns:
+            logits [B, 2, H, W] and, on request, the trace.
+        """
+        supports = self.backbone(support_images.flatten(0, 1)).unflatten(0, support_images.shape[:2])
+        size = (query_images.shape[-2], query_images.shape[-1])
+        return self.head(
+            supports, support_masks, self.backbone(query_images), size=size, query_masks=query_masks, trace=trace
+        )

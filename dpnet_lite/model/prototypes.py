@@ -1,0 +1,44 @@
+"""Prototypes: a class summarised as one vector, and the comparison of a feature map with it.
+
+P = sum(M_s F_s) / (sum(M_s) + eps), the masked average of the support's foreground features [precedent: every
+prototype network since PANet; the paper's "support prototype" is stated, its formula is not public].
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as functional
+from torch import Tensor
+
+EPSILON = 1e-6
+
+
+def masked_average(features: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean of pixel features.
+
+    Args:
+        features: float [..., C, h, w].
+        weights: float [..., h, w], at least 0; a mask or soft weights.
+
+    Returns:
+        float [..., C]; zeros where all weights are 0.
+    """
+    total = weights.sum(dim=(-2, -1))[..., None]  # [..., 1]
+    weighted = (features * weights.unsqueeze(-3)).flatten(-2).sum(dim=-1)  # [..., C, h, w] -> [..., C]
+    return weighted / (total + EPSILON)
+
+
+def cosine_map(features: Tensor, prototype: Tensor) -> Tensor:
+    """Cosine of every pixel's feature with a prototype: [..., C, h, w] and [..., C] -> [..., h, w] in [-1, 1]."""
+    pixels = functional.normalize(features, dim=-3)
+    direction = functional.normalize(prototype, dim=-1)
+    return (pixels * direction[..., None, None]).sum(dim=-3)
+
+
+def masks_at(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Share of foreground in each cell of a coarser grid: [..., H, W] in [0, 1] -> [..., h, w] in [0, 1].
+
+    A mask that is too thin to fill any cell keeps its share, so that its prototype exists (our choice).
+    """
+    flat = masks.reshape(-1, 1, *masks.shape[-2:]).float()  # [..., H, W] -> [n, 1, H, W]
+    coarse = functional.adaptive_avg_pool2d(flat, size)
+    return coarse.reshape(*masks.shape[:-2], *size)  # [n, 1, h, w] -> [..., h, w]

@@ -1,0 +1,269 @@
+"""Checkpoints and training states: exact round trips, and every kind of damage refused in one clear line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dpnet_lite.checkpoints import (
+    load_checkpoint,
+    load_training_state,
+    save_checkpoint,
+    save_training_state,
+    versions,
+)
+from dpnet_lite.tensor_files import digest_tensors, load_tensors
+
+METADATA = {"step": 7, "score": 0.1 + 0.2, "config": {"widths": [8, 4], "name": "tiny"}, "fold": None}
+
+
+def example_tensors() -> dict[str, Tensor]:
+    base = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    return {
+        "plain": base,
+        "transposed": base.T,  # not contiguous, and shares its memory with "plain"
+        "half": base.half(),
+        "bfloat": base.bfloat16(),
+        "scalar": torch.tensor(3),
+        "empty": torch.zeros(0, 2),
+        "mask": base > 0,
+    }
+
+
+def assert_same(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for key, tensor in left.items():
+        assert tensor.dtype == right[key].dtype and torch.equal(tensor, right[key]), key
+
+
+def flip(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 0x04
+    path.write_bytes(bytes(data))
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path / "new" / "head.safetensors", example_tensors(), METADATA)
+    tensors, metadata = load_checkpoint(path)
+    assert_same(example_tensors(), tensors)
+    assert metadata == METADATA
+    sidecar = json.loads((tmp_path / "new" / "head.json").read_text())
+    assert sidecar["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert sidecar["format"] == 1 and METADATA.items() <= sidecar.items()
+    assert sorted(file.name for file in path.parent.iterdir()) == ["head.json", "head.safetensors"]
+
+
+def test_any_damage_to_the_weights_is_refused(tmp_path: Path) -> None:
+    tensors = {"weight": torch.arange(12.0).reshape(3, 4)}
+    path = save_checkpoint(tmp_path / "head.safetensors", tensors, METADATA)
+    whole = path.read_bytes()
+    end = len(whole.rstrip(b"\0"))
+    for position in range(end):
+        flip(path, position)
+        try:
+            loaded, metadata = load_checkpoint(path)
+        except ValueError as error:
+            assert "head.safetensors" in str(error) and "\n" not in str(error)
+        else:  # only blanks that pad the header to a multiple of 8 may change without a change of content
+            assert whole[position : position + 1] == b" "
+            assert_same(loaded, tensors)
+            assert metadata == METADATA
+        path.write_bytes(whole)
+    for length in (0, 4, 8, 50, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"head\.safetensors is not a whole safetensors file"):
+            load_checkpoint(path)
+
+
+def test_missing_or_wrong_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none\.safetensors"):
+        load_checkpoint(tmp_path / "none.safetensors")
+    path = save_checkpoint(tmp_path / "head.safetensors", example_tensors(), METADATA)
+    sidecar = tmp_path / "head.json"
+    text = sidecar.read_text()
+    sidecar.write_text(text.replace('"format": 1', '"format": 99'))
+    with pytest.raises(ValueError, match=r"head\.json has format 99, this version reads 1"):
+        load_checkpoint(path)
+    for damaged in (text[:20], "[]", "{}", ""):
+        sidecar.write_text(damaged)
+        with pytest.raises(ValueError, match=r"sidecar .*head\.json is damaged"):
+            load_checkpoint(path)
+    sidecar.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no sidecar .*head\.json"):
+        load_checkpoint(path)
+    sidecar.write_text(text)
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(ValueError, match="no DPNet Lite checkpoint"):
+        load_checkpoint(path)
+
+
+def test_bad_arguments_to_save(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"must end in \.safetensors"):
+        save_checkpoint(tmp_path / "head.pth", {}, {})
+    with pytest.raises(ValueError, match="'sha256'"):
+        save_checkpoint(tmp_path / "head.safetensors", {}, {"sha256": "x"})
+    for value in (float("nan"), {1, 2}):
+        with pytest.raises(ValueError, match="JSON"):
+            save_checkpoint(tmp_path / "head.safetensors", {}, {"score": value})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("crash_at", [0, 1])
+def test_a_crash_while_saving_leaves_a_whole_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int
+) -> None:
+    old, new = {"weight": torch.zeros(3)}, {"weight": torch.ones(3)}
+    path = save_checkpoint(tmp_path / "head.safetensors", old, {"step": 1})
+    renames = []
+    real_replace = os.replace
+
+    def crashing_replace(source: Path, target: Path) -> None:
+        renames.append(target.name)
+        if len(renames) == crash_at + 1:
+            raise OSError("power cut")
+        real_replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", crashing_replace)
+        with pytest.raises(OSError, match="power cut"):
+            save_checkpoint(path, new, {"step": 2})
+    tensors, metadata = load_checkpoint(path)
+    # Before the first rename all is old; between the two, weights and metadata are both new.
+    assert_same(tensors, old if crash_at == 0 else new)
+    assert metadata == {"step": 1 + crash_at}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["head.json", "head.safetensors"]
+
+
+def training_state() -> dict[str, Any]:
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, 10)
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    scheduler.step()
+    return {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scheduler": scheduler.state_dict(),
+        "torch_random": torch.get_rng_state(),
+        "python_random": random.getstate(),
+        "big": 2**127 + 1,  # NumPy's PCG64 state holds such integers
+        "tiny": 5e-324,
+        "none": None,
+    }
+
+
+def test_training_state_round_trip_is_exact(tmp_path: Path) -> None:
+    state = training_state()
+    loaded = load_training_state(save_training_state(tmp_path / "last.state", state))
+    # pickle tells 1 from 1.0 and -0.0 from 0.0; tensors are compared on their own
+    tensors = {f"model.{key}": value for key, value in state["model"].items()}
+    tensors |= {f"exp_avg.{key}": value["exp_avg"] for key, value in state["optimizer"]["state"].items()}
+    loaded_tensors = {f"model.{key}": value for key, value in loaded["model"].items()}
+    loaded_tensors |= {
+        f"exp_avg.{key}": value["exp_avg"] for key, value in loaded["optimizer"]["state"].items()
+    }
+    assert_same(tensors, loaded_tensors)
+    assert torch.equal(loaded["torch_random"], state["torch_random"])
+    for key in ("scheduler", "python_random", "big", "tiny", "none"):
+        assert loaded[key] == state[key], key
+    assert loaded["optimizer"]["param_groups"] == state["optimizer"]["param_groups"]
+
+
+def test_any_damage_to_a_training_state_is_refused(tmp_path: Path) -> None:
+    path = save_training_state(tmp_path / "last.state", {"step": 3, "weight": torch.ones(4)})
+    whole = path.read_bytes()
+    for position in [*range(95), *range(95, len(whole), 9)]:  # the whole header, then samples
+        flip(path, position)
+        with pytest.raises(ValueError, match=r"last\.state is not a whole training state"):
+            load_training_state(path)
+        path.write_bytes(whole)
+    for length in (0, 10, 60, 93, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"last\.state is not a whole training state"):
+            load_training_state(path)
+    with pytest.raises(FileNotFoundError, match=r"none\.state"):
+        load_training_state(tmp_path / "none.state")
+
+
+def test_training_state_that_could_not_be_read_back_is_refused(tmp_path: Path) -> None:
+    for value in (Path("x"), lambda: None, Malicious(tmp_path / "ran")):
+        with pytest.raises(ValueError, match="more than tensors and plain Python values") as caught:
+            save_training_state(tmp_path / "last.state", {"value": value})
+        assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Malicious:
+    """Unpickled in full, this makes a folder."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = str(target)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.target,)
+
+
+@pytest.mark.parametrize("writer", ["torch", "pickle"])
+def test_malicious_pickle_is_refused_and_not_run(tmp_path: Path, writer: str) -> None:
+    path = tmp_path / "evil.pth"
+    content = {"weight": torch.zeros(1), "extra": Malicious(tmp_path / "ran")}
+    if writer == "torch":
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match=r"evil\.pth cannot be read as plain tensors") as caught:
+        load_tensors(path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+    torch.load(path, weights_only=False) if writer == "torch" else pickle.loads(path.read_bytes())
+    assert (tmp_path / "ran").exists()  # so the file really was malicious
+
+
+def test_load_tensors(tmp_path: Path) -> None:
+    state = {"weight": torch.randn(2, 3), "steps": torch.tensor(4)}
+    save_file(state, tmp_path / "a.safetensors")
+    torch.save(state, tmp_path / "b.pth")
+    torch.save({"epoch": 3, "state_dict": state}, tmp_path / "c.pt")
+    torch.save(state, tmp_path / "d.pth", _use_new_zipfile_serialization=False)  # as torchvision's VGG-16
+    for name in ("a.safetensors", "b.pth", "c.pt", "d.pth"):
+        assert_same(state, load_tensors(tmp_path / name))
+    torch.save([1, 2], tmp_path / "list.pth")
+    torch.save({"a": 1}, tmp_path / "numbers.pth")
+    for name in ("list.pth", "numbers.pth"):
+        with pytest.raises(ValueError, match="does not hold a state dict"):
+            load_tensors(tmp_path / name)
+    (tmp_path / "b.pth").write_bytes((tmp_path / "b.pth").read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"b\.pth cannot be read"):
+        load_tensors(tmp_path / "b.pth")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"suffix '\.txt' is not read"):
+        load_tensors(tmp_path / "notes.txt")
+    with pytest.raises(FileNotFoundError):
+        load_tensors(tmp_path)
+
+
+def test_digest_depends_on_content_alone() -> None:
+    tensors = example_tensors()
+    shuffled = dict(reversed(tensors.items()))
+    shuffled["transposed"] = tensors["transposed"].contiguous()
+    assert digest_tensors(shuffled) == digest_tensors(tensors)
+    changes = {"plain": -tensors["plain"], "scalar": torch.tensor(3.0), "empty": torch.zeros(2, 0)}
+    for key, value in changes.items():
+        assert digest_tensors({**tensors, key: value}) != digest_tensors(tensors), key
+    assert digest_tensors({**tensors, "new": tensors["plain"]}) != digest_tensors(tensors)
+
+
+def test_versions() -> None:
+    assert versions().keys() == {"python", "torch", "torchvision", "dpnet_lite"}
+    assert versions()["torch"] == torch.__version__

@@ -1,0 +1,194 @@
+"""Episode lists: deterministic, even, leak-free and hashed, on random area tables without images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpnet_lite.datasets.base import Sample
+from dpnet_lite.episodes import Episode, EpisodeList, class_pools, draw_episodes
+
+
+class AreaTable:
+    """A data set that consists of its class areas; episodes need no pixels."""
+
+    name = "table"
+
+    def __init__(self, class_areas: np.ndarray, fingerprint: str = "f00d") -> None:
+        self.class_areas = class_areas.astype(np.float32)
+        self.class_names = tuple(f"class {index}" for index in range(class_areas.shape[1]))
+        self.fingerprint = fingerprint
+
+    def __len__(self) -> int:
+        return len(self.class_areas)
+
+    def __getitem__(self, index: int) -> Sample:
+        raise AssertionError("drawing episodes must not read images")
+
+
+def make_table(n_images: int = 60, n_classes: int = 6, seed: int = 0) -> AreaTable:
+    rng = np.random.default_rng(seed)
+    shares = rng.uniform(0, 0.3, (n_images, n_classes))
+    return AreaTable(shares * (rng.random((n_images, n_classes)) < 0.4))
+
+
+DRAW = {"fold": 0, "n_shot": 1, "count": 40, "seed": 0}
+
+SUBPROCESS = """
+import sys
+sys.path.insert(0, "tests")
+from test_episodes import DRAW, draw_episodes, make_table
+print(draw_episodes(make_table(), range(6), **{**DRAW, "n_shot": 5}).sha256)
+"""
+
+
+def test_a_fresh_process_draws_the_same_list(pytestconfig: pytest.Config) -> None:
+    here = draw_episodes(make_table(), range(6), **{**DRAW, "n_shot": 5})
+    assert here == draw_episodes(make_table(), range(6), **{**DRAW, "n_shot": 5})
+    process = subprocess.run(
+        [sys.executable, "-c", SUBPROCESS],
+        cwd=pytestconfig.rootpath,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert process.stdout.strip() == here.sha256
+
+
+def test_sha256_is_that_of_the_canonical_json() -> None:
+    drawn = draw_episodes(make_table(), range(6), **DRAW)
+    content = {
+        "seed": 0,
+        "n_shot": 1,
+        "fold": 0,
+        "dataset": "f00d",
+        "episodes": [
+            {"query": entry.query, "support": list(entry.support), "class_index": entry.class_index}
+            for entry in drawn
+        ],
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    assert drawn.to_json() == canonical
+    assert drawn.sha256 == hashlib.sha256(canonical.encode()).hexdigest()
+    hand_written = EpisodeList("f", 1, 1, 2, (Episode(3, 4, (5,)),))
+    assert hand_written.to_json() == (
+        '{"dataset":"f","episodes":[{"class_index":3,"query":4,"support":[5]}],"fold":1,"n_shot":1,"seed":2}'
+    )
+
+
+def test_each_setting_changes_list_and_hash() -> None:
+    original = draw_episodes(make_table(), range(6), **DRAW)
+    changed = [
+        draw_episodes(make_table(), range(6), **{**DRAW, key: value})
+        for key, value in (("fold", 1), ("n_shot", 5), ("seed", 1), ("count", 41))
+    ]
+    other_content = AreaTable(make_table().class_areas, fingerprint="beef")
+    changed.append(draw_episodes(other_content, range(6), **DRAW))
+    assert len({entry.sha256 for entry in (original, *changed)}) == 6
+    for entry in changed[:3]:
+        assert [item.query for item in entry] != [item.query for item in original]
+    assert changed[3].episodes[:40] == original.episodes  # a longer list begins with the shorter one
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    n_images=st.integers(2, 25),
+    n_classes=st.integers(1, 7),
+    n_shot=st.integers(1, 8),
+    count=st.integers(1, 60),
+    min_area=st.sampled_from([0.0, 0.02, 0.15]),
+    seed=st.integers(0, 2**32),
+)
+def test_every_list_is_sound(
+    n_images: int, n_classes: int, n_shot: int, count: int, min_area: float, seed: int
+) -> None:
+    table = make_table(n_images, n_classes, seed)
+    holders = {  # plain Python beside the vectorised pools
+        c: [i for i in range(n_images) if table.class_areas[i, c] > 0 and table.class_areas[i, c] >= min_area]
+        for c in range(n_classes)
+    }
+    usable = {c for c, images in holders.items() if len(images) >= 2}
+    arguments = {"fold": 0, "n_shot": n_shot, "count": count, "seed": seed, "min_area": min_area}
+    if not usable:
+        with pytest.raises(ValueError, match="no class has two images"):
+            draw_episodes(table, range(n_classes), **arguments)
+        return
+    drawn = draw_episodes(table, range(n_classes), **arguments)
+    assert len(drawn) == count
+    turns = Counter(entry.class_index for entry in drawn)
+    assert set(turns) <= usable
+    assert all(count // len(usable) <= turns[c] <= -(-count // len(usable)) for c in usable)
+    for entry in drawn:
+        pool = holders[entry.class_index]
+        assert entry.query in pool and set(entry.support) <= set(pool) - {entry.query}
+        assert len(entry.support) == n_shot
+        assert len(set(entry.support)) == min(n_shot, len(pool) - 1)  # repeats only where it must
+        uses = Counter(entry.support).values()
+        assert max(uses) <= -(-n_shot // (len(pool) - 1))
+    assert EpisodeList.from_json(drawn.to_json()) == drawn
+
+
+def test_queries_and_supports_are_uniform_over_the_pool() -> None:
+    areas = np.zeros((12, 1))
+    areas[:10] = 0.5
+    drawn = draw_episodes(AreaTable(areas), [0], **{**DRAW, "count": 5000})
+    for counts in (Counter(entry.query for entry in drawn), Counter(entry.support[0] for entry in drawn)):
+        assert set(counts) == set(range(10))
+        assert all(abs(count - 500) < 5 * 21.3 for count in counts.values())  # sqrt(5000 x 0.1 x 0.9) = 21.2
+
+
+def test_classes_come_in_shuffled_rounds() -> None:
+    order = [entry.class_index for entry in draw_episodes(make_table(), range(6), **{**DRAW, "count": 60})]
+    rounds = [tuple(order[start : start + 6]) for start in range(0, 60, 6)]
+    assert all(sorted(entry) == list(range(6)) for entry in rounds) and len(set(rounds)) > 5
+
+
+def test_area_limit_is_inclusive_and_nothing_is_drawn_where_the_class_is_absent() -> None:
+    areas = np.array([[0.02], [0.019], [0.0], [0.5]])
+    assert class_pools(AreaTable(areas), [0], min_area=0.02)[0].tolist() == [0, 3]
+    assert class_pools(AreaTable(areas), [0], min_area=0.0)[0].tolist() == [0, 1, 3]
+
+
+def test_unusable_classes_are_left_out_and_named_when_none_is_left() -> None:
+    table = AreaTable(np.array([[0.5, 0.5], [0.5, 0.0], [0.5, 0.0]]))
+    assert {entry.class_index for entry in draw_episodes(table, [0, 1], **DRAW)} == {0}
+    with pytest.raises(ValueError, match=r"images: class 1 1\); add images or lower min_area"):
+        draw_episodes(table, [1], **DRAW)
+
+
+@pytest.mark.parametrize(
+    ("classes", "changes", "message"),
+    [
+        ([], {}, "name at least one"),
+        ([1, 1], {}, r"\[1, 1\]; name at least one, and each once"),
+        ([6], {}, "class index 6 does not exist; table has 0 to 5"),
+        ([-1], {}, "class index -1"),
+        ([0], {"n_shot": 0}, "n_shot is 0"),
+        ([0], {"count": 0}, "count is 0"),
+        ([0], {"seed": -1}, "seed is -1"),
+        ([0], {"fold": -1}, "fold is -1"),
+        ([0], {"min_area": 2.0}, "min_area is 2.0"),
+    ],
+)
+def test_bad_arguments_are_named(classes: list[int], changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        draw_episodes(make_table(), classes, **{**DRAW, **changes})
+
+
+def test_from_json_refuses_what_is_no_sound_list() -> None:
+    drawn = draw_episodes(make_table(), range(6), **DRAW)
+    leaky = replace(drawn, episodes=(Episode(0, 3, (3,)),))
+    with pytest.raises(ValueError, match="episode 0 has query 3"):
+        EpisodeList.from_json(leaky.to_json())
+    for text in ("[]", "{}", drawn.to_json()[:-5], drawn.to_json().replace("fold", "fald")):
+        with pytest.raises(ValueError, match="no episode list"):
+            EpisodeList.from_json(text)
