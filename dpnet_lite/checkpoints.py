@@ -103,8 +103,8 @@ def save_training_state(path: str | Path, state: dict[str, Any]) -> Path:
         torch.load(buffer, weights_only=True)
     except Exception as error:  # pickling foreign objects can raise anything
         raise ValueError(
-            f"training state for {path} holds more than tensors and plain Python values: convert NumPy arrays "
-            "and other objects to those first"
+            f"training state for {path} holds more than tensors and plain Python values: "
+            "convert NumPy arrays and other objects to those first"
         ) from error
     payload = buffer.getvalue()
     write_atomically(path, STATE_MAGIC + sha256(payload).encode() + b"\n" + payload)

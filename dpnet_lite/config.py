@@ -60,6 +60,8 @@ class ModelConfig(_Settings):
     selection_count: int = 12  # pixels, for selection "top_k"
     selection_temperature: float = 0.05  # cosine units, for selection "soft" and for weighted pooling
     weighted_pooling: bool = False  # weigh selected pixels by their similarity to the support
+    consensus_rounds: int = 0  # mean-shift rounds that let the selected pixels agree on one object
+    consensus_temperature: float = 0.03  # cosine units
     shot_fusion: ShotFusion = "average"  # K shots: average K pseudo-prototypes, or one CCM over all K * N pixels
 
     interaction: Interaction = "correlation"  # PIM: C x C correlation, shared gate only, part prototypes, or off
@@ -86,6 +88,8 @@ class ModelConfig(_Settings):
         _check_range("selection_threshold", self.selection_threshold, -1.0, 1.0)
         _check_range("selection_count", self.selection_count, 1, 1_000_000)
         _check_range("selection_temperature", self.selection_temperature, 1e-4, 100.0)
+        _check_range("consensus_rounds", self.consensus_rounds, 0, 100)
+        _check_range("consensus_temperature", self.consensus_temperature, 1e-4, 100.0)
         _check_range("n_parts", self.n_parts, 1, 64)
         if not self.scales or any(not 0.0 < scale <= 1.0 for scale in self.scales):
             raise ValueError(f"scales is {self.scales}; give one or more numbers above 0 and up to 1")

@@ -269,7 +269,7 @@ def _mean_of_defined(values: Floats) -> Floats:
 def _class_sums(
     scores: EpisodeScores, n_resamples: int = 0, generator: np.random.Generator | None = None
 ) -> Floats:
-    """Sums over episodes per class seen: the four counts, the episodes' IoU, and how many of those are defined.
+    """Sums over episodes per class seen: four counts, the episodes' IoU, how many of those are defined.
 
     Returns float64 [classes, 6], or [n_resamples, classes, 6] of resampled episodes if there is a generator.
     Float64 holds the integer sums exactly (below 2**53).

@@ -38,7 +38,7 @@ class FeatureBank:
     """Backbone features and fixed-size labels of a whole data set.
 
     Attributes:
-        features: float16 array [n, views, D, h, w]; view 1 is the mirrored image where `flip` was asked for.
+        features: float16 array [n, views, h, w, D], channels last; view 1 is the mirrored image where `flip` was asked for.
         labels: uint8 tensor [n, S, S], not mirrored.
     """
 
@@ -59,7 +59,7 @@ class FeatureBank:
         """
         self.dataset, self.backbone, self.size = dataset, backbone, size
         views, cells = 2 if flip else 1, -(-size // backbone.stride)
-        shape = (len(dataset), views, backbone.out_channels, cells, cells)
+        shape = (len(dataset), views, cells, cells, backbone.out_channels)
         self.labels = torch.zeros((len(dataset), size, size), dtype=torch.uint8)
         self.features, done_file = self._storage(shape, cache_folder)
         done = int(done_file.read_text()) if done_file is not None and done_file.exists() else 0
@@ -72,7 +72,7 @@ class FeatureBank:
             images = normalise(torch.stack([sample.image for sample in samples])).to(device)
             for view in range(views):
                 features = backbone(images.flip(-1) if view else images)
-                self.features[rows.start : rows.stop, view] = features.half().cpu().numpy()
+                self.features[rows.start : rows.stop, view] = features.permute(0, 2, 3, 1).half().cpu().numpy()
             if done_file is not None:
                 done_file.write_text(str(rows.stop))
 
@@ -90,6 +90,9 @@ class FeatureBank:
 
     def take(self, index: int, view: int = 0) -> Tensor:
         """Features of one image, float32 [D, h, w]."""
+        return self._pixels(index, view).permute(2, 0, 1)  # [h, w, D] -> [D, h, w]
+
+    def _pixels(self, index: int, view: int) -> Tensor:
         return torch.from_numpy(np.asarray(self.features[index, view])).float()
 
     def binary_labels(self, index: int, class_index: int, view: int = 0) -> Tensor:
@@ -99,21 +102,21 @@ class FeatureBank:
 
     def batch(self, episodes: list[Episode], views: list[list[int]] | None = None) -> EpisodeBatch:
         """Gather episodes. `views[b]` gives the view (0 or 1) of the query and then of each support image."""
-        cells = self.features.shape[-2:]
+        cells = self.features.shape[2:4]
         queries, query_labels, supports, masks = [], [], [], []
         for row, episode in enumerate(episodes):
             view = views[row] if views is not None else [0] * (1 + len(episode.support))
-            queries.append(self.take(episode.query, view[0]))
+            queries.append(self._pixels(episode.query, view[0]))
             query_labels.append(self.binary_labels(episode.query, episode.class_index, view[0]))
             for index, own_view in zip(episode.support, view[1:], strict=True):
-                supports.append(self.take(index, own_view))
+                supports.append(self._pixels(index, own_view))
                 masks.append(self.binary_labels(index, episode.class_index, own_view) == 1)
         shots = (len(episodes), len(episodes[0].support))
-        stacked = torch.stack(supports)
+        stacked = torch.stack(supports).permute(0, 3, 1, 2)  # [B * K, h, w, D] -> [B * K, D, h, w], channels last
         return EpisodeBatch(
             support_features=stacked.reshape(*shots, *stacked.shape[1:]),  # [B * K, D, h, w] -> [B, K, D, h, w]
             support_masks=masks_at(torch.stack(masks), (cells[0], cells[1])).reshape(*shots, *cells),
-            query_features=torch.stack(queries),
+            query_features=torch.stack(queries).permute(0, 3, 1, 2),
             query_labels=torch.stack(query_labels),
         )
 

@@ -178,7 +178,8 @@ def test_an_empty_union_is_left_out():
     assert scores.miou == 0.5
     assert scores.episode_miou == 0.5
     assert bootstrap_interval(scores) == (0.5, 0.5)
-    assert bootstrap_interval(scores_of_iou([0, 0], [5, 0], [10, 0], total=10)) == (0.5, 0.5)  # some draws empty
+    some_draws_empty = scores_of_iou([0, 0], [5, 0], [10, 0], total=10)
+    assert bootstrap_interval(some_draws_empty) == (0.5, 0.5)
     no_background = scores_of_iou([0], [10], [10], total=10)
     assert no_background.fb_iou == 1.0
     nothing = scores_of_iou([0], [0], [0], total=0)

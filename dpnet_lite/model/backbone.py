@@ -125,7 +125,8 @@ class Backbone(nn.Module):
     """A frozen feature extractor: always in eval mode, never with a gradient, channels_last.
 
     name, out_channels, deep_channels, stride: as in ARCHITECTURES. precision: "fp32", or "bf16" to run the
-    convolutions in bfloat16 (2 to 3 times as fast on CPUs with AVX512-BF16; features off by about 1 %, MobileNetV2's by 5 %).
+    convolutions in bfloat16 (2 to 3 times as fast on CPUs with AVX512-BF16; features off by about 1 %,
+    MobileNetV2's by 5 %).
     fingerprint: SHA-256 (hex) of name and weights, taken when built. cache_key: fingerprint and precision,
     what a cache of features must be filed under.
     """

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from .matching import CycleMatches, cycle_matches
-from .prototypes import cosine_map
+from .prototypes import cosine_map, masked_average
 
 FALLBACK_PIXELS = 12  # as in SSP [precedent]
 
@@ -91,7 +91,7 @@ def pixel_weights(
     else:
         weights = support_first(matches, support_mask).float()
     if config.weighted_pooling:
-        weights = weights * ((matches.foreground_similarity - 1.0) / config.selection_temperature).exp()
+        weights = weights * ((similarity_to_P - similarity_to_P.amax(dim=1, keepdim=True)) / config.selection_temperature).exp()
     return weights
 
 
@@ -119,7 +119,33 @@ def select_reliable(
     similarity = cosine_map(query, prototype).flatten(1)  # [B, h, w] -> [B, N_q]
     flat_truth = None if truth is None else truth.flatten(1)
     weights = pixel_weights(config, matches, mask, similarity, flat_truth)
-    return with_fallback(weights, similarity), matches
+    selection = with_fallback(weights, similarity)
+    if config.consensus_rounds == 0 or config.selection == "oracle":
+        return selection, matches
+    agreed = consensus(query, selection.weights, config.consensus_rounds, config.consensus_temperature)
+    return Selection(agreed, selection.fallback), matches
+
+
+def consensus(query: Tensor, weights: Tensor, n_rounds: int, temperature: float) -> Tensor:
+    """Let the selected pixels agree on one object: mean shift in the query's own features [ours].
+
+    The pixels of a selection may lie on several objects, and their mean is then like none of them. Each round takes
+    the weighted mean of the query feature and weighs every query pixel anew by exp(cosine with it / temperature), so
+    the mean moves to where the selection is densest. That the query's object resembles itself more than the
+    support is SSP's observation [precedent].
+
+    Args:
+        query: float [B, C, h, w].
+        weights: float [B, N_q], at least 0.
+
+    Returns:
+        float [B, N_q] in (0, 1], 1 at the pixel nearest the mean.
+    """
+    for _ in range(n_rounds):
+        mean = masked_average(query, weights.unflatten(1, query.shape[-2:]))  # [B, C]
+        cosine = cosine_map(query, mean).flatten(1)  # [B, h, w] -> [B, N_q]
+        weights = ((cosine - cosine.amax(dim=1, keepdim=True)) / temperature).exp()
+    return weights
 
 
 def membership(shares: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .prototypes import cosine_map
+
 
 class ResidualConvolutions(nn.Module):
     """x + Conv3x3(ReLU(Conv3x3(ReLU(x)))), [B, C, h, w] -> the same."""
@@ -41,12 +43,11 @@ class AuxiliaryBranch(nn.Module):
     has precedents (CyCTR, QPENet); the layers are our choice.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.pixel = nn.Conv2d(channels, channels, 1)
-        self.prototype = nn.Linear(channels, channels)
-        self.classifier = nn.Conv2d(channels, 2, 1)
+        self.scale = nn.Parameter(torch.tensor(10.0))
+        self.threshold = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, features: Tensor, prototype: Tensor) -> Tensor:
-        mixed = self.pixel(features) + self.prototype(prototype)[..., None, None]
-        return self.classifier(torch.relu(mixed))
+        score = self.scale * (cosine_map(features, prototype) - self.threshold)  # [B, h, w]
+        return torch.stack([-score, score], dim=1)

@@ -18,7 +18,7 @@ from .decoder import AuxiliaryBranch, Decoder
 from .matching import CycleMatches
 from .multi_scale_fusion import MultiScaleFusion
 from .prototype_interaction import Interaction, PrototypeInteraction, part_prototypes
-from .prototypes import cosine_map, masked_average, masks_at
+from .prototypes import cosine_maps, masked_average, masks_at
 from .training_free import foreground_score, nearest_foreground
 
 
@@ -48,6 +48,24 @@ class Output:
     trace: Trace | None
 
 
+MAP_SCALE = 10.0  # cosines differ by about 0.1 between pixels; maps are brought to about 1
+
+
+def comparison_maps(query: Tensor, prototypes: tuple[Tensor, ...], background: Tensor | None) -> list[Tensor]:
+    """Cosine maps of a query [B, C, h, w] with prototypes [B, C], each [B, h, w].
+
+    One map a prototype, less its mean over the query; then, with a background prototype, one more each: the
+    cosine with the prototype less that with the background. All times MAP_SCALE. Our choice.
+    """
+    stack = torch.stack([*prototypes, *([] if background is None else [background])], dim=1)  # [B, n, C]
+    cosines = MAP_SCALE * cosine_maps(query, stack)
+    n = len(prototypes)
+    maps = list((cosines[:, :n] - cosines[:, :n].mean(dim=(2, 3), keepdim=True)).unbind(dim=1))
+    if background is not None:
+        maps += (cosines[:, :n] - cosines[:, n:]).unbind(dim=1)
+    return maps
+
+
 class Head(nn.Module):
     """The trained part of DPNet, on backbone features of `in_channels` of which the last `deep_channels` are deep.
 
@@ -62,16 +80,18 @@ class Head(nn.Module):
         self.interaction = PrototypeInteraction(channels, mode=config.interaction, n_parts=config.n_parts)
         self.fusion = MultiScaleFusion(config, len(self.map_names()))
         self.decoder = Decoder(channels)
-        self.auxiliary = None if config.auxiliary == "none" else AuxiliaryBranch(channels)
+        self.auxiliary = None if config.auxiliary == "none" else AuxiliaryBranch()
         self.shortcut = nn.Parameter(torch.tensor(5.0)) if config.score_shortcut else None
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def map_names(self) -> tuple[str, ...]:
         """The similarity maps of this configuration, in order."""
         if self.config.comparison == "features":
             return ("prior",) if self.config.prior else ()
-        names = ["P'", "P_q'", "middle P", "middle P_q", "deep P", "deep P_q"]
-        if self.config.background:
-            names += ["background", "middle background", "deep background"]
+        names: list[str] = []
+        for pair in (("P'", "P_q'"), ("middle P", "middle P_q"), ("deep P", "deep P_q")):
+            names += pair
+            names += [f"{name} - background" for name in pair] if self.config.background else []
         return tuple(names + (["prior"] if self.config.prior else []))
 
     def forward(
@@ -191,18 +211,19 @@ class Head(nn.Module):
         query_features: Tensor,
     ) -> Tensor:
         """The similarity maps named by `map_names`, [B, n_maps, h, w]."""
-        maps: list[Tensor] = []
-        config, query = self.config, interaction.query
+        config, query, maps = self.config, interaction.query, []
         if config.comparison != "features":
-            maps = [cosine_map(query, interaction.prototype), cosine_map(query, interaction.pseudo_prototype)]
-            backgrounds = [cosine_map(query, masked_average(support, 1 - masks).mean(dim=1))]
+            background = masked_average(support, 1 - masks).mean(dim=1)
+            pair = (interaction.prototype, interaction.pseudo_prototype)
+            maps = comparison_maps(query, pair, background if config.background else None)
             for part in (self._middle, self._deep):
                 own_query, own_support = part(query_features), part(support_features)
                 own_prototype = masked_average(own_support, masks).mean(dim=1)
                 own_pseudo = masked_average(own_query, share) if config.pseudo_prototype else own_prototype
-                maps += [cosine_map(own_query, own_prototype), cosine_map(own_query, own_pseudo)]
-                backgrounds.append(cosine_map(own_query, masked_average(own_support, 1 - masks).mean(dim=1)))
-            maps += backgrounds if config.background else []
+                own_background = masked_average(own_support, 1 - masks).mean(dim=1)
+                maps += comparison_maps(
+                    own_query, (own_prototype, own_pseudo), own_background if config.background else None
+                )
         if config.prior:
             maps.append(nearest_foreground(self._deep(support_features), masks, self._deep(query_features)))
         if not maps:

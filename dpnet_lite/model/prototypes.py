@@ -6,6 +6,7 @@ prototype network since PANet; the paper's "support prototype" is stated, its fo
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
@@ -27,11 +28,24 @@ def masked_average(features: Tensor, weights: Tensor) -> Tensor:
     return weighted / (total + EPSILON)
 
 
+def cosine_maps(features: Tensor, prototypes: Tensor) -> Tensor:
+    """Cosine of every pixel's feature with n prototypes.
+
+    Args:
+        features: float [B, C, h, w].
+        prototypes: float [B, n, C].
+
+    Returns:
+        float [B, n, h, w] in [-1, 1]; 0 where a feature or a prototype is all zeros.
+    """
+    directions = functional.normalize(prototypes, dim=2)
+    products = torch.einsum("bchw,bnc->bnhw", features, directions)
+    return products / features.norm(dim=1, keepdim=True).clamp_min(1e-12)
+
+
 def cosine_map(features: Tensor, prototype: Tensor) -> Tensor:
-    """Cosine of every pixel's feature with a prototype: [..., C, h, w] and [..., C] -> [..., h, w] in [-1, 1]."""
-    pixels = functional.normalize(features, dim=-3)
-    direction = functional.normalize(prototype, dim=-1)
-    return (pixels * direction[..., None, None]).sum(dim=-3)
+    """Cosine of every pixel's feature with one prototype: [B, C, h, w] and [B, C] -> [B, h, w] in [-1, 1]."""
+    return cosine_maps(features, prototype[:, None])[:, 0]
 
 
 def masks_at(masks: Tensor, size: tuple[int, int]) -> Tensor:

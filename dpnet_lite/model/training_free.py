@@ -10,7 +10,7 @@ from torch import Tensor
 
 from .matching import cycle_matches
 from .cycle_comparison import membership
-from .prototypes import cosine_map, masked_average
+from .prototypes import cosine_maps, masked_average
 
 
 def foreground_score(support_features: Tensor, support_masks: Tensor, query_features: Tensor) -> Tensor:
@@ -26,7 +26,8 @@ def foreground_score(support_features: Tensor, support_masks: Tensor, query_feat
     """
     foreground = masked_average(support_features, support_masks).mean(dim=1)  # [B, K, D] -> [B, D]
     background = masked_average(support_features, 1 - support_masks).mean(dim=1)
-    return cosine_map(query_features, foreground) - cosine_map(query_features, background)
+    cosines = cosine_maps(query_features, torch.stack([foreground, background], dim=1))
+    return cosines[:, 0] - cosines[:, 1]
 
 
 @torch.no_grad()
