@@ -50,26 +50,21 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict
     if reserved := {"format", "sha256"} & metadata.keys():
         raise ValueError(f"metadata must not use the key {min(reserved)!r}, which the sidecar adds")
     plain = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
     record = {"format": FORMAT, "metadata": metadata, "tensors_sha256": digest_tensors(plain)}
     try:
         record_text = json.dumps(record, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"metadata of {path} does not fit into JSON: {error}") from error
-    data = safetensors.torch.save(
-        plain, {"record": record_text, "record_sha256": sha256(record_text.encode())}
-    )
+    data = safetensors.torch.save(plain, {"record": record_text, "record_sha256": sha256(record_text.encode())})
     sidecar = {"format": FORMAT, "sha256": sha256(data), **metadata}
     write_atomically(path, data)
     write_atomically(path.with_suffix(".json"), (json.dumps(sidecar, indent=2) + "\n").encode())
     return path
 
 
-def load_checkpoint(
-    path: str | Path, device: str | torch.device = "cpu"
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read (tensors, metadata) written by save_checkpoint, the tensors on `device`.
 
     Raises FileNotFoundError where the file or its sidecar is missing, ValueError for a file that is cut off,
@@ -80,9 +75,7 @@ def load_checkpoint(
     tensors = load_tensors(path)
     record = read_record(path)
     if record["format"] != FORMAT:
-        raise ValueError(
-            f"{path} has format {record['format']!r}, this version reads {FORMAT}: update dpnet-lite"
-        )
+        raise ValueError(f"{path} has format {record['format']!r}, this version reads {FORMAT}: update dpnet-lite")
     if record["tensors_sha256"] != digest_tensors(tensors):
         raise ValueError(f"{path} is damaged (SHA-256 of its tensors differs): restore it or train again")
     return {name: tensor.to(device) for name, tensor in tensors.items()}, record["metadata"]
@@ -121,9 +114,7 @@ def load_training_state(path: str | Path) -> dict[str, Any]:
     start = len(STATE_MAGIC) + 65  # the digest in hex and a line feed
     payload = data[start:]
     if data[:start] != STATE_MAGIC + sha256(payload).encode() + b"\n":
-        raise ValueError(
-            f"{path} is not a whole training state (SHA-256 differs): train on from an older one"
-        )
+        raise ValueError(f"{path} is not a whole training state (SHA-256 differs): train on from an older one")
     state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     return state
 
@@ -136,9 +127,7 @@ def sha256(data: bytes) -> str:
 def check_sidecar(path: Path) -> None:
     """Raise unless a readable sidecar of a known format stands at path."""
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no sidecar {path}: keep the .json beside the .safetensors it was saved with"
-        )
+        raise FileNotFoundError(f"no sidecar {path}: keep the .json beside the .safetensors it was saved with")
     try:
         found = json.loads(path.read_bytes())["format"]
     except (ValueError, KeyError, TypeError) as error:

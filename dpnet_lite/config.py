@@ -34,7 +34,7 @@ class _Settings:
     """Round trip of a settings dataclass through a plain dictionary."""
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)  # type: ignore[call-overload, no-any-return]
+        return asdict(self)  # type: ignore[call-overload]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -68,7 +68,12 @@ class ModelConfig(_Settings):
     n_parts: int = 4  # part prototypes per image, for interaction "parts"
 
     fusion: Fusion = "pyramid"  # MSF: top-down pyramid, a single scale, or ASPP
-    scales: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)  # sides of the pyramid's levels, as shares of the feature's
+    scales: tuple[float, ...] = (
+        1.0,
+        0.5,
+        0.25,
+        0.125,
+    )  # sides of the pyramid's levels, as shares of the feature's
     comparison: Comparison = "both"  # what a level compares: feature vectors, cosine maps, or both
     background: bool = True  # also compare with the support's background prototype
     prior: bool = False  # PFENet's training-free prior as one more map

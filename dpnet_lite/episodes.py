@@ -147,8 +147,7 @@ def draw_episodes(
         )
     generator = np.random.default_rng([seed, fold, n_shot])
     episodes = tuple(
-        _draw_one(int(index), pools[int(index)], n_shot, generator)
-        for index in _take_turns(usable, count, generator)
+        _draw_one(int(index), pools[int(index)], n_shot, generator) for index in _take_turns(usable, count, generator)
     )
     return EpisodeList(dataset.fingerprint, fold, n_shot, seed, episodes)
 

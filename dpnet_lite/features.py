@@ -6,6 +6,7 @@ float16, in memory or in a memory-mapped file that a second run finds again.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .datasets.base import SegmentationDataset
+from .datasets.novel import TrainingView
 from .datasets.transforms import normalise, resize_sample
 from .episodes import Episode
 from .model.backbone import Backbone
@@ -57,7 +59,8 @@ class FeatureBank:
 
         A file that a stopped run left unfinished is continued.
         """
-        self.dataset, self.backbone, self.size = dataset, backbone, size
+        self.dataset: SegmentationDataset = dataset
+        self.backbone, self.size = backbone, size
         views, cells = 2 if flip else 1, -(-size // backbone.stride)
         shape = (len(dataset), views, cells, cells, backbone.out_channels)
         self.labels = torch.zeros((len(dataset), size, size), dtype=torch.uint8)
@@ -87,6 +90,14 @@ class FeatureBank:
             return np.lib.format.open_memmap(path, mode="r+"), done_file
         done_file.unlink(missing_ok=True)
         return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape), done_file
+
+    def seen_by_training(self, view: TrainingView) -> FeatureBank:
+        """The same features with the labels and areas of a training view of the same data set."""
+        if view.dataset is not self.dataset:
+            raise ValueError(f"the view is of {view.dataset.name}, the features are of {self.dataset.name}")
+        bank = copy.copy(self)
+        bank.dataset, bank.labels = view, view.relabel(self.labels)
+        return bank
 
     def take(self, index: int, view: int = 0) -> Tensor:
         """Features of one image, float32 [D, h, w]."""

@@ -68,7 +68,7 @@ def pretrain(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = TinyResNet(n_classes=len(world.class_names) + 1)
-    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = network.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=config.steps)
     network, optimiser = fabric.setup(network, optimiser)

@@ -49,9 +49,7 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
-        raise ValueError(
-            f"{path} does not hold a state dict (names to tensors): save model.state_dict() alone"
-        )
+        raise ValueError(f"{path} does not hold a state dict (names to tensors): save model.state_dict() alone")
     return dict(content)
 
 

@@ -1,60 +1,19 @@
-"""Metrics against scikit-learn and hand-worked cases; intervals against a slow loop and a simulated truth."""
+"""Metrics against scikit-learn and hand-worked cases."""
 
 from __future__ import annotations
 
 import json
 import math
-import time
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from score_samples import METRICS, random_masks, random_scores, scores_of, scores_of_iou
 from sklearn.metrics import jaccard_score
 
-from dpnet_lite.evaluation import (
-    EpisodeScores,
-    bootstrap_interval,
-    episode_counts,
-    mean_interval,
-    mean_paired_difference,
-    paired_difference,
-)
-
-METRICS = ("miou", "fb_iou", "episode_miou")
-
-
-def random_masks(seed, agreement=0.8, size=(9, 11), ignored=0.1):
-    """A random prediction and labels that agree on about that share of pixels."""
-    rng = np.random.default_rng(seed)
-    labels = (rng.random(size) < 0.35).astype(np.uint8)
-    prediction = np.where(rng.random(size) < agreement, labels, 1 - labels)
-    labels[rng.random(size) < ignored] = 255
-    return torch.from_numpy(prediction), torch.from_numpy(labels)
-
-
-def scores_of(class_index, masks, **settings_of_list):
-    names = tuple(f"class {c}" for c in range(max(class_index) + 1))
-    return EpisodeScores.from_lists(
-        class_index, [episode_counts(*m) for m in masks], names, **settings_of_list
-    )
-
-
-def scores_of_iou(class_index, intersections, unions, total=1000, sha="", names=None):
-    """Scores with given foreground counts, in episodes of `total` pixels."""
-    i, u = np.asarray(intersections), np.asarray(unions)
-    names = names or tuple(f"class {c}" for c in range(max(class_index) + 1))
-    return EpisodeScores(np.asarray(class_index), np.stack([i, u, total - u, total - i], 1), names, sha)
-
-
-def random_scores(seed, n=60, n_classes=4, sha="", quality=0.5):
-    rng = np.random.default_rng(seed)
-    class_index = np.random.default_rng(99).permutation(np.arange(n) % n_classes)
-    unions = rng.integers(50, 500, n)
-    shares = np.clip(rng.normal(quality, 0.2, n) + 0.05 * class_index, 0, 1)
-    return scores_of_iou(class_index, (shares * unions).astype(int), unions, sha=sha)
-
+from dpnet_lite.evaluation import EpisodeScores, episode_counts
 
 # Counts
 
@@ -128,8 +87,6 @@ def test_metrics_are_fractions_and_ignore_the_order_of_episodes(episodes):
         value = getattr(scores, metric)
         assert math.isnan(value) or 0 <= value <= 1
         assert value == pytest.approx(getattr(reversed_, metric), nan_ok=True)
-        interval = bootstrap_interval(scores, metric, n_resamples=20)
-        assert math.isnan(interval.low) or 0 <= interval.low <= interval.high <= 1
 
 
 # Metrics
@@ -168,7 +125,6 @@ def test_a_perfect_prediction_scores_exactly_one():
     scores = scores_of([0, 1, 2, 0, 1, 2, 0], masks)
     for metric in METRICS:
         assert getattr(scores, metric) == 1.0
-        assert bootstrap_interval(scores, metric, n_resamples=50) == (1.0, 1.0)
 
 
 def test_an_empty_union_is_left_out():
@@ -177,15 +133,11 @@ def test_an_empty_union_is_left_out():
     assert math.isnan(scores.class_iou()[1])
     assert scores.miou == 0.5
     assert scores.episode_miou == 0.5
-    assert bootstrap_interval(scores) == (0.5, 0.5)
-    some_draws_empty = scores_of_iou([0, 0], [5, 0], [10, 0], total=10)
-    assert bootstrap_interval(some_draws_empty) == (0.5, 0.5)
     no_background = scores_of_iou([0], [10], [10], total=10)
     assert no_background.fb_iou == 1.0
     nothing = scores_of_iou([0], [0], [0], total=0)
     for metric in METRICS:
         assert math.isnan(getattr(nothing, metric))
-        assert all(math.isnan(end) for end in bootstrap_interval(nothing, metric))
 
 
 def test_scores_survive_json_and_cannot_be_changed():
@@ -221,183 +173,3 @@ def test_impossible_scores_are_refused(class_index, counts, message):
 def test_no_episodes_are_refused():
     with pytest.raises(ValueError, match="at least one episode"):
         EpisodeScores.from_lists([], [], ("cat",))
-
-
-# Intervals
-
-
-def slow_values(scores, metric, seed, n_resamples, list_number=0):
-    """The metric on resampled episodes: the same draws, one resample at a time, episodes gathered."""
-    rng = np.random.default_rng([seed, 1 + list_number])
-    members = [np.flatnonzero(scores.class_index == c) for c in np.unique(scores.class_index)]
-    drawn = [rows[rng.integers(len(rows), size=(n_resamples, len(rows)))] for rows in members]
-    values = []
-    for resample in range(n_resamples):
-        rows = np.concatenate([d[resample] for d in drawn])
-        values.append(
-            getattr(EpisodeScores(scores.class_index[rows], scores.counts[rows], scores.class_names), metric)
-        )
-    return np.array(values)
-
-
-@pytest.mark.parametrize("metric", METRICS)
-def test_bootstrap_equals_a_slow_loop(metric):
-    a, b = random_scores(1), random_scores(2, quality=0.4)
-    slow = slow_values(a, metric, seed=5, n_resamples=80)
-    expected = np.quantile(slow, [0.05, 0.95])
-    assert bootstrap_interval(a, metric, n_resamples=80, seed=5, level=0.9) == pytest.approx(
-        expected, abs=1e-12
-    )
-
-    difference, interval = paired_difference(a, b, metric, n_resamples=80, seed=5)
-    expected = np.quantile(slow - slow_values(b, metric, seed=5, n_resamples=80), [0.025, 0.975])
-    assert interval == pytest.approx(expected, abs=1e-12)
-    assert difference == pytest.approx(getattr(a, metric) - getattr(b, metric), abs=1e-12)
-
-
-def test_hierarchical_bootstrap_equals_a_slow_loop():
-    lists = ["one", "two"]
-    runs_a = [random_scores(seed, sha=lists[seed % 2]) for seed in range(6)]
-    runs_b = [random_scores(seed, sha=lists[seed % 2], quality=0.3) for seed in range(10, 16)]
-    n_resamples, seed = 60, 4
-    values = np.array(
-        [
-            slow_values(a, "miou", seed, n_resamples, i % 2)
-            - slow_values(b, "miou", seed, n_resamples, i % 2)
-            for i, (a, b) in enumerate(zip(runs_a, runs_b, strict=True))
-        ]
-    )  # [runs, resamples]
-    drawn = np.random.default_rng([seed, 0]).integers(6, size=(n_resamples, 6))
-    slow = [np.mean([values[run, resample] for run in drawn[resample]]) for resample in range(n_resamples)]
-    difference, interval = mean_paired_difference(runs_a, runs_b, n_resamples=n_resamples, seed=seed)
-    assert interval == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=1e-12)
-    point = np.mean([a.miou for a in runs_a]) - np.mean([b.miou for b in runs_b])
-    assert difference == pytest.approx(point, abs=1e-12)
-
-    _, narrow = mean_paired_difference(
-        runs_a, runs_b, n_resamples=n_resamples, seed=seed, resample_runs=False
-    )
-    assert narrow == pytest.approx(np.quantile(values.mean(0), [0.025, 0.975]), abs=1e-12)
-
-
-def test_intervals_depend_on_the_seed_alone():
-    a, b = random_scores(0), random_scores(1)
-    assert bootstrap_interval(a, seed=3) == bootstrap_interval(a, seed=3)
-    assert bootstrap_interval(a, seed=3) != bootstrap_interval(a, seed=4)
-    assert mean_paired_difference([a, b], [b, a], seed=3) == mean_paired_difference([a, b], [b, a], seed=3)
-
-
-def simulated_runs(n_runs, n=80):
-    """Two classes with known accumulated IoU: random unions, the share that is hit depends on their size."""
-    rng = np.random.default_rng(7)
-    for _ in range(n_runs):
-        class_index = np.arange(n) % 2
-        unions = rng.integers(100, 900, n)
-        shares = 0.2 + 0.3 * class_index + 0.0003 * unions + rng.uniform(-0.2, 0.2, n)
-        yield scores_of_iou(class_index, np.rint(shares * unions).astype(int), unions)
-
-
-def test_the_interval_covers_a_known_truth_as_often_as_it_says():
-    u = np.arange(100, 900)
-    truth = 0.35 + 0.0003 * np.mean(u**2) / np.mean(u)  # E[intersection] / E[union], mean of the two classes
-    intervals = [bootstrap_interval(s, n_resamples=300, seed=i) for i, s in enumerate(simulated_runs(400))]
-    covered = np.mean([low <= truth <= high for low, high in intervals])
-    assert 0.91 <= covered <= 0.975  # binomial noise of 400 trials: 0.011
-    naive = np.mean([s.episode_miou for s in simulated_runs(50)])
-    assert abs(naive - truth) > 0.02  # so an interval of the wrong metric could not pass
-
-
-def test_classes_are_strata():
-    scores = scores_of_iou([0, 1] * 10, [10, 90] * 10, [100, 100] * 10)
-    for metric in ("miou", "episode_miou"):
-        assert bootstrap_interval(scores, metric) == pytest.approx((0.5, 0.5), abs=1e-12)
-
-
-def test_one_episode_gives_an_interval_without_width():
-    scores = scores_of_iou([0], [30], [40])
-    assert bootstrap_interval(scores) == (0.75, 0.75)
-    assert paired_difference(scores, scores) == (0.0, (0.0, 0.0))
-
-
-def test_pairing_removes_the_common_noise():
-    a = random_scores(0)
-    better = scores_of_iou(a.class_index, np.minimum(a.counts[:, 0] + 5, a.counts[:, 1]), a.counts[:, 1])
-    difference, (low, high) = paired_difference(better, a)
-    assert 0 < low < difference < high
-    low_a, high_a = bootstrap_interval(a)
-    assert high - low < 0.3 * (high_a - low_a)
-    negative, interval = paired_difference(a, better)
-    assert (negative, *interval) == pytest.approx((-difference, -high, -low), abs=1e-12)
-
-
-def test_mean_over_runs_shares_the_luck_of_a_list_and_averages_that_of_several():
-    single = bootstrap_interval(random_scores(0, sha="one"))
-    assert mean_interval([random_scores(0, sha="one")] * 4) == pytest.approx(single, abs=1e-12)
-    classes_apart = [scores_of_iou([c] * 60, [30, 60] * 30, [90] * 60) for c in (0, 1)]
-    two, one = mean_interval(classes_apart), bootstrap_interval(classes_apart[0])
-    assert two.high - two.low == pytest.approx((one.high - one.low) / 2**0.5, rel=0.15)
-    several = mean_interval([random_scores(0, sha=str(i)) for i in range(4)])
-    assert several.high - several.low == pytest.approx((single.high - single.low) / 2, rel=0.15)
-
-
-def constant_run(fold, iou, names=("a", "b", "c", "d")):
-    """Every episode has this IoU, so only the draw of runs gives width. Fold f: classes 2f and 2f + 1."""
-    intersections = np.full(10, round(100 * iou))
-    return scores_of_iou(2 * fold + np.arange(10) % 2, intersections, np.full(10, 100), names=names)
-
-
-def test_runs_are_drawn_within_their_fold():
-    base = [constant_run(fold, 0.5) for fold in (0, 0, 1, 1)]
-    folds_differ = [constant_run(fold, iou) for fold, iou in ((0, 0.6), (0, 0.6), (1, 0.9), (1, 0.9))]
-    difference, interval = mean_paired_difference(folds_differ, base)
-    assert (difference, *interval) == pytest.approx((0.25, 0.25, 0.25), abs=1e-12)
-
-    seeds_differ = [constant_run(fold, iou) for fold, iou in ((0, 0.5), (0, 0.7), (1, 0.5), (1, 0.7))]
-    _, interval = mean_paired_difference(seeds_differ, base)
-    assert interval == pytest.approx((0.0, 0.2), abs=1e-12)
-    _, interval = mean_paired_difference(seeds_differ, base, resample_runs=False)
-    assert interval == pytest.approx((0.1, 0.1), abs=1e-12)
-    assert mean_interval(seeds_differ) == pytest.approx((0.6, 0.6), abs=1e-12)
-    assert mean_interval(seeds_differ, resample_runs=True) == pytest.approx((0.5, 0.7), abs=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("other", "message"),
-    [
-        (random_scores(0, n=59), "60 episodes against 59"),
-        (random_scores(0, sha="other"), "list without hash against other"),
-        (scores_of_iou(np.arange(60) % 4, np.full(60, 1), np.full(60, 2)), "is of another class"),
-        (
-            scores_of_iou(random_scores(0).class_index, np.full(60, 1), np.full(60, 2), total=999),
-            "episode 0 has another number of scored pixels",
-        ),
-        (
-            scores_of_iou(random_scores(0).class_index, np.full(60, 1), np.full(60, 2), names=tuple("wxyz")),
-            "class names",
-        ),
-    ],
-)
-def test_different_episodes_cannot_be_paired(other, message):
-    with pytest.raises(ValueError, match=message):
-        paired_difference(random_scores(0), other)
-
-
-def test_settings_are_checked():
-    scores = random_scores(0)
-    with pytest.raises(ValueError, match=r"unknown metric 'iou'.*miou, fb_iou, episode_miou"):
-        bootstrap_interval(scores, "iou")
-    with pytest.raises(ValueError, match="n_resamples is 0"):
-        bootstrap_interval(scores, n_resamples=0)
-    with pytest.raises(ValueError, match=r"level is 95"):
-        bootstrap_interval(scores, level=95)
-    with pytest.raises(ValueError, match="0 runs"):
-        mean_interval([])
-    with pytest.raises(ValueError, match="2 runs cannot be paired with 1"):
-        mean_paired_difference([scores, scores], [scores])
-
-
-def test_a_thousand_resamples_of_a_thousand_episodes_take_less_than_a_second():
-    scores = random_scores(0, n=1000, n_classes=5)
-    start = time.process_time()
-    bootstrap_interval(scores, n_resamples=1000)
-    assert time.process_time() - start < 1

@@ -7,9 +7,7 @@ from typing import Literal, get_args
 FoldLayout = Literal["interleaved", "blocked"]
 
 
-def novel_classes(
-    n_classes: int, fold: int, n_folds: int = 4, layout: FoldLayout = "interleaved"
-) -> tuple[int, ...]:
+def novel_classes(n_classes: int, fold: int, n_folds: int = 4, layout: FoldLayout = "interleaved") -> tuple[int, ...]:
     """Class indices (from 0, ascending) that the network never sees in training in this fold.
 
     Args:
@@ -36,9 +34,7 @@ def novel_classes(
     return tuple(range(start, start + size + (fold < n_longer)))
 
 
-def base_classes(
-    n_classes: int, fold: int, n_folds: int = 4, layout: FoldLayout = "interleaved"
-) -> tuple[int, ...]:
+def base_classes(n_classes: int, fold: int, n_folds: int = 4, layout: FoldLayout = "interleaved") -> tuple[int, ...]:
     """Class indices (from 0, ascending) to train on in this fold: all that `novel_classes` leaves."""
     novel = set(novel_classes(n_classes, fold, n_folds, layout))
     return tuple(index for index in range(n_classes) if index not in novel)

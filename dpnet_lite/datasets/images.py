@@ -72,9 +72,7 @@ def image_tensor(image: Image.Image) -> Tensor:
 def _grey_from_16_bit(image: Image.Image) -> Image.Image:
     levels = np.array(image).astype(np.int64)
     if levels.size and (levels.min() < 0 or levels.max() > 65535):
-        raise ValueError(
-            f"the image holds the values {levels.min()} to {levels.max()}; save it with 8 or 16 bits"
-        )
+        raise ValueError(f"the image holds the values {levels.min()} to {levels.max()}; save it with 8 or 16 bits")
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8))  # rounds to the nearest of 0..255
 
 

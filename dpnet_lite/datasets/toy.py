@@ -1,9 +1,9 @@
 """The toy world: a procedural few-shot segmentation data set with a dial for the support-query gap.
 
-80 few-shot classes = 8 outlines x 10 textures ("striped star", "dotted kite", ...), and 80 auxiliary classes that
-share neither an outline nor a texture with them, for pretraining the tiny backbone. No files, no download. The
-whole world is our choice; its reason is that support-query diversity is the obstacle that the paper names
-(stated).
+80 few-shot classes = 8 outlines x 10 textures ("striped star", "dotted kite", ...), and 80 auxiliary classes
+that share neither an outline nor a texture with them, for pretraining the tiny backbone. No files, no
+download. The whole world is our choice; its reason is that support-query diversity is the obstacle that the
+paper names (stated).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .toy_textures import AUXILIARY_TEXTURES, CLASS_TEXTURES
 
 DEFAULT_GAP = 0.5
 DEFAULT_SIZE = 96
+INSTANCES = (0.5, 0.35, 0.15)  # shares of scenes with one, two and three objects of the main class
 WORLD_VERSION = 1  # raise it when the drawing changes, so that cached features and episode hashes change too
 CATALOGUES = {
     "classes": (CLASS_OUTLINES, CLASS_TEXTURES),
@@ -112,7 +113,7 @@ class ToyWorld:
     def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         rng = np.random.default_rng((WORLD_VERSION, self.seed, index))
         main = self.targets[index % len(self.targets)]
-        classes = [main] * (2 if rng.uniform() < 0.4 else 1) + self._distractors(main, rng)
+        classes = [main] * int(rng.choice(3, p=INSTANCES) + 1) + self._distractors(main, rng)
         looks = {c: draw_appearance(c, self.gap, rng) for c in dict.fromkeys(classes)}
         objects = self._place(classes, looks, rng)
         background, light = draw_background(self.size, rng), draw_light(self.gap, rng)
@@ -125,19 +126,18 @@ class ToyWorld:
         return image, labels
 
     def _distractors(self, main: int, rng: np.random.Generator) -> list[int]:
-        """One that shares the main outline, one that shares its texture (where there are such), up to two more."""
+        """One that shares the main outline or its texture (where there is such), and one or two more."""
         n_textures = len(CATALOGUES[self.catalogue][1])
         pool = [c for c in self.others if c != main]
         same_outline = [c for c in pool if c // n_textures == main // n_textures]
         same_texture = [c for c in pool if c % n_textures == main % n_textures]
-        groups = [group for group in (same_outline, same_texture, pool) if group]
+        alike = same_outline if rng.uniform() < 0.5 else same_texture
+        groups = [group for group in (alike, pool) if group]
         if pool and rng.uniform() < 0.5:
             groups.append(pool)
         return [int(rng.choice(group)) for group in groups]
 
-    def _place(
-        self, classes: list[int], looks: dict[int, Appearance], rng: np.random.Generator
-    ) -> list[PlacedObject]:
+    def _place(self, classes: list[int], looks: dict[int, Appearance], rng: np.random.Generator) -> list[PlacedObject]:
         outlines, textures = (tuple(part.items()) for part in CATALOGUES[self.catalogue])
         placed: list[PlacedObject] = []
         for class_index in classes:

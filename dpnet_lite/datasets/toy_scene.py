@@ -1,8 +1,8 @@
 """Drawing one toy scene: a plan of objects, then pixels. NumPy only; our choice throughout.
 
-A scene's *appearance* (colours, light, texture scale and turn, pose) is drawn once per scene and class, so two
-objects of one class in one scene look alike, and the same class in another scene may not. `gap` in [0, 1] says
-how far the appearance of a scene may stray from the canonical one.
+A scene's *appearance* (colours, light, texture scale and turn, pose) is drawn once per scene and class, so
+two objects of one class in one scene look alike, and the same class in another scene may not. `gap` in [0, 1]
+says how far the appearance of a scene may stray from the canonical one.
 """
 
 from __future__ import annotations
@@ -141,8 +141,8 @@ def paint_scene(
 ) -> tuple[Array, Array, dict[int, float]]:
     """Draw `objects` in order onto `background`, then light and a little sensor noise.
 
-    Returns the image uint8 [S, S, 3], the labels uint8 [S, S] and, by class, the pixels that its objects would
-    show if nothing covered them.
+    Returns the image uint8 [S, S, 3], the labels uint8 [S, S] and, by class, the pixels that its objects
+    would show if nothing covered them.
     """
     image, size = background.copy(), background.shape[0]
     labels = np.zeros((size, size), dtype=np.uint8)

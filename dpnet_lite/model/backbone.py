@@ -30,9 +30,7 @@ class ResNetLayers(nn.Module):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        network = torchvision.models.get_model(
-            name, weights=None, replace_stride_with_dilation=[False, True, True]
-        )
+        network = torchvision.models.get_model(name, weights=None, replace_stride_with_dilation=[False, True, True])
         self.conv1, self.bn1, self.relu, self.maxpool = (
             network.conv1,
             network.bn1,
@@ -139,9 +137,7 @@ class Backbone(nn.Module):
         self.out_channels, self.stride = ARCHITECTURES[name].out_channels, ARCHITECTURES[name].stride
         self.deep_channels = ARCHITECTURES[name].deep_channels
         self.body = body.to(memory_format=torch.channels_last).requires_grad_(False)
-        self.fingerprint = digest_tensors(
-            {f"{name}.{key}": value for key, value in body.state_dict().items()}
-        )
+        self.fingerprint = digest_tensors({f"{name}.{key}": value for key, value in body.state_dict().items()})
         self.cache_key = f"{self.fingerprint}-{precision}"
         self.eval()
 
@@ -157,9 +153,7 @@ class Backbone(nn.Module):
         torchvision's). Returns float32 [B, out_channels, ceil(H / stride), ceil(W / stride)], channels_last.
         """
         if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.float32:
-            raise ValueError(
-                f"images are {images.dtype} {list(images.shape)}: give normalised float32 [B, 3, H, W]"
-            )
+            raise ValueError(f"images are {images.dtype} {list(images.shape)}: give normalised float32 [B, 3, H, W]")
         # Autocast is set here in either case: features must not depend on the caller's mixed precision.
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
             features: Tensor = self.body(images.contiguous(memory_format=torch.channels_last))
@@ -228,7 +222,5 @@ def load_weights(name: str, body: nn.Module, found: Mapping[str, Tensor], *, sou
     unused = ARCHITECTURES[name].unused_keys
     for key, tensor in found.items():
         if key not in wanted and not key.startswith(unused):
-            raise ValueError(
-                f"{source} does not fit {name}: {key} {list(tensor.shape)} is not expected; {remedy}"
-            )
+            raise ValueError(f"{source} does not fit {name}: {key} {list(tensor.shape)} is not expected; {remedy}")
     body.load_state_dict({key: found.get(key, tensor) for key, tensor in wanted.items()})

@@ -70,7 +70,11 @@ def with_fallback(weights: Tensor, similarity_to_P: Tensor) -> Selection:
 
 
 def pixel_weights(
-    config: ModelConfig, matches: CycleMatches, support_mask: Tensor, similarity_to_P: Tensor, truth: Tensor | None
+    config: ModelConfig,
+    matches: CycleMatches,
+    support_mask: Tensor,
+    similarity_to_P: Tensor,
+    truth: Tensor | None,
 ) -> Tensor:
     """How much each query pixel counts under `config.selection`, float32 [B, N_q], before any fallback.
 
@@ -91,7 +95,10 @@ def pixel_weights(
     else:
         weights = support_first(matches, support_mask).float()
     if config.weighted_pooling:
-        weights = weights * ((similarity_to_P - similarity_to_P.amax(dim=1, keepdim=True)) / config.selection_temperature).exp()
+        # Relative to the best *selected* pixel: its weight is 1, so the weights cannot all vanish.
+        selected = similarity_to_P.masked_fill(weights == 0, -1.0)
+        best = selected.amax(dim=1, keepdim=True)
+        weights = weights * ((selected - best) / config.selection_temperature).exp()
     return weights
 
 

@@ -82,7 +82,7 @@ class Head(nn.Module):
         self.decoder = Decoder(channels)
         self.auxiliary = None if config.auxiliary == "none" else AuxiliaryBranch()
         self.shortcut = nn.Parameter(torch.tensor(5.0)) if config.score_shortcut else None
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def map_names(self) -> tuple[str, ...]:
         """The similarity maps of this configuration, in order."""
@@ -114,7 +114,7 @@ class Head(nn.Module):
             query_masks: float [B, H', W'], the truth, for selection "oracle" only.
             trace: also return the intermediates.
         """
-        self._check(support_features, support_masks, query_features)
+        self._check(support_features, support_masks, query_features, query_masks)
         cells = (query_features.shape[-2], query_features.shape[-1])
         support_masks = masks_at(support_masks, cells) if support_masks.shape[-2:] != cells else support_masks
         truth = None if query_masks is None else masks_at(query_masks, cells)
@@ -140,7 +140,13 @@ class Head(nn.Module):
             )  # fmt: skip
         return Output(logits, self._auxiliary(interaction, support), kept)
 
-    def _check(self, support_features: Tensor, support_masks: Tensor, query_features: Tensor) -> None:
+    def _check(
+        self,
+        support_features: Tensor,
+        support_masks: Tensor,
+        query_features: Tensor,
+        query_masks: Tensor | None,
+    ) -> None:
         shapes = f"{list(support_features.shape)}, {list(support_masks.shape)}, {list(query_features.shape)}"
         if support_features.ndim != 5 or support_masks.ndim != 4 or query_features.ndim != 4:
             raise ValueError(f"shapes are {shapes}; give [B, K, D, h, w], [B, K, H, W] and [B, D, h, w]")
@@ -148,6 +154,11 @@ class Head(nn.Module):
             raise ValueError(f"shapes are {shapes}; features and masks of the support need the same B and K >= 1")
         if support_features.shape[2] != self.in_channels or query_features.shape[1] != self.in_channels:
             raise ValueError(f"shapes are {shapes}; the head was built for D = {self.in_channels}")
+        n_batch, _, *cells = query_features.shape
+        if support_features.shape[0] != n_batch or list(support_features.shape[3:]) != cells:
+            raise ValueError(f"shapes are {shapes}; support and query features need the same B, h and w")
+        if query_masks is not None and (query_masks.ndim != 3 or len(query_masks) != n_batch):
+            raise ValueError(f"query_masks are {list(query_masks.shape)}; give [B, H, W] with B = {n_batch}")
 
     def _deep(self, features: Tensor) -> Tensor:
         return features[..., self.in_channels - self.deep_channels :, :, :]
@@ -272,5 +283,10 @@ class DPNet(nn.Module):
         supports = self.backbone(support_images.flatten(0, 1)).unflatten(0, support_images.shape[:2])
         size = (query_images.shape[-2], query_images.shape[-1])
         return self.head(
-            supports, support_masks, self.backbone(query_images), size=size, query_masks=query_masks, trace=trace
+            supports,
+            support_masks,
+            self.backbone(query_images),
+            size=size,
+            query_masks=query_masks,
+            trace=trace,
         )

@@ -50,9 +50,7 @@ class TinyResNet(nn.Module):
         )
         self.stage1 = nn.Sequential(ResidualBlock(narrow, narrow), ResidualBlock(narrow, narrow))
         self.stage2 = nn.Sequential(ResidualBlock(narrow, middle, stride=2), ResidualBlock(middle, middle))
-        self.stage3 = nn.Sequential(
-            ResidualBlock(middle, wide, dilation=2), ResidualBlock(wide, wide, dilation=2)
-        )
+        self.stage3 = nn.Sequential(ResidualBlock(middle, wide, dilation=2), ResidualBlock(wide, wide, dilation=2))
         self.classifier = None if n_classes is None else nn.Conv2d(self.out_channels, n_classes, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .matching import cycle_matches
 from .cycle_comparison import membership
+from .matching import cycle_matches
 from .prototypes import cosine_maps, masked_average
 
 

@@ -1,0 +1,183 @@
+"""The main job as a command: train, score beside two rivals, print a table, write pictures.
+
+Every finished (fold, seed) is a JSON file in the output folder; `resume` skips those that the same settings made.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .checkpoints import versions
+from .comparison import FULL, FoldData, FoldResult, folder_bank, folder_fold, run_fold, toy_fold
+from .config import ModelConfig, TrainingConfig
+from .datasets.folder import read_class_names
+from .datasets.folds import FoldLayout
+from .datasets.novel import NovelPolicy
+from .datasets.toy import DEFAULT_GAP
+from .episodes import EpisodeList
+from .evaluation import EpisodeScores
+from .features import FeatureBank
+from .heads import save_head
+from .model.backbone import Backbone, build_backbone
+from .progress import Stages
+from .reporting import difference_table, fold_table, summary_table
+from .tensor_files import write_atomically
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """What to run. `data` is "toy" or a folder; the other data fields belong to one of the two."""
+
+    data: str
+    model: ModelConfig
+    training: TrainingConfig
+    backbone: str
+    size: int
+    backbone_weights: Path | None = None
+    precision: str = "fp32"
+    folds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = (0,)
+    shots: tuple[int, ...] = (1, 5)
+    n_episodes: int = 1_000
+    gap: float = DEFAULT_GAP  # toy only
+    layout: FoldLayout = "interleaved"
+    extra_base: tuple[Path, ...] = ()  # folders only, as the next three
+    policy: NovelPolicy = "drop"
+    original_size: bool = False
+    cache_folder: Path | None = None
+    device: str = "cpu"
+
+    def identity(self, backbone: Backbone, fold: int, seed: int) -> dict[str, Any]:
+        """What a (fold, seed) result depends on, as plain JSON; paths by name only."""
+        facts = asdict(replace(self, folds=(fold,), seeds=(seed,), training=replace(self.training, seed=seed)))
+        for name in ("cache_folder", "device", "backbone_weights"):
+            del facts[name]
+        facts["data"] = self.data if self.data == "toy" else Path(self.data).name
+        facts["extra_base"] = [path.name for path in self.extra_base]
+        facts["backbone_key"] = backbone.cache_key
+        return json.loads(json.dumps(facts))
+
+
+def run_demo(
+    config: DemoConfig, output: Path, *, say: Say, resume: bool = False, pictures: bool = True
+) -> list[FoldResult]:
+    """Run all folds and seeds of `config`, write results, heads and pictures to `output`, say the tables."""
+    backbone = build_backbone(
+        config.backbone, config.backbone_weights, device=config.device, precision=config.precision
+    )
+    output.mkdir(parents=True, exist_ok=True)
+    bank = None if config.data == "toy" else demo_bank(config, backbone)
+    results, last = [], None
+    for fold in config.folds:
+        for seed in config.seeds:
+            path = output / f"fold{fold}_seed{seed}.json"
+            identity = config.identity(backbone, fold, seed)
+            done = load_result(path, identity) if resume else None
+            if done is None:
+                data, stage = demo_fold(config, backbone, bank, fold, seed)
+                done = run_fold(
+                    data, config.model, replace(config.training, seed=seed), shots=config.shots,
+                    n_episodes=config.n_episodes, original_size=config.original_size, stage=stage,
+                )  # fmt: skip
+                save_result(path, done, identity)
+                _save_heads(output, done, data, config)
+                last = (data, done)
+            results.append(done)
+    say(_tables(results, config))
+    if pictures and last is not None:
+        for path in draw(output, *last):
+            say(f"picture: {path}")
+    return results
+
+
+def demo_bank(config: DemoConfig, backbone: Backbone) -> FeatureBank:
+    roots = [Path(config.data), *config.extra_base]
+    cache = config.cache_folder or Path(tempfile.gettempdir()) / "dpnet_lite_features"
+    return folder_bank(roots, backbone, size=config.size, cache_folder=cache, device=config.device, stage=Stages())
+
+
+def demo_fold(
+    config: DemoConfig, backbone: Backbone, bank: FeatureBank | None, fold: int, seed: int
+) -> tuple[FoldData, Stages]:
+    prefix = f"fold {fold}, seed {seed}: " if len(config.folds) * len(config.seeds) > 1 else ""
+    n_own = 4 if bank is None else 2  # drawing two sets of toy scenes, training two heads
+    stages = Stages(n_own + 3 * len(config.shots), prefix)
+    if bank is None:
+        return toy_fold(backbone, fold, seed=seed, gap=config.gap, stage=stages), stages
+    n_classes = len(read_class_names(Path(config.data) / "classes.txt"))
+    return folder_fold(bank, fold, n_classes=n_classes, layout=config.layout, policy=config.policy), stages
+
+
+def _tables(results: Sequence[FoldResult], config: DemoConfig) -> str:
+    first = results[0].episodes if results[0].episodes else {}
+    hashes = ", ".join(f"{n_shot}-shot {episodes.sha256[:12]}" for n_shot, episodes in sorted(first.items()))
+    parts = [
+        f"Novel classes of fold {', '.join(map(str, config.folds))}, seeds {', '.join(map(str, config.seeds))}, "
+        f"{config.n_episodes} episodes each (SHA-256 of fold {results[0].fold}: {hashes})",
+        summary_table(results),
+        difference_table(results),
+    ]
+    if len(config.folds) > 1:
+        parts.append(fold_table(results))
+    return "\n\n".join(parts)
+
+
+def _save_heads(output: Path, result: FoldResult, data: FoldData, config: DemoConfig) -> None:
+    for name, trained in result.trained.items():
+        path = output / f"{name.replace(' ', '_').lower()}_fold{result.fold}_seed{result.seed}.safetensors"
+        scores = {f"{n_shot}-shot mIoU": s.miou for (method, n_shot), s in result.scores.items() if method == name}
+        save_head(
+            path, trained.head, data.train.backbone, size=data.train.size, step=trained.step,
+            data=data.train.dataset.name, fold=result.fold, seed=result.seed, training=config.training.to_dict(),
+            episodes={str(k): e.sha256 for k, e in result.episodes.items()}, scores=scores,
+        )  # fmt: skip
+
+
+def save_result(path: Path, result: FoldResult, identity: dict[str, Any]) -> None:
+    """Write the scores of one (fold, seed), with what they depend on."""
+    record = {
+        "identity": identity, "versions": versions(), "fold": result.fold, "seed": result.seed,
+        "episodes": {str(n_shot): json.loads(e.to_json()) for n_shot, e in result.episodes.items()},
+        "scores": [[m, n_shot, s.to_dict()] for (m, n_shot), s in result.scores.items()],
+    }  # fmt: skip
+    write_atomically(path, json.dumps(record).encode())
+
+
+def load_result(path: Path, identity: dict[str, Any]) -> FoldResult | None:
+    """Read a result back if it was made by the same settings; None where there is none or another."""
+    if not path.exists():
+        return None
+    record = json.loads(path.read_text())
+    if record["identity"] != identity:
+        return None
+    scores = {(m, n_shot): EpisodeScores.from_dict(s) for m, n_shot, s in record["scores"]}
+    episodes = {int(k): EpisodeList.from_json(json.dumps(e)) for k, e in record["episodes"].items()}
+    return FoldResult(record["fold"], record["seed"], scores, episodes)
+
+
+def draw(output: Path, data: FoldData, result: FoldResult) -> list[Path]:
+    """Write the episode and learning-curve pictures of one trained fold."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    from .plots import episodes_figure, learning_curve_figure
+
+    heads = {name: trained.head for name, trained in result.trained.items()}
+    shown = [result.episodes[min(result.episodes)][i] for i in range(5)]
+    figures = {
+        "episodes.png": episodes_figure(data.test, shown, heads, main=FULL),
+        "learning_curve.png": learning_curve_figure({n: t.losses for n, t in result.trained.items()}),
+    }
+    for name, figure in figures.items():
+        figure.savefig(output / name, dpi=150)
+        plt.close(figure)
+    return [output / name for name in figures]

@@ -1,0 +1,104 @@
+"""Pictures: an episode from support to prediction, and learning curves. Needs matplotlib.
+
+Colours are Okabe and Ito's, which colour-blind readers can tell apart; the truth is also told by its outline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from .episodes import Episode
+from .features import FeatureBank
+from .model.dpnet import Head
+from .scoring import head_segmenter, predicted_mask
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BLUE, ORANGE, GREEN, PINK, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000"
+METHOD_STYLES = {"training-free": (BLACK, ":"), "support only": (ORANGE, "--"), "DPNet": (BLUE, "-")}
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, colour: str, *, strength: float = 0.55) -> np.ndarray:
+    """Paint `mask` (bool [H, W] or weights in [0, 1]) over `image` (uint8 [H, W, 3]); returns floats in [0, 1].
+
+    The rest of the image is greyed, so that the painted part stands out in print.
+    """
+    picture = image.astype(np.float64) / 255
+    grey = picture.mean(axis=2, keepdims=True)
+    muted = 0.35 * picture + 0.65 * (0.35 + 0.65 * grey)
+    share = np.clip(mask.astype(np.float64), 0, 1)[..., None]
+    painted = (1 - strength) * picture + strength * np.array(to_rgb(colour))
+    return np.clip((1 - share) * muted + share * painted, 0, 1)
+
+
+def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
+    axes.imshow(picture, interpolation="nearest")
+    axes.set_title(title, fontsize=11)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+@torch.no_grad()
+def episodes_figure(
+    bank: FeatureBank, episodes: Sequence[Episode], heads: Mapping[str, Head], *, main: str = "DPNet"
+) -> Figure:
+    """A row an episode: support with mask, query, the pixels behind P_q, each head's prediction, the truth.
+
+    heads: by name; `main` is the one whose selected pixels are shown. The title of a prediction gives its IoU.
+    """
+    columns = ["support", "query", "selected pixels", *heads, "truth"]
+    figure, grid = plt.subplots(
+        len(episodes), len(columns), figsize=(1.75 * len(columns), 1.95 * len(episodes)), squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
+    for row, episode in zip(grid, episodes, strict=True):
+        support, query = bank.dataset[episode.support[0]], bank.dataset[episode.query]
+        name = bank.dataset.class_names[episode.class_index]
+        picture, truth = query.image.permute(1, 2, 0).numpy(), query.labels == episode.class_index + 1
+        batch = bank.batch([episode])
+        output = heads[main](
+            batch.support_features, batch.support_masks, batch.query_features, size=(bank.size, bank.size),
+            query_masks=(batch.query_labels == 1).float(), trace=True,
+        )  # fmt: skip
+        share = output.trace.reliable[0].numpy()
+        repeat = -(-picture.shape[0] // share.shape[0])
+        chosen = np.kron(share / max(share.max(), 1e-12), np.ones((repeat, repeat)))
+        chosen = chosen[: picture.shape[0], : picture.shape[1]]
+        support_mask = (support.labels == episode.class_index + 1).numpy()
+        _show(row[0], overlay(support.image.permute(1, 2, 0).numpy(), support_mask, BLUE), f"support: {name}")
+        _show(row[1], picture, "query")
+        _show(row[2], overlay(picture, chosen, PINK, strength=0.85), "pixels behind $P_q$")
+        for axes, (label, head) in zip(row[3:], heads.items(), strict=False):
+            logits = head_segmenter(head)(batch)[0]
+            mask = predicted_mask(logits, (picture.shape[0], picture.shape[1])) == 1
+            iou = float((mask & truth).sum() / max(1, int((mask | truth).sum())))
+            _show(axes, overlay(picture, mask.numpy(), ORANGE), f"{label}: IoU {iou:.2f}")
+        _show(row[-1], overlay(picture, truth.numpy(), GREEN), "truth")
+    return figure
+
+
+def learning_curve_figure(losses: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
+    """Training loss (cross-entropy of the main branch) against the step, smoothed over 11 logged steps."""
+    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for name, rows in losses.items():
+        steps, values = np.array([r["step"] for r in rows]), np.array([r["main"] for r in rows])
+        colour, style = METHOD_STYLES.get(name, (GREEN, "-"))
+        width = min(11, len(values))
+        smooth = np.convolve(values, np.ones(width) / width, mode="valid")
+        axes.plot(steps, values, color=colour, alpha=0.15, linewidth=1)
+        axes.plot(steps[width // 2 :][: len(smooth)], smooth, color=colour, linestyle=style, linewidth=2, label=name)
+    axes.set_xlabel("training step", fontsize=12)
+    axes.set_ylabel("cross-entropy", fontsize=12)
+    axes.set_ylim(bottom=0)
+    axes.tick_params(labelsize=11)
+    axes.legend(frameon=False, fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure

@@ -1,0 +1,171 @@
+"""Segmenting one's own images: load a trained network, show it a few masks, predict.
+
+predictor = Predictor.load("outputs/dpnet.safetensors")
+predictor.set_support(["cat1.jpg", "cat2.jpg"], ["cat1.png", "cat2.png"])
+result = predictor.predict("garden.jpg")
+result.mask        # uint8 [H, W] at the image's own size
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as functional
+from PIL import Image
+from torch import Tensor
+
+from .datasets.images import image_tensor, read_image, read_mask
+from .datasets.transforms import normalise, resize_image
+from .heads import load_head
+from .model.backbone import Backbone, build_backbone
+from .model.dpnet import Head, Trace
+from .model.prototypes import masks_at
+
+ImageLike = str | Path | Image.Image | np.ndarray | Tensor
+MaskLike = str | Path | Image.Image | np.ndarray | Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the network says of one image of H x W pixels."""
+
+    mask: np.ndarray  # uint8 [H, W]: 0 background, k the k-th class given to set_support
+    probabilities: np.ndarray  # float32 [n_classes + 1, H, W], background first, sums to 1
+    class_names: tuple[str, ...]
+    traces: tuple[Trace, ...]  # one a class where asked for, else empty
+
+
+class Predictor:
+    """A trained head with its backbone; support features are computed once and reused for every image."""
+
+    def __init__(self, head: Head, backbone: Backbone, *, size: int, device: str | torch.device = "cpu") -> None:
+        self.head, self.backbone, self.size = head.to(device).eval(), backbone.to(device), size
+        self.device = torch.device(device)
+        self._support: dict[str, tuple[Tensor, Tensor]] = {}
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        backbone_weights: str | Path | None = None,
+        device: str | torch.device = "cpu",
+    ) -> Self:
+        """Rebuild the network from a checkpoint alone; foreign backbone weights are named by `backbone_weights`.
+
+        Raises:
+            FileNotFoundError, ValueError: the file is missing, damaged, or was trained on another backbone.
+        """
+        head, metadata = load_head(path)
+        backbone = build_backbone(metadata["backbone"], backbone_weights, precision=metadata["precision"])
+        if backbone.fingerprint != metadata["backbone_fingerprint"]:
+            raise ValueError(
+                f"{path} was trained on other {metadata['backbone']} weights than those given; "
+                "name the same file with backbone_weights (--backbone-weights)"
+            )
+        return cls(head, backbone, size=int(metadata["size"]), device=device)
+
+    def set_support(
+        self,
+        images: Sequence[ImageLike] | Mapping[str, Sequence[ImageLike]],
+        masks: Sequence[MaskLike] | Mapping[str, Sequence[MaskLike]],
+    ) -> Self:
+        """Show the network one class (two lists of K) or several (two mappings from class name to such lists).
+
+        Masks have their image's height and width; any value above 0 is foreground, 255 included.
+
+        Raises:
+            ValueError: the numbers of images and masks differ, a mask does not fit its image or is empty.
+        """
+        if isinstance(images, Mapping) != isinstance(masks, Mapping):
+            raise ValueError("images and masks must both be lists (one class) or both mappings by class name")
+        image_sets = images if isinstance(images, Mapping) else {"foreground": images}
+        mask_sets = masks if isinstance(masks, Mapping) else {"foreground": masks}
+        if not image_sets or set(image_sets) != set(mask_sets):
+            raise ValueError(f"images name {sorted(image_sets)}, masks name {sorted(mask_sets)}; name the same classes")
+        self._support = {name: self._encode(name, image_sets[name], mask_sets[name]) for name in image_sets}
+        return self
+
+    @torch.no_grad()
+    def predict(self, image: ImageLike, *, trace: bool = False) -> Prediction:
+        """Segment one image of any size.
+
+        With several classes, one binary pass each; the background's logit is the mean of the passes' and the
+        arg-max over it and the classes decides (ours).
+        """
+        if not self._support:
+            raise ValueError("no support is set; call set_support(images, masks) first")
+        pixels = to_image(image)
+        height, width = int(pixels.shape[1]), int(pixels.shape[2])
+        query = self._features(pixels[None])
+        scores, traces = [], []
+        for features, masks in self._support.values():
+            cells = (query.shape[-2], query.shape[-1])
+            output = self.head(features[None], masks[None], query, size=cells, trace=trace)
+            scores.append(output.logits[0])  # [2, h, w]
+            traces += [output.trace] if output.trace is not None else []
+        stacked = torch.stack(scores)  # [n_classes, 2, h, w]
+        logits = torch.cat([stacked[:, 0].mean(dim=0, keepdim=True), stacked[:, 1]])  # [n_classes + 1, h, w]
+        logits = functional.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0]
+        probabilities = logits.softmax(dim=0).cpu().numpy()
+        mask = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
+        return Prediction(mask, probabilities, tuple(self._support), tuple(traces))
+
+    def _features(self, images: Tensor) -> Tensor:
+        """uint8 [n, 3, H, W] -> float32 [n, D, h, w] of the squashed images."""
+        return self.backbone(normalise(resize_image(images, self.size)).to(self.device))
+
+    @torch.no_grad()
+    def _encode(self, name: str, images: Sequence[ImageLike], masks: Sequence[MaskLike]) -> tuple[Tensor, Tensor]:
+        """Features [K, D, h, w] and masks [K, h, w] of a class's support set."""
+        if len(images) != len(masks) or not images:
+            raise ValueError(f"{name} has {len(images)} images and {len(masks)} masks; give one mask per image")
+        features, shares = [], []
+        for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
+            pixels, foreground = to_image(image), to_mask(mask)
+            if pixels.shape[1:] != foreground.shape:
+                raise ValueError(
+                    f"support mask {number} of {name} is {list(foreground.shape)}, its image "
+                    f"{list(pixels.shape[1:])}; give a mask of the image's height and width"
+                )
+            if not bool(foreground.any()):
+                raise ValueError(f"support mask {number} of {name} is empty; mark the object with values above 0")
+            features.append(self._features(pixels[None])[0])
+            cells = (features[-1].shape[-2], features[-1].shape[-1])
+            shares.append(masks_at(foreground, cells).to(self.device))
+        return torch.stack(features), torch.stack(shares)
+
+
+def to_image(image: ImageLike) -> Tensor:
+    """Path, PIL image, array [H, W, 3] or [H, W], or tensor [3, H, W], all uint8 -> uint8 RGB [3, H, W]."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return image_tensor(image)
+    tensor = torch.from_numpy(np.ascontiguousarray(image)) if isinstance(image, np.ndarray) else image
+    if tensor.dtype != torch.uint8:
+        raise ValueError(f"image is {tensor.dtype}; give uint8 values from 0 to 255")
+    if isinstance(image, np.ndarray) and tensor.ndim == 2:
+        return tensor.expand(3, -1, -1)  # [H, W] -> [3, H, W]
+    if isinstance(image, np.ndarray) and tensor.ndim == 3 and tensor.shape[2] == 3:
+        return tensor.permute(2, 0, 1)  # [H, W, 3] -> [3, H, W]
+    if isinstance(image, Tensor) and tensor.ndim == 3 and tensor.shape[0] == 3:
+        return tensor
+    raise ValueError(f"image is {list(tensor.shape)}; give an array [H, W, 3] or [H, W], or a tensor [3, H, W]")
+
+
+def to_mask(mask: MaskLike) -> Tensor:
+    """Path, PIL image, array or tensor [H, W] of any integer or bool type -> bool [H, W], True above 0."""
+    if isinstance(mask, str | Path):
+        return read_mask(Path(mask)) > 0
+    if isinstance(mask, Image.Image):
+        mask = np.asarray(mask)
+    tensor = torch.from_numpy(np.ascontiguousarray(mask)) if isinstance(mask, np.ndarray) else mask
+    if tensor.ndim != 2:
+        raise ValueError(f"mask is {list(tensor.shape)}; give [H, W]")
+    return tensor > 0

@@ -1,0 +1,30 @@
+"""Progress bars that name the step of a long job, how far it is and the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from tqdm import tqdm
+
+
+class Stages:
+    """Numbered steps of a job: `stages("training")` gives a function that wraps an iterable in a bar.
+
+    Args:
+        total: how many steps the whole job has; 0 where that is not known.
+        prefix: put before every step's name, such as "fold 0".
+    """
+
+    def __init__(self, total: int = 0, prefix: str = "") -> None:
+        self.total, self.prefix, self.number = total, prefix, 0
+
+    def __call__(self, name: str) -> Callable[[Iterable[int]], Iterable[int]]:
+        self.number += 1
+        count = f"{self.number}/{self.total} " if self.total else ""
+        label = f"{count}{self.prefix}{name}"
+
+        def wrap(items: Iterable[int]) -> Iterator[int]:
+            bar = "{desc:<44} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {remaining} left"
+            yield from tqdm(items, desc=label, bar_format=bar, mininterval=0.5, leave=True)
+
+        return wrap

@@ -1,0 +1,225 @@
+"""Cycle comparison: every selection rule, the fallback and the consensus, by hand and against NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.model.cycle_comparison import (
+    FALLBACK_PIXELS,
+    consensus,
+    membership,
+    pixel_weights,
+    select_reliable,
+    top_pixels,
+    with_fallback,
+)
+from dpnet_lite.model.dpnet import Head
+from dpnet_lite.model.matching import CycleMatches
+
+RULES = ("support_first", "query_first", "soft", "threshold", "top_k", "oracle")
+PLAIN = ModelConfig(weighted_pooling=False, consensus_rounds=0)
+
+# Four support pixels (the first two in the mask) and five query pixels, matched as drawn:
+# support 0 -> query 1 -> support 1: closed.  support 1 -> query 3 -> support 2: leaves the mask.
+# support 2 -> query 4, support 3 -> query 0: not in the mask.
+MATCHES = CycleMatches(
+    forward_match=torch.tensor([[1, 3, 4, 0]]),
+    backward_match=torch.tensor([[0, 1, 0, 2, 3]]),
+    foreground_similarity=torch.tensor([[0.9, 0.8, 0.5, 0.2, -1.0]]),
+    background_similarity=torch.tensor([[0.8, 0.8, 0.1, 0.6, 0.9]]),
+)
+MASK = torch.tensor([[True, True, False, False]])
+SIMILARITY = torch.tensor([[0.95, 0.6, 0.75, 0.7, -0.3]])
+TRUTH = torch.tensor([[0.0, 0.25, 1.0, 0.0, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        ("support_first", [0, 1, 0, 0, 0]),
+        ("query_first", [1, 0, 1, 0, 0]),  # nearest support 0, 1, 0, 2, 3; only support 0 closes its cycle
+        ("threshold", [1, 0, 1, 1, 0]),
+        ("top_k", [1, 0, 1, 0, 0]),
+        ("oracle", [0, 0.25, 1, 0, 0.5]),
+        ("soft", [1 / (1 + np.exp(-x / 0.1)) for x in (0.1, 0.0, 0.4, -0.4, -1.9)]),
+    ],
+)
+def test_rules_worked_by_hand(selection, expected):
+    config = replace(
+        PLAIN, selection=selection, selection_threshold=0.7, selection_count=2, selection_temperature=0.1
+    )
+    weights = pixel_weights(config, MATCHES, MASK, SIMILARITY, TRUTH)
+    assert weights[0].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_weighted_pooling_favours_what_is_like_the_prototype():
+    config = replace(
+        PLAIN, selection="threshold", selection_threshold=0.7, selection_temperature=0.1, weighted_pooling=True
+    )
+    weights = pixel_weights(config, MATCHES, MASK, SIMILARITY, None)[0]
+    expected = np.array([np.exp(0), 0, np.exp(-2.0), np.exp(-2.5), 0])
+    np.testing.assert_allclose(weights / weights.sum(), expected / expected.sum(), atol=1e-6)
+
+
+def test_weighted_pooling_cannot_lose_a_selection_that_is_unlike_the_prototype():
+    config = replace(PLAIN, selection="support_first", selection_temperature=1e-3, weighted_pooling=True)
+    weights = pixel_weights(config, MATCHES, MASK, SIMILARITY, None)
+    assert not with_fallback(weights, SIMILARITY).fallback.item()
+    assert (weights > 0).tolist() == [[False, True, False, False, False]]
+
+
+def test_top_pixels_of_fewer_pixels_are_all():
+    values = torch.tensor([[0.1, 0.3, 0.2], [3.0, 2.0, 1.0]])
+    assert top_pixels(values, 2).tolist() == [[False, True, True], [True, True, False]]
+    assert bool(top_pixels(values, 50).all())
+
+
+def test_an_empty_selection_falls_back_and_says_so():
+    similarity = torch.rand(2, 30)
+    weights = torch.zeros(2, 30)
+    weights[1, 4] = 0.3
+    selection = with_fallback(weights, similarity)
+    assert selection.fallback.tolist() == [True, False]
+    assert torch.equal(selection.weights[1], weights[1])
+    highest = sorted(range(30), key=lambda i: -similarity[0, i])[:FALLBACK_PIXELS]
+    assert set(selection.weights[0].nonzero()[:, 0].tolist()) == set(highest)
+    assert selection.weights[0].sum() == FALLBACK_PIXELS == 12
+    assert with_fallback(torch.zeros(1, 5), torch.rand(1, 5)).weights.sum() == 5
+
+
+def test_membership_worked_by_hand():
+    shares = torch.tensor([[0.5, 0.49, 1.0, 0.0], [0.1, 0.2, 0.2, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    assert membership(shares).tolist() == [
+        [True, False, True, False],
+        [False, True, True, False],  # nothing reaches one half: the fullest stand in
+        [False, False, False, False],
+    ]
+
+
+def slow_consensus(query, weights, n_rounds, temperature):
+    """Mean shift of one image, [C, N] and [N], with loops."""
+    for _ in range(n_rounds):
+        mean = sum(w * query[:, i] for i, w in enumerate(weights)) / sum(weights)
+        cosine = [query[:, i] @ mean / np.linalg.norm(query[:, i]) / np.linalg.norm(mean) for i in range(len(weights))]
+        weights = [np.exp((c - max(cosine)) / temperature) for c in cosine]
+    return np.array(weights)
+
+
+@pytest.mark.parametrize("n_rounds", [1, 3])
+def test_consensus_equals_a_loop(n_rounds):
+    rng = np.random.default_rng(3)
+    query, weights = rng.normal(size=(2, 4, 3, 5)), rng.random((2, 15)) * (rng.random((2, 15)) < 0.5)
+    found = consensus(torch.tensor(query), torch.tensor(weights), n_rounds, 0.2)
+    for b in range(2):
+        slow = slow_consensus(query[b].reshape(4, 15), weights[b], n_rounds, 0.2)
+        np.testing.assert_allclose(found[b], slow, atol=1e-4)
+        assert found[b].max() == 1
+
+
+def test_consensus_leaves_the_smaller_of_two_objects():
+    query = torch.zeros(1, 2, 1, 10)
+    query[0, 0, 0, :7], query[0, 1, 0, 7:] = 1.0, 1.0  # two objects with orthogonal features
+    selected = torch.tensor([[1, 1, 1, 0, 0, 0, 0, 1, 1, 0]]).float()
+    agreed = consensus(query, selected, 3, 0.05)
+    assert bool((agreed[0, :7] == 1).all())
+    assert bool((agreed[0, 7:] < 1e-3).all())
+
+
+def scene(n_shot, seed=0, n_batch=2):
+    """Random support [B, K, C, h, w], masks, query [B, C, h, w] and P [B, C]."""
+    generator = torch.Generator().manual_seed(seed)
+    support = torch.randn(n_batch, n_shot, 6, 4, 5, generator=generator)
+    masks = (torch.rand(n_batch, n_shot, 4, 5, generator=generator) < 0.4).float()
+    query = torch.randn(n_batch, 6, 4, 5, generator=generator)
+    return support, masks, query, torch.randn(n_batch, 6, generator=generator)
+
+
+def slow_reliable(support, masks, query):
+    """R of one support set, [K, C, h, w], [K, h, w] and [C, h, w], as a set of query pixels."""
+    pixels = [support[k, :, y, x] for k in range(len(support)) for y in range(4) for x in range(5)]
+    inside = [bool(masks[k, y, x] >= 0.5) for k in range(len(support)) for y in range(4) for x in range(5)]
+    queries = [query[:, y, x] for y in range(4) for x in range(5)]
+
+    def cosine(a, b):
+        return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+    reliable = set()
+    for j, pixel in enumerate(pixels):
+        i = int(np.argmax([cosine(pixel, q) for q in queries]))
+        back = int(np.argmax([cosine(other, queries[i]) for other in pixels]))
+        if inside[j] and inside[back]:
+            reliable.add(i)
+    return reliable
+
+
+@pytest.mark.parametrize("n_shot", [1, 3])
+def test_the_whole_module_equals_a_loop_over_all_shots(n_shot):
+    support, masks, query, prototype = scene(n_shot)
+    selection, _ = select_reliable(replace(PLAIN, selection="support_first"), support, masks, query, prototype)
+    for b in range(2):
+        slow = slow_reliable(support[b].numpy().astype(float), masks[b].numpy(), query[b].numpy().astype(float))
+        assert slow
+        assert set(selection.weights[b].nonzero()[:, 0].tolist()) == slow
+
+
+def test_an_empty_support_mask_falls_back():
+    support, masks, query, prototype = scene(2)
+    masks[0] = 0
+    for rule in ("support_first", "query_first"):
+        selection, _ = select_reliable(replace(PLAIN, selection=rule), support, masks, query, prototype)
+        assert selection.fallback.tolist() == [True, False]
+        assert selection.weights[0].sum() == 12
+
+
+def test_consensus_follows_the_selection_but_never_the_oracle():
+    support, masks, query, prototype = scene(1)
+    truth = (torch.rand(2, 4, 5) < 0.5).float()
+    settings = {"consensus_rounds": 2, "consensus_temperature": 0.1}
+    for rule in RULES:
+        plain, _ = select_reliable(replace(PLAIN, selection=rule), support, masks, query, prototype, truth)
+        config = replace(PLAIN, selection=rule, **settings)
+        agreed, _ = select_reliable(config, support, masks, query, prototype, truth)
+        expected = plain.weights if rule == "oracle" else consensus(query, plain.weights, 2, 0.1)
+        torch.testing.assert_close(agreed.weights, expected)
+        assert torch.equal(agreed.fallback, plain.fallback)
+
+
+def test_the_oracle_needs_the_truth():
+    support, masks, query, prototype = scene(1)
+    with pytest.raises(ValueError, match=r"selection is 'oracle', but no query_masks were given; pass"):
+        select_reliable(replace(PLAIN, selection="oracle"), support, masks, query, prototype)
+
+
+@pytest.mark.parametrize("selection", ["support_first", "query_first", "soft"])
+def test_joint_and_averaged_shots_agree_for_one_shot_only(selection):
+    support, masks, query, _ = scene(1)
+    several = scene(4, seed=1)
+    reliable = {}
+    for fusion in ("average", "joint"):
+        torch.manual_seed(0)
+        config = replace(PLAIN, channels=8, selection=selection, shot_fusion=fusion, dropout=0.0)
+        head = Head(config, 6, 3).eval()
+        for name, (s, m, q) in {"one": (support, masks, query), "four": several[:3]}.items():
+            trace = head(s, m, q, size=(4, 5), trace=True).trace
+            reliable[fusion, name] = trace.reliable
+            assert len(trace.matches) == (4 if fusion == "average" and name == "four" else 1)
+            torch.testing.assert_close(trace.reliable.sum(dim=(1, 2)), torch.ones(2))
+    assert torch.equal(reliable["average", "one"], reliable["joint", "one"])
+    assert not torch.allclose(reliable["average", "four"], reliable["joint", "four"])
+
+
+def test_averaged_shots_are_the_mean_of_single_ones():
+    support, masks, query, _ = scene(3)
+    head = Head(replace(PLAIN, channels=8, shot_fusion="average"), 6, 3).eval()
+    together = head(support, masks, query, size=(4, 5), trace=True).trace
+    single = [
+        head(support[:, k : k + 1], masks[:, k : k + 1], query, size=(4, 5), trace=True).trace for k in range(3)
+    ]
+    for name in ("pseudo_prototype", "reliable", "prototype"):
+        mean = sum(getattr(trace, name) for trace in single) / 3
+        torch.testing.assert_close(getattr(together, name), mean, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,163 @@
+"""Matching and the cycle, against a slow NumPy double loop and exact integer arithmetic."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from dpnet_lite.model.cycle_comparison import query_first, soft_weights, support_first
+from dpnet_lite.model.matching import cycle_matches
+
+KINDS = ("random", "duplicates", "integers", "zeros")
+TEMPERATURE = 0.05
+
+
+def random_case(seed):
+    """Kind, support [B, K * n, C], query [B, m, C] (float32) and mask [B, K * n] of a case."""
+    rng = np.random.default_rng([7, seed])
+    kind = KINDS[seed % 4]
+    n_batch, n_shot, channels = rng.integers(1, 3), rng.integers(1, 6), rng.integers(1, 7)
+    n_support, n_query = n_shot * rng.integers(1, 41), rng.integers(1, 41)
+    shapes = (n_batch, n_support, channels), (n_batch, n_query, channels)
+    if kind == "integers":
+        # Rows whose best cosine is exactly 0 are ties too: many channels and few query pixels give such rows.
+        channels, n_query = rng.integers(1, 13), rng.choice([n_query, rng.integers(1, 5)])
+        shapes = (n_batch, n_support, channels), (n_batch, n_query, channels)
+        support, query = (rng.integers(-2, 3, shape) for shape in shapes)
+    elif kind == "zeros":
+        support, query = (rng.integers(0, 2, shape) * rng.integers(0, 2) for shape in shapes)
+    else:
+        support, query = (rng.normal(size=shape) for shape in shapes)
+    if kind == "duplicates":  # few distinct pixels, some of them in both images
+        query[:] = np.take(query, rng.integers(0, (n_query + 3) // 4, n_query), axis=1)
+        support[:] = np.take(support, rng.integers(0, (n_support + 3) // 4, n_support), axis=1)
+        shared = min(n_query, n_support) // 2
+        support[:, :shared] = query[:, :shared]
+    share = (0.0, 1.0, 0.1, 0.5, 0.5)[rng.integers(5)]  # of foreground: empty, full, little, half
+    mask = rng.random((n_batch, n_support)) < share
+    return kind, support.astype(np.float32), query.astype(np.float32), mask
+
+
+def cosine_table(support, query):
+    """Cosines of one pair of images by a double loop, float64 [n, m] (0 with an all-zero vector), and a rank.
+
+    The rank, an object array [n, m], orders as the cosine does. For whole numbers it is the signed square of
+    the cosine as an exact fraction, because floats break the tie of (1, 1) and (2, 2) at random.
+    """
+    whole = bool((support == support.round()).all() and (query == query.round()).all())
+    cosine, rank = np.zeros((len(support), len(query))), np.zeros((len(support), len(query)), dtype=object)
+    for j, s in enumerate(support.tolist()):
+        for i, q in enumerate(query.tolist()):
+            dot = sum(a * b for a, b in zip(s, q, strict=True))
+            squares = sum(a * a for a in s) * sum(b * b for b in q)
+            if squares > 0:
+                cosine[j, i] = dot / squares**0.5
+                rank[j, i] = Fraction(int(dot * abs(dot)), int(squares)) if whole else cosine[j, i]
+    return cosine, rank
+
+
+def first_highest(values):
+    """Index of the highest value, the lowest one on a tie, by a plain loop."""
+    best = 0
+    for index in range(1, len(values)):
+        if values[index] > values[best]:
+            best = index
+    return best
+
+
+def slow_cycle(support, query, mask):
+    """Everything that the cycle gives for one pair of images, one pixel at a time."""
+    cosine, rank = cosine_table(support, query)
+    n, m = cosine.shape
+    forward = [first_highest(rank[j]) for j in range(n)]
+    backward = [first_highest(rank[:, i]) for i in range(m)]
+    reliable = {forward[j] for j in range(n) if mask[j] and mask[backward[forward[j]]]}
+    asked = set()
+    for i in range(m):
+        j = backward[i]
+        if mask[j] and mask[backward[forward[j]]]:
+            asked.add(i)
+    inside = [max([cosine[j, i] for j in range(n) if mask[j]], default=-1.0) for i in range(m)]
+    outside = [max([cosine[j, i] for j in range(n) if not mask[j]], default=-1.0) for i in range(m)]
+    soft = [1 / (1 + np.exp(-(a - b) / TEMPERATURE)) for a, b in zip(inside, outside, strict=True)]
+    return forward, backward, reliable, asked, inside, outside, soft
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_matches_and_rules_equal_a_double_loop(kind):
+    for seed in range(KINDS.index(kind), 200, 4):
+        drawn_kind, support, query, mask = random_case(seed)
+        assert drawn_kind == kind
+        mask_tensor = torch.from_numpy(mask)
+        found = cycle_matches(torch.from_numpy(support), torch.from_numpy(query), mask_tensor)
+        first, asked = support_first(found, mask_tensor), query_first(found, mask_tensor)
+        soft = soft_weights(found, TEMPERATURE)
+        for b in range(len(support)):
+            slow = slow_cycle(support[b], query[b], mask[b])
+            where = f"seed {seed}, row {b}"
+            assert found.forward_match[b].tolist() == slow[0], where
+            assert found.backward_match[b].tolist() == slow[1], where
+            assert set(first[b].nonzero()[:, 0].tolist()) == slow[2], where
+            assert set(asked[b].nonzero()[:, 0].tolist()) == slow[3], where
+            np.testing.assert_allclose(found.foreground_similarity[b], slow[4], atol=1e-6)
+            np.testing.assert_allclose(found.background_similarity[b], slow[5], atol=1e-6)
+            np.testing.assert_allclose(soft[b], slow[6], atol=1e-4)
+
+
+def test_the_random_cases_hold_what_they_promise():
+    cases = [random_case(seed) for seed in range(200)]
+    assert any(not mask.any() for *_, mask in cases) and any(mask.all() for *_, mask in cases)
+    assert any(not support.any() and not query.any() for _, support, query, _ in cases)
+    sizes = {query.shape[1] for _, _, query, _ in cases}
+    assert min(sizes) == 1 and max(sizes) >= 39
+    ties = 0
+    for kind, support, query, _ in cases:
+        if kind in ("duplicates", "integers"):
+            _, rank = cosine_table(support[0], query[0])
+            ties += any(list(row).count(max(row)) > 1 for row in rank)
+    assert ties > 50
+
+
+def test_ties_go_to_the_lowest_index_worked_by_hand():
+    east, north = [1.0, 0.0], [0.0, 1.0]
+    support, query = torch.tensor([[north, east, east]]), torch.tensor([[east, north, east, north]])
+    mask = torch.tensor([[False, False, True]])
+    found = cycle_matches(support, query, mask)
+    assert found.forward_match.tolist() == [[1, 0, 0]]
+    assert found.backward_match.tolist() == [[1, 0, 1, 0]]
+    assert not support_first(found, mask).any()  # the way back ends at pixel 1, which is outside the mask
+    wider = torch.tensor([[False, True, True]])
+    found = cycle_matches(support, query, wider)
+    assert support_first(found, wider).tolist() == [[True, False, False, False]]
+    assert query_first(found, wider).tolist() == [[True, False, True, False]]
+
+
+@pytest.mark.parametrize("block_numbers", [1, 7, 64, 1000])
+def test_blocks_change_nothing(block_numbers):
+    for seed in range(0, 200, 3):
+        _, support, query, mask = random_case(seed)
+        tensors = torch.from_numpy(support), torch.from_numpy(query), torch.from_numpy(mask)
+        whole = cycle_matches(*tensors, block_numbers=10**9)
+        for name, plain, blocked in zip(
+            whole._fields, whole, cycle_matches(*tensors, block_numbers=block_numbers), strict=True
+        ):
+            assert torch.equal(plain, blocked), f"seed {seed}, {name}"
+
+
+def test_blocks_of_a_large_pair_hold_few_rows_at_once(monkeypatch):
+    rows = []
+    product = torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda a, b: rows.append(a.shape[1]) or product(a, b))
+    support, query = torch.randn(2, 100, 4), torch.randn(2, 30, 4)
+    cycle_matches(support, query, torch.ones(2, 100, dtype=torch.bool), block_numbers=1000)
+    assert max(rows) * 2 * 30 <= 1000
+    assert sum(rows) == 100
+
+
+def test_no_gradient_flows_through_the_matches():
+    support = torch.randn(1, 5, 3, requires_grad=True)
+    found = cycle_matches(support, torch.randn(1, 4, 3), torch.ones(1, 5, dtype=torch.bool))
+    assert not any(part.requires_grad for part in found)
