@@ -25,7 +25,7 @@ REMEDY =
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lab clean rebuild
+.PHONY: help demo test lint lab notebooks clean rebuild
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -42,6 +42,9 @@ lint: $(STAMP) ## check style and types only
 
 lab: $(STAMP) ## open JupyterLab in notebooks/
 	.venv/bin/python -m jupyterlab --notebook-dir=notebooks $(LAB_OPTIONS)
+
+notebooks: $(STAMP) ## rebuild notebooks/*.ipynb from their .py, with outputs
+	.venv/bin/python tools/build_notebooks.py
 
 clean: ## remove .venv, caches and build leftovers (outputs/ stays)
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

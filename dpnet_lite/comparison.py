@@ -160,7 +160,7 @@ def run_fold(
     training: TrainingConfig,
     *,
     shots: Sequence[int] = (1, 5),
-    n_episodes: int = 1_000,
+    n_episodes: int = 500,
     methods: Sequence[str] = METHODS,
     original_size: bool = False,
     stage: Stage = silent,

@@ -58,10 +58,10 @@ class ModelConfig(_Settings):
     selection_features: SelectionFeatures = "reduced"  # features that CCM compares: head's or frozen backbone's
     selection_threshold: float = 0.7  # cosine with P, for selection "threshold"
     selection_count: int = 12  # pixels, for selection "top_k"
-    selection_temperature: float = 0.05  # cosine units, for selection "soft" and for weighted pooling
-    weighted_pooling: bool = False  # weigh selected pixels by their similarity to the support
-    consensus_rounds: int = 0  # mean-shift rounds that let the selected pixels agree on one object
-    consensus_temperature: float = 0.03  # cosine units
+    selection_temperature: float = 0.02  # cosine units, for selection "soft" and for weighted pooling
+    weighted_pooling: bool = True  # weigh selected pixels by exp(cosine with P / selection_temperature)
+    consensus_rounds: int = 2  # mean-shift rounds that let the selected pixels agree on one object
+    consensus_temperature: float = 0.04  # cosine units
     shot_fusion: ShotFusion = "average"  # K shots: average K pseudo-prototypes, or one CCM over all K * N pixels
 
     interaction: Interaction = "correlation"  # PIM: C x C correlation, shared gate only, part prototypes, or off
@@ -79,7 +79,7 @@ class ModelConfig(_Settings):
     prior: bool = False  # PFENet's training-free prior as one more map
     score_shortcut: bool = False  # add the training-free score to the logits, with a learned weight
 
-    auxiliary: Auxiliary = "support"  # training only: P_q segments the support, a coarse query head, or none
+    auxiliary: Auxiliary = "query"  # training only: P' segments the query coarsely, P_q' the support, or none
 
     def __post_init__(self) -> None:
         choices = {
@@ -106,7 +106,7 @@ class ModelConfig(_Settings):
 class TrainingConfig(_Settings):
     """How the head is trained. The backbone is frozen throughout."""
 
-    steps: int = 1000  # optimiser steps
+    steps: int = 500  # optimiser steps
     batch_size: int = 8  # episodes per step and process
     n_shot: int = 1  # support images per training episode
     learning_rate: float = 2e-3  # peak, after warm-up

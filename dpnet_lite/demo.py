@@ -45,7 +45,7 @@ class DemoConfig:
     folds: tuple[int, ...] = (0,)
     seeds: tuple[int, ...] = (0,)
     shots: tuple[int, ...] = (1, 5)
-    n_episodes: int = 1_000
+    n_episodes: int = 500
     gap: float = DEFAULT_GAP  # toy only
     layout: FoldLayout = "interleaved"
     extra_base: tuple[Path, ...] = ()  # folders only, as the next three

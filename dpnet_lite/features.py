@@ -40,7 +40,8 @@ class FeatureBank:
     """Backbone features and fixed-size labels of a whole data set.
 
     Attributes:
-        features: float16 array [n, views, h, w, D], channels last; view 1 is the mirrored image where `flip` was asked for.
+        features: float16 array [n, views, h, w, D], channels last; view 1, where `flip` was asked for, is the
+            mirrored image.
         labels: uint8 tensor [n, S, S], not mirrored.
     """
 
@@ -65,7 +66,8 @@ class FeatureBank:
         shape = (len(dataset), views, cells, cells, backbone.out_channels)
         self.labels = torch.zeros((len(dataset), size, size), dtype=torch.uint8)
         self.features, done_file = self._storage(shape, cache_folder)
-        done = int(done_file.read_text()) if done_file is not None and done_file.exists() else 0
+        written = done_file.read_text() if done_file is not None and done_file.exists() else ""
+        done = int(written) if written.isdigit() else 0  # empty where a run was killed as it wrote the number
         for start in progress(range(0, len(dataset), CHUNK)):
             rows = range(start, min(start + CHUNK, len(dataset)))
             samples = [resize_sample(dataset[i], size) for i in rows]

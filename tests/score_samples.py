@@ -21,9 +21,7 @@ def random_masks(seed, agreement=0.8, size=(9, 11), ignored=0.1):
 
 def scores_of(class_index, masks, **settings_of_list):
     names = tuple(f"class {c}" for c in range(max(class_index) + 1))
-    return EpisodeScores.from_lists(
-        class_index, [episode_counts(*m) for m in masks], names, **settings_of_list
-    )
+    return EpisodeScores.from_lists(class_index, [episode_counts(*m) for m in masks], names, **settings_of_list)
 
 
 def scores_of_iou(class_index, intersections, unions, total=1000, sha="", names=None):

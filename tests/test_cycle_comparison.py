@@ -50,9 +50,7 @@ TRUTH = torch.tensor([[0.0, 0.25, 1.0, 0.0, 0.5]])
     ],
 )
 def test_rules_worked_by_hand(selection, expected):
-    config = replace(
-        PLAIN, selection=selection, selection_threshold=0.7, selection_count=2, selection_temperature=0.1
-    )
+    config = replace(PLAIN, selection=selection, selection_threshold=0.7, selection_count=2, selection_temperature=0.1)
     weights = pixel_weights(config, MATCHES, MASK, SIMILARITY, TRUTH)
     assert weights[0].tolist() == pytest.approx(expected, abs=1e-6)
 
@@ -217,9 +215,7 @@ def test_averaged_shots_are_the_mean_of_single_ones():
     support, masks, query, _ = scene(3)
     head = Head(replace(PLAIN, channels=8, shot_fusion="average"), 6, 3).eval()
     together = head(support, masks, query, size=(4, 5), trace=True).trace
-    single = [
-        head(support[:, k : k + 1], masks[:, k : k + 1], query, size=(4, 5), trace=True).trace for k in range(3)
-    ]
+    single = [head(support[:, k : k + 1], masks[:, k : k + 1], query, size=(4, 5), trace=True).trace for k in range(3)]
     for name in ("pseudo_prototype", "reliable", "prototype"):
         mean = sum(getattr(trace, name) for trace in single) / 3
         torch.testing.assert_close(getattr(together, name), mean, atol=1e-5, rtol=1e-4)

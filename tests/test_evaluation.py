@@ -102,9 +102,7 @@ def test_metrics_equal_scikit_learn():
         prediction, truth = (np.concatenate(parts) for parts in zip(*chosen, strict=True))
         return jaccard_score(truth, prediction, pos_label=label)
 
-    by_class = {
-        c: sklearn_iou([k for k, d in zip(kept, class_index, strict=True) if d == c]) for c in range(3)
-    }
+    by_class = {c: sklearn_iou([k for k, d in zip(kept, class_index, strict=True) if d == c]) for c in range(3)}
     assert scores.class_iou() == pytest.approx(by_class, abs=1e-12)
     assert scores.miou == pytest.approx(np.mean(list(by_class.values())), abs=1e-12)
     assert scores.fb_iou == pytest.approx((sklearn_iou(kept) + sklearn_iou(kept, 0)) / 2, abs=1e-12)

@@ -104,6 +104,17 @@ def test_an_interrupted_cache_is_continued(bank, world, backbone, tmp_path, chun
     assert torch.equal(finished.labels, bank.labels)
 
 
+def test_a_cache_that_does_not_say_how_far_it_got_is_computed_anew(world, backbone, tmp_path):
+    counting = CountingBackbone(backbone)
+    first = FeatureBank(world, counting, size=16, cache_folder=tmp_path)
+    expected = np.array(first.features)
+    first.features[:] = 0
+    next(tmp_path.glob("*.done")).write_text("")
+    again = FeatureBank(world, counting, size=16, cache_folder=tmp_path)
+    assert counting.images == 2 * N_IMAGES
+    assert np.array_equal(again.features, expected)
+
+
 def test_progress_sees_every_chunk(world, backbone):
     seen = []
     FeatureBank(world, backbone, size=16, progress=lambda chunks: seen.extend(chunks) or chunks)

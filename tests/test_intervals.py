@@ -53,9 +53,7 @@ def slow_values(scores, metric, seed, n_resamples, list_number=0):
     values = []
     for resample in range(n_resamples):
         rows = np.concatenate([d[resample] for d in drawn])
-        values.append(
-            getattr(EpisodeScores(scores.class_index[rows], scores.counts[rows], scores.class_names), metric)
-        )
+        values.append(getattr(EpisodeScores(scores.class_index[rows], scores.counts[rows], scores.class_names), metric))
     return np.array(values)
 
 
@@ -64,9 +62,7 @@ def test_bootstrap_equals_a_slow_loop(metric):
     a, b = random_scores(1), random_scores(2, quality=0.4)
     slow = slow_values(a, metric, seed=5, n_resamples=80)
     expected = np.quantile(slow, [0.05, 0.95])
-    assert bootstrap_interval(a, metric, n_resamples=80, seed=5, level=0.9) == pytest.approx(
-        expected, abs=1e-12
-    )
+    assert bootstrap_interval(a, metric, n_resamples=80, seed=5, level=0.9) == pytest.approx(expected, abs=1e-12)
 
     difference, interval = paired_difference(a, b, metric, n_resamples=80, seed=5)
     expected = np.quantile(slow - slow_values(b, metric, seed=5, n_resamples=80), [0.025, 0.975])
@@ -81,8 +77,7 @@ def test_hierarchical_bootstrap_equals_a_slow_loop():
     n_resamples, seed = 60, 4
     values = np.array(
         [
-            slow_values(a, "miou", seed, n_resamples, i % 2)
-            - slow_values(b, "miou", seed, n_resamples, i % 2)
+            slow_values(a, "miou", seed, n_resamples, i % 2) - slow_values(b, "miou", seed, n_resamples, i % 2)
             for i, (a, b) in enumerate(zip(runs_a, runs_b, strict=True))
         ]
     )  # [runs, resamples]
@@ -93,9 +88,7 @@ def test_hierarchical_bootstrap_equals_a_slow_loop():
     point = np.mean([a.miou for a in runs_a]) - np.mean([b.miou for b in runs_b])
     assert difference == pytest.approx(point, abs=1e-12)
 
-    _, narrow = mean_paired_difference(
-        runs_a, runs_b, n_resamples=n_resamples, seed=seed, resample_runs=False
-    )
+    _, narrow = mean_paired_difference(runs_a, runs_b, n_resamples=n_resamples, seed=seed, resample_runs=False)
     assert narrow == pytest.approx(np.quantile(values.mean(0), [0.025, 0.975]), abs=1e-12)
 
 

@@ -150,7 +150,7 @@ def test_blocks_change_nothing(block_numbers):
 def test_blocks_of_a_large_pair_hold_few_rows_at_once(monkeypatch):
     rows = []
     product = torch.bmm
-    monkeypatch.setattr(torch, "bmm", lambda a, b: rows.append(a.shape[1]) or product(a, b))
+    monkeypatch.setattr(torch, "bmm", lambda a, b, **k: rows.append(a.shape[1]) or product(a, b, **k))
     support, query = torch.randn(2, 100, 4), torch.randn(2, 30, 4)
     cycle_matches(support, query, torch.ones(2, 100, dtype=torch.bool), block_numbers=1000)
     assert max(rows) * 2 * 30 <= 1000

@@ -21,7 +21,12 @@ from dpnet_lite.config import ModelConfig
 from dpnet_lite.model.cycle_comparison import select_reliable
 
 def peak():
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kB on Linux
+    # On Linux ru_maxrss starts at the peak of the process that started this one, so a large test run would hide
+    # everything; VmHWM starts anew.
+    if sys.platform == "linux":
+        lines = open("/proc/self/status").read().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**10  # from kB
+    unit = 1 if sys.platform == "darwin" else 2**10  # bytes on macOS, else kB
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 def case(side):

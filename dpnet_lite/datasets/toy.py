@@ -101,7 +101,8 @@ class ToyWorld:
 
     def __getitem__(self, index: int) -> Sample:
         image, labels = self._scene(index)
-        return Sample(torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(labels))
+        # Copies: whoever changes a sample in place must not change the world.
+        return Sample(torch.tensor(image).permute(2, 0, 1).contiguous(), torch.tensor(labels))
 
     def _scene(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         if not 0 <= index < self.length:

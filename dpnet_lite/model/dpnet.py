@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as functional
@@ -22,8 +22,7 @@ from .prototypes import cosine_maps, masked_average, masks_at
 from .training_free import foreground_score, nearest_foreground
 
 
-@dataclass(frozen=True)
-class Trace:
+class Trace(NamedTuple):
     """The head's intermediates, for looking inside. N_s = h * w per shot (K * h * w if shots are joint)."""
 
     support: Tensor  # F_s, reduced, [B, K, C, h, w]
@@ -41,8 +40,7 @@ class Trace:
     fused: Tensor  # F_q^final, [B, C, h, w]
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     logits: Tensor  # [B, 2, H, W], background and foreground
     auxiliary_logits: Tensor | None  # training only: [B * K, 2, h, w] for the support, [B, 2, h, w] for the query
     trace: Trace | None
@@ -118,7 +116,7 @@ class Head(nn.Module):
         cells = (query_features.shape[-2], query_features.shape[-1])
         support_masks = masks_at(support_masks, cells) if support_masks.shape[-2:] != cells else support_masks
         truth = None if query_masks is None else masks_at(query_masks, cells)
-        support, query = self._reduce(support_features), self._reduce(query_features[:, None])[:, 0]
+        support, query = self._reduce(support_features, query_features)
         prototype = masked_average(support, support_masks).mean(dim=1)  # [B, K, C] -> [B, C]
         share, selections, matches = self._select(
             support, support_masks, query, prototype, truth, support_features, query_features
@@ -166,13 +164,17 @@ class Head(nn.Module):
     def _middle(self, features: Tensor) -> Tensor:
         return features[..., : self.in_channels - self.deep_channels, :, :]
 
-    def _reduce(self, features: Tensor) -> Tensor:
-        """[B, K, D, h, w] -> [B, K, C, h, w]; in training, channels are dropped, the same for all K images."""
-        reduced = self.reduce(features.flatten(0, 1)).unflatten(0, features.shape[:2])
+    def _reduce(self, support_features: Tensor, query_features: Tensor) -> tuple[Tensor, Tensor]:
+        """Reduced features F_s [B, K, C, h, w] and F_q [B, C, h, w].
+
+        In training, channels are dropped: the same ones in all images of an episode, which are to be compared.
+        """
+        both = torch.cat([support_features, query_features[:, None]], dim=1)  # [B, K + 1, D, h, w]
+        reduced = self.reduce(both.flatten(0, 1)).unflatten(0, both.shape[:2])
         if self.training and self.config.dropout > 0:
             keep = torch.full_like(reduced[:, :1, :, :1, :1], 1.0 - self.config.dropout).bernoulli()
             reduced = reduced * keep / (1.0 - self.config.dropout)
-        return reduced
+        return reduced[:, :-1], reduced[:, -1]
 
     def _select(
         self,

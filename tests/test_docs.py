@@ -1,0 +1,66 @@
+"""What the documents say of the package is so: settings and their defaults, commands, links."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from dpnet_lite.cli import build_parser
+from dpnet_lite.config import ModelConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "notebooks").glob("*.py"))]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that a code host makes of a Markdown file's headings."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_method_page_lists_every_switch_with_its_default() -> None:
+    text = (ROOT / "docs" / "method.md").read_text(encoding="utf-8").partition("## Switches")[2].partition("\n## ")[0]
+    listed = dict(re.findall(r"^\| `(\w+)` \| `(.+?)` \|", text, flags=re.MULTILINE))
+    config = ModelConfig()
+    assert listed == {field.name: repr(getattr(config, field.name)) for field in fields(ModelConfig)}
+
+
+def test_commands_of_the_readme_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("my_photos", "PATH"):
+        Path(folder).mkdir()
+    commands = re.findall(r"^python -m dpnet_lite (.+)$", README, flags=re.MULTILINE)
+    assert {command.split()[0] for command in commands} == {"train", "predict", "demo", "evaluate", "info"}
+    for command in commands:
+        build_parser().parse_args(shlex.split(command))
+
+
+def test_options_and_targets_of_the_readme_exist() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "dpnet_lite").glob("*.py"))
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--help"}:
+        assert f'"{option}"' in sources, option
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"`make (\w+)`", README)):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_paths_of_the_readme_exist() -> None:
+    table = README.partition("## Map")[2].partition("\n## ")[0]
+    for row in re.findall(r"^\| (`.+?) \|", table, flags=re.MULTILINE):
+        first, *others = re.findall(r"`(.+?)`", row)
+        for path in (ROOT / first, *((ROOT / first).parent / Path(other).name for other in others)):
+            assert path.exists(), path.relative_to(ROOT)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_internal_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(((?!https?:)[^)]+)\)", document.read_text(encoding="utf-8")):
+        name, _, anchor = target.partition("#")
+        path = (document.parent / name).resolve() if name else document
+        assert path.exists(), f"{document.name} links to {target}"
+        assert not anchor or anchor in anchors(path), f"{document.name} links to {target}"

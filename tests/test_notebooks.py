@@ -1,0 +1,150 @@
+"""Every notebook is in step with its source, executed, clean and small; and it still runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_packaging import ABSOLUTE_PATH, ROOT
+
+from dpnet_lite.heads import shipped_head
+
+jupytext = pytest.importorskip("jupytext", reason="jupytext is not installed (extra: notebooks)")
+nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (extra: notebooks)")
+
+NOTEBOOKS = ROOT / "notebooks"
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.py"))
+LARGEST_NOTEBOOK = 1_500_000  # bytes
+NEEDS_HEAD = pytest.mark.skipif(
+    not all(shipped_head(fold).is_file() for fold in range(4)), reason="the trained heads are not in dpnet_lite/weights"
+)
+
+
+def problems(source: str, built: str) -> list[str]:
+    """What is wrong with a built notebook (.ipynb text), given its source (py:percent text)."""
+    wanted, notebook = jupytext.reads(source, fmt="py:percent"), nbformat.reads(built, as_version=4)
+    found = []
+    if [(c.cell_type, c.source) for c in wanted.cells] != [(c.cell_type, c.source) for c in notebook.cells]:
+        found.append("out of step with its source: run `make notebooks`")
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if [cell.execution_count for cell in code] != list(range(1, len(code) + 1)):
+        found.append("not executed in order, from a fresh kernel")
+    outputs = [output for cell in code for output in cell.outputs]
+    if any(output.output_type == "error" for output in outputs):
+        found.append("holds an error")
+    if any(output.output_type == "stream" and output.name == "stderr" for output in outputs):
+        found.append("holds a warning or other text on stderr")
+    if any("[FAIL]" in output.get("text", "") for output in outputs):
+        found.append("was built where its own environment check failed")
+    if ABSOLUTE_PATH.search(built.encode()):
+        found.append("holds an absolute path")
+    if "widgets" in notebook.metadata or any("execution" in cell.metadata for cell in notebook.cells):
+        found.append("holds metadata of the run")
+    if len(built.encode()) > LARGEST_NOTEBOOK:
+        found.append(f"is larger than {LARGEST_NOTEBOOK} bytes")
+    return found
+
+
+def test_sources_and_notebooks_come_in_pairs() -> None:
+    assert "00_start_here" in NAMES
+    assert sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_is_in_step_executed_and_clean(name: str) -> None:
+    source, built = NOTEBOOKS / f"{name}.py", NOTEBOOKS / f"{name}.ipynb"
+    assert problems(source.read_text(encoding="utf-8"), built.read_text(encoding="utf-8")) == []
+
+
+SOURCE = "# %% [markdown]\n# Text\n\n# %%\nprint(1)\n\n# %%\nprint(2)\n"
+
+
+def example() -> Any:
+    """A notebook of SOURCE as an error-free run leaves it."""
+    notebook = jupytext.reads(SOURCE, fmt="py:percent")
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number}"
+        if cell.cell_type == "code":
+            cell.execution_count = number
+            cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=f"{number}\n")]
+    return notebook
+
+
+def change_source(notebook: Any) -> None:
+    notebook.cells[1].source = "print(3)"
+
+
+def change_text(notebook: Any) -> None:
+    notebook.cells[0].source = "Other text"
+
+
+def swap_counts(notebook: Any) -> None:
+    notebook.cells[1].execution_count, notebook.cells[2].execution_count = 2, 1
+
+
+def forget_to_run(notebook: Any) -> None:
+    notebook.cells[2].execution_count = None
+
+
+def add_error(notebook: Any) -> None:
+    notebook.cells[1].outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="", traceback=[])]
+
+
+def add_warning(notebook: Any) -> None:
+    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", name="stderr", text="a warning\n")]
+
+
+def fail_check(notebook: Any) -> None:
+    notebook.cells[1].outputs[0].text = "[FAIL] torch\n"
+
+
+def add_path(notebook: Any) -> None:
+    notebook.cells[1].outputs[0].text = "/" + "home/ann/project\n"
+
+
+def add_times(notebook: Any) -> None:
+    notebook.cells[1].metadata["execution"] = {"iopub.status.busy": "2022-02-22"}
+
+
+def add_widgets(notebook: Any) -> None:
+    notebook.metadata["widgets"] = {}
+
+
+def grow(notebook: Any) -> None:
+    notebook.cells[1].outputs[0].text = "x" * LARGEST_NOTEBOOK
+
+
+def test_a_good_notebook_has_no_problems() -> None:
+    assert problems(SOURCE, nbformat.writes(example())) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (change_source, "out of step"), (change_text, "out of step"), (swap_counts, "in order"),
+        (forget_to_run, "in order"), (add_error, "an error"), (add_warning, "a warning"),
+        (fail_check, "environment check"), (add_path, "absolute path"), (add_times, "metadata"),
+        (add_widgets, "metadata"), (grow, "larger"),
+    ],
+)  # fmt: skip
+def test_each_problem_is_found(damage: Any, complaint: str) -> None:
+    notebook = example()
+    damage(notebook)
+    found = problems(SOURCE, nbformat.writes(notebook))
+    assert len(found) == 1
+    assert complaint in found[0]
+
+
+@NEEDS_HEAD
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_runs_and_builds(name: str, tmp_path: Path) -> None:
+    # In a process of its own: the kernel's helpers warn about themselves, and here warnings are errors.
+    command = [sys.executable, str(ROOT / "tools" / "build_notebooks.py"), name, "--out", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    built = (tmp_path / f"{name}.ipynb").read_text(encoding="utf-8")
+    assert problems((NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8"), built) == []
