@@ -170,7 +170,8 @@ class Head(nn.Module):
         In training, channels are dropped: the same ones in all images of an episode, which are to be compared.
         """
         both = torch.cat([support_features, query_features[:, None]], dim=1)  # [B, K + 1, D, h, w]
-        reduced = self.reduce(both.flatten(0, 1)).unflatten(0, both.shape[:2])
+        images = both.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # [B * (K + 1), D, h, w]
+        reduced = self.reduce(images).unflatten(0, both.shape[:2])
         if self.training and self.config.dropout > 0:
             keep = torch.full_like(reduced[:, :1, :, :1, :1], 1.0 - self.config.dropout).bernoulli()
             reduced = reduced * keep / (1.0 - self.config.dropout)
