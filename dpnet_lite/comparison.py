@@ -19,6 +19,7 @@ from .datasets.folds import FoldLayout, base_classes, novel_classes
 from .datasets.novel import NovelPolicy, TrainingView
 from .datasets.toy import DEFAULT_GAP, DEFAULT_SIZE, ToyWorld, catalogue_names
 from .datasets.union import UnionDataset
+from .devices import make_fabric
 from .episodes import EpisodeList, draw_episodes
 from .evaluation import EpisodeScores
 from .features import FeatureBank
@@ -70,6 +71,7 @@ def toy_fold(
     gap: float = DEFAULT_GAP,
     n_train: int = TOY_TRAINING_SCENES,
     n_test: int = TOY_TEST_SCENES,
+    device: str | torch.device = "cpu",
     stage: Stage = silent,
 ) -> FoldData:
     """Toy-20^i: scenes of the 60 base classes to train on, scenes around the 20 novel ones (and any other) to score.
@@ -82,8 +84,8 @@ def toy_fold(
     test = ToyWorld(n_test, seed=TEST_SEED, targets=novel, others=range(n_classes), gap=gap)
     return FoldData(
         fold,
-        FeatureBank(train, backbone, size=DEFAULT_SIZE, progress=stage("drawing training scenes")),
-        FeatureBank(test, backbone, size=DEFAULT_SIZE, progress=stage("drawing test scenes")),
+        FeatureBank(train, backbone, size=DEFAULT_SIZE, progress=stage("drawing training scenes"), device=device),
+        FeatureBank(test, backbone, size=DEFAULT_SIZE, progress=stage("drawing test scenes"), device=device),
         base,
         novel,
     )
@@ -163,6 +165,7 @@ def run_fold(
     n_episodes: int = 500,
     methods: Sequence[str] = METHODS,
     original_size: bool = False,
+    device: str = "cpu",
     stage: Stage = silent,
 ) -> FoldResult:
     """Train what needs training and score all methods on the same frozen episodes of novel classes."""
@@ -170,8 +173,9 @@ def run_fold(
     trained: dict[str, TrainingResult] = {}
     for name, config in ((SUPPORT_ONLY, support_only(model)), (FULL, model)):
         if name in methods:
-            trained[name] = train_head(data, config, training, stage=stage, name=name)
-            segmenters[name] = head_segmenter(trained[name].head)
+            fabric = make_fabric(device, training.precision)
+            trained[name] = train_head(data, config, training, stage=stage, name=name, fabric=fabric)
+            segmenters[name] = head_segmenter(trained[name].head.to(device))
     episodes = {
         n_shot: draw_episodes(
             data.test.dataset, data.novel, fold=data.fold, n_shot=n_shot, count=n_episodes, seed=TEST_SEED

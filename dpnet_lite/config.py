@@ -114,6 +114,7 @@ class TrainingConfig(_Settings):
     warmup_steps: int = 50
     schedule: Schedule = "cosine"  # after warm-up: half a cosine to 0, or poly with power 0.9
     gradient_clip: float = 1.0  # largest norm of the gradient
+    foreground_weight: float = 1.0  # weight of foreground pixels in both cross-entropies; IoU asks for more than 1
     auxiliary_weight: float = 1.0  # lambda in CE(main) + lambda CE(auxiliary)
     flip: bool = True  # mirror query and support at random, independently
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
@@ -132,6 +133,7 @@ class TrainingConfig(_Settings):
         _check_range("learning_rate", self.learning_rate, 1e-8, 10.0)
         _check_range("weight_decay", self.weight_decay, 0.0, 1.0)
         _check_range("gradient_clip", self.gradient_clip, 1e-6, 1e6)
+        _check_range("foreground_weight", self.foreground_weight, 0.01, 100.0)
         _check_range("auxiliary_weight", self.auxiliary_weight, 0.0, 100.0)
         if (self.validate_every > 0) != (self.n_held_out > 0):
             raise ValueError(

@@ -84,7 +84,7 @@ def run_demo(
                 data, stage = demo_fold(config, backbone, bank, fold, seed)
                 done = run_fold(
                     data, config.model, replace(config.training, seed=seed), shots=config.shots,
-                    n_episodes=config.n_episodes, original_size=config.original_size, stage=stage,
+                    n_episodes=config.n_episodes, original_size=config.original_size, device=config.device, stage=stage,
                 )  # fmt: skip
                 save_result(path, done, identity)
                 _save_heads(output, done, data, config)
@@ -110,7 +110,7 @@ def demo_fold(
     n_own = 4 if bank is None else 2  # drawing two sets of toy scenes, training two heads
     stages = Stages(n_own + 3 * len(config.shots), prefix)
     if bank is None:
-        return toy_fold(backbone, fold, seed=seed, gap=config.gap, stage=stages), stages
+        return toy_fold(backbone, fold, seed=seed, gap=config.gap, device=config.device, stage=stages), stages
     n_classes = len(read_class_names(Path(config.data) / "classes.txt"))
     return folder_fold(bank, fold, n_classes=n_classes, layout=config.layout, policy=config.policy), stages
 
@@ -171,7 +171,7 @@ def draw(output: Path, data: FoldData, result: FoldResult) -> list[Path]:
 
     from .plots import episodes_figure, learning_curve_figure
 
-    heads = {name: trained.head for name, trained in result.trained.items()}
+    heads = {name: trained.head.cpu() for name, trained in result.trained.items()}
     shown = [result.episodes[min(result.episodes)][i] for i in range(5)]
     figures = {
         "episodes.png": episodes_figure(data.test, shown, heads, main=FULL),

@@ -18,17 +18,19 @@ def shipped_head(fold: int) -> Path:
     return SHIPPED / f"toy_fold{fold}.safetensors"
 
 
-def save_head(path: str | Path, head: Head, backbone: Backbone, *, size: int, **facts: Any) -> Path:
+def save_head(path: str | Path, head: Head, backbone: Backbone, *, size: int, half: bool = False, **facts: Any) -> Path:
     """Write a head with its config, its backbone's name and fingerprint, the image size, versions and `facts`.
 
     `facts` is what else a reader needs: step, data set, fold, hash of the episodes, training config, scores.
+    With `half` the weights are rounded to float16, which halves the file; `load_head` gives float32 again.
     """
     metadata = {
         "what": "DPNet head", "model": head.config.to_dict(), "backbone": backbone.name,
         "backbone_fingerprint": backbone.fingerprint, "precision": backbone.precision, "size": size,
         "versions": versions(), **facts,
     }  # fmt: skip
-    return save_checkpoint(path, head.state_dict(), metadata)
+    tensors = {name: tensor.half() if half else tensor for name, tensor in head.state_dict().items()}
+    return save_checkpoint(path, tensors, metadata)
 
 
 def load_head(path: str | Path, *, device: str = "cpu") -> tuple[Head, dict[str, Any]]:
@@ -42,5 +44,5 @@ def load_head(path: str | Path, *, device: str = "cpu") -> tuple[Head, dict[str,
         raise ValueError(f"{path} holds {metadata.get('what', 'something')!r}, not a DPNet head; give a head's file")
     architecture = ARCHITECTURES[metadata["backbone"]]
     head = Head(ModelConfig.from_dict(metadata["model"]), architecture.out_channels, architecture.deep_channels)
-    head.load_state_dict(tensors)
+    head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return head.to(device).eval(), metadata

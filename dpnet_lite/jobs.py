@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
+from dataclasses import replace
 from pathlib import Path
-
-import torch
-from lightning_fabric import Fabric
-from lightning_fabric.loggers import TensorBoardLogger
 
 from .comparison import FULL, TEST_SEED, TRAINING_FREE, FoldResult, train_head
 from .demo import DemoConfig, demo_bank, demo_fold
+from .devices import make_fabric
 from .episodes import draw_episodes
 from .heads import load_head, save_head
 from .model.backbone import build_backbone
@@ -20,37 +17,22 @@ from .scoring import head_segmenter, score_episodes, training_free_segmenter
 from .tensor_files import write_atomically
 
 
-def make_fabric(device: str, precision: str, *, tensorboard: Path | None = None) -> Fabric:
-    """Fabric for one process on `device`, or for all processes when started by torchrun or `fabric run`."""
-    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda"):
-        raise ValueError(f"device is {device!r}; give cpu, cuda or cuda:NUMBER")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device is {device!r}, but PyTorch finds no GPU here; use --device cpu")
-    devices: int | list[int] = local if world > 1 else ([int(index)] if index else 1)
-    fabric = Fabric(
-        accelerator=kind, devices=devices, num_nodes=max(1, world // max(1, local)),
-        strategy="ddp" if world > 1 else "auto", precision=precision,  # type: ignore[arg-type]
-        loggers=[] if tensorboard is None else [TensorBoardLogger(tensorboard)],
-    )  # fmt: skip
-    fabric.launch()
-    return fabric
-
-
 def train_one(config: DemoConfig, path: Path, *, resume: bool = False, tensorboard: Path | None = None) -> Path:
     """Train the first fold and seed of `config` and save the head to `path`.
 
     The state for resuming and `log.jsonl` lie in a folder beside it, named like it.
     """
     fabric = make_fabric(config.device, config.training.precision, tensorboard=tensorboard)
-    backbone = build_backbone(config.backbone, config.backbone_weights, precision=config.precision)
+    backbone = build_backbone(
+        config.backbone, config.backbone_weights, device=fabric.device, precision=config.precision
+    )
     bank = None if config.data == "toy" else demo_bank(config, backbone)
-    data, stages = demo_fold(config, backbone, bank, config.folds[0], config.training.seed)
+    training = replace(config.training, seed=config.seeds[0])
+    data, stages = demo_fold(config, backbone, bank, config.folds[0], training.seed)
     result = train_head(
         data,
         config.model,
-        config.training,
+        training,
         folder=path.with_suffix(""),
         resume=resume,
         stage=stages,
@@ -59,7 +41,7 @@ def train_one(config: DemoConfig, path: Path, *, resume: bool = False, tensorboa
     if fabric.is_global_zero:
         save_head(
             path, result.head, backbone, size=config.size, step=result.step, data=data.train.dataset.name,
-            fold=data.fold, seed=config.training.seed, training=config.training.to_dict(),
+            fold=data.fold, seed=training.seed, training=training.to_dict(),
             validation=result.validation,
         )  # fmt: skip
     return path
@@ -70,8 +52,10 @@ def evaluate_checkpoint(config: DemoConfig, path: Path, *, seed: int | None = No
 
     Returns the table; `output` also gets the scores as JSON.
     """
-    head, metadata = load_head(path)
-    backbone = build_backbone(metadata["backbone"], config.backbone_weights, precision=metadata["precision"])
+    head, metadata = load_head(path, device=config.device)
+    backbone = build_backbone(
+        metadata["backbone"], config.backbone_weights, device=config.device, precision=metadata["precision"]
+    )
     if backbone.fingerprint != metadata["backbone_fingerprint"]:
         raise ValueError(f"{path} was trained on other {backbone.name} weights; name them with --backbone-weights")
     if metadata.get("fold") != config.folds[0]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -41,7 +42,7 @@ def overlay(image: np.ndarray, mask: np.ndarray, colour: str, *, strength: float
 
 def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
     axes.imshow(picture, interpolation="nearest")
-    axes.set_title(title, fontsize=11)
+    axes.set_title(title, fontsize=10)
     axes.set_xticks([])
     axes.set_yticks([])
 
@@ -68,12 +69,11 @@ def episodes_figure(
             batch.support_features, batch.support_masks, batch.query_features, size=(bank.size, bank.size),
             query_masks=(batch.query_labels == 1).float(), trace=True,
         )  # fmt: skip
-        share = output.trace.reliable[0].numpy()
-        repeat = -(-picture.shape[0] // share.shape[0])
-        chosen = np.kron(share / max(share.max(), 1e-12), np.ones((repeat, repeat)))
-        chosen = chosen[: picture.shape[0], : picture.shape[1]]
+        share = output.trace.reliable[0]
+        share = functional.interpolate(share[None, None], size=picture.shape[:2], mode="nearest")[0, 0]
+        chosen = (share / share.max().clamp_min(1e-12)).numpy()
         support_mask = (support.labels == episode.class_index + 1).numpy()
-        _show(row[0], overlay(support.image.permute(1, 2, 0).numpy(), support_mask, BLUE), f"support: {name}")
+        _show(row[0], overlay(support.image.permute(1, 2, 0).numpy(), support_mask, BLUE), name)
         _show(row[1], picture, "query")
         _show(row[2], overlay(picture, chosen, PINK, strength=0.85), "pixels behind $P_q$")
         for axes, (label, head) in zip(row[3:], heads.items(), strict=False):

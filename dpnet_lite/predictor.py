@@ -164,7 +164,7 @@ def to_mask(mask: MaskLike) -> Tensor:
     if isinstance(mask, str | Path):
         return read_mask(Path(mask)) > 0
     if isinstance(mask, Image.Image):
-        mask = np.asarray(mask)
+        mask = np.array(mask)
     tensor = torch.from_numpy(np.ascontiguousarray(mask)) if isinstance(mask, np.ndarray) else mask
     if tensor.ndim != 2:
         raise ValueError(f"mask is {list(tensor.shape)}; give [H, W]")

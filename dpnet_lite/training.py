@@ -41,12 +41,17 @@ class TrainingResult:
     step: int  # the step whose weights these are
 
 
-def episode_loss(output: Output, batch: EpisodeBatch, model: ModelConfig, weight: float) -> tuple[Tensor, Tensor]:
-    """CE(main) + weight * CE(auxiliary) and CE(main) alone [ours]; 255 is ignored.
+def episode_loss(
+    output: Output, batch: EpisodeBatch, model: ModelConfig, config: TrainingConfig
+) -> tuple[Tensor, Tensor]:
+    """CE(main) + lambda CE(auxiliary) and CE(main) alone [ours]; 255 is ignored.
 
     The auxiliary branch sees masks at feature size; a cell counts as foreground from one half on.
     """
-    main = functional.cross_entropy(output.logits, batch.query_labels, ignore_index=255)
+    weight = None
+    if config.foreground_weight != 1.0:
+        weight = output.logits.new_tensor([1.0, config.foreground_weight])
+    main = functional.cross_entropy(output.logits, batch.query_labels, weight=weight, ignore_index=255)
     logits = output.auxiliary_logits
     if logits is None:
         return main, main
@@ -54,8 +59,8 @@ def episode_loss(output: Output, batch: EpisodeBatch, model: ModelConfig, weight
         shares = masks_at(batch.query_labels == 1, (logits.shape[2], logits.shape[3]))
     else:
         shares = batch.support_masks.flatten(0, 1)  # [B, K, h, w] -> [B * K, h, w]
-    auxiliary = functional.cross_entropy(logits, (shares >= 0.5).long())
-    return main + weight * auxiliary, main
+    auxiliary = functional.cross_entropy(logits, (shares >= 0.5).long(), weight=weight)
+    return main + config.auxiliary_weight * auxiliary, main
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
@@ -148,7 +153,7 @@ class Trainer:
                 batch.support_features, batch.support_masks, batch.query_features,
                 size=(self.bank.size, self.bank.size), query_masks=(batch.query_labels == 1).float(),
             )  # fmt: skip
-        loss, main = episode_loss(output, batch, self.model_config, config.auxiliary_weight)
+        loss, main = episode_loss(output, batch, self.model_config, config)
         self.optimiser.zero_grad()
         self.fabric.backward(loss)
         self.fabric.clip_gradients(self.head, self.optimiser, max_norm=config.gradient_clip)

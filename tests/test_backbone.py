@@ -35,9 +35,7 @@ def random_images(height: int, width: int, count: int = 1) -> Tensor:
 def plain_network(name: str) -> nn.Module:
     """Torchvision's unchanged network in eval mode, with random weights and random BatchNorm statistics."""
     with torch.device("meta"):  # VGG-16's classifier has 120 M parameters that nothing here looks at
-        network = (
-            torchvision.models.get_model(name, weights=None, init_weights=False) if name == "vgg16" else None
-        )
+        network = torchvision.models.get_model(name, weights=None, init_weights=False) if name == "vgg16" else None
     if network is None:
         network = torchvision.models.get_model(name, weights=None)
     else:
@@ -57,9 +55,7 @@ def stage_outputs(network: nn.Module, stages: tuple[str, str], images: Tensor) -
     """What torchvision's network itself computes at the named modules, by forward hooks."""
     outputs: list[Tensor] = []
     hooks = [
-        network.get_submodule(stage).register_forward_hook(
-            lambda _m, _i, output: outputs.append(output.clone())
-        )
+        network.get_submodule(stage).register_forward_hook(lambda _m, _i, output: outputs.append(output.clone()))
         for stage in stages
     ]
     with torch.no_grad():
@@ -124,10 +120,7 @@ def test_layers_that_are_not_needed_are_not_kept() -> None:
 
 def test_half_precision_file_loads_as_float32(tmp_path: Path) -> None:
     network = plain_network("mobilenet_v2")
-    half = {
-        key: value.half() if value.is_floating_point() else value
-        for key, value in network.state_dict().items()
-    }
+    half = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
     save_file(half, tmp_path / "half.safetensors")
     state = build_backbone("mobilenet_v2", tmp_path / "half.safetensors").state_dict()
     key = "features.0.0.weight"
@@ -163,14 +156,10 @@ def test_wrong_weights_are_refused_in_one_line(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(ValueError, match=re.escape(message)) as caught:
             load_weights("resnet50", body, wrong, source="wrong.pth")
-        assert "\n" not in str(caught.value) and str(caught.value).startswith(
-            "wrong.pth does not fit resnet50"
-        )
+        assert "\n" not in str(caught.value) and str(caught.value).startswith("wrong.pth does not fit resnet50")
         assert "choose another backbone" in str(caught.value)
     save_file(TinyResNet((8, 8, 8)).state_dict(), tmp_path / "thin.safetensors")
-    with pytest.raises(
-        ValueError, match=r"thin\.safetensors does not fit tiny: stem\.0\.weight is \[8, 3, 3, 3\]"
-    ):
+    with pytest.raises(ValueError, match=r"thin\.safetensors does not fit tiny: stem\.0\.weight is \[8, 3, 3, 3\]"):
         build_backbone("tiny", tmp_path / "thin.safetensors")
 
 
@@ -200,9 +189,7 @@ def test_default_weights_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         build_backbone("mobilenet_v2")
 
 
-def test_shipped_tiny_weights_are_what_pretraining_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shipped_tiny_weights_are_what_pretraining_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretrained = TinyResNet(n_classes=7).eval()
     save_checkpoint(tmp_path / "tiny.safetensors", pretrained.state_dict(), {"seed": 0})
     monkeypatch.setattr(backbone_module, "TINY_WEIGHTS", tmp_path / "tiny.safetensors")

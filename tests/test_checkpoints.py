@@ -170,9 +170,7 @@ def test_training_state_round_trip_is_exact(tmp_path: Path) -> None:
     tensors = {f"model.{key}": value for key, value in state["model"].items()}
     tensors |= {f"exp_avg.{key}": value["exp_avg"] for key, value in state["optimizer"]["state"].items()}
     loaded_tensors = {f"model.{key}": value for key, value in loaded["model"].items()}
-    loaded_tensors |= {
-        f"exp_avg.{key}": value["exp_avg"] for key, value in loaded["optimizer"]["state"].items()
-    }
+    loaded_tensors |= {f"exp_avg.{key}": value["exp_avg"] for key, value in loaded["optimizer"]["state"].items()}
     assert_same(tensors, loaded_tensors)
     assert torch.equal(loaded["torch_random"], state["torch_random"])
     for key in ("scheduler", "python_random", "big", "tiny", "none"):

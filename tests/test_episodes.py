@@ -72,8 +72,7 @@ def test_sha256_is_that_of_the_canonical_json() -> None:
         "fold": 0,
         "dataset": "f00d",
         "episodes": [
-            {"query": entry.query, "support": list(entry.support), "class_index": entry.class_index}
-            for entry in drawn
+            {"query": entry.query, "support": list(entry.support), "class_index": entry.class_index} for entry in drawn
         ],
     }
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))

@@ -34,9 +34,7 @@ def write_png(path: Path, width: int, height: int, depth: int, colour: int, pack
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     rows = zlib.compress(b"".join(b"\0" + row for row in packed_rows))
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
 
 
 @pytest.fixture
@@ -52,9 +50,7 @@ def tree(tmp_path: Path) -> Path:
         labels[0, :6] = 1
         labels[1:4, 0] = 0 if stem == "b" else 2
         labels[5] = 255 if stem == "c" else 0
-        Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(
-            root / f"images/{stem}.png"
-        )
+        Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(root / f"images/{stem}.png")
         Image.fromarray(labels).save(root / f"masks/{stem}.png")
     return root
 
@@ -77,9 +73,7 @@ def palette_image(transparency: int | None = None) -> Image.Image:
 PALETTE_RGB = np.array([[10, 20, 30], [200, 0, 0], [0, 150, 0], [1, 2, 3]], dtype=np.uint8)[
     np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 4
 ]
-PALETTE_ON_WHITE = np.where((PALETTE_RGB == [200, 0, 0]).all(-1, keepdims=True), 255, PALETTE_RGB).astype(
-    np.uint8
-)
+PALETTE_ON_WHITE = np.where((PALETTE_RGB == [200, 0, 0]).all(-1, keepdims=True), 255, PALETTE_RGB).astype(np.uint8)
 
 MODES: dict[str, tuple[Callable[[], Image.Image], np.ndarray]] = {
     "rgb": (lambda: Image.fromarray(RGB), RGB),
@@ -201,9 +195,7 @@ def test_masks_keep_their_numbers_whatever_the_palette_or_depth(tmp_path: Path) 
     np.testing.assert_array_equal(read_mask(tmp_path / "few.png").numpy(), np.array(few))
 
 
-@pytest.mark.parametrize(
-    ("depth", "row", "expected"), [(1, 0b01100000, [0, 1, 1]), (2, 0b00011011, [0, 1, 2, 3])]
-)
+@pytest.mark.parametrize(("depth", "row", "expected"), [(1, 0b01100000, [0, 1, 1]), (2, 0b00011011, [0, 1, 2, 3])])
 def test_grey_masks_packed_by_an_optimiser_keep_their_numbers(
     depth: int, row: int, expected: list[int], tmp_path: Path
 ) -> None:
@@ -266,9 +258,7 @@ def test_index_json_gives_the_areas_without_reading_masks(tree: Path) -> None:
         (lambda entries: entries.append("d"), "is not of the form"),
     ],
 )
-def test_a_bad_index_json_is_refused_at_once(
-    change: Callable[[list], object], message: str, tree: Path
-) -> None:
+def test_a_bad_index_json_is_refused_at_once(change: Callable[[list], object], message: str, tree: Path) -> None:
     write_index(tree, change)
     with pytest.raises(ValueError, match=message):
         FolderDataset(tree)
@@ -420,9 +410,7 @@ def test_images_are_squashed_with_antialias() -> None:
     reference = np.asarray(Image.fromarray(image).resize((30, 30), Image.Resampling.BILINEAR), dtype=int)
     assert resized.dtype == torch.uint8 and resized.shape == (3, 30, 30)
     assert np.abs(resized.permute(1, 2, 0).numpy() - reference).max() <= 1
-    sample = resize_sample(
-        Sample(torch.from_numpy(image).permute(2, 0, 1), torch.zeros(90, 120, dtype=torch.uint8)), 7
-    )
+    sample = resize_sample(Sample(torch.from_numpy(image).permute(2, 0, 1), torch.zeros(90, 120, dtype=torch.uint8)), 7)
     assert sample.image.shape == (3, 7, 7) and sample.labels.shape == (7, 7)
     with pytest.raises(ValueError, match="size is 0"):
         resize_labels(sample.labels, 0)

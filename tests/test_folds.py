@@ -53,9 +53,7 @@ def test_first_folds_get_one_more_where_the_folds_do_not_divide_the_classes() ->
 
 
 @given(st.integers(2, 300), st.data(), st.sampled_from(LAYOUTS))
-def test_folds_are_a_partition_and_base_is_the_complement(
-    n_classes: int, data: st.DataObject, layout: str
-) -> None:
+def test_folds_are_a_partition_and_base_is_the_complement(n_classes: int, data: st.DataObject, layout: str) -> None:
     n_folds = data.draw(st.integers(2, n_classes))
     folds = [novel_classes(n_classes, fold, n_folds, layout) for fold in range(n_folds)]
     assert sorted(index for fold in folds for index in fold) == list(range(n_classes))

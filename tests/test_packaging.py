@@ -27,12 +27,8 @@ BLOCKED = ("matplotlib", "seaborn", "ipywidgets", "sklearn", "IPython", "pandas"
 LARGEST_FILE = 2 * 1024 * 1024  # bytes
 
 # In pieces, so that this file does not hold what it looks for.
-MACHINE_ROOTS = (
-    "content|etc|home|kaggle|media|mnt|opt|private|root|srv|tmp|usr|Users|var|Volumes|work|workspace"
-)
-ABSOLUTE_PATH = re.compile(
-    rf"(?<![\w.~$)}}\]/+=%!-])/(?:{MACHINE_ROOTS})/[\w.]|\b[A-Za-z]:\\{{1,2}}Users\b".encode()
-)
+MACHINE_ROOTS = "content|etc|home|kaggle|media|mnt|opt|private|root|srv|tmp|usr|Users|var|Volumes|work|workspace"
+ABSOLUTE_PATH = re.compile(rf"(?<![\w.~$)}}\]/+=%!-])/(?:{MACHINE_ROOTS})/[\w.]|\b[A-Za-z]:\\{{1,2}}Users\b".encode())
 INDEX_ADDRESS = re.compile(
     rb"pypi\.org/simple|pythonhosted\.org|download\.pytorch\.org/whl|(?:conda|repo)\.anaconda\.(?:org|com)"
     rb"|--(?:extra-)?index(?:-)url|--default(?:-)index|--find(?:-)links"

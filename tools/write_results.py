@@ -1,6 +1,6 @@
 """Write docs/results.md from the result files in docs/results/: every figure there is read, none is typed.
 
-    python tools/write_results.py
+python tools/write_results.py
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ weights and without consensus, auxiliary branch "support" in the first rows.
 "First" world: every scene had one or two objects of the main class and always two look-alike distractors, one by
 outline and one by texture. The final one has up to three objects and one look-alike. "First" backbone: pretrained on
 4,000 scenes; "second": on 10,000. The shipped one was pretrained anew on the final world.
-What the trials say: a coarse query head as auxiliary branch lifts the support-only rival most; the plain cycle then adds little because its selected
-pixels lie on several objects; letting them agree on one (consensus) raises the precision and the score; the oracle
+What the trials say: a coarse query head as auxiliary branch lifts the support-only rival most; the plain cycle then
+adds little because its selected pixels lie on several objects; letting them agree on one (consensus) raises the precision and the score; the oracle
 shows what a perfect selection would give.
 """
 
