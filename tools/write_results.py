@@ -116,9 +116,9 @@ weights and without consensus, auxiliary branch "support" in the first rows.
 "First" world: every scene had one or two objects of the main class and always two look-alike distractors, one by
 outline and one by texture. The final one has up to three objects and one look-alike. "First" backbone: pretrained on
 4,000 scenes; "second": on 10,000. The shipped one was pretrained anew on the final world.
-What the trials say: a coarse query head as auxiliary branch lifts the support-only rival most; the plain cycle then
-adds little because its selected pixels lie on several objects; letting them agree on one (consensus) raises the precision and the score; the oracle
-shows what a perfect selection would give.
+What the trials say: a coarse query head as auxiliary branch lifts the support-only rival most; the plain cycle
+then adds little because its selected pixels lie on several objects; letting them agree on one (consensus) raises
+the precision and the score; the oracle shows what a perfect selection would give.
 """
 
 
