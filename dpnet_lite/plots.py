@@ -27,14 +27,14 @@ BLUE, ORANGE, GREEN, PINK, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "
 METHOD_STYLES = {"training-free": (BLACK, ":"), "support only": (ORANGE, "--"), "DPNet": (BLUE, "-")}
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, colour: str, *, strength: float = 0.55) -> np.ndarray:
+def overlay(image: np.ndarray, mask: np.ndarray, colour: str, *, strength: float = 0.75) -> np.ndarray:
     """Paint `mask` (bool [H, W] or weights in [0, 1]) over `image` (uint8 [H, W, 3]); returns floats in [0, 1].
 
     The rest of the image is greyed, so that the painted part stands out in print.
     """
     picture = image.astype(np.float64) / 255
     grey = picture.mean(axis=2, keepdims=True)
-    muted = 0.35 * picture + 0.65 * (0.35 + 0.65 * grey)
+    muted = 0.1 * picture + 0.9 * (0.4 + 0.6 * grey)
     share = np.clip(mask.astype(np.float64), 0, 1)[..., None]
     painted = (1 - strength) * picture + strength * np.array(to_rgb(colour))
     return np.clip((1 - share) * muted + share * painted, 0, 1)
@@ -75,7 +75,7 @@ def episodes_figure(
         support_mask = (support.labels == episode.class_index + 1).numpy()
         _show(row[0], overlay(support.image.permute(1, 2, 0).numpy(), support_mask, BLUE), name)
         _show(row[1], picture, "query")
-        _show(row[2], overlay(picture, chosen, PINK, strength=0.85), "pixels behind $P_q$")
+        _show(row[2], overlay(picture, chosen, PINK, strength=1.0), "pixels behind $P_q$")
         for axes, (label, head) in zip(row[3:], heads.items(), strict=False):
             logits = head_segmenter(head)(batch)[0]
             mask = predicted_mask(logits, (picture.shape[0], picture.shape[1])) == 1
