@@ -45,6 +45,20 @@ def parse_fold(text: str) -> tuple[int, ...]:
     return (int(text),)
 
 
+def parse_one_fold(text: str) -> tuple[int, ...]:
+    """One fold's number, for commands that work on a single fold."""
+    if text == "all":
+        raise argparse.ArgumentTypeError("'all' is for demo; this command takes one fold: give 0, 1, 2 or 3")
+    return parse_fold(text)
+
+
+def parse_checkpoint(text: str) -> Path:
+    """A path to write a checkpoint to; wrong ones are found before the training, not after it."""
+    if not text.endswith(".safetensors"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .safetensors; give such a name")
+    return Path(text)
+
+
 def parse_data(text: str) -> str:
     """ "toy", or "folder:PATH" to a path that exists."""
     if text == "toy":
@@ -95,6 +109,8 @@ def build_parser() -> argparse.ArgumentParser:
     info = commands.add_parser("info", help="say what a checkpoint holds, or what is installed")
     info.add_argument("checkpoint", nargs="?", type=Path, help="a .safetensors file of this project")
     info.set_defaults(run=_info)
+    for command in commands.choices.values():  # may also stand behind the command's name
+        command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 
 
@@ -107,7 +123,8 @@ def _add_data(parser: argparse.ArgumentParser, *, folds: bool) -> None:
     parser.add_argument("--novel", choices=("drop", "ignore", "background"), default="drop",
                         help="training photographs that show novel classes (default: drop them)")  # fmt: skip
     default = None if folds else (0,)
-    parser.add_argument("--fold", type=parse_fold, default=default, help="0 to 3, or all")
+    parser.add_argument("--fold", type=parse_fold if folds else parse_one_fold, default=default,
+                        help="0 to 3, or all" if folds else "0 to 3")  # fmt: skip
     parser.add_argument("--gap", type=float, default=None, help="support-query gap of the toy world, 0 to 1")
     parser.add_argument("--backbone", choices=tuple(ARCHITECTURES), default=None)
     parser.add_argument("--backbone-weights", type=Path, default=None, help=".safetensors or .pth, torchvision's keys")
@@ -142,7 +159,7 @@ def _add_train(commands: Any) -> None:
     _add_data(train, folds=False)
     _add_training(train)
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--out", type=Path, default=Path("outputs/dpnet.safetensors"))
+    train.add_argument("--out", type=parse_checkpoint, default=Path("outputs/dpnet.safetensors"))
     train.add_argument("--tensorboard", type=Path, default=None, help="folder for TensorBoard logs")
     train.add_argument("--resume", action="store_true", help="continue a run that was stopped")
     train.set_defaults(run=_train)
@@ -173,7 +190,7 @@ def _add_predict(commands: Any) -> None:
 
 def _add_pretrain(commands: Any) -> None:
     pretrain = commands.add_parser("pretrain", help="make the tiny backbone again from the auxiliary classes")
-    pretrain.add_argument("--out", type=Path, default=Path("outputs/tiny_backbone.safetensors"))
+    pretrain.add_argument("--out", type=parse_checkpoint, default=Path("outputs/tiny_backbone.safetensors"))
     pretrain.add_argument("--steps", type=int, default=None)
     pretrain.add_argument("--scenes", type=int, default=None)
     pretrain.add_argument("--seed", type=int, default=0)
@@ -188,6 +205,8 @@ def _demo_config(
     is_toy = args.data == "toy"
     if is_toy and (args.extra_base or args.backbone not in (None, "tiny")):
         raise ValueError("--extra-base and another --backbone need --data folder:PATH; the toy world has its own")
+    if is_toy and (args.size not in (None, TOY.size) or args.folds != "interleaved"):
+        raise ValueError(f"the toy world has {TOY.size} px and interleaved folds; leave out --size and --folds")
     if not is_toy and args.gap is not None:
         raise ValueError(f"--gap {args.gap} is a dial of the toy world; leave it out with --data folder:PATH")
     preset = TOY if is_toy else PHOTOGRAPHS
@@ -196,7 +215,7 @@ def _demo_config(
         training = replace(training, steps=args.steps)
     return DemoConfig(
         data=args.data, model=with_settings(preset.model, getattr(args, "model", [])), training=training,
-        backbone=args.backbone or preset.backbone, size=args.size or preset.size,
+        backbone=args.backbone or preset.backbone, size=preset.size if args.size is None else args.size,
         backbone_weights=args.backbone_weights, precision=args.precision,
         folds=args.fold or ((0,) if is_toy else (0, 1, 2, 3)), seeds=tuple(seeds), shots=tuple(shots),
         n_episodes=episodes, gap=DEFAULT_GAP if args.gap is None else args.gap, layout=args.folds,
@@ -217,7 +236,7 @@ def _train(args: argparse.Namespace) -> None:
 
 def _evaluate(args: argparse.Namespace) -> None:
     config = _demo_config(args, seeds=[0], shots=args.shots, episodes=args.episodes)
-    say(evaluate_checkpoint(config, args.checkpoint, seed=args.seed, output=args.out))
+    say(evaluate_checkpoint(config, args.checkpoint, size=args.size, seed=args.seed, output=args.out))
 
 
 def _predict(args: argparse.Namespace) -> None:
@@ -228,12 +247,16 @@ def _predict(args: argparse.Namespace) -> None:
 
     if len(args.support) % 2:
         raise ValueError(f"--support has {len(args.support)} files; give pairs: IMAGE MASK [IMAGE MASK ...]")
+    targets = [args.out / f"{image.stem}.png" for image in args.images]
+    given = {Path(path).resolve() for path in (*args.images, *args.support)}
+    for number, target in enumerate(targets):
+        if target in targets[:number] or target.resolve() in given:
+            raise ValueError(f"{target} would be overwritten; rename an image or give another folder with --out")
     predictor = Predictor.load(args.checkpoint, backbone_weights=args.backbone_weights, device=args.device)
     predictor.set_support(args.support[0::2], args.support[1::2])
     args.out.mkdir(parents=True, exist_ok=True)
-    for image in args.images:
+    for image, target in zip(args.images, targets, strict=True):
         mask = predictor.predict(image).mask
-        target = args.out / f"{image.stem}.png"
         Image.fromarray((mask * np.uint8(255)).astype(np.uint8)).save(target)
         say(f"{target}: {100 * float(mask.mean()):.1f} % of the pixels are foreground")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -144,6 +145,11 @@ def train_head(
     """Train one head; with `training.n_held_out`, choose its checkpoint on that many base classes kept aside."""
     classes, validate = data.base, None
     if training.n_held_out:
+        if training.n_held_out >= len(data.base):
+            raise ValueError(
+                f"n_held_out is {training.n_held_out}, but fold {data.fold} has {len(data.base)} base classes; "
+                "hold out fewer"
+            )
         classes, held_out = data.base[: -training.n_held_out], data.base[-training.n_held_out :]
         episodes = draw_episodes(data.train.dataset, held_out, fold=data.fold, n_shot=1, count=200, seed=training.seed)
 
@@ -154,6 +160,16 @@ def train_head(
         model, training, data.train, classes, fold=data.fold, folder=folder, validate=validate, fabric=fabric
     )
     return trainer.run(resume=resume, progress=stage(f"training {name}"))
+
+
+def training_facts(data: FoldData, training: TrainingConfig, result: TrainingResult) -> dict[str, Any]:
+    """What a saved head says of how it was trained."""
+    dataset = data.train.dataset
+    return {
+        "step": result.step, "data": dataset.name, "dataset": dataset.fingerprint, "fold": data.fold,
+        "base_classes": [dataset.class_names[index] for index in data.base], "seed": training.seed,
+        "training": training.to_dict(), "training_episodes": result.episodes_sha256,
+    }  # fmt: skip
 
 
 def run_fold(

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoints import versions
-from .comparison import FULL, FoldData, FoldResult, folder_bank, folder_fold, run_fold, toy_fold
+from .comparison import FULL, FoldData, FoldResult, folder_bank, folder_fold, run_fold, toy_fold, training_facts
 from .config import ModelConfig, TrainingConfig
 from .datasets.folder import read_class_names
 from .datasets.folds import FoldLayout
 from .datasets.novel import NovelPolicy
-from .datasets.toy import DEFAULT_GAP
+from .datasets.toy import DEFAULT_GAP, WORLD_VERSION, catalogue_names
 from .episodes import EpisodeList
 from .evaluation import EpisodeScores
 from .features import FeatureBank
@@ -54,7 +54,14 @@ class DemoConfig:
     cache_folder: Path | None = None
     device: str = "cpu"
 
-    def identity(self, backbone: Backbone, fold: int, seed: int) -> dict[str, Any]:
+    def __post_init__(self) -> None:
+        # Found before the training, not after it.
+        lists = [("shots", n_shot, 1) for n_shot in self.shots] + [("seeds", seed, 0) for seed in self.seeds]
+        for name, value, lowest in [("episodes", self.n_episodes, 1), ("size", self.size, 1), *lists]:
+            if value < lowest:
+                raise ValueError(f"--{name} has {value}; give at least {lowest}")
+
+    def identity(self, backbone: Backbone, bank: FeatureBank | None, fold: int, seed: int) -> dict[str, Any]:
         """What a (fold, seed) result depends on, as plain JSON; paths by name only."""
         facts = asdict(replace(self, folds=(fold,), seeds=(seed,), training=replace(self.training, seed=seed)))
         for name in ("cache_folder", "device", "backbone_weights"):
@@ -62,6 +69,7 @@ class DemoConfig:
         facts["data"] = self.data if self.data == "toy" else Path(self.data).name
         facts["extra_base"] = [path.name for path in self.extra_base]
         facts["backbone_key"] = backbone.cache_key
+        facts["dataset"] = f"toy {WORLD_VERSION}" if bank is None else bank.dataset.fingerprint
         return json.loads(json.dumps(facts))
 
 
@@ -78,7 +86,7 @@ def run_demo(
     for fold in config.folds:
         for seed in config.seeds:
             path = output / f"fold{fold}_seed{seed}.json"
-            identity = config.identity(backbone, fold, seed)
+            identity = config.identity(backbone, bank, fold, seed)
             done = load_result(path, identity) if resume else None
             if done is None:
                 data, stage = demo_fold(config, backbone, bank, fold, seed)
@@ -111,8 +119,13 @@ def demo_fold(
     stages = Stages(n_own + 3 * len(config.shots), prefix)
     if bank is None:
         return toy_fold(backbone, fold, seed=seed, gap=config.gap, device=config.device, stage=stages), stages
-    n_classes = len(read_class_names(Path(config.data) / "classes.txt"))
+    n_classes = len(own_class_names(config))
     return folder_fold(bank, fold, n_classes=n_classes, layout=config.layout, policy=config.policy), stages
+
+
+def own_class_names(config: DemoConfig) -> tuple[str, ...]:
+    """The classes that are split into folds: the data set's own, without those of further folders."""
+    return catalogue_names() if config.data == "toy" else read_class_names(Path(config.data) / "classes.txt")
 
 
 def _tables(results: Sequence[FoldResult], config: DemoConfig) -> str:
@@ -130,13 +143,14 @@ def _tables(results: Sequence[FoldResult], config: DemoConfig) -> str:
 
 
 def _save_heads(output: Path, result: FoldResult, data: FoldData, config: DemoConfig) -> None:
+    training = replace(config.training, seed=result.seed)
     for name, trained in result.trained.items():
         path = output / f"{name.replace(' ', '_').lower()}_fold{result.fold}_seed{result.seed}.safetensors"
         scores = {f"{n_shot}-shot mIoU": s.miou for (method, n_shot), s in result.scores.items() if method == name}
         save_head(
-            path, trained.head, data.train.backbone, size=data.train.size, step=trained.step,
-            data=data.train.dataset.name, fold=result.fold, seed=result.seed, training=config.training.to_dict(),
+            path, trained.head, data.train.backbone, size=data.train.size,
             episodes={str(k): e.sha256 for k, e in result.episodes.items()}, scores=scores,
+            **training_facts(data, training, trained),
         )  # fmt: skip
 
 
@@ -155,7 +169,7 @@ def load_result(path: Path, identity: dict[str, Any]) -> FoldResult | None:
     if not path.exists():
         return None
     record = json.loads(path.read_text())
-    if record["identity"] != identity:
+    if record.get("identity") != identity:
         return None
     scores = {(m, n_shot): EpisodeScores.from_dict(s) for m, n_shot, s in record["scores"]}
     episodes = {int(k): EpisodeList.from_json(json.dumps(e)) for k, e in record["episodes"].items()}
@@ -172,7 +186,7 @@ def draw(output: Path, data: FoldData, result: FoldResult) -> list[Path]:
     from .plots import episodes_figure, learning_curve_figure
 
     heads = {name: trained.head.cpu() for name, trained in result.trained.items()}
-    shown = [result.episodes[min(result.episodes)][i] for i in range(5)]
+    shown = result.episodes[min(result.episodes)].episodes[:5]
     figures = {
         "episodes.png": episodes_figure(data.test, shown, heads, main=FULL),
         "learning_curve.png": learning_curve_figure({n: t.losses for n, t in result.trained.items()}),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from .comparison import FULL, TEST_SEED, TRAINING_FREE, FoldResult, train_head
-from .demo import DemoConfig, demo_bank, demo_fold
+from .comparison import FULL, N_FOLDS, TEST_SEED, TRAINING_FREE, FoldResult, train_head, training_facts
+from .datasets.folds import novel_classes
+from .demo import DemoConfig, demo_bank, demo_fold, own_class_names
 from .devices import make_fabric
 from .episodes import draw_episodes
 from .heads import load_head, save_head
@@ -26,7 +28,9 @@ def train_one(config: DemoConfig, path: Path, *, resume: bool = False, tensorboa
     backbone = build_backbone(
         config.backbone, config.backbone_weights, device=fabric.device, precision=config.precision
     )
-    bank = None if config.data == "toy" else demo_bank(config, backbone)
+    config = replace(config, device=str(fabric.device))
+    with fabric.rank_zero_first():  # the first process fills the cache of features, the others find it full
+        bank = None if config.data == "toy" else demo_bank(config, backbone)
     training = replace(config.training, seed=config.seeds[0])
     data, stages = demo_fold(config, backbone, bank, config.folds[0], training.seed)
     result = train_head(
@@ -40,16 +44,18 @@ def train_one(config: DemoConfig, path: Path, *, resume: bool = False, tensorboa
     )
     if fabric.is_global_zero:
         save_head(
-            path, result.head, backbone, size=config.size, step=result.step, data=data.train.dataset.name,
-            fold=data.fold, seed=training.seed, training=training.to_dict(),
-            validation=result.validation,
+            path, result.head, backbone, size=data.train.size, validation=result.validation,
+            **training_facts(data, training, result),
         )  # fmt: skip
     return path
 
 
-def evaluate_checkpoint(config: DemoConfig, path: Path, *, seed: int | None = None, output: Path | None = None) -> str:
+def evaluate_checkpoint(
+    config: DemoConfig, path: Path, *, size: int | None = None, seed: int | None = None, output: Path | None = None
+) -> str:
     """Score a head on the novel classes of the first fold of `config`, beside the training-free baseline.
 
+    The backbone, its precision and, where `size` is None, the input's side are those that the head was trained with.
     Returns the table; `output` also gets the scores as JSON.
     """
     head, metadata = load_head(path, device=config.device)
@@ -58,11 +64,8 @@ def evaluate_checkpoint(config: DemoConfig, path: Path, *, seed: int | None = No
     )
     if backbone.fingerprint != metadata["backbone_fingerprint"]:
         raise ValueError(f"{path} was trained on other {backbone.name} weights; name them with --backbone-weights")
-    if metadata.get("fold") != config.folds[0]:
-        raise ValueError(
-            f"{path} was trained on the base classes of fold {metadata.get('fold')}, so fold {config.folds[0]} "
-            f"holds classes it has seen; give --fold {metadata.get('fold')}"
-        )
+    _refuse_seen_classes(config, path, metadata)
+    config = replace(config, size=int(metadata["size"]) if size is None else size)
     bank = None if config.data == "toy" else demo_bank(config, backbone)
     data, stages = demo_fold(config, backbone, bank, config.folds[0], 0)
     lists = {
@@ -85,3 +88,16 @@ def evaluate_checkpoint(config: DemoConfig, path: Path, *, seed: int | None = No
         rows = [[name, n_shot, score.to_dict()] for (name, n_shot), score in scores.items()]
         write_atomically(output, json.dumps({"checkpoint": path.name, "scores": rows}).encode())
     return summary_table([FoldResult(data.fold, 0, scores, lists)])
+
+
+def _refuse_seen_classes(config: DemoConfig, path: Path, metadata: dict[str, Any]) -> None:
+    """ValueError where the head's base classes hold a class that is to be scored as novel."""
+    fold, own_fold, names = config.folds[0], metadata.get("fold"), own_class_names(config)
+    novel = [names[index] for index in novel_classes(len(names), fold, N_FOLDS, config.layout)]
+    base = metadata.get("base_classes")  # heads without this list tell their fold alone
+    seen = [name for name in novel if own_fold != fold] if base is None else [name for name in novel if name in base]
+    if seen:
+        raise ValueError(
+            f"{path} was trained on {seen[0]!r}, a novel class of fold {fold}; give --fold {own_fold} and the same "
+            "--folds as in its training"
+        )

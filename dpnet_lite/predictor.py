@@ -82,6 +82,8 @@ class Predictor:
         Raises:
             ValueError: the numbers of images and masks differ, a mask does not fit its image or is empty.
         """
+        if isinstance(images, str | Path | Image.Image) or isinstance(masks, str | Path | Image.Image):
+            raise ValueError("images and masks are lists, also of a single image: set_support([image], [mask])")
         if isinstance(images, Mapping) != isinstance(masks, Mapping):
             raise ValueError("images and masks must both be lists (one class) or both mappings by class name")
         image_sets = images if isinstance(images, Mapping) else {"foreground": images}
@@ -123,7 +125,7 @@ class Predictor:
     @torch.no_grad()
     def _encode(self, name: str, images: Sequence[ImageLike], masks: Sequence[MaskLike]) -> tuple[Tensor, Tensor]:
         """Features [K, D, h, w] and masks [K, h, w] of a class's support set."""
-        if len(images) != len(masks) or not images:
+        if len(images) != len(masks) or len(images) == 0:
             raise ValueError(f"{name} has {len(images)} images and {len(masks)} masks; give one mask per image")
         features, shares = [], []
         for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
@@ -147,7 +149,7 @@ def to_image(image: ImageLike) -> Tensor:
         return read_image(Path(image))
     if isinstance(image, Image.Image):
         return image_tensor(image)
-    tensor = torch.from_numpy(np.ascontiguousarray(image)) if isinstance(image, np.ndarray) else image
+    tensor = torch.from_numpy(np.array(image, order="C")) if isinstance(image, np.ndarray) else image
     if tensor.dtype != torch.uint8:
         raise ValueError(f"image is {tensor.dtype}; give uint8 values from 0 to 255")
     if isinstance(image, np.ndarray) and tensor.ndim == 2:
@@ -165,7 +167,7 @@ def to_mask(mask: MaskLike) -> Tensor:
         return read_mask(Path(mask)) > 0
     if isinstance(mask, Image.Image):
         mask = np.array(mask)
-    tensor = torch.from_numpy(np.ascontiguousarray(mask)) if isinstance(mask, np.ndarray) else mask
+    tensor = torch.from_numpy(np.array(mask > 0)) if isinstance(mask, np.ndarray) else mask
     if tensor.ndim != 2:
         raise ValueError(f"mask is {list(tensor.shape)}; give [H, W]")
     return tensor > 0

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from .checkpoints import save_checkpoint, versions
 from .datasets.toy import ToyWorld
 from .datasets.transforms import normalise
+from .devices import make_fabric
 from .model.tiny_resnet import TinyResNet
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
@@ -63,7 +63,7 @@ def pretrain(
     The metadata hold the config, the versions and `score`: mean IoU over the 80 auxiliary classes, in [0, 1], on
     scenes of another seed.
     """
-    fabric = Fabric(accelerator="cpu" if device == "cpu" else "gpu", devices=1, precision=config.precision)  # type: ignore[arg-type]
+    fabric = make_fabric(device, config.precision)
     world = ToyWorld(config.n_scenes, seed=1_000 + config.seed, gap=config.gap, catalogue="auxiliary")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)

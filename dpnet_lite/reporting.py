@@ -66,7 +66,7 @@ def difference_table(results: Sequence[FoldResult]) -> str:
 
 
 def fold_table(results: Sequence[FoldResult]) -> str:
-    """mIoU per fold (mean over seeds) and method, in percent, with the paired difference to the training-free rival."""
+    """mIoU per fold (mean over seeds) and method, in percent, with intervals."""
     folds = sorted({result.fold for result in results})
     methods = [m for m in METHODS if any(m == name for name, _ in results[0].scores)]
     rows = [["method", "shots", *(f"fold {fold}" for fold in folds)]]

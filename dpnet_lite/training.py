@@ -6,8 +6,12 @@ every run, and a resumed run ends with the weights of an uninterrupted one, bit 
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable, Iterable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +43,7 @@ class TrainingResult:
     losses: list[dict[str, float]]  # a row per logged step: step, loss, main, auxiliary, learning_rate
     validation: list[dict[str, float]]  # a row per validation: step, miou of held-out base classes
     step: int  # the step whose weights these are
+    episodes_sha256: str = ""  # of the training episodes
 
 
 def episode_loss(
@@ -69,6 +74,22 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     share = step / config.steps
     fall = 0.5 * (1 + np.cos(np.pi * share)) if config.schedule == "cosine" else (1 - share) ** 0.9
     return float(config.learning_rate * warm * fall)
+
+
+@contextmanager
+def interrupt_held() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block: a step broken off halfway cannot be resumed bit for bit."""
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
+        yield
+        return
+    held: list[Any] = []
+    handler = signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler if handler is None else handler)
+    if held and callable(handler):
+        handler(*held[0])
 
 
 class Trainer:
@@ -115,7 +136,7 @@ class Trainer:
         )
         self.identity = {
             "model": model_config.to_dict(), "training": config.to_dict(),
-            "episodes": self.episodes.sha256, "backbone": backbone.cache_key,
+            "episodes": self.episodes.sha256, "backbone": backbone.cache_key, "size": bank.size,
         }  # fmt: skip
         self.step = 0
         self.losses: list[dict[str, float]] = []
@@ -131,9 +152,11 @@ class Trainer:
             self._restore()
         last = self.config.steps if stop_after is None else min(stop_after, self.config.steps)
         self.head.train()
+        self._write_log("w", self.losses)  # rows of an earlier run, or of steps after the saved state, go
         try:
             for _ in progress(range(self.step, last)):
-                self._step()
+                with interrupt_held():
+                    self._step()
         except KeyboardInterrupt as error:
             self._save()
             raise TrainingStopped(f"stopped at step {self.step} of {self.config.steps}; go on with --resume") from error
@@ -194,10 +217,13 @@ class Trainer:
     def _log(self, row: dict[str, float]) -> None:
         self.losses.append(row)
         self.fabric.log_dict({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
+        self._write_log("a", [row])
+
+    def _write_log(self, mode: str, rows: Sequence[dict[str, float]]) -> None:
         if self.folder is not None and self.fabric.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps(row) + "\n")
+            with (self.folder / "log.jsonl").open(mode) as log:
+                log.writelines(json.dumps(row) + "\n" for row in rows)
 
     def _save(self) -> None:
         if self.folder is None or not self.fabric.is_global_zero:
@@ -214,7 +240,7 @@ class Trainer:
             raise FileNotFoundError(f"nothing to resume in {self.folder}; leave out --resume to start anew")
         state = load_training_state(self.folder / "state.bin")
         for part, value in self.identity.items():
-            if state["identity"][part] != json.loads(json.dumps(value)) and state["identity"][part] != value:
+            if state["identity"].get(part) != value:
                 raise ValueError(f"{self.folder} was trained with another {part}; resume with the same settings")
         self.head.module.load_state_dict(state["head"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -223,12 +249,12 @@ class Trainer:
 
     def _result(self) -> TrainingResult:
         """The last weights, or the best on held-out base classes where those were asked for."""
-        head: Head = self.head.module.cpu().eval()
+        head: Head = copy.deepcopy(self.head.module).cpu().eval()
         step = self.step
         if self.best is not None:
             head.load_state_dict(self.best[2])
             step = self.best[1]
-        return TrainingResult(head, self.losses, self.validation, step)
+        return TrainingResult(head, self.losses, self.validation, step, self.episodes.sha256)
 
 
 def hash_seed(*parts: int) -> int:

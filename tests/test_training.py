@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_runs import folder_options, run, write_folder
 
+from dpnet_lite import comparison, training
 from dpnet_lite.comparison import FoldData, support_only, toy_fold, train_head
 from dpnet_lite.config import ModelConfig, TrainingConfig
+from dpnet_lite.heads import load_head
 from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.model.dpnet import Head
 from dpnet_lite.training import Trainer, TrainingStopped, episode_loss, learning_rate
@@ -34,6 +44,12 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
         assert torch.equal(a[name], b[name]), name
 
 
+@pytest.fixture(autouse=True)
+def few_validation_episodes(monkeypatch):
+    draw = comparison.draw_episodes
+    monkeypatch.setattr(comparison, "draw_episodes", lambda *a, count, **k: draw(*a, count=min(count, 15), **k))
+
+
 @pytest.mark.parametrize("held_out", [0, 4])
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(data, tmp_path, held_out):
     config = replace(TRAINING, n_held_out=held_out, validate_every=2 if held_out else 0)
@@ -51,7 +67,76 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(data, tmp_p
     assert_same(weights(whole.head), weights(resumed.head))
     assert whole.validation == resumed.validation
     assert whole.step == resumed.step
-    assert len((tmp_path / "log.jsonl").read_text().splitlines()) == len(whole.losses)
+    assert resumed.losses == whole.losses
+
+
+def total_weight(head: Head) -> float:
+    """Something to choose a checkpoint by that depends on every weight."""
+    return float(sum(tensor.double().sum() for tensor in head.state_dict().values()))
+
+
+@pytest.mark.parametrize("where", ["optimiser", "validation"])
+def test_ctrl_c_within_a_step_waits_for_its_end(data, tmp_path, where):
+    config = replace(TRAINING, n_held_out=4, validate_every=2)
+    pressed = []
+
+    def press(name, step):
+        if name == where and step == 4 and not pressed:
+            pressed.append(step)
+            signal.raise_signal(signal.SIGINT)
+
+    def validate(head):
+        press("validation", trainer.step)
+        return total_weight(head)
+
+    whole = Trainer(MODEL, config, data.train, data.base[:-4], fold=2, validate=total_weight).run()
+    trainer = Trainer(MODEL, config, data.train, data.base[:-4], fold=2, folder=tmp_path, validate=validate)
+    trainer.optimiser.optimizer.register_step_post_hook(lambda *_: press("optimiser", trainer.step))
+    with pytest.raises(TrainingStopped, match=r"step (4|5) of 8"):
+        trainer.run()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    again = Trainer(MODEL, config, data.train, data.base[:-4], fold=2, folder=tmp_path, validate=total_weight)
+    resumed = again.run(resume=True)
+    assert_same(weights(whole.head), weights(resumed.head))
+    assert resumed.validation == whole.validation
+
+
+def test_going_on_after_a_crash_repeats_the_lost_steps_without_doubling_the_log(data, tmp_path):
+    config = replace(TRAINING, steps=24, batch_size=1, checkpoint_every=8)
+
+    def crash(items):
+        for item in items:
+            if item == 22:  # rows of steps 10 and 20 are written, the state is that of step 16
+                raise MemoryError
+            yield item
+
+    with pytest.raises(MemoryError):
+        train_head(data, MODEL, config, folder=tmp_path, stage=lambda name: crash)
+    resumed = train_head(data, MODEL, config, folder=tmp_path, resume=True)
+    assert_same(weights(resumed.head), weights(train_head(data, MODEL, config).head))
+    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == resumed.losses
+    train_head(data, MODEL, replace(config, steps=10), folder=tmp_path)  # anew: the old rows go
+    assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [10]
+
+
+def test_a_run_in_two_parts_is_the_run_in_one(data, tmp_path):
+    whole = train_head(data, MODEL, TRAINING).head
+    first = Trainer(MODEL, TRAINING, data.train, data.base, fold=2, folder=tmp_path).run(stop_after=3)
+    early = weights(first.head)
+    second = Trainer(MODEL, TRAINING, data.train, data.base, fold=2, folder=tmp_path).run(resume=True)
+    assert first.step == 3 and second.step == 8
+    assert_same(weights(whole), weights(second.head))
+    assert_same(early, weights(first.head))
+    assert not torch.equal(early["reduce.0.weight"], second.head.state_dict()["reduce.0.weight"])
+
+
+def test_the_best_step_on_held_out_classes_is_returned(data):
+    scores = iter([0.1, 0.3, 0.3, 0.2])  # after steps 2, 4, 6 and 8; ties: the earlier
+    config = replace(TRAINING, n_held_out=4, validate_every=2)
+    result = Trainer(MODEL, config, data.train, data.base, fold=2, validate=lambda head: next(scores)).run()
+    assert result.step == 4 and [row["miou"] for row in result.validation] == [0.1, 0.3, 0.3, 0.2]
+    stopped = Trainer(MODEL, TRAINING, data.train, data.base, fold=2).run(stop_after=4)
+    assert_same(weights(result.head), weights(stopped.head))
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(data):
@@ -72,6 +157,8 @@ def test_resuming_with_other_settings_is_refused(data, tmp_path):
     train_head(data, MODEL, replace(TRAINING, steps=2), folder=tmp_path)
     with pytest.raises(ValueError, match="another training; resume with the same settings"):
         train_head(data, MODEL, replace(TRAINING, steps=3), folder=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="another model; resume with the same settings"):
+        train_head(data, replace(MODEL, channels=16), replace(TRAINING, steps=2), folder=tmp_path, resume=True)
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
         train_head(data, MODEL, TRAINING, folder=tmp_path / "none", resume=True)
 
@@ -116,15 +203,36 @@ def test_the_loss_equals_a_slow_loop(data, auxiliary, foreground_weight):
     assert total.item() == pytest.approx(expected + 0.5 * auxiliary_loss, rel=1e-5)
 
 
+def test_the_logged_loss_of_the_first_step_is_that_of_the_first_weights(data):
+    """From episodes to number with a network that was built here and a loss that NumPy computed."""
+    model, config = replace(MODEL, dropout=0.0, auxiliary="none"), replace(TRAINING, steps=1)
+    trainer = Trainer(model, config, data.train, data.base, fold=2)
+    torch.manual_seed(config.seed)
+    head = Head(model, data.train.backbone.out_channels, data.train.backbone.deep_channels).train()
+    batch = data.train.batch(list(trainer.episodes)[: config.batch_size])
+    with torch.no_grad():
+        logits = head(batch.support_features, batch.support_masks, batch.query_features, size=(96, 96)).logits
+    row = trainer.run().losses[0]
+    assert row["main"] == pytest.approx(slow_cross_entropy(logits.numpy(), batch.query_labels.numpy(), 1.0), rel=1e-5)
+    assert row["loss"] == row["main"] and row["step"] == 1
+
+
 def test_schedules():
     cosine = TrainingConfig(steps=100, warmup_steps=10, learning_rate=0.5)
-    assert learning_rate(0, cosine) == pytest.approx(0.05)
-    assert learning_rate(50, cosine) == pytest.approx(0.25)
     poly = replace(cosine, schedule="poly")
-    assert learning_rate(50, poly) == pytest.approx(0.5 * 0.5**0.9)
-    assert [learning_rate(s, cosine) for s in range(10, 100)] == sorted(
-        (learning_rate(s, cosine) for s in range(10, 100)), reverse=True
-    )
+    for step in (0, 4, 9, 10, 37, 50, 99):
+        warm = (step + 1) / 10 if step < 10 else 1.0
+        assert learning_rate(step, cosine) == pytest.approx(warm * 0.5 * (1 + math.cos(math.pi * step / 100)) / 2)
+        assert learning_rate(step, poly) == pytest.approx(warm * 0.5 * math.exp(0.9 * math.log(1 - step / 100)))
+    assert learning_rate(0, replace(cosine, warmup_steps=0)) == 0.5
+
+
+def test_every_step_uses_its_rate(data):
+    trainer = Trainer(MODEL, TRAINING, data.train, data.base, fold=2)
+    used = []
+    trainer.optimiser.optimizer.register_step_pre_hook(lambda o, *_: used.append(o.param_groups[0]["lr"]))
+    trainer.run()
+    assert used == [learning_rate(step, TRAINING) for step in range(8)]
 
 
 def test_training_lowers_the_loss_and_leaves_the_backbone_alone(data):
@@ -143,6 +251,32 @@ def test_no_novel_class_is_trained_on_or_chosen_by(data):
     assert torch.isin(data.test.labels, novel_values).any()
 
 
+def test_neither_training_nor_validation_is_given_a_novel_class(data, monkeypatch):
+    """The lists are told apart by the module that draws them."""
+    asked = {}
+    for module in (comparison, training):
+
+        def spy(dataset, classes, *, name=module.__name__, draw=module.draw_episodes, **settings):
+            asked[name] = set(classes)
+            assert not any(dataset.class_areas[:, index].any() for index in data.novel)
+            return draw(dataset, classes, **settings)
+
+        monkeypatch.setattr(module, "draw_episodes", spy)
+    train_head(data, MODEL, replace(TRAINING, steps=2, n_held_out=5, validate_every=1))
+    held_out, trained = asked["dpnet_lite.comparison"], asked["dpnet_lite.training"]
+    assert len(held_out) == 5 and not held_out & trained and held_out | trained == set(data.base)
+
+
+def test_holding_out_every_class_is_refused(data):
+    with pytest.raises(ValueError, match="n_held_out is 60, but fold 2 has 60 base classes; hold out fewer"):
+        train_head(data, MODEL, replace(TRAINING, n_held_out=60, validate_every=1))
+
+
+def test_validate_goes_with_its_setting(data):
+    with pytest.raises(ValueError, match="validate_every is 0, but a validation was given; give both or neither"):
+        Trainer(MODEL, TRAINING, data.train, data.base, fold=2, validate=lambda head: 0.0)
+
+
 def test_validation_needs_both_settings():
     with pytest.raises(ValueError, match="set both or neither"):
         TrainingConfig(validate_every=5)
@@ -151,3 +285,24 @@ def test_validation_needs_both_settings():
 def test_bf16_mixed_precision_trains(data):
     result = train_head(data, MODEL, replace(TRAINING, steps=2, precision="bf16-mixed"))
     assert all(torch.isfinite(tensor).all() for tensor in result.head.state_dict().values())
+
+
+def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
+    """Started as a user would; without dropout, mirroring and ignored pixels the gradients are the same."""
+    root = Path(__file__).resolve().parents[1]
+    folder = write_folder(tmp_path / "mine")
+    common = [
+        "train", *folder_options(folder, tmp_path / "cache"), "--novel", "background", "--fold", 1, "--steps", 4,
+        "--model", "channels=8", "dropout=0", "--training", "flip=false", "foreground_weight=1", "warmup_steps=1",
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    command += ["dpnet_lite", *map(str, common), "batch_size=2", "--out", str(tmp_path / "two.safetensors")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert run(*common, "batch_size=4", "--out", tmp_path / "one.safetensors") == 0
+    assert run(*common, "batch_size=2", "--out", tmp_path / "half.safetensors") == 0
+    one, two, half = (load_head(tmp_path / f"{name}.safetensors")[0].state_dict() for name in ("one", "two", "half"))
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-4)
+    assert max(float((one[name] - half[name]).abs().max()) for name in one) > 1e-3  # the test can tell them apart
