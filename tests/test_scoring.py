@@ -12,12 +12,13 @@ from sklearn.metrics import jaccard_score
 
 from dpnet_lite import scoring
 from dpnet_lite.comparison import folder_bank
-from dpnet_lite.datasets.folder import FolderDataset
+from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.features import FeatureBank
 from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.scoring import predicted_mask, score_episodes
+from dpnet_lite.model.dpnet import Head
+from dpnet_lite.scoring import head_segmenter, predicted_mask, score_episodes, training_free_segmenter
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +61,34 @@ def truth_segmenter(bank, episodes, original_size):
     return segment
 
 
+def test_the_photographs_are_of_odd_sizes_and_are_squashed(bank):
+    sizes = {tuple(bank.dataset[i].labels.shape) for i in range(len(bank.dataset))}
+    assert len(sizes) > 4 and all(height != width for height, width in sizes) and bank.labels.shape[1:] == (32, 32)
+
+
 @pytest.mark.parametrize("original_size", [False, True])
 def test_a_perfect_prediction_scores_exactly_one(bank, episodes, original_size):
     scores = score_episodes(truth_segmenter(bank, episodes, original_size), bank, episodes, original_size=original_size)
     assert scores.miou == scores.fb_iou == scores.episode_miou == 1.0
+    assert scores.episodes_sha256 == episodes.sha256
+
+
+def test_one_wrong_pixel_is_no_longer_perfect(bank, episodes):
+    segment, flipped = truth_segmenter(bank, episodes, True), []
+
+    def almost(batch):
+        rows = segment(batch)
+        if not flipped:
+            labels = bank.dataset[episodes[0].query].labels
+            row, column = (int(v) for v in torch.nonzero(labels != 255)[0])
+            rows[0][:, row, column] = 1 - rows[0][:, row, column]
+            flipped.append(int(labels[row, column]))
+        return rows
+
+    scores = score_episodes(almost, bank, episodes, original_size=True)
+    assert scores.fb_iou < 1.0 and scores.miou < 1.0
+    intersection, union = scores.counts[0, 0], scores.counts[0, 1]
+    assert union - intersection == 1 and (scores.counts[1:, 0] == scores.counts[1:, 1]).all()
 
 
 def noise_segmenter(batch):
@@ -100,45 +125,42 @@ def test_the_batch_size_does_not_matter(bank, episodes, monkeypatch):
     assert json.dumps(score_episodes(noise_segmenter, bank, episodes).to_dict()) == json.dumps(whole.to_dict())
 
 
+def test_real_segmenters_treat_each_episode_by_itself(bank, episodes):
+    """Dropout is off, and nothing looks at another episode of the batch."""
+    torch.manual_seed(0)
+    head = Head(ModelConfig(channels=8, dropout=0.9), bank.backbone.out_channels, bank.backbone.deep_channels).eval()
+    for segment in (head_segmenter(head), training_free_segmenter(bank.backbone.deep_channels)):
+        with torch.no_grad():
+            together = segment(bank.batch(list(episodes)))
+            alone = torch.cat([segment(bank.batch([episode])) for episode in episodes])
+        torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+        assert float((together[0] - together[1]).abs().max()) > 1e-3
+
+
+def test_the_baseline_is_the_nearest_of_two_prototypes(bank, episodes):
+    """With one foreground and one background mean per support image, in NumPy."""
+    deep = bank.backbone.deep_channels
+    logits = training_free_segmenter(deep)(bank.batch(list(episodes[i] for i in range(4))))
+    for row in range(4):
+        episode = episodes[row]
+        support, query = (
+            bank.features[index, 0, :, :, -deep:].astype(np.float64) for index in (episode.support[0], episode.query)
+        )
+        labels = bank.labels[episode.support[0]].numpy() == episode.class_index + 1
+        share = labels.reshape(8, 4, 8, 4).mean(axis=(1, 3))  # [32, 32] -> [8, 8]
+        prototypes = [(support * w[..., None]).sum((0, 1)) / w.sum() for w in (share, 1 - share)]
+        cosines = [(query @ p) / np.linalg.norm(p) / np.linalg.norm(query, axis=2) for p in prototypes]
+        np.testing.assert_array_equal(logits[row].argmax(dim=0).numpy() == 1, cosines[0] > cosines[1])
+
+
+def test_ties_are_background_and_labels_are_not_resized():
+    assert predicted_mask(torch.zeros(2, 3, 3), (7, 5)).sum() == 0
+    left = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]])  # [2, 1, 2]: foreground on the left
+    np.testing.assert_array_equal(predicted_mask(left, (1, 6)).numpy(), [[1, 1, 1, 0, 0, 0]])
+
+
 def test_episodes_of_another_data_set_are_refused(bank):
     view = TrainingView(bank.dataset, (1,), "ignore")
     other = draw_episodes(view, (0, 2), fold=0, n_shot=1, count=4, seed=0, min_area=0.0)
     with pytest.raises(ValueError, match="another data set"):
         score_episodes(noise_segmenter, bank, other)
-
-
-def masks_of(dataset: FolderDataset) -> list[np.ndarray]:
-    return [dataset[i].labels.numpy() for i in range(len(dataset))]
-
-
-def test_novel_objects_in_training_images(bank):
-    original = masks_of(bank.dataset)
-    with_dogs = {i for i, mask in enumerate(original) if (mask == 2).any()}
-    assert with_dogs and len(with_dogs) < len(original)
-    for policy in ("background", "ignore", "drop"):
-        view = TrainingView(bank.dataset, (1,), policy)
-        changed = masks_of(view)
-        assert (view.class_areas[:, 1] == 0).all()
-        for i, (mask, before) in enumerate(zip(changed, original, strict=True)):
-            expected = np.where(before == 2, 255, before) if policy == "ignore" else before
-            np.testing.assert_array_equal(mask, expected)
-            if policy == "drop" and i in with_dogs:
-                assert (view.class_areas[i] == 0).all()
-            else:
-                np.testing.assert_array_equal(view.class_areas[i, [0, 2]], bank.dataset.class_areas[i, [0, 2]])
-        training = bank.seen_by_training(view)
-        np.testing.assert_array_equal(training.labels.numpy() == 255, view.relabel(bank.labels).numpy() == 255)
-        np.testing.assert_array_equal(training.features, bank.features)
-
-
-def test_a_scored_photograph_is_never_trained_on_under_drop(bank):
-    view = TrainingView(bank.dataset, (1,), "drop")
-    trained = draw_episodes(view, (0, 2), fold=0, n_shot=1, count=50, seed=0, min_area=0.0)
-    scored = draw_episodes(bank.dataset, (1,), fold=0, n_shot=1, count=50, seed=0, min_area=0.0)
-    seen = {image for e in trained for image in (e.query, *e.support)}
-    assert not seen & {image for e in scored for image in (e.query, *e.support)}
-
-
-def test_an_unknown_policy_is_refused(bank):
-    with pytest.raises(ValueError, match="'hide'; choose one of background, ignore, drop"):
-        TrainingView(bank.dataset, (1,), "hide")
