@@ -140,7 +140,7 @@ def test_real_segmenters_treat_each_episode_by_itself(bank, episodes):
 def test_the_baseline_is_the_nearest_of_two_prototypes(bank, episodes):
     """With one foreground and one background mean per support image, in NumPy."""
     deep = bank.backbone.deep_channels
-    logits = training_free_segmenter(deep)(bank.batch(list(episodes[i] for i in range(4))))
+    logits = training_free_segmenter(deep)(bank.batch([episodes[i] for i in range(4)]))
     for row in range(4):
         episode = episodes[row]
         support, query = (
