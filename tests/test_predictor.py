@@ -7,11 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
+from dpnet_lite.checkpoints import load_checkpoint
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.heads import load_head, save_head, shipped_head
 from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.model.dpnet import DPNet, Head
+from dpnet_lite.model.dpnet import DPNet, Head, Output
 from dpnet_lite.predictor import Predictor
 
 
@@ -55,6 +56,31 @@ def test_paths_arrays_tensors_and_pil_images_give_the_same(predictor, pictures, 
         np.testing.assert_array_equal(results[0], other)
 
 
+def test_every_common_form_of_mask_and_image_is_read(predictor, pictures):
+    """Arrays of PIL are read-only, slices have odd strides, stacks are one array or tensor."""
+    image, mask, query = pictures["support"], pictures["mask"], pictures["query"]
+    predictor.set_support([image], [mask])
+    expected = predictor.predict(query).probabilities
+    frozen = image.copy()
+    frozen.setflags(write=False)
+    images = [frozen, image[:, ::-1][:, ::-1], np.asfortranarray(image), np.asarray(Image.fromarray(image))]
+    masks = [mask.astype(bool), mask * np.uint8(255), mask.astype(np.uint16), Image.fromarray(mask.astype(bool))]
+    frozen_mask = np.asarray(Image.fromarray(mask))
+    for one, other in [*zip(images, masks, strict=True), (image, frozen_mask), (image, torch.from_numpy(mask).bool())]:
+        predictor.set_support([one], [other])
+        np.testing.assert_array_equal(predictor.predict(query).probabilities, expected)
+    predictor.set_support(image[None], mask[None])
+    np.testing.assert_array_equal(predictor.predict(query).probabilities, expected)
+    assert (image == pictures["support"]).all() and mask.max() == 1
+
+
+def test_grey_pictures_are_three_equal_channels(predictor, pictures):
+    predictor.set_support([pictures["support"]], [pictures["mask"]])
+    grey = pictures["query"][:, :, 0]
+    colour = predictor.predict(np.stack([grey] * 3, axis=2)).probabilities
+    np.testing.assert_array_equal(predictor.predict(grey).probabilities, colour)
+
+
 def test_mask_and_probabilities(predictor, pictures):
     predictor.set_support([pictures["support"]] * 2, [pictures["mask"]] * 2)
     result = predictor.predict(pictures["query"], trace=True)
@@ -83,21 +109,44 @@ def test_one_class_equals_the_whole_network(predictor):
     np.testing.assert_allclose(probabilities, logits.softmax(dim=0).numpy(), atol=1e-5)
 
 
-def test_several_classes_are_one_pass_each(predictor, pictures):
-    other = np.roll(pictures["mask"], 15, axis=1)
-    images = {"cat": [pictures["support"]], "dog": [pictures["support"]]}
-    predictor.set_support(images, {"cat": [pictures["mask"]], "dog": [other]})
-    both = predictor.predict(pictures["query"])
-    assert both.class_names == ("cat", "dog") and both.probabilities.shape[0] == 3
-    singles = []
-    for mask in (pictures["mask"], other):
-        predictor.set_support([pictures["support"]], [mask])
-        singles.append(np.log(predictor.predict(pictures["query"]).probabilities.astype(np.float64)))
-    # Logits up to a constant a pixel: a class's foreground less its own background is that of its single pass.
-    logs = np.log(both.probabilities.astype(np.float64))
-    margin = (singles[0][1] - singles[0][0]) - (singles[1][1] - singles[1][0])
-    assert margin.shape == logs[1].shape
-    np.testing.assert_array_equal(both.mask, both.probabilities.argmax(axis=0))
+def slow_softmax(logits: np.ndarray) -> np.ndarray:
+    """Over the first axis, one pixel at a time."""
+    result = np.empty(logits.shape)
+    for y, x in np.ndindex(logits.shape[1:]):
+        powers = np.exp(logits[:, y, x].astype(np.float64))
+        result[:, y, x] = powers / powers.sum()
+    return result
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 3])
+def test_classes_and_background_compete(predictor, pictures, monkeypatch, n_classes):
+    """Made-up binary logits of each class; a picture of 16 x 16 pixels has the size of the feature map."""
+    rng = np.random.default_rng(2)
+    passes = rng.normal(size=(n_classes, 2, 16, 16)).astype(np.float32)
+    names = ["cat", "dog", "cow"][:n_classes]
+    supports = {name: [pictures["support"]] * (1 + k) for k, name in enumerate(names)}
+    predictor.set_support(supports, {name: [pictures["mask"]] * len(images) for name, images in supports.items()})
+    shots, queue = [], iter(passes)
+
+    def head(support, masks, query, **settings):
+        shots.append(support.shape[1])
+        return Output(torch.from_numpy(next(queue))[None], None, None)
+
+    monkeypatch.setattr(predictor.head, "forward", head)
+    result = predictor.predict(pictures["query"][:16, :16])
+    expected = slow_softmax(np.concatenate([passes[:, 0].mean(axis=0, keepdims=True), passes[:, 1]]))
+    np.testing.assert_allclose(result.probabilities, expected, atol=1e-6)
+    np.testing.assert_allclose(result.probabilities.sum(axis=0), 1, atol=1e-6)
+    np.testing.assert_array_equal(result.mask, expected.argmax(axis=0))
+    assert set(np.unique(result.mask)) == set(range(n_classes + 1))
+    assert result.class_names == tuple(names) and shots == list(range(1, n_classes + 1))
+
+
+def test_traces_come_one_a_class_and_only_on_request(predictor, pictures):
+    one, two = [pictures["support"]], [pictures["support"]] * 2
+    predictor.set_support({"cat": one, "dog": two}, {"cat": [pictures["mask"]], "dog": [pictures["mask"]] * 2})
+    assert predictor.predict(pictures["query"]).traces == ()
+    assert [trace.support.shape[1] for trace in predictor.predict(pictures["query"], trace=True).traces] == [1, 2]
 
 
 def test_the_support_is_encoded_once(predictor, pictures, monkeypatch):
@@ -109,6 +158,11 @@ def test_the_support_is_encoded_once(predictor, pictures, monkeypatch):
     for _ in range(2):
         predictor.predict(pictures["query"])
     assert sum(calls) == 5
+    predictor.set_support(
+        {"a": [pictures["support"]], "b": [pictures["support"]]}, {name: [pictures["mask"]] for name in "ab"}
+    )
+    predictor.predict(pictures["query"])
+    assert sum(calls) == 5 + 2 + 1  # the query once, whatever the number of classes
 
 
 def test_errors_name_the_value_and_the_remedy(predictor, pictures):
@@ -120,6 +174,20 @@ def test_errors_name_the_value_and_the_remedy(predictor, pictures):
         predictor.set_support([pictures["support"]], [pictures["mask"][:, :-1]])
     with pytest.raises(ValueError, match="float32; give uint8"):
         predictor.set_support([pictures["support"].astype(np.float32)], [pictures["mask"]])
+    with pytest.raises(ValueError, match=r"lists, also of a single image: set_support\(\[image\], \[mask\]\)"):
+        predictor.set_support("cat.jpg", "cat.png")
+    with pytest.raises(ValueError, match="both be lists"):
+        predictor.set_support({"cat": [pictures["support"]]}, [pictures["mask"]])
+    with pytest.raises(ValueError, match=r"images name \['cat'\], masks name \['dog'\]; name the same classes"):
+        predictor.set_support({"cat": [pictures["support"]]}, {"dog": [pictures["mask"]]})
+    with pytest.raises(ValueError, match="foreground has 0 images and 0 masks; give one mask per image"):
+        predictor.set_support([], [])
+    with pytest.raises(ValueError, match=r"mask is \[50, 70, 3\]; give \[H, W\]"):
+        predictor.set_support([pictures["support"]], [pictures["support"]])
+    with pytest.raises(ValueError, match=r"image is \[2, 50, 70\]; give an array"):
+        predictor.set_support([np.zeros((2, 50, 70), dtype=np.uint8)], [pictures["mask"]])
+    with pytest.raises(FileNotFoundError, match=r"nowhere.jpg is not a file; check the path"):
+        predictor.set_support(["nowhere.jpg"], [pictures["mask"]])
     fresh = Predictor(predictor.head, predictor.backbone, size=64)
     with pytest.raises(ValueError, match="call set_support"):
         fresh.predict(pictures["query"])
@@ -134,7 +202,52 @@ def test_a_head_comes_back_from_its_file_alone(predictor, tmp_path):
     half = save_head(tmp_path / "half.safetensors", predictor.head, predictor.backbone, size=64, half=True)
     assert half.stat().st_size < 0.7 * path.stat().st_size
     for name, tensor in load_head(half)[0].state_dict().items():
+        assert tensor.dtype == torch.float32
         assert torch.equal(tensor, predictor.head.state_dict()[name].half().float())
+    assert {tensor.dtype for tensor in load_checkpoint(half)[0].values()} == {torch.float16}
+
+
+def test_the_network_comes_back_from_its_checkpoint_alone(pictures, tmp_path):
+    """With the shipped backbone nothing else is named; settings that are not the defaults come back too."""
+    torch.manual_seed(3)
+    model = ModelConfig(channels=12, selection="soft", n_parts=3, interaction="parts", scales=(1.0, 0.5), prior=True)
+    first = Predictor(Head(model, 144, 96), build_backbone("tiny"), size=48)
+    save_head(tmp_path / "head.safetensors", first.head, first.backbone, size=48)
+    again = Predictor.load(tmp_path / "head.safetensors")
+    assert again.head.config == model and again.size == 48 and not again.head.training
+    results = [
+        p.set_support([pictures["support"]], [pictures["mask"]]).predict(pictures["query"]) for p in (first, again)
+    ]
+    np.testing.assert_array_equal(results[0].probabilities, results[1].probabilities)
+
+
+def test_backbone_weights_of_ones_own_are_named_and_checked(predictor, pictures, tmp_path):
+    path = save_head(tmp_path / "head.safetensors", predictor.head, predictor.backbone, size=64)
+    own, other = tmp_path / "own.pth", tmp_path / "other.pth"
+    torch.save(predictor.backbone.body.state_dict(), own)
+    torch.save(build_backbone("tiny", "random", seed=1).body.state_dict(), other)
+    again = Predictor.load(path, backbone_weights=own)
+    results = [
+        p.set_support([pictures["support"]], [pictures["mask"]]).predict(pictures["query"]) for p in (predictor, again)
+    ]
+    np.testing.assert_array_equal(results[0].probabilities, results[1].probabilities)
+    with pytest.raises(ValueError, match=r"head.safetensors was trained on other tiny weights.*--backbone-weights"):
+        Predictor.load(path, backbone_weights=other)
+    with pytest.raises(FileNotFoundError, match=r"missing\.pth"):
+        Predictor.load(path, backbone_weights=tmp_path / "missing.pth")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_a_damaged_head_is_refused(predictor, tmp_path, damage):
+    path = save_head(tmp_path / "head.safetensors", predictor.head, predictor.backbone, size=64)
+    data = bytearray(path.read_bytes())
+    if damage == "cut":
+        del data[-50:]
+    else:
+        data[-50] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=r"head.safetensors is (not a whole|damaged)"):
+        Predictor.load(path)
 
 
 def test_a_head_is_refused_on_another_backbone(predictor, tmp_path):

@@ -53,7 +53,9 @@ def few_validation_episodes(monkeypatch):
 @pytest.mark.parametrize("held_out", [0, 4])
 def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(data, tmp_path, held_out):
     config = replace(TRAINING, n_held_out=held_out, validate_every=2 if held_out else 0)
+    torch.manual_seed(1)  # dropout must not depend on the global state, which a new process would not have
     whole = train_head(data, MODEL, config)
+    torch.manual_seed(2)
 
     def interrupt(items):
         for number, item in enumerate(items):
@@ -127,6 +129,10 @@ def test_a_run_in_two_parts_is_the_run_in_one(data, tmp_path):
     assert first.step == 3 and second.step == 8
     assert_same(weights(whole), weights(second.head))
     assert_same(early, weights(first.head))
+    trainer = Trainer(MODEL, TRAINING, data.train, data.base, fold=2)
+    first, second = trainer.run(stop_after=3), trainer.run()
+    assert_same(weights(whole), weights(second.head))
+    assert_same(early, weights(first.head))  # what was handed out is not trained on
     assert not torch.equal(early["reduce.0.weight"], second.head.state_dict()["reduce.0.weight"])
 
 
