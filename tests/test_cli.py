@@ -162,6 +162,7 @@ def test_info(head, capsys):
     assert json.loads(capsys.readouterr().out)["dpnet_lite"] == __version__
 
 
+@pytest.mark.usefixtures("default_interrupt")
 def test_a_stopped_training_goes_on_to_the_same_head(folder, data, tmp_path, monkeypatch, capsys):
     common = ["train", *data, *SMALL, "--novel", "ignore", "--fold", 1]
     assert run(*common, "--out", tmp_path / "whole.safetensors") == 0

@@ -77,6 +77,7 @@ def total_weight(head: Head) -> float:
     return float(sum(tensor.double().sum() for tensor in head.state_dict().values()))
 
 
+@pytest.mark.usefixtures("default_interrupt")
 @pytest.mark.parametrize("where", ["optimiser", "validation"])
 def test_ctrl_c_within_a_step_waits_for_its_end(data, tmp_path, where):
     config = replace(TRAINING, n_held_out=4, validate_every=2)
@@ -101,6 +102,16 @@ def test_ctrl_c_within_a_step_waits_for_its_end(data, tmp_path, where):
     resumed = again.run(resume=True)
     assert_same(weights(whole.head), weights(resumed.head))
     assert resumed.validation == whole.validation
+
+
+@pytest.mark.usefixtures("default_interrupt")
+def test_an_ignored_ctrl_c_stays_ignored(data):
+    """As in a background job: the run goes to its end, and the signal is still ignored afterwards."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    trainer = Trainer(MODEL, TRAINING, data.train, data.base, fold=2)
+    trainer.optimiser.optimizer.register_step_post_hook(lambda *_: signal.raise_signal(signal.SIGINT))
+    assert trainer.run().step == TRAINING.steps
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 def test_going_on_after_a_crash_repeats_the_lost_steps_without_doubling_the_log(data, tmp_path):
