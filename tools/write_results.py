@@ -20,7 +20,8 @@ STUDIES = DOCS / "results"
 HEAD = """# Results
 
 Written by `tools/write_results.py` from the files in `docs/results/`. The tables of results come from counted pixels.
-The trials at the end were noted by hand or from logs while the defaults were sought, and cannot be recomputed from here.
+The trials at the end were noted by hand or from logs while the defaults were sought; they cannot be
+recomputed from here.
 
 mIoU: intersections and unions are added up per class over all episodes, then averaged over the fold's novel classes.
 Intervals: bootstrap 95 %, episodes resampled within every run and seeds within every fold; differences are paired,
