@@ -25,7 +25,7 @@ from .episodes import EpisodeList, draw_episodes
 from .evaluation import EpisodeScores
 from .features import FeatureBank
 from .model.backbone import Backbone
-from .model.dpnet import Head
+from .model.head import Head
 from .scoring import head_segmenter, score_episodes, training_free_segmenter
 from .training import Trainer, TrainingResult
 
@@ -82,14 +82,27 @@ def toy_fold(
     n_classes = len(catalogue_names())
     base, novel = base_classes(n_classes, fold, N_FOLDS), novel_classes(n_classes, fold, N_FOLDS)
     train = ToyWorld(n_train, seed=100 + seed, targets=base, gap=gap)
-    test = ToyWorld(n_test, seed=TEST_SEED, targets=novel, others=range(n_classes), gap=gap)
+    bank = FeatureBank(train, backbone, size=DEFAULT_SIZE, progress=stage("drawing training scenes"), device=device)
     return FoldData(
-        fold,
-        FeatureBank(train, backbone, size=DEFAULT_SIZE, progress=stage("drawing training scenes"), device=device),
-        FeatureBank(test, backbone, size=DEFAULT_SIZE, progress=stage("drawing test scenes"), device=device),
-        base,
-        novel,
+        fold, bank, toy_test_bank(backbone, fold, gap=gap, n_test=n_test, device=device, stage=stage), base, novel
     )
+
+
+def toy_test_bank(
+    backbone: Backbone,
+    fold: int,
+    *,
+    gap: float = DEFAULT_GAP,
+    n_test: int = TOY_TEST_SCENES,
+    device: str | torch.device = "cpu",
+    stage: Stage = silent,
+) -> FeatureBank:
+    """Features of the scenes that a fold of Toy-20^i is scored on."""
+    n_classes = len(catalogue_names())
+    test = ToyWorld(
+        n_test, seed=TEST_SEED, targets=novel_classes(n_classes, fold, N_FOLDS), others=range(n_classes), gap=gap
+    )
+    return FeatureBank(test, backbone, size=DEFAULT_SIZE, progress=stage("drawing test scenes"), device=device)
 
 
 def folder_bank(

@@ -8,7 +8,7 @@ from typing import Any
 from .checkpoints import load_checkpoint, save_checkpoint, versions
 from .config import ModelConfig
 from .model.backbone import ARCHITECTURES, Backbone
-from .model.dpnet import Head
+from .model.head import Head
 
 SHIPPED = Path(__file__).parent / "weights"
 

@@ -7,13 +7,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .comparison import FULL, N_FOLDS, TEST_SEED, TRAINING_FREE, FoldResult, train_head, training_facts
+from .comparison import (
+    FULL,
+    N_FOLDS,
+    TEST_SEED,
+    TRAINING_FREE,
+    FoldResult,
+    toy_test_bank,
+    train_head,
+    training_facts,
+)  # fmt: skip
 from .datasets.folds import novel_classes
 from .demo import DemoConfig, demo_bank, demo_fold, own_class_names
 from .devices import make_fabric
 from .episodes import draw_episodes
+from .features import FeatureBank
 from .heads import load_head, save_head
-from .model.backbone import build_backbone
+from .model.backbone import Backbone, build_backbone
+from .progress import Stages
 from .reporting import summary_table
 from .scoring import head_segmenter, score_episodes, training_free_segmenter
 from .tensor_files import write_atomically
@@ -66,11 +77,12 @@ def evaluate_checkpoint(
         raise ValueError(f"{path} was trained on other {backbone.name} weights; name them with --backbone-weights")
     _refuse_seen_classes(config, path, metadata)
     config = replace(config, size=int(metadata["size"]) if size is None else size)
-    bank = None if config.data == "toy" else demo_bank(config, backbone)
-    data, stages = demo_fold(config, backbone, bank, config.folds[0], 0)
+    stages = Stages((config.data == "toy") + 2 * len(config.shots))
+    bank, fold = _test_bank(config, backbone, stages), config.folds[0]
+    novel = novel_classes(len(own_class_names(config)), fold, N_FOLDS, config.layout)
     lists = {
         n_shot: draw_episodes(
-            data.test.dataset, data.novel, fold=data.fold, n_shot=n_shot, count=config.n_episodes,
+            bank.dataset, novel, fold=fold, n_shot=n_shot, count=config.n_episodes,
             seed=TEST_SEED if seed is None else seed,
         )
         for n_shot in config.shots
@@ -78,7 +90,7 @@ def evaluate_checkpoint(
     segmenters = {TRAINING_FREE: training_free_segmenter(backbone.deep_channels), FULL: head_segmenter(head)}
     scores = {
         (name, n_shot): score_episodes(
-            segment, data.test, lists[n_shot], original_size=config.original_size,
+            segment, bank, lists[n_shot], original_size=config.original_size,
             progress=stages(f"scoring {name}, {n_shot}-shot"),
         )
         for n_shot in config.shots
@@ -87,7 +99,14 @@ def evaluate_checkpoint(
     if output is not None:
         rows = [[name, n_shot, score.to_dict()] for (name, n_shot), score in scores.items()]
         write_atomically(output, json.dumps({"checkpoint": path.name, "scores": rows}).encode())
-    return summary_table([FoldResult(data.fold, 0, scores, lists)])
+    return summary_table([FoldResult(fold, 0, scores, lists)])
+
+
+def _test_bank(config: DemoConfig, backbone: Backbone, stages: Stages) -> FeatureBank:
+    """Features of the images that are scored; no training scene of the toy world is drawn."""
+    if config.data == "toy":
+        return toy_test_bank(backbone, config.folds[0], gap=config.gap, device=config.device, stage=stages)
+    return demo_bank(config, backbone)
 
 
 def _refuse_seen_classes(config: DemoConfig, path: Path, metadata: dict[str, Any]) -> None:

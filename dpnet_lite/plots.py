@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from .episodes import Episode
 from .features import FeatureBank
-from .model.dpnet import Head
+from .model.head import Head
 from .scoring import head_segmenter, predicted_mask
 
 if TYPE_CHECKING:

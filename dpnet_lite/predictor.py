@@ -23,7 +23,7 @@ from .datasets.images import image_tensor, read_image, read_mask
 from .datasets.transforms import normalise, resize_image
 from .heads import load_head
 from .model.backbone import Backbone, build_backbone
-from .model.dpnet import Head, Trace
+from .model.head import Head, Trace
 from .model.prototypes import masks_at
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor

@@ -11,7 +11,7 @@ from torch import Tensor
 from .episodes import EpisodeList
 from .evaluation import EpisodeScores, episode_counts
 from .features import EpisodeBatch, FeatureBank, binary
-from .model.dpnet import Head
+from .model.head import Head
 from .model.training_free import foreground_score
 
 Segmenter = Callable[[EpisodeBatch], Tensor]  # episodes -> logits [B, 2, h, w] at any size

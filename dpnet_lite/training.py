@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import copy
 import json
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -26,8 +22,9 @@ from .checkpoints import load_training_state, save_training_state
 from .config import ModelConfig, TrainingConfig
 from .episodes import Episode, EpisodeList, draw_episodes
 from .features import EpisodeBatch, FeatureBank
-from .model.dpnet import Head, Output
-from .model.prototypes import masks_at
+from .interrupts import interrupt_held
+from .losses import episode_loss, learning_rate
+from .model.head import Head
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 Validate = Callable[[Head], float]
@@ -44,52 +41,6 @@ class TrainingResult:
     validation: list[dict[str, float]]  # a row per validation: step, miou of held-out base classes
     step: int  # the step whose weights these are
     episodes_sha256: str = ""  # of the training episodes
-
-
-def episode_loss(
-    output: Output, batch: EpisodeBatch, model: ModelConfig, config: TrainingConfig
-) -> tuple[Tensor, Tensor]:
-    """CE(main) + lambda CE(auxiliary) and CE(main) alone [ours]; 255 is ignored.
-
-    The auxiliary branch sees masks at feature size; a cell counts as foreground from one half on.
-    """
-    weight = None
-    if config.foreground_weight != 1.0:
-        weight = output.logits.new_tensor([1.0, config.foreground_weight])
-    main = functional.cross_entropy(output.logits, batch.query_labels, weight=weight, ignore_index=255)
-    logits = output.auxiliary_logits
-    if logits is None:
-        return main, main
-    if model.auxiliary == "query":
-        shares = masks_at(batch.query_labels == 1, (logits.shape[2], logits.shape[3]))
-    else:
-        shares = batch.support_masks.flatten(0, 1)  # [B, K, h, w] -> [B * K, h, w]
-    auxiliary = functional.cross_entropy(logits, (shares >= 0.5).long(), weight=weight)
-    return main + config.auxiliary_weight * auxiliary, main
-
-
-def learning_rate(step: int, config: TrainingConfig) -> float:
-    """The rate of a step: linear warm-up, then half a cosine or (1 - t)^0.9 down to 0."""
-    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    share = step / config.steps
-    fall = 0.5 * (1 + np.cos(np.pi * share)) if config.schedule == "cosine" else (1 - share) ** 0.9
-    return float(config.learning_rate * warm * fall)
-
-
-@contextmanager
-def interrupt_held() -> Iterator[None]:
-    """Let Ctrl-C wait for the end of the block: a step broken off halfway cannot be resumed bit for bit."""
-    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread only
-        yield
-        return
-    held: list[Any] = []
-    handler = signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler if handler is None else handler)
-    if held and callable(handler):
-        handler(*held[0])
 
 
 class Trainer:

@@ -326,7 +326,7 @@ def test_an_error_of_ours_is_not_hidden(monkeypatch):
     def slip(*arguments):
         raise AssertionError
 
-    monkeypatch.setattr(cli, "_info", slip)
+    monkeypatch.setitem(cli.HANDLERS, "info", slip)
     with pytest.raises(AssertionError):
         run("info")
 

@@ -18,7 +18,7 @@ from dpnet_lite.model.cycle_comparison import (
     top_pixels,
     with_fallback,
 )
-from dpnet_lite.model.dpnet import Head
+from dpnet_lite.model.head import Head
 from dpnet_lite.model.matching import CycleMatches
 
 RULES = ("support_first", "query_first", "soft", "threshold", "top_k", "oracle")

@@ -20,7 +20,7 @@ from dpnet_lite.demo import DemoConfig, load_result, run_demo
 from dpnet_lite.heads import load_head
 from dpnet_lite.intervals import mean_interval
 from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.model.dpnet import Head
+from dpnet_lite.model.head import Head
 from dpnet_lite.reporting import aligned, percent
 from dpnet_lite.training import Trainer
 

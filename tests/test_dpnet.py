@@ -19,7 +19,8 @@ from dpnet_lite.config import (
     ShotFusion,
 )
 from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.model.dpnet import DPNet, Head, Trace
+from dpnet_lite.model.dpnet import DPNet
+from dpnet_lite.model.head import Head, Trace
 
 SMALL = ModelConfig(channels=8)
 IN, DEEP = 10, 6
@@ -194,7 +195,7 @@ def test_the_support_only_rival_has_as_many_parameters(config):
 
 
 def test_the_rival_does_not_look_for_query_pixels(monkeypatch):
-    monkeypatch.setattr("dpnet_lite.model.dpnet.select_reliable", None)
+    monkeypatch.setattr("dpnet_lite.model.head.select_reliable", None)
     features, _ = inputs()
     trace = build(replace(SMALL, pseudo_prototype=False)).eval()(*features, size=SIZE, trace=True).trace
     assert torch.equal(trace.pseudo_prototype, trace.prototype)

@@ -12,7 +12,8 @@ from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.heads import load_head, save_head, shipped_head
 from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.model.dpnet import DPNet, Head, Output
+from dpnet_lite.model.dpnet import DPNet
+from dpnet_lite.model.head import Head, Output
 from dpnet_lite.predictor import Predictor
 
 

@@ -17,7 +17,7 @@ from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.features import FeatureBank
 from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.model.dpnet import Head
+from dpnet_lite.model.head import Head
 from dpnet_lite.scoring import head_segmenter, predicted_mask, score_episodes, training_free_segmenter
 
 

@@ -20,9 +20,10 @@ from dpnet_lite import comparison, training
 from dpnet_lite.comparison import FoldData, support_only, toy_fold, train_head
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.heads import load_head
+from dpnet_lite.losses import episode_loss, learning_rate
 from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.model.dpnet import Head
-from dpnet_lite.training import Trainer, TrainingStopped, episode_loss, learning_rate
+from dpnet_lite.model.head import Head
+from dpnet_lite.training import Trainer, TrainingStopped
 
 MODEL = ModelConfig(channels=8, dropout=0.3)
 TRAINING = TrainingConfig(steps=8, batch_size=2, warmup_steps=2, checkpoint_every=3, flip=False, seed=5)

@@ -93,6 +93,9 @@ def section(title: str, study: str, command: str, remark: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+SHARES = ("training_free", "miou", "precision", "recall")
+
+
 def trials() -> str:
     """The trials that led to the defaults."""
     rows = [["world", "backbone", "gap", "steps", "settings", "training-free", "mIoU %", "precision", "recall"]]
@@ -100,7 +103,7 @@ def trials() -> str:
         rows.append(
             [
                 trial["world"], trial["backbone"], str(trial["gap"]), str(trial["steps"]), f"`{trial['settings']}`",
-                *("" if trial[k] is None else percent(trial[k]) for k in ("training_free", "miou", "precision", "recall")),
+                *("" if trial[k] is None else percent(trial[k]) for k in SHARES),
             ]
         )  # fmt: skip
     return aligned(rows)
@@ -137,8 +140,9 @@ the precision and the score; the oracle shows what a perfect selection would giv
 Rows with seeds 10 to 12 are a second search, after the tables above were made: fold 0, means over these training
 seeds, defaults otherwise, test episodes of their own. None of its settings raised DPNet's lead over support-only
 clearly, so the defaults stayed. "30,000 scenes, gap 0.75": a backbone pretrained for 4,000 steps on these. It lifts
-both networks, support-only more than DPNet. It was found last and is not shipped: every run would have to be repeated. "Oracle object": the
-selection starts from the true object's pixels most like P and keeps only pixels on the object.
+both networks, support-only more than DPNet. It was found last and is not shipped: every run would have to be
+repeated. "Oracle object": the selection starts from the true object's pixels most like P and keeps only pixels on
+the object.
 """
 
 BY_PRECISION = """## Where the difference to support-only is lost
@@ -171,7 +175,9 @@ def main() -> None:
     extra = section(
         "Photographs with extra base classes", "photos_extra", f"{photographs} --extra-base folder:photos_extra", more
     )
-    (DOCS / "results.md").write_text("\n".join([HEAD, toy, plain, extra, BY_PRECISION, by_precision(), "", TRIALS, trials(), ""]))
+    (DOCS / "results.md").write_text(
+        "\n".join([HEAD, toy, plain, extra, BY_PRECISION, by_precision(), "", TRIALS, trials(), ""])
+    )
 
 
 if __name__ == "__main__":
