@@ -32,6 +32,7 @@ class EpisodeBatch(NamedTuple):
 
     support_features: Tensor  # float32 [B, K, D, h, w]
     support_masks: Tensor  # float32 [B, K, h, w], share of foreground in [0, 1]
+    support_background: Tensor  # float32 [B, K, h, w], share of background; what is left is ignored (255)
     query_features: Tensor  # float32 [B, D, h, w]
     query_labels: Tensor  # int64 [B, S, S]: 0, 1 or 255 (ignored)
 
@@ -116,19 +117,21 @@ class FeatureBank:
     def batch(self, episodes: list[Episode], views: list[list[int]] | None = None) -> EpisodeBatch:
         """Gather episodes. `views[b]` gives the view (0 or 1) of the query and then of each support image."""
         cells = self.features.shape[2:4]
-        queries, query_labels, supports, masks = [], [], [], []
+        queries, query_labels, supports, support_labels = [], [], [], []
         for row, episode in enumerate(episodes):
             view = views[row] if views is not None else [0] * (1 + len(episode.support))
             queries.append(self._pixels(episode.query, view[0]))
             query_labels.append(self.binary_labels(episode.query, episode.class_index, view[0]))
             for index, own_view in zip(episode.support, view[1:], strict=True):
                 supports.append(self._pixels(index, own_view))
-                masks.append(self.binary_labels(index, episode.class_index, own_view) == 1)
+                support_labels.append(self.binary_labels(index, episode.class_index, own_view))
         shots = (len(episodes), len(episodes[0].support))
+        labels = torch.stack(support_labels)  # [B * K, S, S]
         stacked = torch.stack(supports).permute(0, 3, 1, 2)  # [B * K, h, w, D] -> [B * K, D, h, w], channels last
         return EpisodeBatch(
             support_features=stacked.reshape(*shots, *stacked.shape[1:]),  # [B * K, D, h, w] -> [B, K, D, h, w]
-            support_masks=masks_at(torch.stack(masks), (cells[0], cells[1])).reshape(*shots, *cells),
+            support_masks=masks_at(labels == 1, (cells[0], cells[1])).reshape(*shots, *cells),
+            support_background=masks_at(labels == 0, (cells[0], cells[1])).reshape(*shots, *cells),
             query_features=torch.stack(queries).permute(0, 3, 1, 2),
             query_labels=torch.stack(query_labels),
         )

@@ -17,7 +17,7 @@ def episode_loss(
 ) -> tuple[Tensor, Tensor]:
     """CE(main) + lambda CE(auxiliary) and CE(main) alone [ours]; 255 is ignored.
 
-    The auxiliary branch sees masks at feature size; a cell counts as foreground from one half on.
+    The auxiliary branch sees labels at feature size, by `cell_labels`.
     """
     weight = None
     if config.foreground_weight != 1.0:
@@ -27,11 +27,21 @@ def episode_loss(
     if logits is None:
         return main, main
     if model.auxiliary == "query":
-        shares = masks_at(batch.query_labels == 1, (logits.shape[2], logits.shape[3]))
-    else:
-        shares = batch.support_masks.flatten(0, 1)  # [B, K, h, w] -> [B * K, h, w]
-    auxiliary = functional.cross_entropy(logits, (shares >= 0.5).long(), weight=weight)
+        cells = (logits.shape[2], logits.shape[3])
+        labels = cell_labels(masks_at(batch.query_labels == 1, cells), masks_at(batch.query_labels == 0, cells))
+    else:  # [B, K, h, w] -> [B * K, h, w]
+        labels = cell_labels(batch.support_masks.flatten(0, 1), batch.support_background.flatten(0, 1))
+    auxiliary = functional.cross_entropy(logits, labels, weight=weight, ignore_index=255)
     return main + config.auxiliary_weight * auxiliary, main
+
+
+def cell_labels(foreground: Tensor, background: Tensor) -> Tensor:
+    """Labels of cells from their shares of foreground and background, float [..., h, w] -> int64 0, 1 or 255.
+
+    255 where more than half of a cell is ignored; else foreground where it is at least the background (ours).
+    """
+    labels = (foreground >= background).long()
+    return labels.masked_fill(foreground + background < 0.5, 255)
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:

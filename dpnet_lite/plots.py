@@ -67,7 +67,7 @@ def episodes_figure(
         batch = bank.batch([episode])
         output = heads[main](
             batch.support_features, batch.support_masks, batch.query_features, size=(bank.size, bank.size),
-            query_masks=(batch.query_labels == 1).float(), trace=True,
+            support_background=batch.support_background, query_masks=(batch.query_labels == 1).float(), trace=True,
         )  # fmt: skip
         share = output.trace.reliable[0]
         share = functional.interpolate(share[None, None], size=picture.shape[:2], mode="nearest")[0, 0]
@@ -86,12 +86,12 @@ def episodes_figure(
 
 
 def learning_curve_figure(losses: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Training loss (cross-entropy of the main branch) against the step, smoothed over 11 logged steps."""
+    """Training loss (cross-entropy of the main branch) against the step, smoothed over a quarter of the points, 11 at most."""
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for name, rows in losses.items():
         steps, values = np.array([r["step"] for r in rows]), np.array([r["main"] for r in rows])
         colour, style = METHOD_STYLES.get(name, (GREEN, "-"))
-        width = min(11, len(values))
+        width = min(11, max(1, len(values) // 4))
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axes.plot(steps, values, color=colour, alpha=0.15, linewidth=1)
         axes.plot(steps[width // 2 :][: len(smooth)], smooth, color=colour, linestyle=style, linewidth=2, label=name)

@@ -27,7 +27,10 @@ def head_segmenter(head: Head) -> Segmenter:
         device = next(head.parameters()).device
         batch = EpisodeBatch(*(tensor.to(device) for tensor in batch))
         truth = (batch.query_labels == 1).float() if head.config.selection == "oracle" else None
-        output = head(batch.support_features, batch.support_masks, batch.query_features, size=cells, query_masks=truth)
+        output = head(
+            batch.support_features, batch.support_masks, batch.query_features,
+            size=cells, support_background=batch.support_background, query_masks=truth,
+        )  # fmt: skip
         return output.logits.cpu()
 
     return segment
@@ -41,7 +44,7 @@ def training_free_segmenter(deep_channels: int) -> Segmenter:
             batch.support_features[:, :, -deep_channels:],
             batch.query_features[:, -deep_channels:],
         )
-        score = foreground_score(support, batch.support_masks, query)
+        score = foreground_score(support, batch.support_masks, query, batch.support_background)
         return torch.stack([-score, score], dim=1)
 
     return segment

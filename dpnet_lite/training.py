@@ -125,7 +125,8 @@ class Trainer:
             torch.manual_seed(hash_seed(config.seed, step, self.fabric.global_rank))
             output = self.head(
                 batch.support_features, batch.support_masks, batch.query_features,
-                size=(self.bank.size, self.bank.size), query_masks=(batch.query_labels == 1).float(),
+                size=(self.bank.size, self.bank.size), support_background=batch.support_background,
+                query_masks=(batch.query_labels == 1).float(),
             )  # fmt: skip
         loss, main = episode_loss(output, batch, self.model_config, config)
         self.optimiser.zero_grad()

@@ -42,19 +42,22 @@ def map_names(config: ModelConfig) -> tuple[str, ...]:
     return (*names, *prior)
 
 
-def reduced_maps(config: ModelConfig, interaction: Interaction, support: Tensor, masks: Tensor) -> list[Tensor]:
-    """Maps of F_q' with P' and P_q': support [B, K, C, h, w], masks [B, K, h, w] -> each [B, h, w]."""
-    background = masked_average(support, 1 - masks).mean(dim=1) if config.background else None
+def reduced_maps(config: ModelConfig, interaction: Interaction, support: Tensor, rest: Tensor) -> list[Tensor]:
+    """Maps of F_q' with P' and P_q': support [B, K, C, h, w], its background [B, K, h, w] -> each [B, h, w]."""
+    background = masked_average(support, rest).mean(dim=1) if config.background else None
     pair = (interaction.prototype, interaction.pseudo_prototype)
     return comparison_maps(interaction.query, pair, background)
 
 
-def frozen_maps(config: ModelConfig, query: Tensor, support: Tensor, masks: Tensor, share: Tensor) -> list[Tensor]:
+def frozen_maps(
+    config: ModelConfig, query: Tensor, support: Tensor, masks: Tensor, rest: Tensor, share: Tensor
+) -> list[Tensor]:
     """The same maps in one stage of the frozen features: query [B, D, h, w], support [B, K, D, h, w].
 
+    masks, rest: float [B, K, h, w], shares of foreground and of background.
     share: float [B, h, w], each query pixel's part in P_q.
     """
     prototype = masked_average(support, masks).mean(dim=1)  # [B, K, D] -> [B, D]
     pseudo = masked_average(query, share) if config.pseudo_prototype else prototype
-    background = masked_average(support, 1 - masks).mean(dim=1) if config.background else None
+    background = masked_average(support, rest).mean(dim=1) if config.background else None
     return comparison_maps(query, (prototype, pseudo), background)

@@ -72,6 +72,7 @@ class Head(nn.Module):
         query_features: Tensor,
         *,
         size: tuple[int, int],
+        support_background: Tensor | None = None,
         query_masks: Tensor | None = None,
         trace: bool = False,
     ) -> Output:
@@ -82,12 +83,15 @@ class Head(nn.Module):
             support_masks: float [B, K, H', W'] in [0, 1], at any size.
             query_features: float [B, D, h, w].
             size: height and width of the logits.
+            support_background: float [B, K, H', W'] in [0, 1]; where it and the mask leave something, that is
+                ignored. Default: all that is not foreground.
             query_masks: float [B, H', W'], the truth, for selection "oracle" only.
             trace: also return the intermediates.
         """
         self._check(support_features, support_masks, query_features, query_masks)
         cells = (query_features.shape[-2], query_features.shape[-1])
         support_masks = masks_at(support_masks, cells) if support_masks.shape[-2:] != cells else support_masks
+        rest = 1 - support_masks if support_background is None else masks_at(support_background, cells)
         truth = None if query_masks is None else masks_at(query_masks, cells)
         support, query = self._reduce(support_features, query_features)
         prototype = masked_average(support, support_masks).mean(dim=1)  # [B, K, C] -> [B, C]
@@ -96,11 +100,11 @@ class Head(nn.Module):
         )
         pseudo = masked_average(query, share) if self.config.pseudo_prototype else prototype
         interaction = self._interact(prototype, pseudo, support, support_masks, query, share)
-        maps = self._maps(interaction, support, support_masks, share, support_features, query_features)
+        maps = self._maps(interaction, support, support_masks, rest, share, support_features, query_features)
         fused, levels = self.fusion(interaction.query, interaction.prototype, interaction.pseudo_prototype, maps)
         logits = self.decoder(fused)
         if self.shortcut is not None:
-            score = foreground_score(self._deep(support_features), support_masks, self._deep(query_features))
+            score = foreground_score(self._deep(support_features), support_masks, self._deep(query_features), rest)
             logits = logits + self.shortcut * torch.stack([-score, score], dim=1)
         logits = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
         kept = None
@@ -193,6 +197,7 @@ class Head(nn.Module):
         interaction: Interaction,
         support: Tensor,
         masks: Tensor,
+        rest: Tensor,
         share: Tensor,
         support_features: Tensor,
         query_features: Tensor,
@@ -200,9 +205,9 @@ class Head(nn.Module):
         """The similarity maps named by `map_names`, [B, n_maps, h, w]."""
         maps: list[Tensor] = []
         if self.config.comparison != "features":
-            maps += reduced_maps(self.config, interaction, support, masks)
+            maps += reduced_maps(self.config, interaction, support, rest)
             for part in (self._middle, self._deep):
-                maps += frozen_maps(self.config, part(query_features), part(support_features), masks, share)
+                maps += frozen_maps(self.config, part(query_features), part(support_features), masks, rest, share)
         if self.config.prior:
             maps.append(nearest_foreground(self._deep(support_features), masks, self._deep(query_features)))
         return torch.stack(maps, dim=1) if maps else interaction.query[:, :0]

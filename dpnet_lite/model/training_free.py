@@ -13,19 +13,26 @@ from .matching import cycle_matches
 from .prototypes import cosine_maps, masked_average
 
 
-def foreground_score(support_features: Tensor, support_masks: Tensor, query_features: Tensor) -> Tensor:
+def foreground_score(
+    support_features: Tensor,
+    support_masks: Tensor,
+    query_features: Tensor,
+    support_background: Tensor | None = None,
+) -> Tensor:
     """cos(f_q, p) - cos(f_q, p_background): above 0 where the foreground prototype is nearer.
 
     Args:
         support_features: float [B, K, D, h, w].
         support_masks: float [B, K, h, w] in [0, 1].
         query_features: float [B, D, h, w].
+        support_background: float [B, K, h, w] in [0, 1]; default: all that is not foreground.
 
     Returns:
         float [B, h, w] in [-2, 2]. Nearest-prototype segmentation as in PANet [precedent], on frozen features.
     """
     foreground = masked_average(support_features, support_masks).mean(dim=1)  # [B, K, D] -> [B, D]
-    background = masked_average(support_features, 1 - support_masks).mean(dim=1)
+    rest = 1 - support_masks if support_background is None else support_background
+    background = masked_average(support_features, rest).mean(dim=1)
     cosines = cosine_maps(query_features, torch.stack([foreground, background], dim=1))
     return cosines[:, 0] - cosines[:, 1]
 
