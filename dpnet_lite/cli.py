@@ -12,8 +12,10 @@ from pathlib import Path
 import torch
 
 from .cli_options import Handler, option_parser, with_settings
+from .comparison import N_FOLDS
 from .datasets.toy import DEFAULT_GAP
 from .demo import DemoConfig, run_demo
+from .devices import check_device
 from .jobs import evaluate_checkpoint, train_one
 from .presets import PHOTOGRAPHS, TOY
 
@@ -26,10 +28,12 @@ def _demo_config(
     args: argparse.Namespace, *, seeds: Sequence[int], shots: Sequence[int] = (1,), episodes: int = 1
 ) -> DemoConfig:
     is_toy = args.data == "toy"
-    if is_toy and (args.extra_base or args.backbone not in (None, "tiny")):
+    if is_toy and (getattr(args, "extra_base", []) or getattr(args, "backbone", None) not in (None, "tiny")):
         raise ValueError("--extra-base and another --backbone need --data folder:PATH; the toy world has its own")
-    if is_toy and (args.size not in (None, TOY.size) or args.folds != "interleaved"):
-        raise ValueError(f"the toy world has {TOY.size} px and interleaved folds; leave out --size and --folds")
+    if is_toy and (args.size not in (None, TOY.size) or args.folds != "interleaved" or args.n_folds != N_FOLDS):
+        raise ValueError(
+            f"the toy world has {TOY.size} px and {N_FOLDS} interleaved folds; leave out --size, --folds and --n-folds"
+        )
     if not is_toy and args.gap is not None:
         raise ValueError(f"--gap {args.gap} is a dial of the toy world; leave it out with --data folder:PATH")
     preset = TOY if is_toy else PHOTOGRAPHS
@@ -38,13 +42,25 @@ def _demo_config(
         training = replace(training, steps=args.steps)
     return DemoConfig(
         data=args.data, model=with_settings(preset.model, getattr(args, "model", [])), training=training,
-        backbone=args.backbone or preset.backbone, size=preset.size if args.size is None else args.size,
-        backbone_weights=args.backbone_weights, precision=args.precision,
-        folds=args.fold or ((0,) if is_toy else (0, 1, 2, 3)), seeds=tuple(seeds), shots=tuple(shots),
+        backbone=getattr(args, "backbone", None) or preset.backbone,
+        size=preset.size if args.size is None else args.size,
+        backbone_weights=args.backbone_weights, precision=getattr(args, "precision", "fp32"),
+        folds=_folds(args, is_toy), n_folds=args.n_folds, seeds=tuple(seeds), shots=tuple(shots),
         n_episodes=episodes, gap=DEFAULT_GAP if args.gap is None else args.gap, layout=args.folds,
-        extra_base=tuple(Path(path) for path in args.extra_base), policy=args.novel,
+        extra_base=tuple(Path(path) for path in getattr(args, "extra_base", [])), policy=getattr(args, "novel", "drop"),
         original_size=getattr(args, "original_size", False), cache_folder=args.cache, device=args.device,
     )  # fmt: skip
+
+
+def _folds(args: argparse.Namespace, is_toy: bool) -> tuple[int, ...]:
+    """The folds asked for; without a wish the first of the toy world, or all of a folder."""
+    if args.fold is None:
+        return (0,) if is_toy else tuple(range(args.n_folds))
+    if args.fold == "all":
+        return tuple(range(args.n_folds))
+    if args.fold >= args.n_folds:
+        raise ValueError(f"--fold is {args.fold}, but there are {args.n_folds} folds; give 0 to {args.n_folds - 1}")
+    return (args.fold,)
 
 
 def _demo(args: argparse.Namespace) -> None:
@@ -127,10 +143,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(args.threads)
     run: Handler = args.run
     try:
+        if hasattr(args, "device"):
+            check_device(args.device)
         run(args)
     except KeyboardInterrupt as stop:
-        print(f"dpnet-lite: {stop or 'stopped'}", file=sys.stderr)
+        print(f"dpnet-lite: {str(stop) or 'stopped'}", file=sys.stderr)
         return 130
+    except ModuleNotFoundError as error:
+        if args.debug:
+            traceback.print_exc()
+        print(f"dpnet-lite: error: {error}; install it with: pip install 'dpnet-lite[notebooks]'", file=sys.stderr)
+        return 2
     except (ValueError, OSError, RuntimeError) as error:
         if args.debug:
             traceback.print_exc()

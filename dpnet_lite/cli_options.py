@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from . import __version__
+from .comparison import N_FOLDS
 from .config import ModelConfig, TrainingConfig
 from .model.backbone import ARCHITECTURES, PRECISIONS
 
@@ -25,19 +26,19 @@ EXAMPLES = """examples:
 """
 
 
-def parse_fold(text: str) -> tuple[int, ...]:
+def parse_fold(text: str) -> int | str:
     """ "all" or one fold's number."""
     if text == "all":
-        return (0, 1, 2, 3)
-    if text not in ("0", "1", "2", "3"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no fold; give 0, 1, 2, 3 or all")
-    return (int(text),)
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no fold; give its number, from 0, or all")
+    return int(text)
 
 
-def parse_one_fold(text: str) -> tuple[int, ...]:
+def parse_one_fold(text: str) -> int | str:
     """One fold's number, for commands that work on a single fold."""
     if text == "all":
-        raise argparse.ArgumentTypeError("'all' is for demo; this command takes one fold: give 0, 1, 2 or 3")
+        raise argparse.ArgumentTypeError("'all' is for demo; this command takes one fold: give its number, from 0")
     return parse_fold(text)
 
 
@@ -55,6 +56,7 @@ def parse_data(text: str) -> str:
     kind, _, path = text.partition(":")
     if kind != "folder" or not path:
         raise argparse.ArgumentTypeError(f"{text!r} is no data set; give toy or folder:PATH")
+    path = str(Path(path).expanduser())
     if not Path(path).is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {path}; give folder:PATH to an existing one")
     return path
@@ -96,7 +98,7 @@ def option_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_predict(commands)
     _add_pretrain(commands)
-    info = commands.add_parser("info", help="say what a checkpoint holds, or what is installed")
+    info = commands.add_parser("info", allow_abbrev=False, help="say what a checkpoint holds, or what is installed")
     info.add_argument("checkpoint", nargs="?", type=Path, help="a .safetensors file of this project")
     for name, command in commands.choices.items():
         command.set_defaults(run=handlers[name])
@@ -107,23 +109,32 @@ def option_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
 
 def _add_data(parser: argparse.ArgumentParser, *, folds: bool) -> None:
     parser.add_argument("--data", type=parse_data, default="toy", help="toy (default) or folder:PATH")
-    parser.add_argument("--extra-base", type=parse_data, nargs="*", default=[], metavar="folder:PATH",
-                        help="further folders whose classes are base classes in every fold")  # fmt: skip
     parser.add_argument("--folds", choices=("interleaved", "blocked"), default="interleaved",
                         help="how a folder's classes fall into folds: as COCO-20i or as PASCAL-5i")  # fmt: skip
-    parser.add_argument("--novel", choices=("drop", "ignore", "background"), default="drop",
-                        help="training photographs that show novel classes (default: drop them)")  # fmt: skip
-    default = None if folds else (0,)
-    parser.add_argument("--fold", type=parse_fold if folds else parse_one_fold, default=default,
-                        help="0 to 3, or all" if folds else "0 to 3")  # fmt: skip
+    parser.add_argument("--n-folds", type=int, default=N_FOLDS, help=f"number of folds (default: {N_FOLDS})")
+    parser.add_argument("--fold", type=parse_fold if folds else parse_one_fold, default=None if folds else 0,
+                        help="number from 0, or all" if folds else "number from 0 (default: 0)")  # fmt: skip
     parser.add_argument("--gap", type=float, default=None, help="support-query gap of the toy world, 0 to 1")
-    parser.add_argument("--backbone", choices=tuple(ARCHITECTURES), default=None)
     parser.add_argument("--backbone-weights", type=Path, default=None, help=".safetensors or .pth, torchvision's keys")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the frozen backbone")
     parser.add_argument("--size", type=int, default=None, help="side of the network's square input, pixels")
-    parser.add_argument("--cache", type=Path, default=None, help="folder for the frozen features of photographs")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=None,
+        help="folder for the frozen features of photographs (default: dpnet_lite in your cache folder)",
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: as PyTorch decides)")
+
+
+def _add_training_data(parser: argparse.ArgumentParser) -> None:
+    """What only a command that trains can choose; a saved head brings its own."""
+    parser.add_argument("--extra-base", type=parse_data, nargs="*", default=[], metavar="folder:PATH",
+                        help="further folders whose classes are base classes in every fold")  # fmt: skip
+    parser.add_argument("--novel", choices=("drop", "ignore", "background"), default="drop",
+                        help="training photographs that show novel classes (default: drop them)")  # fmt: skip
+    parser.add_argument("--backbone", choices=tuple(ARCHITECTURES), default=None)
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the frozen backbone")
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
@@ -133,8 +144,11 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_demo(commands: Any) -> None:
-    demo = commands.add_parser("demo", help="train, score beside two rivals, print a table, write pictures")
+    demo = commands.add_parser(
+        "demo", allow_abbrev=False, help="train, score beside two rivals, print a table, write pictures"
+    )
     _add_data(demo, folds=True)
+    _add_training_data(demo)
     _add_training(demo)
     demo.add_argument("--seeds", type=int, nargs="+", default=[0])
     demo.add_argument("--shots", type=int, nargs="+", default=[1, 5])
@@ -145,8 +159,9 @@ def _add_demo(commands: Any) -> None:
 
 
 def _add_train(commands: Any) -> None:
-    train = commands.add_parser("train", help="train one head and save it")
+    train = commands.add_parser("train", allow_abbrev=False, help="train one head and save it")
     _add_data(train, folds=False)
+    _add_training_data(train)
     _add_training(train)
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--out", type=parse_checkpoint, default=Path("outputs/dpnet.safetensors"))
@@ -155,7 +170,7 @@ def _add_train(commands: Any) -> None:
 
 
 def _add_evaluate(commands: Any) -> None:
-    evaluate = commands.add_parser("evaluate", help="score a trained head on novel classes")
+    evaluate = commands.add_parser("evaluate", allow_abbrev=False, help="score a trained head on novel classes")
     _add_data(evaluate, folds=False)
     evaluate.add_argument("--checkpoint", type=Path, required=True)
     evaluate.add_argument("--shots", type=int, nargs="+", default=[1, 5])
@@ -166,7 +181,7 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _add_predict(commands: Any) -> None:
-    predict = commands.add_parser("predict", help="segment your own images from a few masks")
+    predict = commands.add_parser("predict", allow_abbrev=False, help="segment your own images from a few masks")
     predict.add_argument("images", nargs="+", type=Path)
     predict.add_argument("--support", nargs="+", required=True, metavar="IMAGE MASK", help="pairs of image and mask")
     predict.add_argument("--checkpoint", type=Path, required=True)
@@ -177,7 +192,9 @@ def _add_predict(commands: Any) -> None:
 
 
 def _add_pretrain(commands: Any) -> None:
-    pretrain = commands.add_parser("pretrain", help="make the tiny backbone again from the auxiliary classes")
+    pretrain = commands.add_parser(
+        "pretrain", allow_abbrev=False, help="make the tiny backbone again from the auxiliary classes"
+    )
     pretrain.add_argument("--out", type=parse_checkpoint, default=Path("outputs/tiny_backbone.safetensors"))
     pretrain.add_argument("--steps", type=int, default=None)
     pretrain.add_argument("--scenes", type=int, default=None)

@@ -123,18 +123,32 @@ def folder_bank(
     )  # fmt: skip
 
 
+def plain_name(name: str) -> str:
+    """A class name without the further folder it comes from, in lower case: "folder:B/Cat" is "cat"."""
+    return (name.partition("/")[2] if name.startswith("folder:") else name).casefold()
+
+
 def folder_fold(
     bank: FeatureBank,
     fold: int,
     *,
     n_classes: int,
+    n_folds: int = N_FOLDS,
     layout: FoldLayout = "interleaved",
     policy: NovelPolicy = "drop",
 ) -> FoldData:
     """A fold of folder data. The first `n_classes` classes are split into folds, all further ones are base classes."""
-    novel = novel_classes(n_classes, fold, N_FOLDS, layout)
-    extra = range(n_classes, len(bank.dataset.class_names))
-    base = (*base_classes(n_classes, fold, N_FOLDS, layout), *extra)
+    novel = novel_classes(n_classes, fold, n_folds, layout)
+    names = bank.dataset.class_names
+    extra = range(n_classes, len(names))
+    known = {plain_name(names[index]): names[index] for index in extra}
+    for index in novel:
+        if plain_name(names[index]) in known:
+            raise ValueError(
+                f"the extra class {known[plain_name(names[index])]!r} has the name of a novel class of fold {fold}; "
+                "leave it out, or rename it if it is another thing"
+            )
+    base = (*base_classes(n_classes, fold, n_folds, layout), *extra)
     train = bank.seen_by_training(TrainingView(bank.dataset, novel, policy))
     return FoldData(fold, train, bank, base, novel)
 

@@ -76,7 +76,7 @@ class ModelConfig(_Settings):
     )  # sides of the pyramid's levels, as shares of the feature's
     comparison: Comparison = "both"  # what a level compares: feature vectors, cosine maps, or both
     background: bool = True  # also compare with the support's background prototype
-    prior: bool = False  # PFENet's training-free prior as one more map
+    prior: bool = False  # a training-free prior, after PFENet's, as one more map
     score_shortcut: bool = False  # add the training-free score to the logits, with a learned weight
 
     auxiliary: Auxiliary = "query"  # training only: P' segments the query coarsely, P_q' the support, or none

@@ -5,15 +5,26 @@ Every finished (fold, seed) is a JSON file in the output folder; `resume` skips 
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import tempfile
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .checkpoints import versions
-from .comparison import FULL, FoldData, FoldResult, folder_bank, folder_fold, run_fold, toy_fold, training_facts
+from .comparison import (
+    FULL,
+    N_FOLDS,
+    FoldData,
+    FoldResult,
+    folder_bank,
+    folder_fold,
+    run_fold,
+    toy_fold,
+    training_facts,
+)
 from .config import ModelConfig, TrainingConfig
 from .datasets.folder import read_class_names
 from .datasets.folds import FoldLayout
@@ -47,6 +58,7 @@ class DemoConfig:
     shots: tuple[int, ...] = (1, 5)
     n_episodes: int = 500
     gap: float = DEFAULT_GAP  # toy only
+    n_folds: int = N_FOLDS
     layout: FoldLayout = "interleaved"
     extra_base: tuple[Path, ...] = ()  # folders only, as the next three
     policy: NovelPolicy = "drop"
@@ -77,6 +89,11 @@ def run_demo(
     config: DemoConfig, output: Path, *, say: Say, resume: bool = False, pictures: bool = True
 ) -> list[FoldResult]:
     """Run all folds and seeds of `config`, write results, heads and pictures to `output`, say the tables."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("demo runs in one process, but torchrun started several; use train for several processes")
+    if pictures and importlib.util.find_spec("matplotlib") is None:
+        say("no pictures: matplotlib is missing; install it with: pip install 'dpnet-lite[notebooks]'")
+        pictures = False
     backbone = build_backbone(
         config.backbone, config.backbone_weights, device=config.device, precision=config.precision
     )
@@ -94,8 +111,8 @@ def run_demo(
                     data, config.model, replace(config.training, seed=seed), shots=config.shots,
                     n_episodes=config.n_episodes, original_size=config.original_size, device=config.device, stage=stage,
                 )  # fmt: skip
-                save_result(path, done, identity)
                 _save_heads(output, done, data, config)
+                save_result(path, done, identity)  # last: where it lies, the fold is done
                 last = (data, done)
             results.append(done)
     say(_tables(results, config))
@@ -107,8 +124,13 @@ def run_demo(
 
 def demo_bank(config: DemoConfig, backbone: Backbone) -> FeatureBank:
     roots = [Path(config.data), *config.extra_base]
-    cache = config.cache_folder or Path(tempfile.gettempdir()) / "dpnet_lite_features"
+    cache = config.cache_folder or default_cache()
     return folder_bank(roots, backbone, size=config.size, cache_folder=cache, device=config.device, stage=Stages())
+
+
+def default_cache() -> Path:
+    """Where the features of photographs are kept: `dpnet_lite` in the user's folder for caches."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dpnet_lite"
 
 
 def demo_fold(
@@ -120,7 +142,10 @@ def demo_fold(
     if bank is None:
         return toy_fold(backbone, fold, seed=seed, gap=config.gap, device=config.device, stage=stages), stages
     n_classes = len(own_class_names(config))
-    return folder_fold(bank, fold, n_classes=n_classes, layout=config.layout, policy=config.policy), stages
+    data = folder_fold(
+        bank, fold, n_classes=n_classes, n_folds=config.n_folds, layout=config.layout, policy=config.policy
+    )
+    return data, stages
 
 
 def own_class_names(config: DemoConfig) -> tuple[str, ...]:
@@ -168,8 +193,11 @@ def load_result(path: Path, identity: dict[str, Any]) -> FoldResult | None:
     """Read a result back if it was made by the same settings; None where there is none or another."""
     if not path.exists():
         return None
-    record = json.loads(path.read_text())
-    if record.get("identity") != identity:
+    try:
+        record = json.loads(path.read_text())
+    except ValueError:
+        raise ValueError(f"{path} is damaged; delete it, and its fold and seed are run again") from None
+    if not isinstance(record, dict) or record.get("identity") != identity:
         return None
     scores = {(m, n_shot): EpisodeScores.from_dict(s) for m, n_shot, s in record["scores"]}
     episodes = {int(k): EpisodeList.from_json(json.dumps(e)) for k, e in record["episodes"].items()}

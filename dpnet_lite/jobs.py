@@ -9,10 +9,10 @@ from typing import Any
 
 from .comparison import (
     FULL,
-    N_FOLDS,
     TEST_SEED,
     TRAINING_FREE,
     FoldResult,
+    plain_name,
     toy_test_bank,
     train_head,
     training_facts,
@@ -79,7 +79,7 @@ def evaluate_checkpoint(
     config = replace(config, size=int(metadata["size"]) if size is None else size)
     stages = Stages((config.data == "toy") + 2 * len(config.shots))
     bank, fold = _test_bank(config, backbone, stages), config.folds[0]
-    novel = novel_classes(len(own_class_names(config)), fold, N_FOLDS, config.layout)
+    novel = novel_classes(len(own_class_names(config)), fold, config.n_folds, config.layout)
     lists = {
         n_shot: draw_episodes(
             bank.dataset, novel, fold=fold, n_shot=n_shot, count=config.n_episodes,
@@ -112,11 +112,12 @@ def _test_bank(config: DemoConfig, backbone: Backbone, stages: Stages) -> Featur
 def _refuse_seen_classes(config: DemoConfig, path: Path, metadata: dict[str, Any]) -> None:
     """ValueError where the head's base classes hold a class that is to be scored as novel."""
     fold, own_fold, names = config.folds[0], metadata.get("fold"), own_class_names(config)
-    novel = [names[index] for index in novel_classes(len(names), fold, N_FOLDS, config.layout)]
+    novel = [names[index] for index in novel_classes(len(names), fold, config.n_folds, config.layout)]
     base = metadata.get("base_classes")  # heads without this list tell their fold alone
-    seen = [name for name in novel if own_fold != fold] if base is None else [name for name in novel if name in base]
+    known = novel if base is None and own_fold != fold else base or []
+    seen = [name for name in novel if plain_name(name) in {plain_name(other) for other in known}]
     if seen:
         raise ValueError(
-            f"{path} was trained on {seen[0]!r}, a novel class of fold {fold}; give --fold {own_fold} and the same "
-            "--folds as in its training"
+            f"{path} was trained on {seen[0]!r}, a novel class of fold {fold}; choose a fold whose novel "
+            f"classes it never saw (in its own data, with the --folds of its training: --fold {own_fold})"
         )

@@ -86,7 +86,7 @@ def episodes_figure(
 
 
 def learning_curve_figure(losses: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Training loss (cross-entropy of the main branch) against the step, smoothed over a quarter of the points, 11 at most."""
+    """Training loss (cross-entropy, main) against the step, smoothed over a quarter of its points, at most 11."""
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for name, rows in losses.items():
         steps, values = np.array([r["step"] for r in rows]), np.array([r["main"] for r in rows])

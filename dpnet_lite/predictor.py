@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from .datasets.images import image_tensor, read_image, read_mask
@@ -148,7 +148,7 @@ def to_image(image: ImageLike) -> Tensor:
     if isinstance(image, str | Path):
         return read_image(Path(image))
     if isinstance(image, Image.Image):
-        return image_tensor(image)
+        return image_tensor(ImageOps.exif_transpose(image))
     tensor = torch.from_numpy(np.array(image, order="C")) if isinstance(image, np.ndarray) else image
     if tensor.dtype != torch.uint8:
         raise ValueError(f"image is {tensor.dtype}; give uint8 values from 0 to 255")
@@ -162,12 +162,23 @@ def to_image(image: ImageLike) -> Tensor:
 
 
 def to_mask(mask: MaskLike) -> Tensor:
-    """Path, PIL image, array or tensor [H, W] of any integer or bool type -> bool [H, W], True above 0."""
+    """Path, PIL image, array or tensor [H, W] of any integer or bool type -> bool [H, W], True above 0.
+
+    Raises:
+        ValueError: another shape, or several values above 0, as in a mask of several classes.
+    """
     if isinstance(mask, str | Path):
-        return read_mask(Path(mask)) > 0
+        mask = read_mask(Path(mask))
     if isinstance(mask, Image.Image):
         mask = np.array(mask)
-    tensor = torch.from_numpy(np.array(mask > 0)) if isinstance(mask, np.ndarray) else mask
-    if tensor.ndim != 2:
-        raise ValueError(f"mask is {list(tensor.shape)}; give [H, W]")
-    return tensor > 0
+    array = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+    if array.ndim != 2:
+        raise ValueError(f"mask is {list(array.shape)}; give [H, W]")
+    values = np.unique(array[array > 0])
+    if len(values) > 1:
+        few = ", ".join(str(value) for value in values[:5])
+        raise ValueError(
+            f"mask holds {len(values)} values above 0 ({few}{' ...' if len(values) > 5 else ''}), so several classes "
+            "or soft edges; give 0 and one other value, such as mask == 3"
+        )
+    return torch.from_numpy(array > 0)

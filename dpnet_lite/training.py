@@ -101,6 +101,8 @@ class Trainer:
         """
         if resume:
             self._restore()
+        else:
+            self._refuse_stopped_run()
         last = self.config.steps if stop_after is None else min(stop_after, self.config.steps)
         self.head.train()
         self._write_log("w", self.losses)  # rows of an earlier run, or of steps after the saved state, go
@@ -110,7 +112,8 @@ class Trainer:
                     self._step()
         except KeyboardInterrupt as error:
             self._save()
-            raise TrainingStopped(f"stopped at step {self.step} of {self.config.steps}; go on with --resume") from error
+            kept = "nothing of this training is kept" if self.folder is None else "go on with --resume"
+            raise TrainingStopped(f"stopped at step {self.step} of {self.config.steps}; {kept}") from error
         self._save()
         return self._result()
 
@@ -186,6 +189,18 @@ class Trainer:
             "losses": self.losses, "validation": self.validation, "best": self.best, "identity": self.identity,
         }  # fmt: skip
         save_training_state(self.folder / "state.bin", state)
+
+    def _refuse_stopped_run(self) -> None:
+        """A run that was stopped is not overwritten because somebody forgot --resume."""
+        if self.folder is None or not (self.folder / "state.bin").exists():
+            return
+        state = load_training_state(self.folder / "state.bin")
+        steps = state["identity"]["training"]["steps"]
+        if state["step"] < steps:
+            raise ValueError(
+                f"{self.folder} holds a run stopped at step {state['step']} of {steps}; "
+                "go on with --resume, or delete that folder to start anew"
+            )
 
     def _restore(self) -> None:
         if self.folder is None or not (self.folder / "state.bin").exists():

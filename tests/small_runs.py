@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -17,6 +18,8 @@ def use_few_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few toy scenes and validation episodes, and no lasting effect of --threads on the other tests."""
     few = comparison.toy_fold.__kwdefaults__ | {"n_train": 70, "n_test": 42}
     monkeypatch.setattr(comparison.toy_fold, "__kwdefaults__", few)
+    fewer = comparison.toy_test_bank.__kwdefaults__ | {"n_test": 42}
+    monkeypatch.setattr(comparison.toy_test_bank, "__kwdefaults__", fewer)
     monkeypatch.setattr(cli.torch, "set_num_threads", lambda n: None)
 
 
@@ -35,6 +38,15 @@ def write_folder(root: Path) -> Path:
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(root / f"images/{number:02}.png")
         Image.fromarray(labels.numpy()).save(root / f"masks/{number:02}.png")
     return root
+
+
+def write_one_class_masks(root: Path, class_index: int) -> Path:
+    """Masks of one class, 0 and 255, beside those of a folder, as people draw them."""
+    (root / "drawn").mkdir()
+    for path in sorted((root / "masks").iterdir()):
+        with Image.open(path) as mask:
+            Image.fromarray((np.array(mask) == class_index + 1).astype(np.uint8) * 255).save(root / "drawn" / path.name)
+    return root / "drawn"
 
 
 def folder_options(folder: Path, cache: Path) -> list[object]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_runs import SMALL, folder_options, run, use_few_scenes, write_folder
+from small_runs import SMALL, folder_options, run, use_few_scenes, write_folder, write_one_class_masks
 
 from dpnet_lite import __version__, cli
 from dpnet_lite.checkpoints import load_checkpoint, save_checkpoint
@@ -33,7 +33,9 @@ def small_world(monkeypatch):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """Toy scenes as somebody's own folder of eight classes."""
-    return write_folder(tmp_path_factory.mktemp("mine") / "photographs")
+    root = write_folder(tmp_path_factory.mktemp("mine") / "photographs")
+    write_one_class_masks(root, 0)
+    return root
 
 
 @pytest.fixture(scope="module")
@@ -90,21 +92,21 @@ def test_evaluate_prints_the_table_and_writes_the_counts(head, data, tmp_path, c
 
 
 def test_classes_that_a_head_has_seen_are_not_scored(head, data, tmp_path, capsys):
-    options = ["evaluate", *data, "--checkpoint", head, "--shots", 1, "--episodes", 4]
+    options = ["evaluate", *data[:2], *data[4:], "--checkpoint", head, "--shots", 1, "--episodes", 4]
     assert run(*options, "--fold", 2) == 2
     assert re.search(
-        r"head.safetensors was trained on '.*', a novel class of fold 2; give --fold 1", error_line(capsys)
+        r"head.safetensors was trained on '.*', a novel class of fold 2; choose a fold whose novel", error_line(capsys)
     )
     # The same fold number holds other classes in the other layout.
     assert run(*options, "--fold", 1, "--folds", "blocked") == 2
-    assert "a novel class of fold 1; give --fold 1 and the same --folds" in error_line(capsys)
+    assert "a novel class of fold 1; choose a fold whose novel classes it never saw" in error_line(capsys)
     # A head that does not list its classes is judged by its fold.
     tensors, facts = load_checkpoint(head)
     del facts["base_classes"]
     save_checkpoint(tmp_path / "old.safetensors", tensors, facts)
     options[options.index(head)] = tmp_path / "old.safetensors"
     assert run(*options, "--fold", 3) == 2
-    assert "give --fold 1" in error_line(capsys)
+    assert "--fold 1)" in error_line(capsys)
     assert run(*options, "--fold", 1) == 0
 
 
@@ -112,7 +114,7 @@ def test_evaluate_on_the_toy_world(capsys):
     assert run("evaluate", "--checkpoint", shipped_head(2), "--fold", 2, "--shots", 1, "--episodes", 4) == 0
     assert "| DPNet " in capsys.readouterr().out
     assert run("evaluate", "--checkpoint", shipped_head(2), "--episodes", 4) == 2
-    assert "give --fold 2" in error_line(capsys)
+    assert "--fold 2)" in error_line(capsys)
 
 
 def test_evaluate_wants_the_backbone_of_the_training(head, data, tmp_path, capsys):
@@ -121,13 +123,26 @@ def test_evaluate_wants_the_backbone_of_the_training(head, data, tmp_path, capsy
     from dpnet_lite.model.backbone import build_backbone
 
     torch.save(build_backbone("tiny", "random").body.state_dict(), tmp_path / "other.pth")
-    assert run("evaluate", *data, "--checkpoint", head, "--fold", 1, "--backbone-weights", tmp_path / "other.pth") == 2
+    assert (
+        run(
+            "evaluate",
+            *data[:2],
+            *data[4:],
+            "--checkpoint",
+            head,
+            "--fold",
+            1,
+            "--backbone-weights",
+            tmp_path / "other.pth",
+        )
+        == 2
+    )
     assert "other tiny weights; name them with --backbone-weights" in error_line(capsys)
 
 
 def test_predict_writes_masks_of_the_pictures_sizes(head, folder, tmp_path, capsys):
     Image.fromarray(np.full((31, 47, 3), 90, dtype=np.uint8)).save(tmp_path / "wide.jpg")
-    pairs = [folder / "images/00.png", folder / "masks/00.png", folder / "images/08.png", folder / "masks/08.png"]
+    pairs = [folder / "images/00.png", folder / "drawn/00.png", folder / "images/08.png", folder / "drawn/08.png"]
     images = [folder / "images/16.png", tmp_path / "wide.jpg"]
     assert run("predict", *images, "--checkpoint", head, "--out", tmp_path / "masks", "--support", *pairs) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -139,14 +154,14 @@ def test_predict_writes_masks_of_the_pictures_sizes(head, folder, tmp_path, caps
 
 
 def test_predict_overwrites_nothing_that_it_was_given(head, folder, tmp_path, capsys):
-    for name in ("images", "masks"):
+    for name in ("images", "masks", "drawn"):
         shutil.copytree(folder / name, tmp_path / name)
-    photograph, support = tmp_path / "images/16.png", [tmp_path / "images/00.png", tmp_path / "masks/00.png"]
+    photograph, support = tmp_path / "images/16.png", [tmp_path / "images/00.png", tmp_path / "drawn/00.png"]
     before = photograph.read_bytes()
     common = ["--checkpoint", head, "--support", *support]
     assert run("predict", photograph, *common, "--out", photograph.parent) == 2
     assert "16.png would be overwritten; rename an image or give another folder with --out" in error_line(capsys)
-    assert run("predict", tmp_path / "images/00.png", *common, "--out", tmp_path / "masks") == 2
+    assert run("predict", tmp_path / "images/00.png", *common, "--out", tmp_path / "drawn") == 2
     assert "00.png would be overwritten" in error_line(capsys)
     assert run("predict", photograph, tmp_path / "masks/16.png", *common, "--out", tmp_path / "out") == 2
     assert "16.png would be overwritten" in error_line(capsys) and not (tmp_path / "out").exists()
@@ -201,9 +216,43 @@ def test_tensorboard_gets_the_losses(data, tmp_path):
     assert list((tmp_path / "board").rglob("events.out.tfevents.*"))
 
 
+def test_extra_classes_named_like_novel_ones_are_refused(tmp_path, folder, data, capsys):
+    """The same folder as data and as extra would train on the novel classes under another name."""
+    options = [*data, "--extra-base", f"folder:{folder}", *SMALL, "--fold", 1]
+    assert run("train", *options, "--out", tmp_path / "head.safetensors") == 2
+    message = error_line(capsys)
+    assert "has the name of a novel class of fold 1; leave it out" in message and "folder:photographs#2/" in message
+
+
+def test_classes_seen_under_an_extra_folders_name_are_not_scored(head, data, tmp_path, capsys):
+    tensors, facts = load_checkpoint(head)
+    novel = (Path(str(data[1]).removeprefix("folder:")) / "classes.txt").read_text().split("\n")[1]
+    facts["base_classes"].append(f"folder:elsewhere/{novel.upper()}")
+    save_checkpoint(tmp_path / "extra.safetensors", tensors, facts)
+    assert run("evaluate", *data[:2], *data[4:], "--checkpoint", tmp_path / "extra.safetensors", "--fold", 1) == 2
+    assert f"was trained on {novel!r}" in error_line(capsys)
+
+
+def test_any_number_of_folds(folder, data, tmp_path, capsys):
+    options = [*data, *SMALL, "--n-folds", 2, "--novel", "background"]
+    assert run("train", *options, "--fold", 1, "--out", tmp_path / "half.safetensors") == 0
+    names = (folder / "classes.txt").read_text().split("\n")[:8]
+    assert load_head(tmp_path / "half.safetensors")[1]["base_classes"] == names[0::2]
+    assert run("train", *options, "--fold", 2, "--out", tmp_path / "none.safetensors") == 2
+    assert "--fold is 2, but there are 2 folds; give 0 to 1" in error_line(capsys)
+
+
+def test_a_mask_of_several_classes_is_refused(head, folder, tmp_path, capsys):
+    pair = [folder / "images/00.png", folder / "masks/00.png"]
+    assert run("predict", pair[0], "--checkpoint", head, "--support", *pair, "--out", tmp_path / "out") == 2
+    assert re.search("mask holds [2-9] values above 0 .* give 0 and one other value", error_line(capsys))
+
+
 def test_demo_on_a_folder_with_extra_base_classes(tmp_path, folder, data, capsys):
+    extra = Path(shutil.copytree(folder, tmp_path / "photographs"))
+    (extra / "classes.txt").write_text("".join(f"other {number}\n" for number in range(8)))
     status = run(
-        "demo", *data, "--extra-base", f"folder:{folder}", "--novel", "background", *SMALL, "--episodes", 6,
+        "demo", *data, "--extra-base", f"folder:{extra}", "--novel", "background", *SMALL, "--episodes", 6,
         "--shots", 1, "--fold", 0, "--original-size", "--out", tmp_path / "out",
     )  # fmt: skip
     assert status == 0, capsys.readouterr().err
@@ -224,10 +273,13 @@ def test_demo_on_a_folder_with_extra_base_classes(tmp_path, folder, data, capsys
         (["demo", "--model", "background=maybe"], "'background=maybe' does not fit; the value now is True"),
         (["demo", "--steps", "0"], "steps is 0; choose a number from 1"),
         (["demo", "--episodes", "0"], "--episodes has 0; give at least 1"),
+        (["demo", "--fold", "7"], "--fold is 7, but there are 4 folds; give 0 to 3"),
+        (["demo", "--device", "cpu:1"], "device is 'cpu:1'; give cpu, cuda or cuda:NUMBER"),
+        (["evaluate", "--checkpoint", HEAD, "--device", "tpu"], "device is 'tpu'; give cpu, cuda"),
         (["demo", "--shots", "0"], "--shots has 0; give at least 1"),
         (["demo", "--gap", "1.5"], "gap is 1.5; choose a number from 0"),
-        (["demo", "--size", "64"], "leave out --size and --folds"),
-        (["train", "--folds", "blocked"], "leave out --size and --folds"),
+        (["demo", "--size", "64"], "leave out --size, --folds and --n-folds"),
+        (["train", "--folds", "blocked"], "leave out --size, --folds and --n-folds"),
         (["demo", "--backbone", "vgg16"], "need --data folder:PATH"),
         (["demo", "--device", "tpu"], "tpu"),
         (["train", "--device", "cuda", "--steps", "1"], "--device cpu"),
@@ -277,8 +329,9 @@ def test_an_incomplete_folder_is_told(folder, missing, message, tmp_path, capsys
     [
         (["demo", "--data", "folder:none"], "there is no folder none; give folder:PATH to an existing one"),
         (["demo", "--data", "coco"], "'coco' is no data set; give toy or folder:PATH"),
-        (["demo", "--fold", "7"], "'7' is no fold; give 0, 1, 2, 3 or all"),
-        (["train", "--fold", "all"], "this command takes one fold: give 0, 1, 2 or 3"),
+        (["demo", "--fold", "one"], "'one' is no fold; give its number, from 0, or all"),
+        (["evaluate", "--checkpoint", "x", "--backbone", "vgg16"], "unrecognized arguments: --backbone vgg16"),
+        (["train", "--fold", "all"], "this command takes one fold: give its number, from 0"),
         (["evaluate", "--checkpoint", "x", "--fold", "all"], "this command takes one fold"),
         (["train", "--out", "head.pth"], "'head.pth' does not end in .safetensors"),
         (["demo", "--backbone", "vit"], "invalid choice: 'vit'"),

@@ -283,3 +283,20 @@ def test_the_state_rebuilds_the_head():
     assert not torch.allclose(second(*features, size=SIZE).logits, logits)
     second.load_state_dict(first.state_dict())
     assert torch.equal(second(*features, size=SIZE).logits, logits)
+
+
+@pytest.mark.parametrize("shortcut", [False, True])
+def test_what_is_ignored_in_the_support_does_not_matter(shortcut):
+    """Neither foreground nor background: its features may be anything."""
+    head = build(replace(SMALL, pseudo_prototype=False, score_shortcut=shortcut)).eval()
+    (support, masks, query), _ = inputs()
+    masks[..., :12] = 0
+    background = 1 - masks
+    background[..., :12] = 0
+    other = support.clone()
+    other[..., :3] = 7.0  # the same three of seven columns of cells
+    known, changed = (
+        head(s, masks, query, size=(9, 9), support_background=background).logits for s in (support, other)
+    )
+    assert torch.equal(known, changed)
+    assert not torch.equal(known, head(other, masks, query, size=(9, 9)).logits)

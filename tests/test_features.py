@@ -148,7 +148,7 @@ def test_a_batch_gathers_what_its_episodes_name(bank):
     ]
     views = [[0, 1, 0], [1, 0, 1]]
     batch = bank.batch(episodes, views)
-    assert [x.dtype for x in batch] == [torch.float32, torch.float32, torch.float32, torch.int64]
+    assert [x.dtype for x in batch] == [torch.float32] * 4 + [torch.int64]
     for row, (episode, view) in enumerate(zip(episodes, views, strict=True)):
         assert torch.equal(batch.query_features[row], bank.take(episode.query, view[0]))
         own = labels[episode.query][:, :: -1 if view[0] else 1]
@@ -159,6 +159,9 @@ def test_a_batch_gathers_what_its_episodes_name(bank):
             own = labels[index][:, :: -1 if view[1 + k] else 1]
             mask = slow_mask(own, episode.class_index, 8)
             np.testing.assert_allclose(batch.support_masks[row, k], mask, atol=1e-6)
+            # [32, 32] -> [8, 8]
+            rest = ((own != 255) & (own != episode.class_index + 1)).reshape(8, 4, 8, 4).mean(axis=(1, 3))
+            np.testing.assert_allclose(batch.support_background[row, k], rest, atol=1e-6)
     assert batch.query_labels[0].max() == 1 and batch.support_masks[1].max() > 0
 
 
@@ -178,6 +181,10 @@ def test_ignored_pixels_are_255_in_the_query_and_outside_the_support_mask(bank):
     batch = changed.batch([Episode(int(labels[0].masked_fill(labels[0] == 255, 0).max()) - 1, 0, (0,))])
     assert bool((batch.query_labels[0, :8] == 255).all()) and bool((batch.query_labels[0, 8:] < 255).all())
     assert batch.support_masks[0, 0, :2].sum() == 0 and batch.support_masks.sum() > 0
+    assert batch.support_background[0, 0, :2].sum() == 0
+    assert torch.equal(
+        (batch.support_masks + batch.support_background)[0, 0, 2:], torch.ones_like(labels[0, 8::4, ::4]).float()
+    )
 
 
 def test_a_training_view_shares_features_and_changes_labels(bank, world):

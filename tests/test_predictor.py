@@ -14,7 +14,7 @@ from dpnet_lite.heads import load_head, save_head, shipped_head
 from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.model.head import Head, Output
-from dpnet_lite.predictor import Predictor
+from dpnet_lite.predictor import Predictor, to_image, to_mask
 
 
 @pytest.fixture(scope="module")
@@ -273,3 +273,20 @@ def test_the_shipped_heads_segment_novel_classes(fold):
         mask, truth = predictor.predict(query.image).mask == 1, (query.labels == value).numpy()
         inside, union = inside + (mask & truth).sum(), union + (mask | truth).sum()
     assert inside / union > 0.3
+
+
+def test_a_photograph_opened_by_the_caller_is_turned_upright_too(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.arange(600, dtype=np.uint8).reshape(20, 10, 3)).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as opened:
+        assert torch.equal(to_image(opened), to_image(tmp_path / "a.png")) and to_image(opened).shape == (3, 10, 20)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, Image.fromarray])
+def test_a_mask_of_several_values_is_refused(kind):
+    mask = np.zeros((4, 5), dtype=np.uint8)
+    mask[1, 1:4] = (3, 7, 255)
+    with pytest.raises(ValueError, match=r"mask holds 3 values above 0 \(3, 7, 255\).*give 0 and one other value"):
+        to_mask(kind(mask))
+    assert to_mask(kind((mask == 7).astype(np.uint8) * 9)).sum() == 1

@@ -140,15 +140,21 @@ def test_real_segmenters_treat_each_episode_by_itself(bank, episodes):
 def test_the_baseline_is_the_nearest_of_two_prototypes(bank, episodes):
     """With one foreground and one background mean per support image, in NumPy."""
     deep = bank.backbone.deep_channels
-    logits = training_free_segmenter(deep)(bank.batch([episodes[i] for i in range(4)]))
+    batch = bank.batch([episodes[i] for i in range(4)])
+    known = torch.ones_like(batch.support_background)
+    known[:, :, :, 5:] = 0  # nothing is known there: 255
+    batch = batch._replace(support_background=batch.support_background * known)
+    logits = training_free_segmenter(deep)(batch)
     for row in range(4):
         episode = episodes[row]
         support, query = (
             bank.features[index, 0, :, :, -deep:].astype(np.float64) for index in (episode.support[0], episode.query)
         )
-        labels = bank.labels[episode.support[0]].numpy() == episode.class_index + 1
-        share = labels.reshape(8, 4, 8, 4).mean(axis=(1, 3))  # [32, 32] -> [8, 8]
-        prototypes = [(support * w[..., None]).sum((0, 1)) / w.sum() for w in (share, 1 - share)]
+        labels = bank.labels[episode.support[0]].numpy()
+        inside = labels == episode.class_index + 1
+        # [32, 32] -> [8, 8]
+        share, rest = (m.reshape(8, 4, 8, 4).mean(axis=(1, 3)) for m in (inside, ~inside & (labels != 255)))
+        prototypes = [(support * w[..., None]).sum((0, 1)) / w.sum() for w in (share, rest * known[0, 0].numpy())]
         cosines = [(query @ p) / np.linalg.norm(p) / np.linalg.norm(query, axis=2) for p in prototypes]
         np.testing.assert_array_equal(logits[row].argmax(dim=0).numpy() == 1, cosines[0] > cosines[1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -23,7 +24,7 @@ from dpnet_lite.heads import load_head
 from dpnet_lite.losses import episode_loss, learning_rate
 from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.model.head import Head
-from dpnet_lite.training import Trainer, TrainingStopped
+from dpnet_lite.training import Trainer, TrainingStopped, hash_seed
 
 MODEL = ModelConfig(channels=8, dropout=0.3)
 TRAINING = TrainingConfig(steps=8, batch_size=2, warmup_steps=2, checkpoint_every=3, flip=False, seed=5)
@@ -200,7 +201,9 @@ def test_the_loss_equals_a_slow_loop(data, auxiliary, foreground_weight):
     batch = data.train.batch([Trainer(model, TRAINING, data.train, data.base, fold=2).episodes[i] for i in range(2)])
     labels = batch.query_labels.clone()
     labels[:, :20, :30] = 255
-    batch = batch._replace(query_labels=labels)
+    background = batch.support_background.clone()
+    background[:, :, :, :6] = 0  # ignored where it is not foreground
+    batch = batch._replace(query_labels=labels, support_background=background)
     output = head(batch.support_features, batch.support_masks, batch.query_features, size=(96, 96))
     total, main = episode_loss(
         output, batch, model, replace(TRAINING, auxiliary_weight=0.5, foreground_weight=foreground_weight)
@@ -211,13 +214,14 @@ def test_the_loss_equals_a_slow_loop(data, auxiliary, foreground_weight):
         assert total.item() == main.item()
         return
     if auxiliary == "support":
-        shares = batch.support_masks[:, 0].numpy()
-    else:
-        shares = (labels == 1).numpy().reshape(2, 24, 4, 24, 4).mean(axis=(2, 4))  # [B, 96, 96] -> [B, 24, 24]
+        foreground, background = batch.support_masks[:, 0].numpy(), batch.support_background[:, 0].numpy()
+    else:  # [B, 96, 96] -> [B, 24, 24]
+        foreground, background = ((labels == k).numpy().reshape(2, 24, 4, 24, 4).mean(axis=(2, 4)) for k in (1, 0))
+    cells = np.where(foreground >= background, 1, 0)
+    cells[foreground + background < 0.5] = 255
+    assert (cells == 255).any() and (cells == 1).any()
     assert output.auxiliary_logits is not None
-    auxiliary_loss = slow_cross_entropy(
-        output.auxiliary_logits.detach().numpy(), (shares >= 0.5).astype(int), foreground_weight
-    )
+    auxiliary_loss = slow_cross_entropy(output.auxiliary_logits.detach().numpy(), cells, foreground_weight)
     assert total.item() == pytest.approx(expected + 0.5 * auxiliary_loss, rel=1e-5)
 
 
@@ -324,3 +328,40 @@ def test_two_processes_equal_one_with_twice_the_batch(tmp_path):
     for name in one:
         torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-4)
     assert max(float((one[name] - half[name]).abs().max()) for name in one) > 1e-3  # the test can tell them apart
+
+
+def test_a_stopped_run_is_not_overwritten_without_resume(data, tmp_path):
+    trainer = Trainer(MODEL, TRAINING, data.train, data.base, fold=2, folder=tmp_path)
+    trainer.run(stop_after=1)
+    before = (tmp_path / "state.bin").read_bytes(), (tmp_path / "log.jsonl").read_bytes()
+    again = Trainer(MODEL, TRAINING, data.train, data.base, fold=2, folder=tmp_path)
+    with pytest.raises(ValueError, match=r"stopped at step 1 of \d+; go on with --resume, or delete that folder"):
+        again.run()
+    assert ((tmp_path / "state.bin").read_bytes(), (tmp_path / "log.jsonl").read_bytes()) == before
+    again.run(resume=True)
+    Trainer(MODEL, TRAINING, data.train, data.base, fold=2, folder=tmp_path).run()  # a finished one is
+
+
+def test_resume_refuses_other_episodes_and_another_backbone(data, tmp_path):
+    Trainer(MODEL, TRAINING, data.train, data.base, fold=2, folder=tmp_path).run(stop_after=1)
+    other = Trainer(MODEL, TRAINING, data.train, data.base[:-1], fold=2, folder=tmp_path)
+    with pytest.raises(ValueError, match="another episodes"):
+        other.run(resume=True)
+    bank = copy.copy(data.train)
+    bank.backbone = build_backbone("tiny", "random")
+    other = Trainer(MODEL, TRAINING, bank, data.base, fold=2, folder=tmp_path)
+    with pytest.raises(ValueError, match="another backbone"):
+        other.run(resume=True)
+
+
+def test_every_step_and_process_draws_its_own_dropout():
+    seeds = {hash_seed(0, step, rank) for step in range(50) for rank in range(4)}
+    assert len(seeds) == 200 and hash_seed(0, 3, 1) == hash_seed(0, 3, 1) != hash_seed(1, 3, 1)
+
+
+def test_two_steps_drop_different_channels(data, monkeypatch):
+    masks = []
+    bernoulli = torch.Tensor.bernoulli
+    monkeypatch.setattr(torch.Tensor, "bernoulli", lambda p: masks.append(bernoulli(p)) or masks[-1])
+    Trainer(replace(MODEL, dropout=0.5), TRAINING, data.train, data.base, fold=2).run(stop_after=2)
+    assert len(masks) == 2 and not torch.equal(masks[0], masks[1])

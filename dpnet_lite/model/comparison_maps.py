@@ -1,6 +1,6 @@
 """The similarity maps that the fusion compares by: cosines of every query pixel with the prototypes.
 
-Precedent (PFENet): a training-free prior map. One map a prototype, in reduced and frozen features: our choice.
+One map a prototype, in reduced and frozen features: our choice.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from ..config import ModelConfig
 from .matching import CycleMatches, cycle_matches
 from .prototypes import cosine_map, masked_average
 
-FALLBACK_PIXELS = 12  # as in SSP [precedent]
+FALLBACK_PIXELS = 12  # ours, after SSP, which takes the 12 of greatest foreground probability
 
 
 class Selection(NamedTuple):
@@ -63,7 +63,7 @@ def top_pixels(similarity: Tensor, count: int) -> Tensor:
 
 
 def with_fallback(weights: Tensor, similarity_to_P: Tensor) -> Selection:
-    """Use the 12 pixels most similar to P where a row of `weights` [B, N_q] is all 0 [precedent: SSP]."""
+    """Use the 12 pixels most similar to P where a row of `weights` [B, N_q] is all 0 [ours, after SSP]."""
     empty = weights.sum(dim=1) <= 0
     stand_in = top_pixels(similarity_to_P, FALLBACK_PIXELS).to(weights.dtype)
     return Selection(torch.where(empty[:, None], stand_in, weights), empty)

@@ -1,6 +1,6 @@
 """Segmentation without training: what prototypes and matches on frozen features give by themselves.
 
-The first is the baseline that every table shows; the second is PFENet's prior.
+The first is the baseline that every table shows; the second a prior after PFENet's.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def foreground_score(
 
 @torch.no_grad()
 def nearest_foreground(support_features: Tensor, support_masks: Tensor, query_features: Tensor) -> Tensor:
-    """PFENet's prior [precedent]: every query pixel's best cosine with a support foreground pixel.
+    """A prior [ours, after PFENet's]: every query pixel's best cosine with a support foreground pixel.
 
     Same shapes as `foreground_score`; the result is scaled to [0, 1] per query, [B, h, w].
     """
