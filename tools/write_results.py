@@ -198,8 +198,8 @@ def main() -> None:
     plain = section("Photographs", "photos", photographs, remark)
     more = (
         "The same with the classes of 1,809 further photographs as base classes. Their labels do not name the novel "
-        "classes, so a novel object in them is background in training: in fold 0, people, who wear the clothes that are "
-        "base classes. Fold 0 is not clean for that class; the others may hold single objects of this kind."
+        "classes, so a novel object in them is background in training: in fold 0, people, who wear the clothes that "
+        "are base classes. Fold 0 is not clean for that class; the others may hold single objects of this kind."
     )
     extra = section(
         "Photographs with extra base classes", "photos_extra", f"{photographs} --extra-base folder:photos_extra", more
