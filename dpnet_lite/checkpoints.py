@@ -71,6 +71,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     altered, of another format version or not a checkpoint of this project.
     """
     path = require_file(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path} does not end in .safetensors; give a checkpoint of this project")
     check_sidecar(path.with_suffix(".json"))
     tensors = load_tensors(path)
     record = read_record(path)

@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 
 from .cli_options import Handler, option_parser, with_settings
-from .comparison import N_FOLDS
 from .datasets.toy import DEFAULT_GAP
 from .demo import DemoConfig, run_demo
 from .devices import check_device
+from .fold_data import N_FOLDS
+from .heads import load_head
 from .jobs import evaluate_checkpoint, train_one
 from .presets import PHOTOGRAPHS, TOY
 
@@ -69,11 +70,20 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    path = train_one(_demo_config(args, seeds=[args.seed]), args.out, resume=args.resume, tensorboard=args.tensorboard)
-    say(f"saved {path}")
+    saved = train_one(
+        _demo_config(args, seeds=[args.seed]), args.out, resume=args.resume, overwrite=args.overwrite,
+        tensorboard=args.tensorboard,
+    )  # fmt: skip
+    say(saved)
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    _, metadata = load_head(args.checkpoint)
+    own = metadata.get("data", "toy")
+    if args.data is None and own != "toy":
+        raise ValueError(f"{args.checkpoint} was trained on {own}; give --data folder:PATH, or --data toy")
+    args.data = args.data or "toy"
+    args.fold = int(metadata.get("fold", 0)) if args.fold is None else args.fold
     config = _demo_config(args, seeds=[0], shots=args.shots, episodes=args.episodes)
     say(evaluate_checkpoint(config, args.checkpoint, size=args.size, seed=args.seed, output=args.out))
 
@@ -84,8 +94,11 @@ def _predict(args: argparse.Namespace) -> None:
 
     from .predictor import Predictor
 
-    if len(args.support) % 2:
-        raise ValueError(f"--support has {len(args.support)} files; give pairs: IMAGE MASK [IMAGE MASK ...]")
+    if len(args.support) % 2 or not args.images:
+        raise ValueError(
+            f"there are {len(args.images)} images to segment and {len(args.support)} files after --support, which "
+            "takes all that follow it; give: predict IMAGE ... --support IMAGE MASK [IMAGE MASK ...]"
+        )
     targets = [args.out / f"{image.stem}.png" for image in args.images]
     given = {Path(path).resolve() for path in (*args.images, *args.support)}
     for number, target in enumerate(targets):

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from . import __version__
-from .comparison import N_FOLDS
 from .config import ModelConfig, TrainingConfig
+from .fold_data import N_FOLDS
 from .model.backbone import ARCHITECTURES, PRECISIONS
+from .reporting import MIN_PER_CLASS
 
 Handler = Callable[[argparse.Namespace], None]
 Settings = TypeVar("Settings", ModelConfig, TrainingConfig)
+EPISODES = f"scored per fold and number of shots (default: 500; intervals need {MIN_PER_CLASS} a class)"
 EXAMPLES = """examples:
   dpnet-lite demo
   dpnet-lite demo --fold all --seeds 0 1 2
   dpnet-lite demo --data folder:my_photos --backbone vgg16 --backbone-weights vgg16.safetensors
   dpnet-lite train --fold 1 --out outputs/fold1.safetensors
   dpnet-lite evaluate --checkpoint outputs/fold1.safetensors --fold 1 --shots 1 5
-  dpnet-lite predict --checkpoint outputs/fold1.safetensors --support cat.jpg cat.png --out masks garden.jpg
+  dpnet-lite predict garden.jpg --checkpoint outputs/fold1.safetensors --support cat.jpg cat.png --out masks
   dpnet-lite info outputs/fold1.safetensors
 """
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors take one line, name the option that was probably meant and the help that tells more."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"dpnet-lite: error: {message}; see {self.prog} --help\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # A command's own parser meets what it does not know first, and knows its own options.
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            names = [name for name in self._option_string_actions if name.startswith("--")]
+            close = difflib.get_close_matches(unknown[0].partition("=")[0], names, n=1)
+            self.error(f"unknown: {' '.join(unknown)}" + (f" (is {close[0]} meant?)" if close else ""))
+        return parsed, unknown
 
 
 def parse_fold(text: str) -> int | str:
@@ -86,7 +105,7 @@ def _parsed(text: str, old: Any, change: str) -> Any:
 
 def option_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     """The whole parser; each command carries its handler as `run`."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="dpnet-lite", description="Dual prototype network for few-shot segmentation.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -152,7 +171,7 @@ def _add_demo(commands: Any) -> None:
     _add_training(demo)
     demo.add_argument("--seeds", type=int, nargs="+", default=[0])
     demo.add_argument("--shots", type=int, nargs="+", default=[1, 5])
-    demo.add_argument("--episodes", type=int, default=500, help="scored per fold and number of shots")
+    demo.add_argument("--episodes", type=int, default=500, help=EPISODES)
     demo.add_argument("--original-size", action="store_true", help="score at each photograph's own size")
     demo.add_argument("--out", type=Path, default=Path("outputs/demo"))
     demo.add_argument("--resume", action="store_true", help="skip folds and seeds that are done")
@@ -167,14 +186,16 @@ def _add_train(commands: Any) -> None:
     train.add_argument("--out", type=parse_checkpoint, default=Path("outputs/dpnet.safetensors"))
     train.add_argument("--tensorboard", type=Path, default=None, help="folder for TensorBoard logs")
     train.add_argument("--resume", action="store_true", help="continue a run that was stopped")
+    train.add_argument("--overwrite", action="store_true", help="train anew where the file of --out is there already")
 
 
 def _add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", allow_abbrev=False, help="score a trained head on novel classes")
     _add_data(evaluate, folds=False)
+    evaluate.set_defaults(data=None, fold=None)  # those of the checkpoint
     evaluate.add_argument("--checkpoint", type=Path, required=True)
     evaluate.add_argument("--shots", type=int, nargs="+", default=[1, 5])
-    evaluate.add_argument("--episodes", type=int, default=500)
+    evaluate.add_argument("--episodes", type=int, default=500, help=EPISODES)
     evaluate.add_argument("--seed", type=int, default=None, help="of the episodes (default: that of the demo)")
     evaluate.add_argument("--original-size", action="store_true")
     evaluate.add_argument("--out", type=Path, default=None, help="write the scores as JSON")
@@ -182,7 +203,7 @@ def _add_evaluate(commands: Any) -> None:
 
 def _add_predict(commands: Any) -> None:
     predict = commands.add_parser("predict", allow_abbrev=False, help="segment your own images from a few masks")
-    predict.add_argument("images", nargs="+", type=Path)
+    predict.add_argument("images", nargs="*", type=Path, help="to segment; put them before the options")
     predict.add_argument("--support", nargs="+", required=True, metavar="IMAGE MASK", help="pairs of image and mask")
     predict.add_argument("--checkpoint", type=Path, required=True)
     predict.add_argument("--backbone-weights", type=Path, default=None)

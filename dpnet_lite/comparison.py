@@ -6,51 +6,24 @@ parameters, the same initial weights, the same episodes, the same budget.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 
 from .config import ModelConfig, TrainingConfig
-from .datasets.folder import FolderDataset
-from .datasets.folds import FoldLayout, base_classes, novel_classes
-from .datasets.novel import NovelPolicy, TrainingView
-from .datasets.toy import DEFAULT_GAP, DEFAULT_SIZE, ToyWorld, catalogue_names
-from .datasets.union import UnionDataset
 from .devices import make_fabric
 from .episodes import EpisodeList, draw_episodes
 from .evaluation import EpisodeScores
-from .features import FeatureBank
-from .model.backbone import Backbone
+from .fold_data import TEST_SEED, FoldData, Stage, TrainingData, silent
 from .model.head import Head
 from .scoring import head_segmenter, score_episodes, training_free_segmenter
 from .training import Trainer, TrainingResult
 
 TRAINING_FREE, SUPPORT_ONLY, FULL = "training-free", "support only", "DPNet"
 METHODS = (TRAINING_FREE, SUPPORT_ONLY, FULL)
-N_FOLDS = 4
-TOY_TRAINING_SCENES, TOY_TEST_SCENES = 2_400, 600
-TEST_SEED = 7_919  # of the toy world's test scenes and of all scored episodes: far from any training seed
-Stage = Callable[[str], Callable[[Iterable[int]], Iterable[int]]]
-
-
-def silent(name: str) -> Callable[[Iterable[int]], Iterable[int]]:
-    """A stage without a progress bar."""
-    return iter
-
-
-@dataclass(frozen=True)
-class FoldData:
-    """One fold, ready to train and score: features, classes."""
-
-    fold: int
-    train: FeatureBank
-    test: FeatureBank
-    base: tuple[int, ...]
-    novel: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -64,102 +37,13 @@ class FoldResult:
     trained: dict[str, TrainingResult] = field(default_factory=dict)
 
 
-def toy_fold(
-    backbone: Backbone,
-    fold: int,
-    *,
-    seed: int,
-    gap: float = DEFAULT_GAP,
-    n_train: int = TOY_TRAINING_SCENES,
-    n_test: int = TOY_TEST_SCENES,
-    device: str | torch.device = "cpu",
-    stage: Stage = silent,
-) -> FoldData:
-    """Toy-20^i: scenes of the 60 base classes to train on, scenes around the 20 novel ones (and any other) to score.
-
-    Training scenes hold base classes only (policy "drop"). Test scenes do not depend on `seed`.
-    """
-    n_classes = len(catalogue_names())
-    base, novel = base_classes(n_classes, fold, N_FOLDS), novel_classes(n_classes, fold, N_FOLDS)
-    train = ToyWorld(n_train, seed=100 + seed, targets=base, gap=gap)
-    bank = FeatureBank(train, backbone, size=DEFAULT_SIZE, progress=stage("drawing training scenes"), device=device)
-    return FoldData(
-        fold, bank, toy_test_bank(backbone, fold, gap=gap, n_test=n_test, device=device, stage=stage), base, novel
-    )
-
-
-def toy_test_bank(
-    backbone: Backbone,
-    fold: int,
-    *,
-    gap: float = DEFAULT_GAP,
-    n_test: int = TOY_TEST_SCENES,
-    device: str | torch.device = "cpu",
-    stage: Stage = silent,
-) -> FeatureBank:
-    """Features of the scenes that a fold of Toy-20^i is scored on."""
-    n_classes = len(catalogue_names())
-    test = ToyWorld(
-        n_test, seed=TEST_SEED, targets=novel_classes(n_classes, fold, N_FOLDS), others=range(n_classes), gap=gap
-    )
-    return FeatureBank(test, backbone, size=DEFAULT_SIZE, progress=stage("drawing test scenes"), device=device)
-
-
-def folder_bank(
-    roots: Sequence[Path],
-    backbone: Backbone,
-    *,
-    size: int,
-    cache_folder: Path | None,
-    device: str | torch.device = "cpu",
-    stage: Stage = silent,
-) -> FeatureBank:
-    """Features of a folder of photographs and any extra folders behind it, mirrored views included."""
-    datasets = [FolderDataset(root) for root in roots]
-    dataset = datasets[0] if len(datasets) == 1 else UnionDataset(datasets)
-    return FeatureBank(
-        dataset, backbone, size=size, flip=True, cache_folder=cache_folder,
-        progress=stage("computing features"), device=device,
-    )  # fmt: skip
-
-
-def plain_name(name: str) -> str:
-    """A class name without the further folder it comes from, in lower case: "folder:B/Cat" is "cat"."""
-    return (name.partition("/")[2] if name.startswith("folder:") else name).casefold()
-
-
-def folder_fold(
-    bank: FeatureBank,
-    fold: int,
-    *,
-    n_classes: int,
-    n_folds: int = N_FOLDS,
-    layout: FoldLayout = "interleaved",
-    policy: NovelPolicy = "drop",
-) -> FoldData:
-    """A fold of folder data. The first `n_classes` classes are split into folds, all further ones are base classes."""
-    novel = novel_classes(n_classes, fold, n_folds, layout)
-    names = bank.dataset.class_names
-    extra = range(n_classes, len(names))
-    known = {plain_name(names[index]): names[index] for index in extra}
-    for index in novel:
-        if plain_name(names[index]) in known:
-            raise ValueError(
-                f"the extra class {known[plain_name(names[index])]!r} has the name of a novel class of fold {fold}; "
-                "leave it out, or rename it if it is another thing"
-            )
-    base = (*base_classes(n_classes, fold, n_folds, layout), *extra)
-    train = bank.seen_by_training(TrainingView(bank.dataset, novel, policy))
-    return FoldData(fold, train, bank, base, novel)
-
-
 def support_only(config: ModelConfig) -> ModelConfig:
     """The rival: P stands in for P_q everywhere. It has exactly as many parameters."""
     return replace(config, pseudo_prototype=False)
 
 
 def train_head(
-    data: FoldData,
+    data: TrainingData,
     model: ModelConfig,
     training: TrainingConfig,
     *,
@@ -189,7 +73,7 @@ def train_head(
     return trainer.run(resume=resume, progress=stage(f"training {name}"))
 
 
-def training_facts(data: FoldData, training: TrainingConfig, result: TrainingResult) -> dict[str, Any]:
+def training_facts(data: TrainingData, training: TrainingConfig, result: TrainingResult) -> dict[str, Any]:
     """What a saved head says of how it was trained."""
     dataset = data.train.dataset
     return {

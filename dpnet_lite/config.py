@@ -106,7 +106,7 @@ class ModelConfig(_Settings):
 class TrainingConfig(_Settings):
     """How the head is trained. The backbone is frozen throughout."""
 
-    steps: int = 500  # optimiser steps
+    steps: int = 1000  # optimiser steps
     batch_size: int = 8  # episodes per step and process
     n_shot: int = 1  # support images per training episode
     learning_rate: float = 2e-3  # peak, after warm-up

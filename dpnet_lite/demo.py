@@ -14,17 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoints import versions
-from .comparison import (
-    FULL,
-    N_FOLDS,
-    FoldData,
-    FoldResult,
-    folder_bank,
-    folder_fold,
-    run_fold,
-    toy_fold,
-    training_facts,
-)
+from .comparison import FULL, FoldResult, run_fold, training_facts
 from .config import ModelConfig, TrainingConfig
 from .datasets.folder import read_class_names
 from .datasets.folds import FoldLayout
@@ -33,6 +23,7 @@ from .datasets.toy import DEFAULT_GAP, WORLD_VERSION, catalogue_names
 from .episodes import EpisodeList
 from .evaluation import EpisodeScores
 from .features import FeatureBank
+from .fold_data import N_FOLDS, FoldData, folder_bank, folder_fold, toy_fold
 from .heads import save_head
 from .model.backbone import Backbone, build_backbone
 from .progress import Stages
@@ -106,7 +97,8 @@ def run_demo(
             identity = config.identity(backbone, bank, fold, seed)
             done = load_result(path, identity) if resume else None
             if done is None:
-                data, stage = demo_fold(config, backbone, bank, fold, seed)
+                stage = _stages(config, fold, seed)
+                data = demo_fold(config, backbone, bank, fold, seed, stage)
                 done = run_fold(
                     data, config.model, replace(config.training, seed=seed), shots=config.shots,
                     n_episodes=config.n_episodes, original_size=config.original_size, device=config.device, stage=stage,
@@ -133,19 +125,23 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dpnet_lite"
 
 
-def demo_fold(
-    config: DemoConfig, backbone: Backbone, bank: FeatureBank | None, fold: int, seed: int
-) -> tuple[FoldData, Stages]:
+def _stages(config: DemoConfig, fold: int, seed: int) -> Stages:
+    """The numbered steps of one fold and seed."""
     prefix = f"fold {fold}, seed {seed}: " if len(config.folds) * len(config.seeds) > 1 else ""
-    n_own = 4 if bank is None else 2  # drawing two sets of toy scenes, training two heads
-    stages = Stages(n_own + 3 * len(config.shots), prefix)
+    n_own = 4 if config.data == "toy" else 2  # drawing two sets of toy scenes, training two heads
+    return Stages(n_own + 3 * len(config.shots), prefix)
+
+
+def demo_fold(
+    config: DemoConfig, backbone: Backbone, bank: FeatureBank | None, fold: int, seed: int, stage: Stages
+) -> FoldData:
+    """One fold of the toy world (`bank` is None) or of folder data."""
     if bank is None:
-        return toy_fold(backbone, fold, seed=seed, gap=config.gap, device=config.device, stage=stages), stages
-    n_classes = len(own_class_names(config))
-    data = folder_fold(
-        bank, fold, n_classes=n_classes, n_folds=config.n_folds, layout=config.layout, policy=config.policy
-    )
-    return data, stages
+        return toy_fold(backbone, fold, seed=seed, gap=config.gap, device=config.device, stage=stage)
+    return folder_fold(
+        bank, fold, n_classes=len(own_class_names(config)), n_folds=config.n_folds, layout=config.layout,
+        policy=config.policy,
+    )  # fmt: skip
 
 
 def own_class_names(config: DemoConfig) -> tuple[str, ...]:

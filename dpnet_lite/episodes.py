@@ -142,8 +142,8 @@ def draw_episodes(
     if not len(usable):
         counts = ", ".join(f"{dataset.class_names[index]} {len(pool)}" for index, pool in pools.items())
         raise ValueError(
-            f"no class has two images with at least {min_area:g} of their area (images: {counts}); "
-            "add images or lower min_area"
+            f"no class covers {100 * min_area:g} % of two images (images that it does: {counts}); "
+            "add images that show it larger"
         )
     generator = np.random.default_rng([seed, fold, n_shot])
     episodes = tuple(

@@ -7,21 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .comparison import (
-    FULL,
-    TEST_SEED,
-    TRAINING_FREE,
-    FoldResult,
-    plain_name,
-    toy_test_bank,
-    train_head,
-    training_facts,
-)  # fmt: skip
+from .comparison import FULL, TRAINING_FREE, FoldResult, train_head, training_facts
 from .datasets.folds import novel_classes
 from .demo import DemoConfig, demo_bank, demo_fold, own_class_names
 from .devices import make_fabric
-from .episodes import draw_episodes
+from .episodes import EpisodeList, draw_episodes
 from .features import FeatureBank
+from .fold_data import TEST_SEED, plain_name, toy_test_bank, toy_training
 from .heads import load_head, save_head
 from .model.backbone import Backbone, build_backbone
 from .progress import Stages
@@ -30,11 +22,18 @@ from .scoring import head_segmenter, score_episodes, training_free_segmenter
 from .tensor_files import write_atomically
 
 
-def train_one(config: DemoConfig, path: Path, *, resume: bool = False, tensorboard: Path | None = None) -> Path:
-    """Train the first fold and seed of `config` and save the head to `path`.
+def train_one(
+    config: DemoConfig, path: Path, *, resume: bool = False, overwrite: bool = False, tensorboard: Path | None = None
+) -> str:
+    """Train the first fold and seed of `config` and save the head to `path`; returns a line that says so.
 
     The state for resuming and `log.jsonl` lie in a folder beside it, named like it.
+
+    Raises:
+        ValueError: `path` is there already, and neither `resume` nor `overwrite` was asked for.
     """
+    if path.exists() and not (resume or overwrite):
+        raise ValueError(f"{path} is there already; give another name with --out, or replace it with --overwrite")
     fabric = make_fabric(config.device, config.training.precision, tensorboard=tensorboard)
     backbone = build_backbone(
         config.backbone, config.backbone_weights, device=fabric.device, precision=config.precision
@@ -42,8 +41,14 @@ def train_one(config: DemoConfig, path: Path, *, resume: bool = False, tensorboa
     config = replace(config, device=str(fabric.device))
     with fabric.rank_zero_first():  # the first process fills the cache of features, the others find it full
         bank = None if config.data == "toy" else demo_bank(config, backbone)
-    training = replace(config.training, seed=config.seeds[0])
-    data, stages = demo_fold(config, backbone, bank, config.folds[0], training.seed)
+    training, fold = replace(config.training, seed=config.seeds[0]), config.folds[0]
+    stages = Stages(2 if bank is None else 1)
+    if bank is None:
+        data = toy_training(
+            backbone, fold, seed=training.seed, gap=config.gap, device=config.device, stage=stages
+        )  # fmt: skip
+    else:
+        data = demo_fold(config, backbone, bank, fold, training.seed, stages)
     result = train_head(
         data,
         config.model,
@@ -58,7 +63,7 @@ def train_one(config: DemoConfig, path: Path, *, resume: bool = False, tensorboa
             path, result.head, backbone, size=data.train.size, validation=result.validation,
             **training_facts(data, training, result),
         )  # fmt: skip
-    return path
+    return f"saved {path}: weights of step {result.step} of {training.steps}"
 
 
 def evaluate_checkpoint(
@@ -67,7 +72,7 @@ def evaluate_checkpoint(
     """Score a head on the novel classes of the first fold of `config`, beside the training-free baseline.
 
     The backbone, its precision and, where `size` is None, the input's side are those that the head was trained with.
-    Returns the table; `output` also gets the scores as JSON.
+    Returns the table under a line that says what was scored; `output` also gets the scores as JSON.
     """
     head, metadata = load_head(path, device=config.device)
     backbone = build_backbone(
@@ -99,7 +104,18 @@ def evaluate_checkpoint(
     if output is not None:
         rows = [[name, n_shot, score.to_dict()] for (name, n_shot), score in scores.items()]
         write_atomically(output, json.dumps({"checkpoint": path.name, "scores": rows}).encode())
-    return summary_table([FoldResult(fold, 0, scores, lists)])
+    return f"{_what_is_scored(bank, lists, path, metadata)}\n\n{summary_table([FoldResult(fold, 0, scores, lists)])}"
+
+
+def _what_is_scored(bank: FeatureBank, lists: dict[int, EpisodeList], path: Path, metadata: dict[str, Any]) -> str:
+    first = next(iter(lists.values()))
+    hashes = ", ".join(f"{n_shot}-shot {episodes.sha256[:12]}" for n_shot, episodes in sorted(lists.items()))
+    same = bank.dataset.name == metadata.get("data")
+    return (
+        f"Novel classes of fold {first.fold} of {bank.dataset.name}, {len(first.episodes)} episodes each (SHA-256: "
+        f"{hashes}), by {path}, trained on {'it' if same else metadata.get('data', 'unknown data')}, "
+        f"fold {metadata.get('fold', 'unknown')}"
+    )
 
 
 def _test_bank(config: DemoConfig, backbone: Backbone, stages: Stages) -> FeatureBank:

@@ -14,16 +14,19 @@ import torch.nn.functional as functional
 from matplotlib import pyplot as plt
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from .episodes import Episode
-from .features import FeatureBank
+from .features import EpisodeBatch, FeatureBank
 from .model.head import Head
 from .scoring import head_segmenter, predicted_mask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BLUE, ORANGE, GREEN, PINK, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000"
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+BLACK, WHITE = "#000000", "#FFFFFF"
 METHOD_STYLES = {"training-free": (BLACK, ":"), "support only": (ORANGE, "--"), "DPNet": (BLUE, "-")}
 
 
@@ -51,7 +54,7 @@ def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
 def episodes_figure(
     bank: FeatureBank, episodes: Sequence[Episode], heads: Mapping[str, Head], *, main: str = "DPNet"
 ) -> Figure:
-    """A row an episode: support with mask, query, the pixels behind P_q, each head's prediction, the truth.
+    """A row an episode: outlined support, query, the pixels behind P_q, each head's prediction, the truth.
 
     heads: by name; `main` is the one whose selected pixels are shown. The title of a prediction gives its IoU.
     """
@@ -65,15 +68,11 @@ def episodes_figure(
         name = bank.dataset.class_names[episode.class_index]
         picture, truth = query.image.permute(1, 2, 0).numpy(), query.labels == episode.class_index + 1
         batch = bank.batch([episode])
-        output = heads[main](
-            batch.support_features, batch.support_masks, batch.query_features, size=(bank.size, bank.size),
-            support_background=batch.support_background, query_masks=(batch.query_labels == 1).float(), trace=True,
-        )  # fmt: skip
-        share = output.trace.reliable[0]
-        share = functional.interpolate(share[None, None], size=picture.shape[:2], mode="nearest")[0, 0]
-        chosen = (share / share.max().clamp_min(1e-12)).numpy()
+        chosen = _selected_pixels(heads[main], batch, picture.shape[:2])
         support_mask = (support.labels == episode.class_index + 1).numpy()
-        _show(row[0], overlay(support.image.permute(1, 2, 0).numpy(), support_mask, BLUE), name)
+        _show(row[0], support.image.permute(1, 2, 0).numpy(), f"support: {name}")
+        for colour, width in ((BLACK, 3.5), (WHITE, 1.5)):  # seen on any picture, whose colours stay as they are
+            row[0].contour(support_mask, levels=[0.5], colors=colour, linewidths=width)
         _show(row[1], picture, "query")
         _show(row[2], overlay(picture, chosen, PINK, strength=1.0), "pixels behind $P_q$")
         for axes, (label, head) in zip(row[3:], heads.items(), strict=False):
@@ -82,7 +81,29 @@ def episodes_figure(
             iou = float((mask & truth).sum() / max(1, int((mask | truth).sum())))
             _show(axes, overlay(picture, mask.numpy(), ORANGE), f"{label}: IoU {iou:.2f}")
         _show(row[-1], overlay(picture, truth.numpy(), GREEN), "truth")
+    _add_key(figure)
     return figure
+
+
+def _selected_pixels(head: Head, batch: EpisodeBatch, size: tuple[int, int]) -> np.ndarray:
+    """Weight of each query pixel in P_q, float [H, W], the greatest 1, of a batch of one episode."""
+    output = head(
+        batch.support_features, batch.support_masks, batch.query_features, size=size,
+        support_background=batch.support_background, query_masks=(batch.query_labels == 1).float(), trace=True,
+    )  # fmt: skip
+    share = functional.interpolate(output.trace.reliable[:1, None], size=size, mode="nearest")[0, 0]  # [h, w] -> [H, W]
+    return (share / share.max().clamp_min(1e-12)).numpy()
+
+
+def _add_key(figure: Figure) -> None:
+    """What outline and colours mean, below the panels."""
+    handles = [
+        Line2D([], [], color=BLACK, linewidth=2, label="outline: support mask"),
+        Patch(color=PINK, label="selected pixels; their mean is the pseudo-prototype $P_q$"),
+        Patch(color=ORANGE, label="prediction"),
+        Patch(color=GREEN, label="truth"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=10)
 
 
 def learning_curve_figure(losses: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
@@ -95,6 +116,7 @@ def learning_curve_figure(losses: Mapping[str, Sequence[Mapping[str, float]]]) -
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axes.plot(steps, values, color=colour, alpha=0.15, linewidth=1)
         axes.plot(steps[width // 2 :][: len(smooth)], smooth, color=colour, linestyle=style, linewidth=2, label=name)
+    axes.set_title(f"thin: single steps; bold: mean of {width} of them", fontsize=11)
     axes.set_xlabel("training step", fontsize=12)
     axes.set_ylabel("cross-entropy", fontsize=12)
     axes.set_ylim(bottom=0)

@@ -129,18 +129,29 @@ class Predictor:
             raise ValueError(f"{name} has {len(images)} images and {len(masks)} masks; give one mask per image")
         features, shares = [], []
         for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
-            pixels, foreground = to_image(image), to_mask(mask)
+            pixels = to_image(image)
+            try:
+                foreground = to_mask(mask)
+            except ValueError as error:
+                raise ValueError(f"support mask {_called(number, mask)} of {name}: {error}") from None
             if pixels.shape[1:] != foreground.shape:
                 raise ValueError(
-                    f"support mask {number} of {name} is {list(foreground.shape)}, its image "
+                    f"support mask {_called(number, mask)} of {name} is {list(foreground.shape)}, its image "
                     f"{list(pixels.shape[1:])}; give a mask of the image's height and width"
                 )
             if not bool(foreground.any()):
-                raise ValueError(f"support mask {number} of {name} is empty; mark the object with values above 0")
+                raise ValueError(
+                    f"support mask {_called(number, mask)} of {name} is empty; mark the object with values above 0"
+                )
             features.append(self._features(pixels[None])[0])
             cells = (features[-1].shape[-2], features[-1].shape[-1])
             shares.append(masks_at(foreground, cells).to(self.device))
         return torch.stack(features), torch.stack(shares)
+
+
+def _called(number: int, given: MaskLike) -> str:
+    """How an error names one of several masks: its number, and its path where it has one."""
+    return f"{number} ({given})" if isinstance(given, str | Path) else str(number)
 
 
 def to_image(image: ImageLike) -> Tensor:

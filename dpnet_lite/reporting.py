@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from .comparison import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult
 from .evaluation import EpisodeScores
 from .intervals import Interval, mean_interval, mean_paired_difference
+
+MIN_PER_CLASS = 5  # episodes; with fewer, resampling them shows much less than their real spread (our choice)
 
 
 def percent(value: float, interval: Interval | None = None, *, signed: bool = False) -> str:
@@ -16,6 +20,24 @@ def percent(value: float, interval: Interval | None = None, *, signed: bool = Fa
     if interval is None:
         return text
     return f"{text} [{number.format(100 * interval.low)}, {number.format(100 * interval.high)}]"
+
+
+def enough_episodes(runs: Sequence[EpisodeScores]) -> bool:
+    """Whether every class of every run has episodes enough to tell their spread."""
+    return all(np.unique(run.class_index, return_counts=True)[1].min() >= MIN_PER_CLASS for run in runs)
+
+
+def score_cell(runs: Sequence[EpisodeScores]) -> str:
+    """Mean mIoU over runs with its interval, without it where a class has too few episodes."""
+    interval = mean_interval(runs, "miou", resample_runs=True) if enough_episodes(runs) else None
+    return percent(mean(runs, "miou"), interval)
+
+
+def difference_cell(results: Sequence[FoldResult], rival: str, n_shot: int) -> str:
+    """Mean difference of mIoU between DPNet and a rival with its interval, without it as in `score_cell`."""
+    own, other = (method_scores(results, method, n_shot) for method in (FULL, rival))
+    difference, interval = mean_paired_difference(own, other, "miou")
+    return percent(difference, interval if enough_episodes(own) else None, signed=True)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -47,9 +69,12 @@ def summary_table(results: Sequence[FoldResult]) -> str:
     for n_shot in sorted(results[0].episodes):
         for method in methods:
             runs = method_scores(results, method, n_shot)
-            interval = mean_interval(runs, "miou", resample_runs=True)
-            rows.append([method, str(n_shot), percent(mean(runs, "miou"), interval), percent(mean(runs, "fb_iou"))])
-    return aligned(rows)
+            rows.append([method, str(n_shot), score_cell(runs), percent(mean(runs, "fb_iou"))])
+    if all(enough_episodes([scores]) for result in results for scores in result.scores.values()):
+        return aligned(rows)
+    return (
+        f"{aligned(rows)}\n\nNo intervals: a class has fewer than {MIN_PER_CLASS} episodes; give more with --episodes."
+    )
 
 
 def difference_table(results: Sequence[FoldResult]) -> str:
@@ -58,10 +83,7 @@ def difference_table(results: Sequence[FoldResult]) -> str:
     for n_shot in sorted(results[0].episodes):
         for rival in (TRAINING_FREE, SUPPORT_ONLY):
             if (rival, n_shot) in results[0].scores and (FULL, n_shot) in results[0].scores:
-                difference, interval = mean_paired_difference(
-                    method_scores(results, FULL, n_shot), method_scores(results, rival, n_shot), "miou"
-                )
-                rows.append([rival, str(n_shot), percent(difference, interval, signed=True)])
+                rows.append([rival, str(n_shot), difference_cell(results, rival, n_shot)])
     return aligned(rows)
 
 
@@ -75,6 +97,6 @@ def fold_table(results: Sequence[FoldResult]) -> str:
             cells = []
             for fold in folds:
                 runs = method_scores([r for r in results if r.fold == fold], method, n_shot)
-                cells.append(percent(mean(runs, "miou"), mean_interval(runs, "miou", resample_runs=True)))
+                cells.append(score_cell(runs))
             rows.append([method, str(n_shot), *cells])
     return aligned(rows)

@@ -107,7 +107,8 @@ class Trainer:
         self.head.train()
         self._write_log("w", self.losses)  # rows of an earlier run, or of steps after the saved state, go
         try:
-            for _ in progress(range(self.step, last)):
+            # A run that is done shows no bar.
+            for _ in progress(range(self.step, last)) if self.step < last else ():
                 with interrupt_held():
                     self._step()
         except KeyboardInterrupt as error:
@@ -207,8 +208,12 @@ class Trainer:
             raise FileNotFoundError(f"nothing to resume in {self.folder}; leave out --resume to start anew")
         state = load_training_state(self.folder / "state.bin")
         for part, value in self.identity.items():
-            if state["identity"].get(part) != value:
-                raise ValueError(f"{self.folder} was trained with another {part}; resume with the same settings")
+            saved = state["identity"].get(part)
+            if saved != value:
+                raise ValueError(
+                    f"{self.folder} was trained with {_difference(part, saved, value)}; "
+                    "resume with the same settings, or train anew with another --out"
+                )
         self.head.module.load_state_dict(state["head"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.step, self.losses, self.validation = state["step"], state["losses"], state["validation"]
@@ -222,6 +227,14 @@ class Trainer:
             head.load_state_dict(self.best[2])
             step = self.best[1]
         return TrainingResult(head, self.losses, self.validation, step, self.episodes.sha256)
+
+
+def _difference(part: str, saved: Any, given: Any) -> str:
+    """What two identities do not share: "steps 100 (now 200)", or the part's name where it has no fields."""
+    if not (isinstance(saved, dict) and isinstance(given, dict)):
+        return f"other {part}"
+    names = [name for name in given if saved.get(name) != given[name]]
+    return ", ".join(f"{name} {saved.get(name)} (now {given[name]})" for name in names) or f"other {part}"
 
 
 def hash_seed(*parts: int) -> int:

@@ -170,8 +170,8 @@ figure = episodes_figure(bank, one_shot[:4], {"DPNet": head})
 plt.show()
 
 # %% [markdown]
-# *What to see:* one episode a row. From left to right: the support with its mask in blue; the query; in pink, the
-# query pixels behind $P_q$, the stronger the more they count; the network's mask in orange, with its IoU; the truth
+# *What to see:* one episode a row. From left to right: the support with the outline of its mask; the query; in pink,
+# the query pixels behind $P_q$, the stronger the more they count; the network's mask in orange, with its IoU; the truth
 # in green. Compare pink with green: pink beside the green objects means that $P_q$ has mixed in something else.
 # Compare orange with green: that is what the network made of it.
 #

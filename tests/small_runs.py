@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dpnet_lite import cli, comparison
+from dpnet_lite import cli, fold_data
 from dpnet_lite.datasets.toy import ToyWorld
 
 SMALL = ["--steps", "4", "--model", "channels=8", "--training", "batch_size=2", "--threads", "1"]
@@ -16,10 +16,9 @@ SMALL = ["--steps", "4", "--model", "channels=8", "--training", "batch_size=2", 
 
 def use_few_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few toy scenes and validation episodes, and no lasting effect of --threads on the other tests."""
-    few = comparison.toy_fold.__kwdefaults__ | {"n_train": 70, "n_test": 42}
-    monkeypatch.setattr(comparison.toy_fold, "__kwdefaults__", few)
-    fewer = comparison.toy_test_bank.__kwdefaults__ | {"n_test": 42}
-    monkeypatch.setattr(comparison.toy_test_bank, "__kwdefaults__", fewer)
+    for function in (fold_data.toy_training, fold_data.toy_test_bank, fold_data.toy_fold):
+        few = {name: n for name, n in (("n_train", 70), ("n_test", 42)) if name in function.__kwdefaults__}
+        monkeypatch.setattr(function, "__kwdefaults__", function.__kwdefaults__ | few)
     monkeypatch.setattr(cli.torch, "set_num_threads", lambda n: None)
 
 

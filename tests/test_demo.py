@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 from small_runs import SMALL, run, use_few_scenes, write_folder
 
-from dpnet_lite import comparison, demo
+from dpnet_lite import demo
 from dpnet_lite.comparison import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult, support_only
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.demo import DemoConfig, load_result, run_demo
+from dpnet_lite.fold_data import toy_fold
 from dpnet_lite.heads import load_head
 from dpnet_lite.intervals import mean_interval
 from dpnet_lite.model.backbone import build_backbone
@@ -243,7 +244,7 @@ def test_the_rival_has_the_same_size_and_starts_from_the_same_weights(config, in
     """Nothing but the pseudo-prototype is taken from it: same budget, episodes and starting point."""
     model = replace(config.model, interaction=interaction)
     backbone = build_backbone("tiny", "random")
-    data = comparison.toy_fold(backbone, 0, seed=0, n_train=62, n_test=42)
+    data = toy_fold(backbone, 0, seed=0, n_train=62, n_test=42)
     full, rival = (Trainer(m, config.training, data.train, data.base, fold=0) for m in (model, support_only(model)))
     assert full.episodes == rival.episodes
     own, other = full.head.module.state_dict(), rival.head.module.state_dict()

@@ -18,8 +18,9 @@ import torch
 from small_runs import folder_options, run, write_folder
 
 from dpnet_lite import comparison, training
-from dpnet_lite.comparison import FoldData, support_only, toy_fold, train_head
+from dpnet_lite.comparison import support_only, train_head
 from dpnet_lite.config import ModelConfig, TrainingConfig
+from dpnet_lite.fold_data import FoldData, toy_fold
 from dpnet_lite.heads import load_head
 from dpnet_lite.losses import episode_loss, learning_rate
 from dpnet_lite.model.backbone import build_backbone

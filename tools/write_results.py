@@ -9,10 +9,18 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from dpnet_lite.comparison import FULL, METHODS, FoldResult
+from dpnet_lite.comparison import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult
 from dpnet_lite.demo import load_result
 from dpnet_lite.intervals import mean_paired_difference
-from dpnet_lite.reporting import aligned, difference_table, fold_table, method_scores, percent, summary_table
+from dpnet_lite.reporting import (
+    aligned,
+    difference_cell,
+    difference_table,
+    fold_table,
+    method_scores,
+    percent,
+    summary_table,
+)
 
 DOCS = Path(__file__).parent.parent / "docs"
 STUDIES = DOCS / "results"
@@ -85,13 +93,7 @@ def rivals_by_fold(results: Sequence[FoldResult]) -> str:
         for rival in METHODS:
             if rival == FULL:
                 continue
-            cells = []
-            for fold in folds:
-                own = [result for result in results if result.fold == fold]
-                difference, interval = mean_paired_difference(
-                    method_scores(own, FULL, n_shot), method_scores(own, rival, n_shot), "miou"
-                )
-                cells.append(percent(difference, interval, signed=True))
+            cells = [difference_cell([r for r in results if r.fold == fold], rival, n_shot) for fold in folds]
             rows.append([rival, str(n_shot), *cells])
     return aligned(rows)
 
@@ -138,8 +140,31 @@ def by_precision() -> str:
     return aligned(rows)
 
 
-TOY_REMARK = """Goals that were set beforehand: 10 points above training-free and 5 above support-only.
-The first is reached, the second is missed at both numbers of shots: see the table of differences.
+GOALS = {TRAINING_FREE: 0.10, SUPPORT_ONLY: 0.05}  # mIoU that DPNet is to be ahead on the toy world, set beforehand
+
+
+def goals(results: Sequence[FoldResult]) -> str:
+    """Which of the goals each number of shots reaches, by the means."""
+    lines = []
+    for n_shot in sorted(results[0].episodes):
+        for rival, goal in GOALS.items():
+            own, other = (method_scores(results, method, n_shot) for method in (FULL, rival))
+            difference, _ = mean_paired_difference(own, other, "miou")
+            reached = "reached" if difference >= goal else "missed"
+            lines.append(
+                f"- {n_shot}-shot, {percent(goal)} points above {rival}: {percent(difference, signed=True)}, {reached}"
+            )
+    return "\n".join(lines)
+
+
+TOY_REMARK = """Goals that were set beforehand (for 1-shot; 5-shot is measured by the same):
+
+{goals}
+
+The number of training steps was raised from 500 to 1,000, for both networks alike, after the section
+"Toy world, 500 steps" had been measured and had missed the second goal. That was decided on fold 0 with seeds 10 and 11
+(trials), then run once on all folds and seeds; nothing else was changed. The test episodes are the same in both
+sections, so the second look at them is not independent of the first.
 A novel class is a combination of outline and texture never seen in training; each outline and each texture by itself
 occurs among the base classes. The trials below used separate dropout masks for support and query in the first search;
 all runs of this table share one."""
@@ -160,8 +185,8 @@ then adds little because its selected pixels lie on several objects; letting the
 the precision and the score; the oracle shows what a perfect selection would give.
 
 Rows with seeds 10 to 12 are a second search, after the tables above were made: fold 0, means over these training
-seeds, defaults otherwise, test episodes of their own. None of its settings raised DPNet's lead over support-only
-clearly, so the defaults stayed. "30,000 scenes, gap 0.75": a backbone pretrained for 4,000 steps on these. It lifts
+seeds, defaults of the time otherwise (500 steps), test episodes of their own. None of its settings raised DPNet's lead over
+support-only clearly; 1,000 steps raised both networks and became the default. "30,000 scenes, gap 0.75": a backbone pretrained for 4,000 steps on these. It lifts
 both networks, support-only more than DPNet. It was found last and is not shipped: every run would have to be
 repeated. "Oracle object": the selection starts from the true object's pixels most like P and keeps only pixels on
 the object.
@@ -177,10 +202,11 @@ cosines in other features, nor segmenting the support back from each candidate o
 
 
 def main() -> None:
-    toy = section(
-        "Toy world, Toy-20^i, default gap", "toy",
-        "dpnet-lite demo --fold all --seeds 1 2 3 --threads 1", TOY_REMARK,
-    )  # fmt: skip
+    command = "dpnet-lite demo --fold all --seeds 1 2 3 --threads 1"
+    remark = TOY_REMARK.format(goals=goals(read("toy")[0]))
+    toy = section("Toy world, Toy-20^i, default gap", "toy", command, remark)
+    remark = f"The same with half the steps, which was the default before.\n\n{goals(read('toy_500_steps')[0])}"
+    toy_500 = section("Toy world, 500 steps", "toy_500_steps", f"{command} --steps 500", remark)
     photographs = (
         "dpnet-lite demo --data folder:photos --folds interleaved --backbone vgg16 "
         "--backbone-weights vgg16_features_imagenet_fp16.safetensors --precision bf16 "
@@ -205,7 +231,7 @@ def main() -> None:
         "Photographs with extra base classes", "photos_extra", f"{photographs} --extra-base folder:photos_extra", more
     )
     (DOCS / "results.md").write_text(
-        "\n".join([HEAD, toy, plain, extra, BY_PRECISION, by_precision(), "", TRIALS, trials(), ""])
+        "\n".join([HEAD, toy, toy_500, plain, extra, BY_PRECISION, by_precision(), "", TRIALS, trials(), ""])
     )
 
 

@@ -70,11 +70,23 @@ class FolderDataset:
         return self.measure_areas() if self._indexed_areas is None else self._indexed_areas
 
     def measure_areas(self) -> np.ndarray:
-        """Read every mask and return `class_areas` as the masks have it, whatever index.json says."""
+        """Read every mask and return `class_areas` as the masks have it, whatever index.json says.
+
+        Raises:
+            ValueError: a mask holds a number without a class, or all of them hold 0 and 255 alone.
+        """
         areas = np.zeros((len(self), len(self.class_names)), dtype=np.float32)
+        n_ignored = 0
         for index, path in enumerate(self.mask_paths):
             labels = self._read_labels(path)
-            areas[index] = _count_values(labels)[1 : len(self.class_names) + 1] / labels.numel()
+            counts = _count_values(labels)
+            areas[index] = counts[1 : len(self.class_names) + 1] / labels.numel()
+            n_ignored += int(counts[IGNORE_LABEL])
+        if not areas.any() and n_ignored:
+            raise ValueError(
+                f"{self.root / 'masks'} holds 0 and {IGNORE_LABEL} alone, and {IGNORE_LABEL} means ignored; "
+                "draw the class of line k of classes.txt with the value k"
+            )
         return areas
 
     def __len__(self) -> int:

@@ -23,8 +23,14 @@ def novel_classes(n_classes: int, fold: int, n_folds: int = 4, layout: FoldLayou
     """
     if layout not in get_args(FoldLayout):
         raise ValueError(f"fold layout is {layout!r}; choose one of {', '.join(get_args(FoldLayout))}")
+    if n_classes < 2:
+        raise ValueError(
+            f"there is {n_classes} class; folds need 2 or more, to train on one and score on another (classes.txt)"
+        )
     if not 2 <= n_folds <= n_classes:
-        raise ValueError(f"n_folds is {n_folds}; choose 2 to {n_classes}, the number of classes")
+        raise ValueError(
+            f"n_folds is {n_folds}, but there are {n_classes} classes; choose 2 to {n_classes} (--n-folds)"
+        )
     if not 0 <= fold < n_folds:
         raise ValueError(f"fold is {fold}; choose 0 to {n_folds - 1}")
     if layout == "interleaved":
