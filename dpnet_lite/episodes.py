@@ -141,10 +141,8 @@ def draw_episodes(
     usable = np.array([index for index, pool in pools.items() if len(pool) >= 2], dtype=np.int64)
     if not len(usable):
         counts = ", ".join(f"{dataset.class_names[index]} {len(pool)}" for index, pool in pools.items())
-        raise ValueError(
-            f"no class covers {100 * min_area:g} % of two images (images that it does: {counts}); "
-            "add images that show it larger"
-        )
+        enough = f" on {100 * min_area:g} % of their pixels or more" if min_area else ""
+        raise ValueError(f"no class has two images that show it{enough} (images: {counts}); add images")
     generator = np.random.default_rng([seed, fold, n_shot])
     episodes = tuple(
         _draw_one(int(index), pools[int(index)], n_shot, generator) for index in _take_turns(usable, count, generator)

@@ -111,10 +111,46 @@ def test_classes_that_a_head_has_seen_are_not_scored(head, data, tmp_path, capsy
 
 
 def test_evaluate_on_the_toy_world(capsys):
-    assert run("evaluate", "--checkpoint", shipped_head(2), "--fold", 2, "--shots", 1, "--episodes", 4) == 0
-    assert "| DPNet " in capsys.readouterr().out
-    assert run("evaluate", "--checkpoint", shipped_head(2), "--episodes", 4) == 2
+    options = ["evaluate", "--checkpoint", shipped_head(2), "--shots", 1, "--episodes", 4]
+    assert run(*options, "--fold", 2) == 0
+    text = capsys.readouterr().out
+    assert "| DPNet " in text and "[" not in text.split("|----")[1]  # one episode a class has no spread to show
+    assert text.rstrip().endswith("No intervals: a class has fewer than 5 episodes; give more with --episodes.")
+    assert text.startswith("Novel classes of fold 2 of toy, 4 episodes each (SHA-256: 1-shot ")
+    assert f"by {shipped_head(2)}, trained on it, fold 2" in text.splitlines()[0]
+    assert run(*options) == 0 and capsys.readouterr().out == text  # its own fold where none is named
+    assert run(*options, "--fold", 1) == 2
     assert "--fold 2)" in error_line(capsys)
+
+
+def test_evaluate_does_not_guess_a_folder(head, capsys):
+    assert run("evaluate", "--checkpoint", head) == 2
+    assert "head.safetensors was trained on folder:photographs; give --data folder:PATH" in error_line(capsys)
+    assert run("evaluate", "--checkpoint", head, "--data", "toy", "--fold", 1, "--shots", 1, "--episodes", 4) == 0
+    assert re.match(
+        "Novel classes of fold 1 of toy, .* trained on folder:photographs, fold 1\n", capsys.readouterr().out
+    )
+
+
+def test_a_finished_head_is_replaced_only_when_asked(folder, data, tmp_path, capsys):
+    common = ["train", *data, *SMALL, "--novel", "ignore", "--fold", 1, "--out", tmp_path / "head.safetensors"]
+    assert run(*common) == 0
+    assert f"saved {tmp_path / 'head.safetensors'}: weights of step 4 of 4" in capsys.readouterr().out
+    before = (tmp_path / "head.safetensors").read_bytes()
+    assert run(*common, "--seed", 1) == 2
+    assert "head.safetensors is there already; give another name with --out, or" in error_line(capsys)
+    assert (tmp_path / "head.safetensors").read_bytes() == before
+    assert run(*common, "--seed", 1, "--overwrite") == 0
+    assert (tmp_path / "head.safetensors").read_bytes() != before
+
+
+def test_a_mask_of_another_size_is_named(head, folder, tmp_path, capsys):
+    Image.fromarray(np.full((20, 30), 255, dtype=np.uint8)).save(tmp_path / "small.png")
+    image = folder / "images/00.png"
+    assert run("predict", image, "--checkpoint", head, "--support", image, tmp_path / "small.png") == 2
+    assert f"support mask 1 ({tmp_path / 'small.png'}) of foreground is [20, 30], its image [64, 64]" in error_line(
+        capsys
+    )
 
 
 def test_evaluate_wants_the_backbone_of_the_training(head, data, tmp_path, capsys):
@@ -284,7 +320,9 @@ def test_demo_on_a_folder_with_extra_base_classes(tmp_path, folder, data, capsys
         (["demo", "--device", "tpu"], "tpu"),
         (["train", "--device", "cuda", "--steps", "1"], "--device cpu"),
         (["train", "--training", "n_held_out=3"], "set both or neither"),
-        (["predict", "x.png", "--checkpoint", NONE, "--support", "a.png"], "has 1 files; give pairs"),
+        (["predict", "x.png", "--checkpoint", NONE, "--support", "a.png"], "and 1 files after --support"),
+        (["predict", "--checkpoint", NONE, "--support", "a.png", "b.png"], "0 images to segment and 2 files after"),
+        (["info", __file__], "test_cli.py does not end in .safetensors; give a checkpoint"),
         (["predict", "x.png", "--checkpoint", NONE, "--support", "a.png", "b.png"], f"no file {NONE}: check"),
         (["predict", "x.png", "--checkpoint", str(TINY), "--support", "a.png", "b.png"], "not a DPNet head; give"),
         (["predict", "x.png", "--checkpoint", HEAD, "--support", "a.png", "b.png"], "a.png is not a file; check"),
@@ -330,7 +368,9 @@ def test_an_incomplete_folder_is_told(folder, missing, message, tmp_path, capsys
         (["demo", "--data", "folder:none"], "there is no folder none; give folder:PATH to an existing one"),
         (["demo", "--data", "coco"], "'coco' is no data set; give toy or folder:PATH"),
         (["demo", "--fold", "one"], "'one' is no fold; give its number, from 0, or all"),
-        (["evaluate", "--checkpoint", "x", "--backbone", "vgg16"], "unrecognized arguments: --backbone vgg16"),
+        (["evaluate", "--checkpoint", "x", "--backbone", "vgg16"], "unknown: --backbone vgg16"),
+        (["train", "--stesp", "5"], "unknown: --stesp 5 (is --steps meant?); see dpnet-lite train --help"),
+        (["trian"], "invalid choice: 'trian'"),
         (["train", "--fold", "all"], "this command takes one fold: give its number, from 0"),
         (["evaluate", "--checkpoint", "x", "--fold", "all"], "this command takes one fold"),
         (["train", "--out", "head.pth"], "'head.pth' does not end in .safetensors"),
@@ -344,8 +384,8 @@ def test_wrong_options_are_refused(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
         run(*arguments)
     assert stop.value.code == 2
-    last = capsys.readouterr().err.rstrip("\n").split("\n")[-1]
-    assert message in last and "error: " in last
+    line = error_line(capsys)
+    assert message in line and line.endswith(" --help")
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "sidecar"])

@@ -33,7 +33,7 @@ def config(tmp_path_factory) -> DemoConfig:
     return DemoConfig(
         data=str(write_folder(root / "mine")), model=ModelConfig(channels=8),
         training=TrainingConfig(steps=3, batch_size=2, warmup_steps=1), backbone="tiny", size=64,
-        folds=(0, 2), seeds=(0, 1), shots=(1, 2), n_episodes=7, policy="background", cache_folder=root / "cache",
+        folds=(0, 2), seeds=(0, 1), shots=(1, 2), n_episodes=10, policy="background", cache_folder=root / "cache",
     )  # fmt: skip
 
 

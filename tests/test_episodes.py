@@ -160,7 +160,7 @@ def test_area_limit_is_inclusive_and_nothing_is_drawn_where_the_class_is_absent(
 def test_unusable_classes_are_left_out_and_named_when_none_is_left() -> None:
     table = AreaTable(np.array([[0.5, 0.5], [0.5, 0.0], [0.5, 0.0]]))
     assert {entry.class_index for entry in draw_episodes(table, [0, 1], **DRAW)} == {0}
-    with pytest.raises(ValueError, match=r"covers 2 % of two images \(images that it does: class 1 1\); add images"):
+    with pytest.raises(ValueError, match=r"show it on 2 % of their pixels or more \(images: class 1 1\); add images"):
         draw_episodes(table, [1], **DRAW)
 
 

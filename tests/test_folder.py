@@ -339,6 +339,17 @@ def test_bad_masks_are_named_when_read(tree: Path) -> None:
         dataset[1]
 
 
+def test_masks_of_0_and_255_alone_are_told_apart_from_classes(tree: Path) -> None:
+    for path in (tree / "masks").iterdir():
+        Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8) * 255).save(path)
+    with pytest.raises(
+        ValueError, match="masks holds 0 and 255 alone, and 255 means ignored; draw the class of line k"
+    ):
+        FolderDataset(tree).measure_areas()
+    Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8)).save(path)  # one class in one mask is enough
+    assert FolderDataset(tree).measure_areas().any()
+
+
 def test_fingerprint_follows_content_and_not_place(tree: Path, tmp_path: Path) -> None:
     original = FolderDataset(tree).fingerprint
     shutil.copytree(tree, tmp_path / "elsewhere")

@@ -69,8 +69,9 @@ def test_folds_are_a_partition_and_base_is_the_complement(n_classes: int, data: 
     [
         ((20, 4), "fold is 4; choose 0 to 3"),
         ((20, -1), "fold is -1"),
-        ((20, 0, 1), "n_folds is 1; choose 2 to 20"),
-        ((3, 0, 4), "n_folds is 4; choose 2 to 3"),
+        ((20, 0, 1), "n_folds is 1, but there are 20 classes; choose 2 to 20"),
+        ((3, 0, 4), r"n_folds is 4, but there are 3 classes; choose 2 to 3 \(--n-folds\)"),
+        ((1, 0, 4), "there is 1 class; folds need 2 or more"),
         ((20, 0, 4, "random"), "'random'; choose one of interleaved, blocked"),
     ],
 )

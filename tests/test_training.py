@@ -175,9 +175,9 @@ def test_the_rival_starts_from_the_same_weights(data):
 
 def test_resuming_with_other_settings_is_refused(data, tmp_path):
     train_head(data, MODEL, replace(TRAINING, steps=2), folder=tmp_path)
-    with pytest.raises(ValueError, match="another training; resume with the same settings"):
+    with pytest.raises(ValueError, match=r"trained with steps 2 \(now 3\); resume with the same settings"):
         train_head(data, MODEL, replace(TRAINING, steps=3), folder=tmp_path, resume=True)
-    with pytest.raises(ValueError, match="another model; resume with the same settings"):
+    with pytest.raises(ValueError, match=r"trained with channels 8 \(now 16\); resume with"):
         train_head(data, replace(MODEL, channels=16), replace(TRAINING, steps=2), folder=tmp_path, resume=True)
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
         train_head(data, MODEL, TRAINING, folder=tmp_path / "none", resume=True)
@@ -346,12 +346,12 @@ def test_a_stopped_run_is_not_overwritten_without_resume(data, tmp_path):
 def test_resume_refuses_other_episodes_and_another_backbone(data, tmp_path):
     Trainer(MODEL, TRAINING, data.train, data.base, fold=2, folder=tmp_path).run(stop_after=1)
     other = Trainer(MODEL, TRAINING, data.train, data.base[:-1], fold=2, folder=tmp_path)
-    with pytest.raises(ValueError, match="another episodes"):
+    with pytest.raises(ValueError, match="with other episodes; resume"):
         other.run(resume=True)
     bank = copy.copy(data.train)
     bank.backbone = build_backbone("tiny", "random")
     other = Trainer(MODEL, TRAINING, bank, data.base, fold=2, folder=tmp_path)
-    with pytest.raises(ValueError, match="another backbone"):
+    with pytest.raises(ValueError, match="with other backbone; resume"):
         other.run(resume=True)
 
 

@@ -185,11 +185,11 @@ then adds little because its selected pixels lie on several objects; letting the
 the precision and the score; the oracle shows what a perfect selection would give.
 
 Rows with seeds 10 to 12 are a second search, after the tables above were made: fold 0, means over these training
-seeds, defaults of the time otherwise (500 steps), test episodes of their own. None of its settings raised DPNet's lead over
-support-only clearly; 1,000 steps raised both networks and became the default. "30,000 scenes, gap 0.75": a backbone pretrained for 4,000 steps on these. It lifts
-both networks, support-only more than DPNet. It was found last and is not shipped: every run would have to be
-repeated. "Oracle object": the selection starts from the true object's pixels most like P and keeps only pixels on
-the object.
+seeds, defaults of the time otherwise (500 steps), test episodes of their own. None of its settings raised DPNet's
+lead over support-only clearly; 1,000 steps raised both networks and became the default. "30,000 scenes, gap 0.75": a
+backbone pretrained for 4,000 steps on these. It lifts both networks, support-only more than DPNet. It was found last
+and is not shipped: every run would have to be repeated. "Oracle object": the selection starts from the true object's
+pixels most like P and keeps only pixels on the object.
 """
 
 BY_PRECISION = """## Where the difference to support-only is lost
