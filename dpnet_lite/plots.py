@@ -116,7 +116,7 @@ def learning_curve_figure(losses: Mapping[str, Sequence[Mapping[str, float]]]) -
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axes.plot(steps, values, color=colour, alpha=0.15, linewidth=1)
         axes.plot(steps[width // 2 :][: len(smooth)], smooth, color=colour, linestyle=style, linewidth=2, label=name)
-    axes.set_title(f"thin: single steps; bold: mean of {width} of them", fontsize=11)
+    axes.set_title(f"thin: each logged step; bold: mean of {width} of them", fontsize=11)
     axes.set_xlabel("training step", fontsize=12)
     axes.set_ylabel("cross-entropy", fontsize=12)
     axes.set_ylim(bottom=0)
