@@ -4,13 +4,16 @@
     python tools/build_notebooks.py 00_start_here   # some of them
     python tools/build_notebooks.py --out FOLDER    # elsewhere, leaving the committed ones alone
 
+A notebook with exercises also becomes student/NAME.ipynb: the same without the solutions and without outputs.
 What would differ from one run to the next (cell ids, times, the Python's version) is fixed or left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -22,7 +25,10 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "notebooks"
+WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 120  # a cell that takes longer is an error
+SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n.*?^ *# END SOLUTION$", flags=re.DOTALL | re.MULTILINE)
+TO_WRITE = r'\1raise NotImplementedError("your lines go here")'
 
 
 def convert(source: Path) -> NotebookNode:
@@ -45,6 +51,24 @@ def set_metadata(notebook: NotebookNode) -> None:
     )
 
 
+def student_version(notebook: NotebookNode) -> NotebookNode | None:
+    """The notebook before it was run, with every solution taken out; None where it has no exercise.
+
+    A solution stands between the lines `# BEGIN SOLUTION` and `# END SOLUTION`, as nbgrader has it. Links to other
+    folders go one folder further up, since the student's notebooks lie one deeper.
+    """
+    student = copy.deepcopy(notebook)
+    for cell in student.cells:
+        cell.source = cell.source.replace("](../", "](../../")
+        if cell.cell_type == "code":
+            cell.source = SOLUTION.sub(TO_WRITE, cell.source)
+            cell.metadata.pop("jupyter", None)  # nothing to fold away
+    changed = any(
+        a.source != b.source for a, b in zip(student.cells, notebook.cells, strict=True) if a.cell_type == "code"
+    )
+    return student if changed else None
+
+
 def execute(notebook: NotebookNode) -> None:
     """Run all cells in notebooks/, in place. Raises CellExecutionError at the first cell that fails."""
     # The kernel must find this very checkout, installed or not, and choose its own plotting backend.
@@ -56,6 +80,8 @@ def execute(notebook: NotebookNode) -> None:
     )  # fmt: skip
     client.execute()
     set_metadata(notebook)
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
+        output.get("data", {}).pop(WIDGET, None)  # it lives as long as its kernel; the picture beside it stays
 
 
 def main() -> int:
@@ -69,6 +95,7 @@ def main() -> int:
             print(f"build_notebooks: error: there is no {name}.py in notebooks/", file=sys.stderr)
             return 2
         notebook = convert(source)
+        student = student_version(notebook)
         try:
             execute(notebook)
         except CellExecutionError as error:
@@ -76,6 +103,9 @@ def main() -> int:
             return 1
         args.out.mkdir(parents=True, exist_ok=True)
         nbformat.write(notebook, args.out / f"{name}.ipynb")
+        if student is not None:
+            (args.out / "student").mkdir(exist_ok=True)
+            nbformat.write(student, args.out / "student" / f"{name}.ipynb")
         print(f"built {name}.ipynb")
     return 0
 

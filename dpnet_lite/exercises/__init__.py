@@ -1,0 +1,59 @@
+"""What the exercises of the notebooks share: a verdict that says why, without a traceback.
+
+A check calls the learner's function on cases that it makes itself and compares with an answer of its own. It prints
+nothing where something is wrong: it raises `Wrong`, whose text says what to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Wrong(Exception):
+    """A learner's answer is not right yet; the text says why."""
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython asks for this: the learner needs the reason, not the inside of the check.
+        return [f"Not yet: {self}"]
+
+
+def ask(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    """Call the learner's function; whatever it raises becomes a `Wrong` that names it."""
+    try:
+        return function(*arguments, **named)
+    except NotImplementedError:
+        raise Wrong(f"{function.__name__} is not written yet; put your lines in place of the raise") from None
+    except Exception as error:  # a learner's code can raise anything
+        raise Wrong(f"{function.__name__} raised {type(error).__name__}: {error}") from None
+
+
+def require(condition: bool, reason: str) -> None:
+    """Raise `Wrong` with the reason unless the condition holds."""
+    if not condition:
+        raise Wrong(reason)
+
+
+def close(given: Any, wanted: Tensor) -> bool:
+    """Whether an answer equals the wanted tensor up to rounding; False for another shape."""
+    given = torch.as_tensor(np.asarray(given)) if not isinstance(given, Tensor) else given
+    if given.shape != wanted.shape:
+        return False
+    return bool(torch.allclose(given.double(), wanted.double(), rtol=1e-3, atol=1e-4))
+
+
+def require_tensor(given: Any, shape: tuple[int, ...], name: str) -> Tensor:
+    """The answer as a tensor of the wanted shape; `Wrong` where it is something else."""
+    require(given is not None, f"{name} returns nothing; end it with a return")
+    require(isinstance(given, Tensor), f"{name} returns a {type(given).__name__}; return a tensor")
+    require(tuple(given.shape) == shape, f"{name} returns the shape {list(given.shape)}; it should be {list(shape)}")
+    return given
+
+
+def right(number: str, what: str) -> str:
+    """The verdict that a notebook shows where everything holds."""
+    return f"Exercise {number} is right: {what}."

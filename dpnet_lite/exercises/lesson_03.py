@@ -1,0 +1,69 @@
+"""Checks of notebook 03: the cycle and the pseudo-prototype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..model.cycle_comparison import support_first
+from ..model.matching import CycleMatches
+from ..study import selection_quality
+from . import ask, require, require_tensor, right
+
+
+def check_cycle(function: Callable[[Tensor, Tensor], Tensor]) -> str:
+    """3.1: function(S [N_s, N_q], mask bool [N_s]) -> reliable set, bool [N_q].
+
+    Raises:
+        Wrong: the set is not that of the closed cycles that start and end in the mask.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for case in range(50):
+        n_support, n_query = (int(n) for n in torch.randint(2, 12, (2,), generator=generator))
+        similarity = torch.rand(n_support, n_query, generator=generator)
+        mask = torch.rand(n_support, generator=generator) < (0.0 if case == 0 else 0.5)
+        given = require_tensor(ask(function, similarity.clone(), mask.clone()), (n_query,), "reliable_set").bool()
+        forward, backward = similarity.argmax(dim=1), similarity.argmax(dim=0)
+        empty = torch.zeros(1, n_query)
+        wanted = support_first(CycleMatches(forward[None], backward[None], empty, empty), mask[None])[0]
+        one_way = torch.zeros(n_query, dtype=torch.bool)
+        one_way[forward[mask]] = True
+        query_side = mask[backward]
+        require(
+            torch.equal(given, wanted) or not torch.equal(given, one_way),
+            "you keep every match of the mask: check the way back too",
+        )
+        require(
+            torch.equal(given, wanted) or not torch.equal(given, query_side),
+            "you start at the query; a pixel counts only if a support pixel of the mask points to it",
+        )
+        require(
+            torch.equal(given, wanted),
+            f"case {case}: the set should be {wanted.int().tolist()}, yours is {given.int().tolist()}",
+        )
+    return right("3.1", "the reliable sets of 50 random cases agree with the package")
+
+
+def check_quality(function: Callable[[Tensor, Tensor], tuple[float, float]]) -> str:
+    """3.2: function(selected bool [N], truth bool [N]) -> (precision, recall).
+
+    Raises:
+        Wrong: one of the two differs.
+    """
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(20):
+        selected, truth = torch.rand(30, generator=generator) < 0.3, torch.rand(30, generator=generator) < 0.6
+        answer = ask(function, selected.clone(), truth.clone())
+        require(isinstance(answer, tuple) and len(answer) == 2, "return a pair: (precision, recall)")
+        precision, recall = (float(value) for value in answer)
+        wanted = selection_quality(selected.float(), truth.float())
+        swapped = abs(precision - wanted[1]) < 1e-6 and abs(recall - wanted[0]) < 1e-6
+        require(
+            not swapped or abs(wanted[0] - wanted[1]) < 1e-6,
+            "the two are exchanged: precision asks about the selected pixels",
+        )
+        require(abs(precision - wanted[0]) < 1e-6, f"precision should be {wanted[0]:.3f}, yours is {precision:.3f}")
+        require(abs(recall - wanted[1]) < 1e-6, f"recall should be {wanted[1]:.3f}, yours is {recall:.3f}")
+    return right("3.2", "precision and recall agree with the package in 20 random cases")

@@ -1,0 +1,96 @@
+"""The explorers with their controls. Needs ipywidgets.
+
+from dpnet_lite.explorers.apps import cycle_explorer
+cycle_explorer()
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ipywidgets as widgets
+from matplotlib.figure import Figure
+
+from ..datasets.toy import DEFAULT_GAP
+from ..fold_data import N_FOLDS
+from ..model.cycle_comparison import membership
+from ..study import EpisodeView
+from .cycle import cycle_figure
+from .episode import episode_figure, pick_episode, toy_study
+from .shell import Explorer
+
+WIDE = {"description_width": "initial"}
+RULES: dict[str, dict[str, Any]] = {
+    "plain cycle": {"selection": "support_first", "weighted_pooling": False, "consensus_rounds": 0},
+    "cycle, weighted": {"selection": "support_first", "weighted_pooling": True, "consensus_rounds": 0},
+    "cycle, weighted, consensus (default)": {},
+    "query first": {"selection": "query_first", "weighted_pooling": False, "consensus_rounds": 0},
+    "threshold": {"selection": "threshold", "weighted_pooling": False, "consensus_rounds": 0},
+    "top k": {"selection": "top_k", "weighted_pooling": False, "consensus_rounds": 0},
+    "oracle": {"selection": "oracle"},
+}
+
+
+def scene_controls(fold: int = 0) -> dict[str, Any]:
+    """Fold, class, gap and seed; the names of the classes follow the fold."""
+    folds = widgets.Dropdown(options=range(N_FOLDS), value=fold, description="fold", style=WIDE)
+    classes = widgets.Dropdown(options=_class_options(fold), description="class", style=WIDE)
+    gap = widgets.FloatSlider(
+        DEFAULT_GAP, min=0, max=1, step=0.25, description="gap", continuous_update=False, style=WIDE
+    )  # fmt: skip
+    seed = widgets.BoundedIntText(0, min=0, max=9999, description="seed", style=WIDE)
+
+    def rename(change: Any) -> None:
+        position = classes.value
+        classes.options = _class_options(change["new"])
+        classes.value = position
+
+    folds.observe(rename, names="value")
+    return {"fold": folds, "position": classes, "gap": gap, "seed": seed}
+
+
+def _class_options(fold: int) -> list[tuple[str, int]]:
+    study = toy_study(fold, DEFAULT_GAP)
+    return [(study.class_names[index], position) for position, index in enumerate(study.novel)]
+
+
+def episode_explorer(fold: int = 0) -> Explorer:
+    """Choose fold, class, gap, shots and seed; see the episode and what the network makes of it."""
+
+    def draw(fold: int, position: int, gap: float, seed: int, n_shot: int) -> Figure:
+        study = toy_study(fold, gap)
+        return episode_figure(study.view(pick_episode(study, position, n_shot=n_shot, seed=seed)))
+
+    shots = widgets.IntSlider(1, min=1, max=4, description="shots", continuous_update=False, style=WIDE)
+    alt = "Support images with outlined masks, the query, the predicted mask and the true one"
+    return Explorer(draw, {**scene_controls(fold), "n_shot": shots}, alt=alt)
+
+
+def cycle_explorer(fold: int = 0) -> Explorer:
+    """Choose an episode, a selection rule and a support cell; follow its cycle to the query and back."""
+
+    def draw(fold: int, position: int, gap: float, seed: int, rule: str, row: int, column: int) -> Figure:
+        study = toy_study(fold, gap)
+        view = study.view(pick_episode(study, position, seed=seed), **RULES[rule])
+        return cycle_figure(view, (row, column))
+
+    row, column = first_inside(_first_view(fold))
+    cells = {
+        name: widgets.IntSlider(value, min=0, max=23, description=name, continuous_update=False, style=WIDE)
+        for name, value in (("row", row), ("column", column))
+    }
+    rules = widgets.Dropdown(options=list(RULES), description="selection", style=WIDE)
+    alt = "A support pixel, the arrow to its match in the query and the arrow back; the selected pixels"
+    return Explorer(draw, {**scene_controls(fold), "rule": rules, **cells}, alt=alt)
+
+
+def _first_view(fold: int) -> EpisodeView:
+    study = toy_study(fold, DEFAULT_GAP)
+    return study.view(pick_episode(study, 0))
+
+
+def first_inside(view: EpisodeView, shot: int = 0) -> tuple[int, int]:
+    """(row, column) of the middle one of the support cells inside the mask."""
+    width = view.trace.query.shape[-1]
+    inside = membership(view.trace.support_masks[:, shot].flatten(1))[0].nonzero().flatten()  # [h, w] -> [N_s]
+    return divmod(int(inside[len(inside) // 2]), width)

@@ -1,0 +1,277 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 2. The support prototype: a class as one vector
+#
+# [Start here](00_start_here.ipynb) | [1 The task](01_few_shot_segmentation.ipynb) | **2 The support prototype** |
+# [3 Cycle comparison](03_cycle_comparison.ipynb)
+#
+# **What you will learn.** How the support is summarised as one vector, the prototype P; how a query is compared with
+# it, pixel by pixel; and where that fails.
+#
+# **What you need.** [Notebook 1](01_few_shot_segmentation.ipynb); what a convolutional network's feature map is; a
+# little PyTorch.
+#
+# **Time.** About 30 minutes with the two exercises. The cells run in about half a minute.
+
+# %%
+# %matplotlib inline
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import torch.nn.functional as functional
+
+from dpnet_lite.explorers.episode import episode_figure, toy_study
+from dpnet_lite.explorers.panels import draw_outline, show_image, show_map
+
+FOLD = 0
+study = toy_study(FOLD, gap=0.5)
+view = study.view(study.episodes()[0])  # one-shot: one support image
+print(f"class: {view.class_name}")
+
+# %% [markdown]
+# ## 2.1 Features
+#
+# A **backbone**, a network trained for another purpose, turns an image into a grid of **features**: one vector for a
+# small patch of pixels, a *cell*. It is frozen: nothing below changes it *(precedent: PFENet, HSNet)*. A small trained
+# layer reduces the vectors to fewer numbers *(our choice)*. In symbols, with one notation for all notebooks
+# ([the table](../docs/method.md#notation)):
+#
+# | symbol | what |
+# |---|---|
+# | $F_s$, $F_q$ | features of the support and of the query |
+# | $M_s$ | the support's mask on the same grid: which share of each cell is foreground |
+# | $P$ | the support prototype |
+
+# %%
+F_s, F_q = view.trace.support[0, 0], view.trace.query[0]  # [C, h, w] each
+M_s = view.trace.support_masks[0, 0]  # [h, w], in [0, 1]
+channels, rows, columns = F_q.shape
+size = view.query_image.shape[0]
+print(f"image {size} x {size} pixels -> {rows} x {columns} cells with {channels} numbers each")
+
+figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
+show_image(axes[0], view.support_images[0], f"support: {view.class_name}", outline=view.support_masks[0])
+show_map(axes[1], M_s.numpy(), "$M_s$: share of foreground", size=size)
+show_map(axes[2], F_s.norm(dim=0).numpy(), "$F_s$: length of each vector", size=size)
+plt.show()
+
+# %% [markdown]
+# *What to see:* the mask on the grid of cells is a share, not a yes or no: cells on the border are partly foreground.
+# So a thin object keeps its weight *(our choice)*. Right, the length of the feature vectors; where there is texture,
+# the network has more to say.
+
+# %% [markdown]
+# ## 2.2 The masked average
+#
+# That a prototype of the support is one of the two prototypes is *(stated)*. Its formula is not public; the masked
+# average is what prototype networks commonly use *(precedent: PANet)*:
+#
+# $$P = \frac{\sum_j M_s(j)\, F_s(j)}{\sum_j M_s(j) + \varepsilon}$$
+#
+# The sum runs over the cells j. $\varepsilon$ is a tiny number that keeps an empty mask from dividing by zero.
+#
+# ### Exercise 2.1: write it (easy, 5 minutes)
+#
+# Write `my_masked_average(features, mask)` for `features` [C, h, w] and `mask` [h, w] with values from 0 to 1. Return
+# the prototype, [C].
+
+
+# %% jupyter={"source_hidden": true}
+def my_masked_average(features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean of the features, each cell counted with its share of foreground."""
+    # BEGIN SOLUTION
+    weighted = (features * mask).sum(dim=(1, 2))  # [C, h, w] -> [C]
+    return weighted / mask.sum().clamp_min(1e-6)
+    # END SOLUTION
+
+
+# %% tags=["check"]
+from dpnet_lite.exercises.lesson_02 import check_masked_average
+
+check_masked_average(my_masked_average)
+
+# %% [markdown]
+# The same in plain loops, beside what the package computes. The assertion fails if they differ.
+
+# %%
+from dpnet_lite.model.prototypes import masked_average
+
+by_hand = torch.zeros(channels)
+for row in range(rows):
+    for column in range(columns):
+        by_hand += M_s[row, column] * F_s[:, row, column]
+by_hand /= M_s.sum() + 1e-6
+
+P = masked_average(F_s, M_s)
+assert torch.allclose(by_hand, P, atol=1e-4)
+assert torch.allclose(P, view.trace.prototype[0], atol=1e-4)  # what the network itself used
+print(f"P has {len(P)} numbers, the first are {[round(float(x), 2) for x in P[:5]]}")
+
+# %% [markdown]
+# ## 2.3 Dense comparison: how alike is every query cell to P?
+#
+# The **cosine** of two vectors is 1 where they point the same way, whatever their lengths, and 0 where they have
+# nothing in common:
+#
+# $$\cos(a, b) = \frac{a \cdot b}{\lVert a \rVert\, \lVert b \rVert}$$
+#
+# Comparing every query cell with P gives a **similarity map**.
+
+# %%
+from dpnet_lite.model.prototypes import cosine_map
+
+lengths = F_q.norm(dim=0) * P.norm()
+similarity = (F_q * P[:, None, None]).sum(dim=0) / lengths.clamp_min(1e-12)
+assert torch.allclose(similarity, cosine_map(F_q[None], P[None])[0], atol=1e-5)
+
+figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
+show_image(axes[0], view.support_images[0], f"support: {view.class_name}", outline=view.support_masks[0])
+show_image(axes[1], view.query_image, "query with the true mask", outline=view.truth)
+show_map(axes[2], similarity.numpy(), "cosine with $P$", size=size)
+draw_outline(axes[2], view.truth)
+plt.show()
+
+inside = view.truth_shares >= 0.5
+print(f"mean cosine on the object {similarity[inside].mean():.2f}, elsewhere {similarity[~inside].mean():.2f}")
+
+# %% [markdown]
+# *What to see:* the map is brightest where the query looks like the support's object. The outline is the true mask.
+# Bright cells outside of it are other objects that share something with the class; dark cells inside are where the
+# object looks different from the support.
+#
+# How bright is bright enough? A threshold would have to be chosen, and the next query needs another. Two prototypes
+# need none: one of the foreground, one of everything else, and every cell goes to the nearer *(precedent: PANet)*.
+#
+# ### Exercise 2.2: the nearer of two prototypes (medium, 10 minutes)
+#
+# Write `my_nearest_prototype(query, foreground, background)` for a query [C, h, w] and two prototypes [C]. Return a
+# mask [h, w], True where the cosine with `foreground` is the larger one.
+
+
+# %% jupyter={"source_hidden": true}
+def my_nearest_prototype(query: torch.Tensor, foreground: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
+    """True where the foreground prototype is nearer, by cosine."""
+    # BEGIN SOLUTION
+    directions = functional.normalize(query, dim=0)  # [C, h, w], each cell of length 1
+    to_foreground = torch.einsum("chw,c->hw", directions, functional.normalize(foreground, dim=0))
+    to_background = torch.einsum("chw,c->hw", directions, functional.normalize(background, dim=0))
+    return to_foreground > to_background
+    # END SOLUTION
+
+
+# %% tags=["check"]
+from dpnet_lite.exercises.lesson_02 import check_two_prototypes
+
+check_two_prototypes(my_nearest_prototype)
+
+# %% [markdown]
+# ## 2.4 Where it fails
+#
+# To see what a similarity map is worth without arguing about thresholds, give it the *best* threshold that exists for
+# this very query, found with the truth. No method may do that; it bounds them all. The next cell takes this best IoU
+# over many episodes, for a growing gap between support and query, for three prototypes:
+#
+# - P in the features of the frozen backbone;
+# - P in the reduced features, which were trained together with the rest of DPNet;
+# - the prototype that the query itself would give, with its *true* mask, in the reduced features.
+#
+# The distance between the last two is what the *support* does not know about the query. Beside them stands the rule of
+# exercise 2.2, which needs no threshold.
+
+# %%
+from dpnet_lite.model.prototypes import masks_at
+
+
+def best_iou(similarity: torch.Tensor, truth: torch.Tensor) -> float:
+    """The largest IoU that any threshold on one map gives: similarity [h, w], truth bool [h, w]."""
+    order = similarity.flatten().argsort(descending=True)
+    hits = truth.flatten()[order].cumsum(dim=0)  # cells of the truth among the first k
+    taken = torch.arange(1, len(order) + 1)
+    return float((hits / (taken + truth.sum() - hits)).max())
+
+
+def nearest_iou(query: torch.Tensor, foreground: torch.Tensor, background: torch.Tensor, truth: torch.Tensor) -> float:
+    """IoU of the nearer of two prototypes, one episode."""
+    mask = my_nearest(query, foreground, background)
+    return float((mask & truth).sum() / (mask | truth).sum().clamp_min(1))
+
+
+def my_nearest(query: torch.Tensor, foreground: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
+    return cosine_map(query[None], foreground[None])[0] > cosine_map(query[None], background[None])[0]
+
+
+dial = (0.0, 0.25, 0.5, 0.75, 1.0)
+STYLES = {"query's own prototype": ("D--", "#009E73"), "P, reduced features": ("o-", "#0072B2"),
+          "P, frozen features": ("s:", "black"), "nearer of two, reduced": ("v-.", "#D55E00")}  # fmt: skip
+curves: dict[str, list[float]] = {label: [] for label in STYLES}
+for gap in dial:
+    at_gap = toy_study(FOLD, gap)
+    batch = at_gap.bank.batch(list(at_gap.episodes(count=60)))
+    cells = tuple(batch.query_features.shape[-2:])
+    shares = masks_at(batch.query_labels == 1, cells)
+    masks, truth = batch.support_masks[:, 0], shares >= 0.5
+    deep = at_gap.bank.backbone.deep_channels
+    frozen_support, frozen_query = batch.support_features[:, 0, -deep:], batch.query_features[:, -deep:]
+    with torch.no_grad():
+        support, query = (at_gap.head.reduce(x) for x in (batch.support_features[:, 0], batch.query_features))
+    maps = {
+        "query's own prototype": cosine_map(query, masked_average(query, shares)),
+        "P, reduced features": cosine_map(query, masked_average(support, masks)),
+        "P, frozen features": cosine_map(frozen_query, masked_average(frozen_support, masks)),
+    }
+    for label, similarity in maps.items():
+        curves[label].append(100 * float(np.mean([best_iou(s, t) for s, t in zip(similarity, truth, strict=True)])))
+    pairs = zip(query, masked_average(support, masks), masked_average(support, 1 - masks), truth, strict=True)
+    curves["nearer of two, reduced"].append(100 * float(np.mean([nearest_iou(*pair) for pair in pairs])))
+
+figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+for label, (style, colour) in STYLES.items():
+    axes.plot(dial, curves[label], style, color=colour, label=label)
+axes.set(xlabel="gap", ylabel="mean IoU of the episodes, %", ylim=(0, 100))
+axes.legend(frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
+plt.show()
+for label, values in curves.items():
+    print(f"{label:24}", ", ".join(f"{value:.0f}" for value in values))
+
+# %% [markdown]
+# *What to see:* at the left end, where all objects of a class look alike, P is nearly as good as the query's own
+# prototype. As the gap grows, P loses much and the query's own prototype hardly anything: the object in the query
+# still resembles *itself*. This is the opening for a second prototype, made from the query: the pseudo-prototype of
+# [notebook 3](03_cycle_comparison.ipynb). Trained features are a better ground than frozen ones throughout.
+#
+# The rule of two prototypes stays far below: the background is many different things, and their mean is like none
+# of them. So DPNet does not decide by it. It hands the similarity maps to a small network that learns to read them
+# ([The method](../docs/method.md#comparison-maps)) *(our choice)*.
+#
+# One episode at the far end of the dial, with the trained network's answer:
+
+# %%
+far = toy_study(FOLD, 1.0)
+views = [far.view(episode) for episode in far.episodes(count=20)]
+worst = min(views, key=lambda v: float(functional.cosine_similarity(
+    v.trace.prototype, masked_average(v.trace.query, v.truth_shares[None]))))  # fmt: skip
+episode_figure(worst)
+
+# %% [markdown]
+# *What to see:* of twenty episodes at the largest gap, the one whose support prototype is furthest from the
+# prototype that the query itself would give.
+
+# %% [markdown]
+# ## Recap
+#
+# - The support prototype P is a masked average: one vector for a class.
+# - Comparing it densely with the query, by cosine, gives a similarity map; with a second prototype for the
+#   background it gives a mask without a threshold.
+# - P knows nothing of how the class looks in the query. The larger the gap, the more that costs.
+#
+# **Further reading.** Snell et al., *Prototypical networks for few-shot learning*, NeurIPS 2017; Wang et al.,
+# *PANet*, ICCV 2019; [The method](../docs/method.md#prototype).
+#
+# Previous: [1 The task](01_few_shot_segmentation.ipynb). Next: [3 Cycle comparison](03_cycle_comparison.ipynb)

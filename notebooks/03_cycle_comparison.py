@@ -1,0 +1,293 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 3. Cycle comparison: a prototype from the query itself
+#
+# [Start here](00_start_here.ipynb) | [1 The task](01_few_shot_segmentation.ipynb) |
+# [2 The support prototype](02_support_prototype.ipynb) | **3 Cycle comparison**
+#
+# **What you will learn.** How DPNet finds query pixels that it can trust to be foreground, without a mask of the
+# query; how their mean becomes the pseudo-prototype $P_q$; and how good such a selection is, measured against the
+# truth, beside other rules.
+#
+# **What you need.** [Notebook 2](02_support_prototype.ipynb): features, the prototype P, the cosine.
+#
+# **Time.** About 40 minutes with the two exercises. The cells run in about half a minute.
+
+# %%
+# %matplotlib inline
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import torch.nn.functional as functional
+
+from dpnet_lite.explorers.apps import RULES, first_inside
+from dpnet_lite.explorers.cycle import cycle_figure, follow_cycle, similarity_figure
+from dpnet_lite.explorers.episode import toy_study
+
+FOLD = 0
+study = toy_study(FOLD, gap=0.5)
+episodes = study.episodes(count=60)
+PLAIN = RULES["plain cycle"]
+view = study.view(episodes[0], **PLAIN)  # the cycle alone; what DPNet adds to it comes in 3.5
+print(f"class: {view.class_name}; the plain cycle is: {PLAIN}")
+
+# %% [markdown]
+# ## 3.1 The correlation
+#
+# The **cycle comparison module** takes $F_s$ and $F_q$ and selects reliable foreground features of the query
+# *(stated)*. How it selects is not public. We follow a relative that is *(precedent: CyCTR)*, with the cosine of every
+# support cell j with every query cell i as measure:
+#
+# $$S_{ji} = \cos(F_s(j), F_q(i))$$
+#
+# S has one row per support cell and one column per query cell. Here it is small; for large images and several shots
+# the package never holds it whole, and still finds the same maxima.
+
+# %%
+support = functional.normalize(view.trace.support[0, 0].flatten(1), dim=0)  # [C, h, w] -> [C, N_s]
+query = functional.normalize(view.trace.query[0].flatten(1), dim=0)  # [C, h, w] -> [C, N_q]
+S = support.T @ query  # [N_s, N_q]
+mask = view.trace.support_masks[0, 0].flatten() >= 0.5  # cells of the support that are inside the mask, [N_s]
+print(
+    f"S is {S.shape[0]} x {S.shape[1]}, from {S.min():.2f} to {S.max():.2f}; {int(mask.sum())} support cells are inside"
+)
+
+start = first_inside(view)
+similarity_figure(view, start)
+
+# %% [markdown]
+# *What to see:* one row of S as a map. The circle is a support cell inside the mask; the map shows its cosine with
+# every query cell, and the diamond is the largest. The outline is the query's true mask, which the method does not
+# know.
+
+# %% [markdown]
+# ## 3.2 Forward, backward, kept or not
+#
+# - **Forward:** $i(j) = \arg\max_i S_{ji}$, the query cell most like the support cell j.
+# - **Backward:** $r(i) = \arg\max_j S_{ji}$, the support cell most like the query cell i, over *all* support cells,
+#   inside and outside of the mask.
+# - **Kept:** $R = \{\, i(j) : M_s(j) = 1 \text{ and } M_s(r(i(j))) = 1 \,\}$. The way starts in the mask, goes to the
+#   query, and must come back into the mask. It need not come back to where it started *(precedent: CyCTR)*.
+#
+# Why the way back? A support cell always has a nearest query cell, even if the class is not in the query at all. If
+# the query cell belongs to something else, that something is often in the support's background too, and the way back
+# leads there.
+
+# %%
+forward, backward = S.argmax(dim=1), S.argmax(dim=0)
+lands = backward[forward]  # r(i(j)) for every support cell j
+kept = forward[mask & mask[lands]]
+R = torch.zeros(S.shape[1], dtype=torch.bool)
+R[kept] = True
+
+matches, selection = view.trace.matches[0], view.trace.selections[0]
+assert torch.equal(forward, matches.forward_match[0]) and torch.equal(backward, matches.backward_match[0])
+assert torch.equal(R, selection.weights[0] > 0)
+print(f"{int(mask.sum())} support cells start, {len(kept)} come back into the mask")
+print(f"they name {int(R.sum())} different query cells")
+
+# %% [markdown]
+# The two assertions say that these few lines and the package agree. Now look at one way that is kept and at one that
+# is rejected; the second cell searches the list for the first episode that has one.
+
+# %%
+inside_cells = [divmod(int(j), view.trace.query.shape[-1]) for j in mask.nonzero()]
+accepted = next(cell for cell in inside_cells if follow_cycle(view, cell).accepted)
+cycle_figure(view, accepted)
+
+
+# %%
+def first_rejected(episodes, limit=30):
+    """The first episode with a support cell inside the mask whose way back ends outside."""
+    for episode in list(episodes)[:limit]:
+        candidate = study.view(episode, **PLAIN)
+        width = candidate.trace.query.shape[-1]
+        for j in (candidate.trace.support_masks[0, 0].flatten() >= 0.5).nonzero().flatten():
+            cell = divmod(int(j), width)
+            if not follow_cycle(candidate, cell).accepted:
+                return candidate, cell
+    raise LookupError("no episode with a rejected cell; look at more of them")
+
+
+cycle_figure(*first_rejected(episodes))
+
+# %% [markdown]
+# *What to see:* left, the start (circle) and the landing (square) in the support; in the middle the match (diamond)
+# in the query; right, in pink, all query cells that are kept, with the outline of the truth. White arrows: kept.
+# Dashed orange arrows: rejected, because the landing lies outside of the support's mask.
+
+# %% [markdown]
+# ### Exercise 3.1: the reliable set (medium, 15 minutes)
+#
+# Write `my_reliable_set(S, mask)` for a correlation S [N_s, N_q] and a mask, bool [N_s]. Return R as bool [N_q].
+
+
+# %% jupyter={"source_hidden": true}
+def my_reliable_set(S: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Query cells that a cell of the mask points to, and that point back into the mask."""
+    # BEGIN SOLUTION
+    reliable = torch.zeros(S.shape[1], dtype=torch.bool)
+    for j in mask.nonzero().flatten():
+        i = S[j].argmax()
+        if mask[S[:, i].argmax()]:
+            reliable[i] = True
+    return reliable
+    # END SOLUTION
+
+
+# %% tags=["check"]
+from dpnet_lite.exercises.lesson_03 import check_cycle
+
+check_cycle(my_reliable_set)
+
+# %% [markdown]
+# ## 3.3 The pseudo-prototype
+#
+# The mean of the kept query features is the **pseudo-prototype** $P_q$: the class as the *query* shows it. That it is
+# made from the selected features is *(stated)*, that it is their mean is *(our choice)*. If nothing is kept, the query
+# cells most like P stand in *(our choice, after SSP)*.
+
+# %%
+P_q = view.trace.query[0].flatten(1)[:, R].mean(dim=1)  # [C, N_q] -> [C]
+assert torch.allclose(P_q, view.trace.pseudo_prototype[0], atol=1e-4)
+
+truth = view.truth_shares.flatten()
+own = (view.trace.query[0].flatten(1) * truth).sum(dim=1) / truth.sum()  # what the query's true mask would give
+P = view.trace.prototype[0]
+print(f"cosine with the query's own prototype: P {functional.cosine_similarity(P, own, dim=0):.2f}, "
+      f"P_q {functional.cosine_similarity(P_q, own, dim=0):.2f}")  # fmt: skip
+
+# %% [markdown]
+# ## 3.4 How good is a selection?
+#
+# - **Precision:** which share of what was selected lies on the object?
+# - **Recall:** which share of the object was selected?
+#
+# A pseudo-prototype needs precision above all: a few clean cells make a good mean, and cells of another object spoil
+# it. Some recall helps, because one part of an object is not the whole.
+#
+# ### Exercise 3.2: precision and recall (easy, 5 minutes)
+#
+# Write `my_quality(selected, truth)` for two bool tensors of the same shape [N]. Return `(precision, recall)`.
+
+
+# %% jupyter={"source_hidden": true}
+def my_quality(selected: torch.Tensor, truth: torch.Tensor) -> tuple[float, float]:
+    """Share of the selected cells that are true, and share of the true cells that are selected."""
+    # BEGIN SOLUTION
+    hits = float((selected & truth).sum())
+    return hits / float(selected.sum()), hits / float(truth.sum())
+    # END SOLUTION
+
+
+# %% tags=["check"]
+from dpnet_lite.exercises.lesson_03 import check_quality
+
+check_quality(my_quality)
+
+# %% [markdown]
+# ## 3.5 Rules side by side
+#
+# The shipped network runs with each rule in turn; its weights stay those that were trained with the default rule. So
+# the last column says what a rule is worth *to this network*, not what it would be worth to one that was trained with
+# it.
+#
+# - *plain cycle*: section 3.2.
+# - *cycle, weighted*: a kept cell counts by how much it is like P *(our choice)*.
+# - *cycle, weighted, consensus*: the default. The kept cells may lie on several objects; two rounds of averaging and
+#   weighing anew let them agree on one *(our choice)*. Cells that were not kept may then count as well.
+# - *query first*: every query cell is asked whether its nearest support cell closes a cycle *(our choice)*.
+# - *threshold*: cosine with P above a fixed value *(after SSP)*. *top k*: the k cells most like P *(our choice)*.
+# - *oracle*: the query's true mask. No method, but the bound of what a better selection can give.
+#
+# Where weights are not just yes and no, precision is the share of the *weight* on the object, and a cell counts as
+# selected from half of the largest weight on.
+
+# %%
+from dpnet_lite.model.prototypes import masked_average
+from dpnet_lite.study import selection_quality
+
+rows = {}
+for name, switches in RULES.items():
+    views = [study.view(episode, **switches) for episode in episodes]
+    quality = np.array([selection_quality(v.trace.reliable[0], v.truth_shares) for v in views])
+    closeness = [
+        float(
+            functional.cosine_similarity(v.trace.pseudo_prototype, masked_average(v.trace.query, v.truth_shares[None]))
+        )
+        for v in views
+    ]
+    rows[name] = (*np.nanmean(quality, axis=0), np.mean(closeness), np.mean([v.iou for v in views]))
+
+print(f"{'rule':38} precision  recall  cosine with own  mean IoU")
+for name, (precision, recall, closeness, iou) in rows.items():
+    print(f"{name:38} {precision:9.2f} {recall:7.2f} {closeness:16.2f} {iou:9.2f}")
+
+figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
+markers = ["o", "s", "D", "^", "v", "P", "X"]
+colours = ["#0072B2", "#56B4E9", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000"]
+for (name, (precision, recall, *_)), marker, colour in zip(rows.items(), markers, colours, strict=True):
+    axes.scatter(recall, precision, s=90, marker=marker, color=colour, label=name)
+axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.05), ylim=(0, 1.05))
+axes.legend(frameon=False, loc="lower right", fontsize=9)
+plt.show()
+
+# %% [markdown]
+# *What to see:* each mark is a rule; up is cleaner, right is more of the object. The plain cycle keeps few cells. The
+# weights make it cleaner and smaller still. The consensus gives back recall at about the same precision: the cells
+# that resemble the trusted ones join them. The oracle is not at precision one because border cells are only partly
+# foreground. The last column of the table shows how much is left between the default and the oracle.
+
+# %% [markdown]
+# ## 3.6 Precision decides
+#
+# Is it true that a clean selection gives a good mask? Each dot is one of the episodes, under the default rule.
+
+# %%
+views = [study.view(episode) for episode in episodes]
+precision = np.array([selection_quality(v.trace.reliable[0], v.truth_shares)[0] for v in views])
+ious = np.array([v.iou for v in views])
+figure, axes = plt.subplots(figsize=(4.4, 4), layout="constrained")
+axes.scatter(precision, ious, color="#0072B2", alpha=0.6)
+axes.set(xlabel="precision of the selection", ylabel="IoU of the mask", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+plt.show()
+clean = precision >= 0.5
+print(f"precision of a half or more: {clean.sum()} episodes, mean IoU {ious[clean].mean():.2f}")
+if (~clean).any():
+    print(f"less than a half: {(~clean).sum()} episodes, mean IoU {ious[~clean].mean():.2f}")
+
+# %% [markdown]
+# *What to see:* two groups. Mostly the selection lies on the object, and the mask is good; sometimes it lies on
+# another one, and the network follows it there. [Results](../docs/results.md) counts both over many episodes.
+
+# %% [markdown]
+# ## 3.7 Follow a cycle yourself
+#
+# With a running kernel: choose an episode and a rule, move the start with `row` and `column`, and watch where the way
+# back ends.
+
+# %%
+from dpnet_lite.explorers.apps import cycle_explorer
+
+cycle_explorer()
+
+# %% [markdown]
+# ## Recap
+#
+# - A support cell points to its nearest query cell; the query cell is kept if its own nearest support cell lies in the
+#   mask *(precedent: CyCTR)*.
+# - The mean of what is kept is the pseudo-prototype $P_q$ *(the pseudo-prototype is stated, the mean is our choice)*.
+# - Precision counts more than recall; weights and consensus are our additions to raise them.
+#
+# **Further reading.** Zhang et al., *Few-shot segmentation via cycle-consistent transformer*, NeurIPS 2021 (CyCTR); Fan
+# et al., *Self-support few-shot semantic segmentation*, ECCV 2022 (SSP);
+# [The method](../docs/method.md#cycle-comparison-module-ccm).
+#
+# Previous: [2 The support prototype](02_support_prototype.ipynb)

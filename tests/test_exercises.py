@@ -1,0 +1,107 @@
+"""Each check passes a right answer, refuses typical wrong ones with the reason, and an unwritten one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dpnet_lite.datasets.folds import novel_classes
+from dpnet_lite.exercises import Wrong
+from dpnet_lite.exercises.lesson_01 import check_episode, check_folds
+from dpnet_lite.exercises.lesson_02 import check_masked_average, check_two_prototypes
+from dpnet_lite.exercises.lesson_03 import check_cycle, check_quality
+
+
+def unwritten(*arguments):
+    raise NotImplementedError
+
+
+def folds(n, fold, n_folds):
+    return range(fold, n, n_folds)
+
+
+def episode(holders, n_shot, generator):
+    query, *support = generator.permutation(holders)[: n_shot + 1].tolist()
+    return query, support
+
+
+def average(features, mask):
+    return (features * mask).sum(dim=(1, 2)) / mask.sum()
+
+
+def nearest(query, foreground, background):
+    def cosine(prototype):
+        return torch.nn.functional.cosine_similarity(query, prototype[:, None, None], dim=0)
+
+    return cosine(foreground) > cosine(background)
+
+
+def reliable(S, mask):
+    kept = [int(S[j].argmax()) for j in range(len(mask)) if mask[j] and mask[S[:, S[j].argmax()].argmax()]]
+    return torch.tensor([i in kept for i in range(S.shape[1])])
+
+
+def quality(selected, truth):
+    hits = (selected & truth).sum()
+    return float(hits / selected.sum()), float(hits / truth.sum())
+
+
+RIGHT = {
+    check_folds: folds, check_episode: episode, check_masked_average: average, check_two_prototypes: nearest,
+    check_cycle: reliable, check_quality: quality,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("check", RIGHT, ids=lambda check: check.__name__)
+def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
+    assert " is right: " in check(RIGHT[check])
+    with pytest.raises(Wrong, match="unwritten is not written yet"):
+        check(unwritten)
+    with pytest.raises(Wrong, match="raised ZeroDivisionError"):
+        check(lambda *arguments: 1 // 0)
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "reason"),
+    [
+        (check_folds, lambda n, fold, m: novel_classes(n, fold, m, "blocked"), "blocks, as in PASCAL"),
+        (check_folds, lambda n, fold, m: range(fold + 1, n, m), "do not hold every class from 0 once"),
+        (check_folds, lambda n, fold, m: range(n), "novel in more than one fold"),
+        (check_episode, lambda h, k, g: (int(h[0]), h[1 : k + 1].tolist()), "all should be as likely"),
+        (check_episode, lambda h, k, g: (int(g.choice(h)), g.permutation(h)[:k].tolist()), "in its own support"),
+        (check_episode, lambda h, k, g: (int(h[0]), [int(h[1])] * k), "repeats an image"),
+        (check_episode, lambda h, k, g: (int(h[0]), []), "needs . support images"),
+        (check_episode, lambda h, k, g: (500, h[:k]), "does not show the class"),
+        (check_episode, lambda h, k, g: 3, "return a pair"),
+        (check_masked_average, lambda f, m: f.mean(dim=(1, 2)), "mean over all pixels"),
+        (check_masked_average, lambda f, m: (f * m).mean(dim=(1, 2)), "not by the number of pixels"),
+        (check_masked_average, lambda f, m: (f * m).sum(dim=(1, 2)), "divide it by the sum"),
+        (check_masked_average, lambda f, m: f[:, m > 0.5].mean(dim=1), "let half a pixel count half"),
+        (check_masked_average, lambda f, m: f[0], r"returns the shape \[4, 6\]; it should be \[5\]"),
+        (check_masked_average, lambda f, m: None, "end it with a return"),
+        (check_masked_average, lambda f, m: average(f, m) * 1.01, "the numbers differ"),
+        (check_two_prototypes, lambda q, f, b: nearest(q, b, f), "exchanged"),
+        (check_two_prototypes, lambda q, f, b: torch.einsum("chw,c->hw", q, f - b) > 0, "plain products"),
+        (check_two_prototypes, lambda q, f, b: nearest(q, f, b).float(), "return True and False"),
+        (check_two_prototypes, lambda q, f, b: torch.ones(8, 8).bool(), "of 64 pixels differ"),
+        (check_cycle, lambda S, m: torch.isin(torch.arange(S.shape[1]), S.argmax(1)[m]), "check the way back"),
+        (check_cycle, lambda S, m: m[S.argmax(dim=0)], "you start at the query"),
+        (check_cycle, lambda S, m: torch.ones(S.shape[1]).bool(), "the set should be"),
+        (check_quality, lambda s, t: quality(t, s), "exchanged"),
+        (check_quality, lambda s, t: (quality(s, t)[0], 1.0), "recall should be"),
+        (check_quality, lambda s, t: (0.0, quality(s, t)[1]), "precision should be"),
+    ],
+)  # fmt: skip
+def test_a_wrong_answer_is_told_why(check, answer, reason):
+    with pytest.raises(Wrong, match=reason):
+        check(answer)
+
+
+def test_the_learner_sees_the_reason_and_no_traceback():
+    assert Wrong("look at the mask")._render_traceback_() == ["Not yet: look at the mask"]
+
+
+def test_numpy_answers_are_no_tensors():
+    with pytest.raises(Wrong, match="returns a ndarray; return a tensor"):
+        check_masked_average(lambda f, m: np.zeros(5))

@@ -1,0 +1,131 @@
+"""The explorers: the cycle against a plain search, and every control driven through several values without an error."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ipywidgets = pytest.importorskip("ipywidgets", reason="ipywidgets is not installed (extra: notebooks)")
+
+from dpnet_lite.explorers.apps import RULES, cycle_explorer, episode_explorer, first_inside  # noqa: E402
+from dpnet_lite.explorers.cycle import cycle_figure, follow_cycle, similarity_figure  # noqa: E402
+from dpnet_lite.explorers.episode import episode_figure, pick_episode, toy_study  # noqa: E402
+from dpnet_lite.explorers.shell import Explorer, png  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def view():
+    study = toy_study(0, 0.5)
+    return study.view(study.episodes(n_shot=2)[1])
+
+
+def picture(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(image.convert("RGB"))
+
+
+@pytest.mark.parametrize("shot", [0, 1])
+def test_a_cycle_is_that_of_a_plain_search(view, shot):
+    support = torch.nn.functional.normalize(view.trace.support[0, shot].double(), dim=0)
+    query = torch.nn.functional.normalize(view.trace.query[0].double(), dim=0)
+    shares = view.trace.support_masks[0, shot]
+    for start in [first_inside(view, shot), (0, 0), (23, 5)]:
+        forward = torch.einsum("c,chw->hw", support[:, start[0], start[1]], query)
+        match = divmod(int(forward.argmax()), 24)
+        back = torch.einsum("c,chw->hw", query[:, match[0], match[1]], support)
+        landing = divmod(int(back.argmax()), 24)
+        cycle = follow_cycle(view, start, shot)
+        assert (cycle.match, cycle.landing) == (match, landing)
+        assert cycle.starts_inside == bool(shares[start] >= 0.5) and cycle.lands_inside == bool(shares[landing] >= 0.5)
+        assert cycle.accepted == (cycle.starts_inside and cycle.lands_inside)
+        assert ("kept" in cycle.verdict) == cycle.accepted
+
+
+def test_wrong_cells_and_joint_shots_are_refused(view):
+    with pytest.raises(ValueError, match=r"cell \(24, 0\) is outside the grid of 24 x 24"):
+        follow_cycle(view, (24, 0))
+    study = toy_study(0, 0.5)
+    joint = study.view(study.episodes(n_shot=2)[1], shot_fusion="joint")
+    with pytest.raises(ValueError, match="matches of 1 sets of pixels; ask for one per shot"):
+        follow_cycle(joint, (0, 0))
+
+
+def test_the_first_cell_lies_inside(view):
+    for shot in (0, 1):
+        assert view.trace.support_masks[0, shot][first_inside(view, shot)] >= 0.5
+
+
+def test_pictures_follow_what_they_show(view):
+    start = first_inside(view)
+    drawn = [
+        png(figure) for figure in (episode_figure(view), cycle_figure(view, start), similarity_figure(view, start))
+    ]
+    assert len(set(drawn)) == 3 and all(picture(data).std() > 10 for data in drawn)
+    assert png(cycle_figure(view, start)) == drawn[1]  # a pure function
+    assert png(cycle_figure(view, (0, 0))) != drawn[1]
+
+
+def test_an_episode_of_the_wanted_class_is_picked():
+    study = toy_study(0, 0.5)
+    for position in (0, 7, 19):
+        assert pick_episode(study, position).class_index == study.novel[position]
+    with pytest.raises(ValueError, match="class 20 is none of the fold's 20 novel classes"):
+        pick_episode(study, 20)
+
+
+VALUES = {
+    "fold": [1, 0], "position": [3, 19], "gap": [0.0, 0.5], "seed": [1, 7], "n_shot": [2, 4, 1],
+    "rule": list(RULES), "row": [0, 23, 11], "column": [0, 23, 12],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("explorer", [episode_explorer, cycle_explorer])
+def test_every_control_changes_the_picture_without_an_error(explorer):
+    widget = explorer()
+    assert widget.error is None and widget.message.value == ""
+    for name, control in widget.controls.items():
+        seen = {widget.picture.value}
+        for value in VALUES[name]:
+            control.value = value
+            assert widget.error is None, (name, value)
+            assert widget.state[name] == value
+            seen.add(widget.picture.value)
+        assert len(seen) > 1, f"{name} changes nothing"
+
+
+def test_class_names_follow_the_fold():
+    widget = episode_explorer()
+    first = widget.controls["position"].label
+    widget.controls["position"].value = 4
+    widget.controls["fold"].value = 1
+    assert widget.controls["position"].value == 4  # the same place in the other fold's list
+    assert widget.controls["position"].options[0][0] != first
+
+
+def test_an_error_is_shown_and_kept_and_goes_away():
+    def draw(number):
+        if number == 2:
+            raise ValueError("two is <too> much")
+        from matplotlib.figure import Figure
+
+        return Figure(figsize=(1, 1))
+
+    control = ipywidgets.IntSlider(1, min=0, max=3)
+    widget = Explorer(draw, {"number": control}, alt="nothing")
+    before = widget.picture.value
+    control.value = 2
+    assert isinstance(widget.error, ValueError) and "two is &lt;too&gt; much" in widget.message.value
+    assert widget.picture.value == before
+    control.value = 3
+    assert widget.error is None and widget.message.value == ""
+
+
+def test_a_page_without_a_kernel_gets_the_picture():
+    widget = cycle_explorer()
+    bundle = widget._repr_mimebundle_()
+    assert bundle["text/plain"].startswith("A support pixel") and len(bundle["image/png"]) > 1000
+    assert "application/vnd.jupyter.widget-view+json" in bundle
