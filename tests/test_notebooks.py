@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,9 @@ jupytext = pytest.importorskip("jupytext", reason="jupytext is not installed (ex
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (extra: notebooks)")
 
 NOTEBOOKS = ROOT / "notebooks"
+_spec = importlib.util.spec_from_file_location("build_notebooks", ROOT / "tools" / "build_notebooks.py")
+build_notebooks: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(build_notebooks)
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.py"))
 LARGEST_NOTEBOOK = 1_500_000  # bytes
 NEEDS_HEAD = pytest.mark.skipif(
@@ -57,6 +62,42 @@ def test_sources_and_notebooks_come_in_pairs() -> None:
 def test_notebook_is_in_step_executed_and_clean(name: str) -> None:
     source, built = NOTEBOOKS / f"{name}.py", NOTEBOOKS / f"{name}.ipynb"
     assert problems(source.read_text(encoding="utf-8"), built.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_student_version_is_in_step_without_solutions_or_outputs(name: str) -> None:
+    source, student = NOTEBOOKS / f"{name}.py", NOTEBOOKS / "student" / f"{name}.ipynb"
+    wanted = build_notebooks.student_version(build_notebooks.convert(source))
+    assert student.exists() == (wanted is not None) == ("# BEGIN SOLUTION" in source.read_text(encoding="utf-8"))
+    if wanted is not None:
+        assert student.read_text(encoding="utf-8") == nbformat.writes(wanted) + "\n", "run `make notebooks`"
+        assert "SOLUTION" not in student.read_text(encoding="utf-8")
+        assert not any(cell.get("outputs") for cell in wanted.cells)
+
+
+def test_solutions_are_taken_out_and_nothing_else() -> None:
+    text = "def f(x):\n    # BEGIN SOLUTION\n    y = x\n    return y\n    # END SOLUTION\n\n\nprint(f(1))"
+    notebook = nbformat.v4.new_notebook(cells=[
+        nbformat.v4.new_code_cell(text, metadata={"jupyter": {"source_hidden": True}}),
+        nbformat.v4.new_markdown_cell("[a](../docs/a.md) and [b](b.ipynb)"),
+    ])  # fmt: skip
+    student = build_notebooks.student_version(notebook)
+    assert student.cells[0].source == 'def f(x):\n    raise NotImplementedError("your lines go here")\n\n\nprint(f(1))'
+    assert student.cells[0].metadata == {} and notebook.cells[0].source == text
+    assert student.cells[1].source == "[a](../../docs/a.md) and [b](b.ipynb)"
+    assert build_notebooks.student_version(nbformat.v4.new_notebook(cells=notebook.cells[1:])) is None
+
+
+def test_every_lesson_has_two_exercises_each_with_difficulty_minutes_and_check() -> None:
+    for path in NOTEBOOKS.glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        titles = re.findall(r"^# ### Exercise (.+)$", text, flags=re.MULTILINE)
+        assert len(titles) >= 2 or path.stem == "00_start_here", path.name
+        for number, title in enumerate(titles, start=1):
+            assert re.fullmatch(rf"{int(path.name[:2])}\.{number}: .+ \((easy|medium|hard), \d+ minutes\)", title), (
+                title
+            )
+        assert text.count("# BEGIN SOLUTION") == text.count('tags=["check"]') == len(titles), path.name
 
 
 SOURCE = "# %% [markdown]\n# Text\n\n# %%\nprint(1)\n\n# %%\nprint(2)\n"
@@ -137,6 +178,14 @@ def test_each_problem_is_found(damage: Any, complaint: str) -> None:
     found = problems(SOURCE, nbformat.writes(notebook))
     assert len(found) == 1
     assert complaint in found[0]
+
+
+@NEEDS_HEAD
+@pytest.mark.parametrize("name", [name for name in NAMES if (NOTEBOOKS / "student" / f"{name}.ipynb").exists()])
+def test_every_check_refuses_the_unwritten_exercise(name: str) -> None:
+    command = [sys.executable, str(ROOT / "tools" / "build_notebooks.py"), name, "--unsolved"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
 
 
 @NEEDS_HEAD

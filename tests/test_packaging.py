@@ -22,7 +22,7 @@ CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 # Not on conda-forge under its own name: environment.yml leaves these to pip.
 LEFT_TO_PIP = {"lightning-fabric"}
 # Modules whose job is to draw or to show: they alone may import what BLOCKED names.
-DRAWING_MODULES = {"dpnet_lite.plots", "dpnet_lite.widgets"}
+DRAWING_MODULES = ("dpnet_lite.plots", "dpnet_lite.explorers")
 BLOCKED = ("matplotlib", "seaborn", "ipywidgets", "sklearn", "IPython", "pandas")
 LARGEST_FILE = 2 * 1024 * 1024  # bytes
 
@@ -94,7 +94,7 @@ def core_modules() -> list[str]:
     names = []
     for path in sorted((ROOT / "dpnet_lite").rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        if name not in DRAWING_MODULES and not name.endswith(".__main__"):
+        if not name.startswith(DRAWING_MODULES) and not name.endswith(".__main__"):
             names.append(name)
     return names
 

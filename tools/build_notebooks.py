@@ -3,6 +3,8 @@
     python tools/build_notebooks.py                 # all of them, in place
     python tools/build_notebooks.py 00_start_here   # some of them
     python tools/build_notebooks.py --out FOLDER    # elsewhere, leaving the committed ones alone
+    python tools/build_notebooks.py --unsolved      # write nothing: run the student's versions and require that every
+                                                    # check refuses the unwritten exercise, and that nothing else fails
 
 A notebook with exercises also becomes student/NAME.ipynb: the same without the solutions and without outputs.
 What would differ from one run to the next (cell ids, times, the Python's version) is fixed or left out.
@@ -69,13 +71,27 @@ def student_version(notebook: NotebookNode) -> NotebookNode | None:
     return student if changed else None
 
 
-def execute(notebook: NotebookNode) -> None:
-    """Run all cells in notebooks/, in place. Raises CellExecutionError at the first cell that fails."""
+def unsolved_problems(student: NotebookNode) -> list[str]:
+    """Run a student's version: what is wrong where not exactly its checks fail, each with `Wrong`."""
+    execute(student, allow_errors=True)
+    found = []
+    for number, cell in enumerate(cell for cell in student.cells if cell.cell_type == "code"):
+        errors = [output.ename for output in cell.outputs if output.output_type == "error"]
+        wanted = ["Wrong"] if "check" in cell.metadata.get("tags", []) else []
+        if errors != wanted:
+            found.append(f"code cell {number} ends with {errors or 'no error'} where {wanted or 'no error'} is due")
+    return found
+
+
+def execute(notebook: NotebookNode, *, allow_errors: bool = False) -> None:
+    """Run all cells in notebooks/, in place. Raises CellExecutionError at the first cell that fails, unless allowed."""
     # The kernel must find this very checkout, installed or not, and choose its own plotting backend.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     os.environ.pop("MPLBACKEND", None)
+    os.environ["OMP_NUM_THREADS"] = "1"  # sums then have one order, and the numbers do not hang on the machine's cores
     client = NotebookClient(
         notebook, timeout=CELL_SECONDS, kernel_name="python3", record_timing=False, coalesce_streams=True,
+        allow_errors=allow_errors,
         resources={"metadata": {"path": str(SOURCES)}},
     )  # fmt: skip
     client.execute()
@@ -88,6 +104,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Build the notebooks from their sources.")
     parser.add_argument("names", nargs="*", help="without ending; all of notebooks/ if none is given")
     parser.add_argument("--out", type=Path, default=SOURCES, help="folder for the .ipynb files")
+    parser.add_argument("--unsolved", action="store_true", help="run the student's versions instead")
     args = parser.parse_args()
     for name in args.names or sorted(path.stem for path in SOURCES.glob("*.py")):
         source = SOURCES / f"{name}.py"
@@ -96,6 +113,11 @@ def main() -> int:
             return 2
         notebook = convert(source)
         student = student_version(notebook)
+        if args.unsolved:
+            if student is not None and (found := unsolved_problems(student)):
+                print(f"build_notebooks: error: {name}.py without solutions: {'; '.join(found)}", file=sys.stderr)
+                return 1
+            continue
         try:
             execute(notebook)
         except CellExecutionError as error:
