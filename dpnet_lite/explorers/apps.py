@@ -6,12 +6,14 @@ cycle_explorer()
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
-from ..datasets.toy import DEFAULT_GAP
+from ..datasets.folds import novel_classes
+from ..datasets.toy import DEFAULT_GAP, catalogue_names
 from ..fold_data import N_FOLDS
 from ..model.cycle_comparison import membership
 from ..study import EpisodeView
@@ -19,11 +21,12 @@ from .cycle import cycle_figure
 from .episode import episode_figure, pick_episode, toy_study
 from .shell import Explorer
 
+DEFAULT_RULE = "cycle, weighted, consensus (default)"
 WIDE = {"description_width": "initial"}
 RULES: dict[str, dict[str, Any]] = {
     "plain cycle": {"selection": "support_first", "weighted_pooling": False, "consensus_rounds": 0},
     "cycle, weighted": {"selection": "support_first", "weighted_pooling": True, "consensus_rounds": 0},
-    "cycle, weighted, consensus (default)": {},
+    DEFAULT_RULE: {},
     "query first": {"selection": "query_first", "weighted_pooling": False, "consensus_rounds": 0},
     "threshold": {"selection": "threshold", "weighted_pooling": False, "consensus_rounds": 0},
     "top k": {"selection": "top_k", "weighted_pooling": False, "consensus_rounds": 0},
@@ -50,16 +53,22 @@ def scene_controls(fold: int = 0) -> dict[str, Any]:
 
 
 def _class_options(fold: int) -> list[tuple[str, int]]:
-    study = toy_study(fold, DEFAULT_GAP)
-    return [(study.class_names[index], position) for position, index in enumerate(study.novel)]
+    names = catalogue_names()
+    return [(names[index], position) for position, index in enumerate(novel_classes(len(names), fold, N_FOLDS))]
+
+
+@lru_cache(maxsize=64)
+def _view(fold: int, gap: float, position: int, seed: int, n_shot: int, rule: str) -> EpisodeView:
+    """What a setting looks at; kept, so that moving a pixel does not run the network again."""
+    study = toy_study(fold, gap)
+    return study.view(pick_episode(study, position, n_shot=n_shot, seed=seed), **RULES[rule])
 
 
 def episode_explorer(fold: int = 0) -> Explorer:
     """Choose fold, class, gap, shots and seed; see the episode and what the network makes of it."""
 
     def draw(fold: int, position: int, gap: float, seed: int, n_shot: int) -> Figure:
-        study = toy_study(fold, gap)
-        return episode_figure(study.view(pick_episode(study, position, n_shot=n_shot, seed=seed)))
+        return episode_figure(_view(fold, gap, position, seed, n_shot, DEFAULT_RULE))
 
     shots = widgets.IntSlider(1, min=1, max=4, description="shots", continuous_update=False, style=WIDE)
     alt = "Support images with outlined masks, the query, the predicted mask and the true one"
@@ -70,11 +79,9 @@ def cycle_explorer(fold: int = 0) -> Explorer:
     """Choose an episode, a selection rule and a support cell; follow its cycle to the query and back."""
 
     def draw(fold: int, position: int, gap: float, seed: int, rule: str, row: int, column: int) -> Figure:
-        study = toy_study(fold, gap)
-        view = study.view(pick_episode(study, position, seed=seed), **RULES[rule])
-        return cycle_figure(view, (row, column))
+        return cycle_figure(_view(fold, gap, position, seed, 1, rule), (row, column))
 
-    row, column = first_inside(_first_view(fold))
+    row, column = first_inside(_view(fold, DEFAULT_GAP, 0, 0, 1, DEFAULT_RULE))
     cells = {
         name: widgets.IntSlider(value, min=0, max=23, description=name, continuous_update=False, style=WIDE)
         for name, value in (("row", row), ("column", column))
@@ -82,11 +89,6 @@ def cycle_explorer(fold: int = 0) -> Explorer:
     rules = widgets.Dropdown(options=list(RULES), description="selection", style=WIDE)
     alt = "A support pixel, the arrow to its match in the query and the arrow back; the selected pixels"
     return Explorer(draw, {**scene_controls(fold), "rule": rules, **cells}, alt=alt)
-
-
-def _first_view(fold: int) -> EpisodeView:
-    study = toy_study(fold, DEFAULT_GAP)
-    return study.view(pick_episode(study, 0))
 
 
 def first_inside(view: EpisodeView, shot: int = 0) -> tuple[int, int]:
