@@ -10,7 +10,8 @@
 # # 3. Cycle comparison: a prototype from the query itself
 #
 # [Start here](00_start_here.ipynb) | [1 The task](01_few_shot_segmentation.ipynb) |
-# [2 The support prototype](02_support_prototype.ipynb) | **3 Cycle comparison**
+# [2 The support prototype](02_support_prototype.ipynb) | **3 Cycle comparison** |
+# [4 Prototype interaction](04_prototype_interaction.ipynb)
 #
 # **What you will learn.** How DPNet finds query pixels that it can trust to be foreground, without a mask of the
 # query; how their mean becomes the pseudo-prototype $P_q$; and how good such a selection is, measured against the
@@ -290,4 +291,5 @@ cycle_explorer()
 # et al., *Self-support few-shot semantic segmentation*, ECCV 2022 (SSP);
 # [The method](../docs/method.md#cycle-comparison-module-ccm).
 #
-# Previous: [2 The support prototype](02_support_prototype.ipynb)
+# Previous: [2 The support prototype](02_support_prototype.ipynb).
+# Next: [4 Prototype interaction](04_prototype_interaction.ipynb)

@@ -11,6 +11,7 @@ from dpnet_lite.exercises import Wrong
 from dpnet_lite.exercises.lesson_01 import check_episode, check_folds
 from dpnet_lite.exercises.lesson_02 import check_masked_average, check_two_prototypes
 from dpnet_lite.exercises.lesson_03 import check_cycle, check_quality
+from dpnet_lite.exercises.lesson_04 import check_gated, check_reinforced
 
 
 def unwritten(*arguments):
@@ -47,9 +48,22 @@ def quality(selected, truth):
     return float(hits / selected.sum()), float(hits / truth.sum())
 
 
+def correlation(P, P_q):
+    return torch.outer(P, P_q) / len(P) ** 0.5
+
+
+def reinforced(P, P_q, g1, g2):
+    A = correlation(P, P_q)
+    return P + g1 * A.softmax(dim=1) @ P_q, P_q + g2 * A.T.softmax(dim=1) @ P
+
+
+def gated(F_q, gate):
+    return F_q + gate[:, None, None] * F_q
+
+
 RIGHT = {
     check_folds: folds, check_episode: episode, check_masked_average: average, check_two_prototypes: nearest,
-    check_cycle: reliable, check_quality: quality,
+    check_cycle: reliable, check_quality: quality, check_reinforced: reinforced, check_gated: gated,
 }  # fmt: skip
 
 
@@ -88,6 +102,16 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_cycle, lambda S, m: torch.isin(torch.arange(S.shape[1]), S.argmax(1)[m]), "check the way back"),
         (check_cycle, lambda S, m: m[S.argmax(dim=0)], "you start at the query"),
         (check_cycle, lambda S, m: torch.ones(S.shape[1]).bool(), "the set should be"),
+        (check_reinforced, lambda p, q, a, b: (p + a * torch.outer(p, q).softmax(1) @ q, q), "square root of C"),
+        (check_reinforced, lambda p, q, a, b: (p + a * correlation(p, q).softmax(0) @ q, q), "along a row"),
+        (check_reinforced, lambda p, q, a, b: (p, q), "P' differs"),
+        (check_reinforced, lambda p, q, a, b: (reinforced(p, q, a, b)[0], q + b * correlation(p, q).softmax(1).T @ p),
+         "before the softmax"),
+        (check_reinforced, lambda p, q, a, b: (reinforced(p, q, a, b)[0], q), "P_q' differs"),
+        (check_reinforced, lambda p, q, a, b: p, "return a pair"),
+        (check_gated, lambda f, g: g[:, None, None] * f, "does not take its place"),
+        (check_gated, lambda f, g: f + g * f, "one number per channel"),
+        (check_gated, lambda f, g: f, "the numbers differ"),
         (check_quality, lambda s, t: quality(t, s), "exchanged"),
         (check_quality, lambda s, t: (quality(s, t)[0], 1.0), "recall should be"),
         (check_quality, lambda s, t: (0.0, quality(s, t)[1]), "precision should be"),

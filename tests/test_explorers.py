@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from PIL import Image
 
 ipywidgets = pytest.importorskip("ipywidgets", reason="ipywidgets is not installed (extra: notebooks)")
 
-from dpnet_lite.explorers.apps import RULES, cycle_explorer, episode_explorer, first_inside  # noqa: E402
+from dpnet_lite.explorers.apps import RULES, cycle_explorer, episode_explorer, first_inside, interaction_explorer  # noqa: E402
 from dpnet_lite.explorers.cycle import cycle_figure, follow_cycle, similarity_figure  # noqa: E402
 from dpnet_lite.explorers.episode import episode_figure, pick_episode, toy_study  # noqa: E402
+from dpnet_lite.explorers.interaction import interaction_figure, similarity_maps  # noqa: E402
 from dpnet_lite.explorers.shell import Explorer, png  # noqa: E402
 
 
@@ -69,6 +71,26 @@ def test_pictures_follow_what_they_show(view):
     assert png(cycle_figure(view, (0, 0))) != drawn[1]
 
 
+def test_maps_before_and_after_are_plain_cosines(view):
+    trace = view.trace
+    maps = list(similarity_maps(view).values())
+    gated = trace.query[0] * (1 + trace.interaction.gate[0])[:, None, None]
+    for values, query, prototype in (
+        (maps[0], trace.query[0], trace.prototype[0]), (maps[1], gated, trace.interaction.prototype[0]),
+        (maps[2], trace.query[0], trace.pseudo_prototype[0]), (maps[3], gated, trace.interaction.pseudo_prototype[0]),
+    ):  # fmt: skip
+        wanted = torch.nn.functional.cosine_similarity(query, prototype[:, None, None], dim=0)
+        assert np.allclose(values, wanted.numpy(), atol=1e-5)
+
+
+def test_wrong_channels_and_other_interactions_are_refused(view):
+    with pytest.raises(ValueError, match="channel is 64; choose 0 to 63"):
+        interaction_figure(view, 64)
+    bare = replace(view, trace=view.trace._replace(interaction=view.trace.interaction._replace(correlation=None)))
+    with pytest.raises(ValueError, match="no C x C correlation; use interaction='correlation'"):
+        interaction_figure(bare)
+
+
 def test_an_episode_of_the_wanted_class_is_picked():
     study = toy_study(0, 0.5)
     for position in (0, 7, 19):
@@ -79,11 +101,11 @@ def test_an_episode_of_the_wanted_class_is_picked():
 
 VALUES = {
     "fold": [1, 0], "position": [3, 19], "gap": [0.0, 0.5], "seed": [1, 7], "n_shot": [2, 4, 1],
-    "rule": list(RULES), "row": [0, 23, 11], "column": [0, 23, 12],
+    "rule": list(RULES), "channel": [5, 63, 0], "row": [0, 23, 11], "column": [0, 23, 12],
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("explorer", [episode_explorer, cycle_explorer])
+@pytest.mark.parametrize("explorer", [episode_explorer, cycle_explorer, interaction_explorer])
 def test_every_control_changes_the_picture_without_an_error(explorer):
     widget = explorer()
     assert widget.error is None and widget.message.value == ""

@@ -19,6 +19,7 @@ from ..model.cycle_comparison import membership
 from ..study import EpisodeView
 from .cycle import cycle_figure
 from .episode import episode_figure, pick_episode, toy_study
+from .interaction import interaction_figure
 from .shell import Explorer
 
 DEFAULT_RULE = "cycle, weighted, consensus (default)"
@@ -89,6 +90,21 @@ def cycle_explorer(fold: int = 0) -> Explorer:
     rules = widgets.Dropdown(options=list(RULES), description="selection", style=WIDE)
     alt = "A support pixel, the arrow to its match in the query and the arrow back; the selected pixels"
     return Explorer(draw, {**scene_controls(fold), "rule": rules, **cells}, alt=alt)
+
+
+def interaction_explorer(fold: int = 0) -> Explorer:
+    """Choose an episode, a selection rule and a channel; see the correlation, the gate, and maps before and after."""
+
+    def draw(fold: int, position: int, gap: float, seed: int, rule: str, channel: int) -> Figure:
+        return interaction_figure(_view(fold, gap, position, seed, 1, rule), channel)
+
+    n_channels = _view(fold, DEFAULT_GAP, 0, 0, 1, DEFAULT_RULE).trace.prototype.shape[1]
+    channel = widgets.IntSlider(
+        0, min=0, max=n_channels - 1, description="channel", continuous_update=False, style=WIDE
+    )  # fmt: skip
+    rules = widgets.Dropdown(options=list(RULES), value=DEFAULT_RULE, description="selection", style=WIDE)
+    alt = "The correlation of both prototypes, the gate, and the similarity maps before and after the interaction"
+    return Explorer(draw, {**scene_controls(fold), "rule": rules, "channel": channel}, alt=alt)
 
 
 def first_inside(view: EpisodeView, shot: int = 0) -> tuple[int, int]:
