@@ -238,9 +238,10 @@ plt.show()
 # From here:
 #
 # - [1 The task](01_few_shot_segmentation.ipynb), [2 The support prototype](02_support_prototype.ipynb),
-#   [3 Cycle comparison](03_cycle_comparison.ipynb) and
-#   [4 Prototype interaction](04_prototype_interaction.ipynb) take the method apart step by step, with exercises. The
-#   folder `student` holds the same notebooks without the solutions;
+#   [3 Cycle comparison](03_cycle_comparison.ipynb),
+#   [4 Prototype interaction](04_prototype_interaction.ipynb) and
+#   [5 Multi-scale fusion](05_multi_scale_fusion.ipynb) take the method apart step by step, with exercises. The folder
+#   `student` holds the same notebooks without the solutions;
 # - change `FOLD`, the seeds or the number of the episode above, and run the notebook again;
 # - `make demo` trains a network in front of your eyes and scores it beside two rivals;
 # - [The method](../docs/method.md): every formula, and whether the paper states it;

@@ -11,7 +11,7 @@
 #
 # [Start here](00_start_here.ipynb) | [1 The task](01_few_shot_segmentation.ipynb) |
 # [2 The support prototype](02_support_prototype.ipynb) | [3 Cycle comparison](03_cycle_comparison.ipynb) |
-# **4 Prototype interaction**
+# **4 Prototype interaction** | [5 Multi-scale fusion](05_multi_scale_fusion.ipynb)
 #
 # **What you will learn.** How the correlation of P and $P_q$ serves to reinforce three things, and how to measure
 # whether it does.
@@ -229,4 +229,5 @@ interaction_explorer()
 # *Squeeze-and-excitation networks*, CVPR 2018 (gates for channels);
 # [The method](../docs/method.md#prototype-interaction-module-pim).
 #
-# Previous: [3 Cycle comparison](03_cycle_comparison.ipynb)
+# Previous: [3 Cycle comparison](03_cycle_comparison.ipynb).
+# Next: [5 Multi-scale fusion](05_multi_scale_fusion.ipynb)

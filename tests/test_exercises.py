@@ -12,6 +12,7 @@ from dpnet_lite.exercises.lesson_01 import check_episode, check_folds
 from dpnet_lite.exercises.lesson_02 import check_masked_average, check_two_prototypes
 from dpnet_lite.exercises.lesson_03 import check_cycle, check_quality
 from dpnet_lite.exercises.lesson_04 import check_gated, check_reinforced
+from dpnet_lite.exercises.lesson_05 import check_mask, check_pyramid
 
 
 def unwritten(*arguments):
@@ -61,9 +62,20 @@ def gated(F_q, gate):
     return F_q + gate[:, None, None] * F_q
 
 
+def pyramid(features, scales):
+    steps = [round(1 / scale) for scale in scales]
+    return [torch.nn.functional.avg_pool2d(features[None], step)[0] for step in steps]
+
+
+def mask(logits, size):
+    resized = torch.nn.functional.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
+    return (resized[1] > resized[0]).long()
+
+
 RIGHT = {
     check_folds: folds, check_episode: episode, check_masked_average: average, check_two_prototypes: nearest,
     check_cycle: reliable, check_quality: quality, check_reinforced: reinforced, check_gated: gated,
+    check_pyramid: pyramid, check_mask: mask,
 }  # fmt: skip
 
 
@@ -112,6 +124,14 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_gated, lambda f, g: g[:, None, None] * f, "does not take its place"),
         (check_gated, lambda f, g: f + g * f, "one number per channel"),
         (check_gated, lambda f, g: f, "the numbers differ"),
+        (check_pyramid, lambda f, s: [f[:, :: round(1 / x), :: round(1 / x)] for x in s], "picks single cells"),
+        (check_pyramid, lambda f, s: [torch.nn.functional.max_pool2d(f, round(1 / x)) for x in s], "takes the largest"),
+        (check_pyramid, lambda f, s: [f] * 4, "scale 0.5 returns the shape"),
+        (check_pyramid, lambda f, s: f, "one tensor per scale"),
+        (check_pyramid, lambda f, s: [2 * x for x in pyramid(f, s)], "differs from the mean"),
+        (check_mask, lambda x, s: torch.nn.functional.interpolate(x[None], s)[0].argmax(0), "steps as large as a cell"),
+        (check_mask, lambda x, s: 1 - mask(x, s), "exchanged"),
+        (check_mask, lambda x, s: torch.zeros(s), "pixels differ"),
         (check_quality, lambda s, t: quality(t, s), "exchanged"),
         (check_quality, lambda s, t: (quality(s, t)[0], 1.0), "recall should be"),
         (check_quality, lambda s, t: (0.0, quality(s, t)[1]), "precision should be"),

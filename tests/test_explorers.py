@@ -12,10 +12,18 @@ from PIL import Image
 
 ipywidgets = pytest.importorskip("ipywidgets", reason="ipywidgets is not installed (extra: notebooks)")
 
-from dpnet_lite.explorers.apps import RULES, cycle_explorer, episode_explorer, first_inside, interaction_explorer  # noqa: E402
+from dpnet_lite.explorers.apps import (  # noqa: E402
+    RULES,
+    cycle_explorer,
+    episode_explorer,
+    first_inside,
+    interaction_explorer,
+    scale_explorer,
+)
 from dpnet_lite.explorers.cycle import cycle_figure, follow_cycle, similarity_figure  # noqa: E402
 from dpnet_lite.explorers.episode import episode_figure, pick_episode, toy_study  # noqa: E402
 from dpnet_lite.explorers.interaction import interaction_figure, similarity_maps  # noqa: E402
+from dpnet_lite.explorers.scales import without_scale  # noqa: E402
 from dpnet_lite.explorers.shell import Explorer, png  # noqa: E402
 
 
@@ -91,6 +99,41 @@ def test_wrong_channels_and_other_interactions_are_refused(view):
         interaction_figure(bare)
 
 
+@pytest.mark.parametrize("level", [0, 3])
+def test_a_flattened_scale_is_as_if_its_output_were_its_mean(level):
+    """Against the fusion written out: each level with what its coarser neighbour gives, then the merge."""
+    study = toy_study(0, 0.5)
+    view = study.view(study.episodes()[0])
+    trace, fusion = view.trace, study.head.fusion
+    after = trace.interaction
+    prototypes = torch.cat([after.prototype, after.pseudo_prototype], dim=1)
+    coarser, outputs = None, []
+    with torch.no_grad():
+        for number in (3, 2, 1, 0):
+            size = trace.levels[number].shape[-2:]
+            pooled = torch.nn.functional.adaptive_avg_pool2d(after.query, size)
+            maps = torch.nn.functional.adaptive_avg_pool2d(trace.maps, size)
+            coarser = fusion.levels[number](pooled, prototypes, maps, coarser)
+            if number == level:
+                coarser = coarser.mean(dim=(2, 3), keepdim=True).expand_as(coarser)
+            outputs.insert(0, coarser)
+        full = trace.query.shape[-2:]
+        wide = [torch.nn.functional.interpolate(x, full, mode="bilinear", align_corners=False) for x in outputs]
+        wanted = fusion.merge(torch.cat(wide, dim=1))
+    with without_scale(study.head, level):
+        silenced = study.view(view.episode).trace.fused
+    assert torch.allclose(silenced, wanted, atol=1e-4) and not torch.allclose(silenced, trace.fused, atol=1e-2)
+    assert torch.equal(study.view(view.episode).trace.fused, trace.fused)  # the head is as before
+
+
+def test_a_missing_level_is_refused():
+    with (
+        pytest.raises(ValueError, match="level is 4; choose 0 to 3"),
+        without_scale(toy_study(0, 0.5).head, 4),
+    ):
+        pass
+
+
 def test_an_episode_of_the_wanted_class_is_picked():
     study = toy_study(0, 0.5)
     for position in (0, 7, 19):
@@ -101,11 +144,11 @@ def test_an_episode_of_the_wanted_class_is_picked():
 
 VALUES = {
     "fold": [1, 0], "position": [3, 19], "gap": [0.0, 0.5], "seed": [1, 7], "n_shot": [2, 4, 1],
-    "rule": list(RULES), "channel": [5, 63, 0], "row": [0, 23, 11], "column": [0, 23, 12],
+    "rule": list(RULES), "channel": [5, 63, 0], "level": [3, 1, 0], "row": [0, 23, 11], "column": [0, 23, 12],
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("explorer", [episode_explorer, cycle_explorer, interaction_explorer])
+@pytest.mark.parametrize("explorer", [episode_explorer, cycle_explorer, interaction_explorer, scale_explorer])
 def test_every_control_changes_the_picture_without_an_error(explorer):
     widget = explorer()
     assert widget.error is None and widget.message.value == ""

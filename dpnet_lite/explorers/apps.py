@@ -20,6 +20,7 @@ from ..study import EpisodeView
 from .cycle import cycle_figure
 from .episode import episode_figure, pick_episode, toy_study
 from .interaction import interaction_figure
+from .scales import scales_figure
 from .shell import Explorer
 
 DEFAULT_RULE = "cycle, weighted, consensus (default)"
@@ -105,6 +106,19 @@ def interaction_explorer(fold: int = 0) -> Explorer:
     rules = widgets.Dropdown(options=list(RULES), value=DEFAULT_RULE, description="selection", style=WIDE)
     alt = "The correlation of both prototypes, the gate, and the similarity maps before and after the interaction"
     return Explorer(draw, {**scene_controls(fold), "rule": rules, "channel": channel}, alt=alt)
+
+
+def scale_explorer(fold: int = 0) -> Explorer:
+    """Choose an episode and a level of the fusion; see what it gets and gives, and the answer without it."""
+
+    def draw(fold: int, position: int, gap: float, seed: int, level: int) -> Figure:
+        return scales_figure(toy_study(fold, gap), _view(fold, gap, position, seed, 1, DEFAULT_RULE), level)
+
+    levels = _view(fold, DEFAULT_GAP, 0, 0, 1, DEFAULT_RULE).trace.levels
+    options = [(f"{level.shape[-2]} x {level.shape[-1]}", number) for number, level in enumerate(levels)]
+    level = widgets.Dropdown(options=options, description="level", style=WIDE)
+    alt = "The comparison maps and features of one level of the fusion, and the answers with and without it"
+    return Explorer(draw, {**scene_controls(fold), "level": level}, alt=alt)
 
 
 def first_inside(view: EpisodeView, shot: int = 0) -> tuple[int, int]:

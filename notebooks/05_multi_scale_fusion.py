@@ -1,0 +1,234 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 5. Multi-scale fusion and the decoder: from comparison to mask
+#
+# [Start here](00_start_here.ipynb) | [1 The task](01_few_shot_segmentation.ipynb) |
+# [2 The support prototype](02_support_prototype.ipynb) | [3 Cycle comparison](03_cycle_comparison.ipynb) |
+# [4 Prototype interaction](04_prototype_interaction.ipynb) | **5 Multi-scale fusion**
+#
+# **What you will learn.** How both prototypes are compared with the query at several scales, how the scales are
+# merged, how the mask comes out, and how to find out what a scale is good for.
+#
+# **What you need.** [Notebook 4](04_prototype_interaction.ipynb): $P'$, $P_q'$ and $F_q'$; what a convolution is.
+#
+# **Time.** About 25 minutes with the two exercises. The cells run in about a quarter of a minute.
+
+# %%
+# %matplotlib inline
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import torch.nn.functional as functional
+
+from dpnet_lite.explorers.episode import toy_study
+from dpnet_lite.explorers.scales import scales_figure, without_scale
+
+FOLD = 0
+study = toy_study(FOLD, gap=0.5)
+episodes = study.episodes(count=60)
+view = study.view(episodes[0])
+fusion, trace = study.head.fusion, view.trace
+levels = [tuple(level.shape[-2:]) for level in trace.levels]
+print(f"class: {view.class_name}; levels, finest first: {levels}")
+
+# %% [markdown]
+# ## 5.1 What is known, and what we chose
+#
+# Both prototypes are fused with the query feature at several scales, to capture context in the dense comparison; the
+# result is $F_q^{final}$, which goes to a separate decoder *(stated)*. A pyramid of pooled features has a model in
+# PFENet, whose path runs from fine to coarse while ours runs from coarse to fine. The formulas are *(our choice)*:
+#
+# $$U_b = \mathrm{Conv}_{1\times1}(\mathrm{pool}_b(F_q')) + \mathrm{Linear}[P';\,P_q'] +
+# \mathrm{Conv}_{1\times1}(\mathrm{pool}_b(Y)) + \mathrm{up}(X_{coarser})$$
+#
+# $$X_b = U_b + \mathrm{Conv}_{3\times3}(\mathrm{ReLU}(\mathrm{Conv}_{3\times3}(\mathrm{ReLU}(U_b)))), \qquad
+# F_q^{final} = \mathrm{Conv}_{1\times1}[\mathrm{up}(X_1);\,\ldots;\,\mathrm{up}(X_n)]$$
+#
+# b counts the scales, *pool* averages blocks of cells, *up* resizes bilinearly. Y are the **comparison maps**: cosines
+# of the query with both prototypes, in three sets of features *(our choice)*. A convolution would have to *learn* what
+# a comparison is, from base classes only; a cosine is one, for any class.
+
+# %%
+print("the comparison maps Y:")
+for name, values in zip(trace.map_names, trace.maps[0], strict=True):
+    inside, outside = values[view.truth_shares >= 0.5].mean(), values[view.truth_shares < 0.5].mean()
+    print(f"  {name:26} on the object {inside:+.2f}, elsewhere {outside:+.2f}")
+
+# %% [markdown]
+# ### Exercise 5.1: a pyramid (easy, 10 minutes)
+#
+# Write `my_pyramid(features, scales)` for features [C, h, w] and scales such as (1, 0.5, 0.25). Return a list with one
+# tensor per scale s, [C, round(s h), round(s w)]: each of its cells is the *mean* of the block of cells that it covers.
+
+
+# %% jupyter={"source_hidden": true}
+def my_pyramid(features: torch.Tensor, scales: tuple[float, ...]) -> list[torch.Tensor]:
+    """The features at each scale, every cell the mean of its block."""
+    # BEGIN SOLUTION
+    height, width = features.shape[-2:]
+    sizes = [(round(scale * height), round(scale * width)) for scale in scales]
+    return [functional.adaptive_avg_pool2d(features[None], size)[0] for size in sizes]
+    # END SOLUTION
+
+
+# %% tags=["check"]
+from dpnet_lite.exercises.lesson_05 import check_pyramid
+
+check_pyramid(my_pyramid)
+
+# %% [markdown]
+# ## 5.2 By hand, and as the package has it
+#
+# The formulas with the shipped network's weights, from the coarsest level to the finest, then the merge. The
+# assertions compare with what the network itself computed.
+
+# %%
+after = trace.interaction
+prototypes = torch.cat([after.prototype, after.pseudo_prototype], dim=1)  # [P'; P_q'], [1, 2C]
+X: list[torch.Tensor] = []  # finest first
+with torch.no_grad():
+    for number in reversed(range(len(levels))):
+        level, size = fusion.levels[number], levels[number]
+        U = level.pixel(functional.adaptive_avg_pool2d(after.query, size))
+        U = U + level.prototypes(prototypes)[:, :, None, None]
+        U = U + level.maps(functional.adaptive_avg_pool2d(trace.maps, size))
+        if X:  # the coarsest level has nothing above it
+            U = U + functional.interpolate(X[0], size, mode="bilinear", align_corners=False)
+        convolutions = level.residual
+        X.insert(0, U + convolutions.second(torch.relu(convolutions.first(torch.relu(U)))))
+    wide = [functional.interpolate(x, levels[0], mode="bilinear", align_corners=False) for x in X]
+    final = fusion.merge(torch.cat(wide, dim=1))
+
+assert all(torch.allclose(mine, theirs, atol=1e-3) for mine, theirs in zip(X, trace.levels, strict=True))
+assert torch.allclose(final, trace.fused, atol=1e-3)
+print(f"F_q^final: {tuple(final.shape[1:])}")
+
+# %% [markdown]
+# ## 5.3 One level at a time
+
+# %%
+scales_figure(study, view, level=0)
+
+# %%
+scales_figure(study, view, level=2)
+
+# %% [markdown]
+# *What to see:* above, the maps of $P'$ and $P_q'$ as this level gets them; purple is above the query's mean, orange below. Below, how strongly each place speaks in $X_b$ and in $F_q^{final}$; then the network's answer, and its
+# answer when this level is *flattened*: it says the same everywhere, its own mean, and can no longer tell *where*
+# anything is.
+
+# %% [markdown]
+# ## 5.4 Which scale carries small and large objects?
+#
+# Flatten one level after the other, over many episodes, and look at the loss of IoU separately for objects of
+# different size. The network was not trained without that level, so this asks what the *trained* network relies on,
+# not what a network without the level could learn.
+
+# %%
+views = [study.view(episode) for episode in episodes]
+area = np.array([v.truth.mean() for v in views])
+full = np.array([v.iou for v in views])
+losses = []
+for number in range(len(levels)):
+    with without_scale(study.head, number):
+        losses.append(full - np.array([study.view(episode).iou for episode in episodes]))
+
+thirds = np.quantile(area, [1 / 3, 2 / 3])
+groups = {"small": area < thirds[0], "medium": (area >= thirds[0]) & (area < thirds[1]), "large": area >= thirds[1]}
+figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+for offset, (name, chosen), colour in zip(
+    (-0.25, 0, 0.25), groups.items(), ("#E69F00", "#56B4E9", "#0072B2"), strict=True
+):
+    heights = [100 * loss[chosen].mean() for loss in losses]
+    errors = [100 * loss[chosen].std(ddof=1) / chosen.sum() ** 0.5 for loss in losses]
+    label = f"{name}: {100 * area[chosen].min():.0f} to {100 * area[chosen].max():.0f} % of the image"
+    axes.bar(np.arange(len(levels)) + offset, heights, 0.23, yerr=errors, color=colour, label=label, capsize=3)
+axes.axhline(0, color="black", linewidth=0.8)
+axes.set_xticks(range(len(levels)), [f"{h} x {w}" for h, w in levels])
+axes.set(xlabel="level that is flattened", ylabel="loss of IoU, points")
+axes.legend(frameon=False, title="objects")
+plt.show()
+for (h, w), loss in zip(levels, losses, strict=True):
+    print(f"{h:2} x {w:2} flattened: mean IoU {100 * (full - loss).mean():5.1f} %; none: {100 * full.mean():.1f} %")
+
+# %% [markdown]
+# *What to see:* a bar is the mean loss over a third of the episodes; the whisker is one standard error. The two
+# finest levels say where things are, and without one of them little is left. The third matters more the larger the
+# object: one of its cells is about as large as a small object. The coarsest adds hardly anything. Where a bar's
+# whisker reaches zero, nothing can be said with so few episodes.
+
+# %% [markdown]
+# ## 5.5 The decoder, and the mask
+#
+# A small stack of convolutions turns $F_q^{final}$ into two **logits** per cell, one for background and one for
+# foreground; the larger one wins *(that there is a separate decoder is stated, its layers are our choice)*. The cells
+# are larger than pixels, so something has to be resized. It is the logits that are resized, bilinearly, never the
+# label: a label that is shrunk loses small objects before they are scored *(our choice)*.
+#
+# ### Exercise 5.2: from logits to a mask (easy, 5 minutes)
+#
+# Write `my_mask(logits, size)` for logits [2, h, w] (background first) and a size (H, W). Return the mask [H, W] with
+# 1 for foreground. Do not align corners.
+
+
+# %% jupyter={"source_hidden": true}
+def my_mask(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Resize the logits, then let the larger one decide."""
+    # BEGIN SOLUTION
+    resized = functional.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
+    return resized.argmax(dim=0)
+    # END SOLUTION
+
+
+# %% tags=["check"]
+from dpnet_lite.exercises.lesson_05 import check_mask
+
+check_mask(my_mask)
+
+# %% [markdown]
+# Does the order matter? The next cell decides first and resizes the decision, and compares both masks with the truth.
+
+# %%
+from dpnet_lite.scoring import predicted_mask
+
+early, late = [], []
+for v in views:
+    with torch.no_grad():
+        logits = study.head.decoder(v.trace.fused)[0]  # [2, h, w]
+    truth = torch.from_numpy(v.truth)
+    size = (truth.shape[0], truth.shape[1])
+    blocks = functional.interpolate(logits.argmax(dim=0)[None, None].float(), size)[0, 0] == 1
+    smooth = predicted_mask(logits, size) == 1
+    for found, masks in ((blocks, early), (smooth, late)):
+        masks.append(float((found & truth).sum() / (found | truth).sum().clamp_min(1)))
+assert np.allclose(late, full)  # the second is what the network does
+print(f"decide, then resize: mean IoU {100 * np.mean(early):.1f} %; resize, then decide: {100 * np.mean(late):.1f} %")
+
+# %% [markdown]
+# ## 5.6 Turn it yourself
+
+# %%
+from dpnet_lite.explorers.apps import scale_explorer
+
+scale_explorer()
+
+# %% [markdown]
+# ## Recap
+#
+# - At every scale the query feature, both prototypes and the comparison maps are mixed; coarse levels feed finer ones
+#   *(several scales are stated, the rest is our choice)*.
+# - Flattening a level shows what the trained network relies on it for.
+# - Resize the logits, not the mask and never the label.
+#
+# **Further reading.** Tian et al., *Prior guided feature enrichment network for few-shot segmentation*, TPAMI 2020
+# (PFENet); Lin et al., *Feature pyramid networks for object detection*, CVPR 2017;
+# [The method](../docs/method.md#multi-scale-fusion-module-msf).
+#
+# Previous: [4 Prototype interaction](04_prototype_interaction.ipynb)
