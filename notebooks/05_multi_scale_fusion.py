@@ -120,9 +120,10 @@ scales_figure(study, view, level=0)
 scales_figure(study, view, level=2)
 
 # %% [markdown]
-# *What to see:* above, the maps of $P'$ and $P_q'$ as this level gets them; purple is above the query's mean, orange below. Below, how strongly each place speaks in $X_b$ and in $F_q^{final}$; then the network's answer, and its
-# answer when this level is *flattened*: it says the same everywhere, its own mean, and can no longer tell *where*
-# anything is.
+# *What to see:* above, the maps of $P'$ and $P_q'$ as this level gets them; purple is above the query's mean, orange
+# below. Below, how strongly each place speaks in $X_b$ and in $F_q^{final}$; then the network's answer, and its answer
+# when this level is *flattened*: it says the same everywhere, its own mean, and can no longer tell *where* anything
+# is.
 
 # %% [markdown]
 # ## 5.4 Which scale carries small and large objects?

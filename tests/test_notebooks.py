@@ -6,6 +6,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -181,19 +182,80 @@ def test_each_problem_is_found(damage: Any, complaint: str) -> None:
 
 
 @NEEDS_HEAD
-@pytest.mark.parametrize("name", [name for name in NAMES if (NOTEBOOKS / "student" / f"{name}.ipynb").exists()])
-def test_every_check_refuses_the_unwritten_exercise(name: str) -> None:
-    command = [sys.executable, str(ROOT / "tools" / "build_notebooks.py"), name, "--unsolved"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+def test_all_notebooks_run_within_their_budget_and_build_clean(tmp_path: Path) -> None:
+    # In processes of their own: the kernel's helpers warn about themselves, and here warnings are errors.
+    command = [sys.executable, str(ROOT / "tools" / "build_notebooks.py"), "--out", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert result.returncode == 0, result.stderr
+    for name in NAMES:
+        built = (tmp_path / f"{name}.ipynb").read_text(encoding="utf-8")
+        assert problems((NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8"), built) == [], name
+
+
+def test_a_broken_and_a_slow_notebook_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_notebooks, "SOURCES", tmp_path)
+    (tmp_path / "slow.py").write_text("# %%\nprint(1)\n")
+    (tmp_path / "broken.py").write_text("# %%\n1 / 0\n")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the kernel's helpers
+        assert "ZeroDivisionError" in build_notebooks.build("broken", tmp_path)
+        monkeypatch.setattr(build_notebooks, "BUDGET_SECONDS", 0)
+        assert "slow.py took 1 s" in build_notebooks.build("slow", tmp_path).replace("took 0 s", "took 1 s")
+    assert list(tmp_path.glob("*.ipynb")) == []
+
+
+def exercise_problems(student: Any) -> list[str]:
+    """What is wrong with the exercises of a student's version, run as plain Python.
+
+    Each check must refuse the unwritten exercise with `Wrong`, and no other cell may need the learner's function. Only
+    the first code cell (the imports), the exercises and the checks are run.
+    """
+    code = [cell for cell in student.cells if cell.cell_type == "code"]
+    exercises = [cell for cell in code if "raise NotImplementedError" in cell.source]
+    checks = [cell for cell in code if "check" in cell.metadata.get("tags", [])]
+    found = []
+    for name in (name for cell in exercises for name in re.findall(r"^def (\w+)", cell.source, flags=re.MULTILINE)):
+        users = [cell for cell in code if re.search(rf"\b{name}\b", cell.source)]
+        if [cell for cell in users if cell not in exercises and cell not in checks]:
+            found.append(f"{name} is an exercise, but is used outside of its check")
+        if not [cell for cell in users if cell in checks]:
+            found.append(f"{name} has no check")
+    namespace: dict[str, Any] = {}
+    for cell in (cell for cell in code if cell is code[0] or cell in exercises or cell in checks):
+        error = None
+        try:
+            exec(re.sub(r"^%.*$", "", cell.source, flags=re.MULTILINE), namespace)
+        except Exception as caught:
+            error = type(caught).__name__
+        if error != ("Wrong" if cell in checks else None):
+            found.append(f"the cell that ends with {cell.source.splitlines()[-1]!r} gives {error or 'no error'}")
+    return found
 
 
 @NEEDS_HEAD
 @pytest.mark.parametrize("name", NAMES)
-def test_notebook_runs_and_builds(name: str, tmp_path: Path) -> None:
-    # In a process of its own: the kernel's helpers warn about themselves, and here warnings are errors.
-    command = [sys.executable, str(ROOT / "tools" / "build_notebooks.py"), name, "--out", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert result.returncode == 0, result.stderr
-    built = (tmp_path / f"{name}.ipynb").read_text(encoding="utf-8")
-    assert problems((NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8"), built) == []
+def test_every_check_refuses_the_unwritten_exercise(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = build_notebooks.student_version(build_notebooks.convert(NOTEBOOKS / f"{name}.py"))
+    if student is not None:
+        monkeypatch.setenv("MPLBACKEND", "agg")
+        assert exercise_problems(student) == []
+
+
+@pytest.mark.parametrize(
+    ("cells", "complaint"),
+    [([], None), (["my_f(2)"], "used outside of its check"), (["check(my_g)"], "gives no error")],
+)
+def test_faults_of_exercises_are_found(cells: list[str], complaint: str | None) -> None:
+    start = (
+        "class Wrong(Exception): ...\ndef my_g(x): return x\n"
+        "def check(f):\n    try:\n        f(1)\n    except NotImplementedError:\n        raise Wrong from None"
+    )
+    code, check = nbformat.v4.new_code_cell, {"tags": ["check"]}
+    student = nbformat.v4.new_notebook(
+        cells=[
+            code(start), code("def my_f(x):\n    raise NotImplementedError"), code("check(my_f)", metadata=check),
+            *(code(text, metadata=check if "check" in text else {}) for text in cells),
+        ]
+    )  # fmt: skip
+    found = exercise_problems(student)
+    assert (found == []) if complaint is None else (len(found) == 1 and complaint in found[0])

@@ -3,8 +3,6 @@
     python tools/build_notebooks.py                 # all of them, in place
     python tools/build_notebooks.py 00_start_here   # some of them
     python tools/build_notebooks.py --out FOLDER    # elsewhere, leaving the committed ones alone
-    python tools/build_notebooks.py --unsolved      # write nothing: run the student's versions and require that every
-                                                    # check refuses the unwritten exercise, and that nothing else fails
 
 A notebook with exercises also becomes student/NAME.ipynb: the same without the solutions and without outputs.
 What would differ from one run to the next (cell ids, times, the Python's version) is fixed or left out.
@@ -17,6 +15,8 @@ import copy
 import os
 import re
 import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import jupytext
@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_SECONDS = 120  # a cell that takes longer is an error
+BUDGET_SECONDS = 90  # for a whole notebook
 SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n.*?^ *# END SOLUTION$", flags=re.DOTALL | re.MULTILINE)
 TO_WRITE = r'\1raise NotImplementedError("your lines go here")'
 
@@ -71,27 +72,14 @@ def student_version(notebook: NotebookNode) -> NotebookNode | None:
     return student if changed else None
 
 
-def unsolved_problems(student: NotebookNode) -> list[str]:
-    """Run a student's version: what is wrong where not exactly its checks fail, each with `Wrong`."""
-    execute(student, allow_errors=True)
-    found = []
-    for number, cell in enumerate(cell for cell in student.cells if cell.cell_type == "code"):
-        errors = [output.ename for output in cell.outputs if output.output_type == "error"]
-        wanted = ["Wrong"] if "check" in cell.metadata.get("tags", []) else []
-        if errors != wanted:
-            found.append(f"code cell {number} ends with {errors or 'no error'} where {wanted or 'no error'} is due")
-    return found
-
-
-def execute(notebook: NotebookNode, *, allow_errors: bool = False) -> None:
-    """Run all cells in notebooks/, in place. Raises CellExecutionError at the first cell that fails, unless allowed."""
+def execute(notebook: NotebookNode) -> None:
+    """Run all cells in notebooks/, in place. Raises CellExecutionError at the first cell that fails."""
     # The kernel must find this very checkout, installed or not, and choose its own plotting backend.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     os.environ.pop("MPLBACKEND", None)
     os.environ["OMP_NUM_THREADS"] = "1"  # sums then have one order, and the numbers do not hang on the machine's cores
     client = NotebookClient(
         notebook, timeout=CELL_SECONDS, kernel_name="python3", record_timing=False, coalesce_streams=True,
-        allow_errors=allow_errors,
         resources={"metadata": {"path": str(SOURCES)}},
     )  # fmt: skip
     client.execute()
@@ -100,36 +88,43 @@ def execute(notebook: NotebookNode, *, allow_errors: bool = False) -> None:
         output.get("data", {}).pop(WIDGET, None)  # it lives as long as its kernel; the picture beside it stays
 
 
+def build(name: str, out: Path) -> str | None:
+    """Build one notebook, and its student's version, in `out`. Returns what went wrong; then nothing was written."""
+    notebook = convert(SOURCES / f"{name}.py")
+    student = student_version(notebook)
+    start = time.monotonic()
+    try:
+        execute(notebook)
+    except CellExecutionError as error:
+        return f"{name}.py failed, nothing was written\n{error}"
+    seconds = time.monotonic() - start
+    if seconds > BUDGET_SECONDS:
+        return f"{name}.py took {seconds:.0f} s, nothing was written; a notebook may take {BUDGET_SECONDS} s"
+    nbformat.write(notebook, out / f"{name}.ipynb")
+    if student is not None:
+        (out / "student").mkdir(exist_ok=True)
+        nbformat.write(student, out / "student" / f"{name}.ipynb")
+    print(f"built {name}.ipynb in {seconds:.0f} s", flush=True)
+    return None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build the notebooks from their sources.")
     parser.add_argument("names", nargs="*", help="without ending; all of notebooks/ if none is given")
     parser.add_argument("--out", type=Path, default=SOURCES, help="folder for the .ipynb files")
-    parser.add_argument("--unsolved", action="store_true", help="run the student's versions instead")
+    parser.add_argument("--jobs", type=int, default=2, help="notebooks at a time (default: 2)")
     args = parser.parse_args()
-    for name in args.names or sorted(path.stem for path in SOURCES.glob("*.py")):
-        source = SOURCES / f"{name}.py"
-        if not source.is_file():
+    names = args.names or sorted(path.stem for path in SOURCES.glob("*.py"))
+    for name in names:
+        if not (SOURCES / f"{name}.py").is_file():
             print(f"build_notebooks: error: there is no {name}.py in notebooks/", file=sys.stderr)
             return 2
-        notebook = convert(source)
-        student = student_version(notebook)
-        if args.unsolved:
-            if student is not None and (found := unsolved_problems(student)):
-                print(f"build_notebooks: error: {name}.py without solutions: {'; '.join(found)}", file=sys.stderr)
-                return 1
-            continue
-        try:
-            execute(notebook)
-        except CellExecutionError as error:
-            print(f"build_notebooks: error: {name}.py failed, nothing was written\n{error}", file=sys.stderr)
-            return 1
-        args.out.mkdir(parents=True, exist_ok=True)
-        nbformat.write(notebook, args.out / f"{name}.ipynb")
-        if student is not None:
-            (args.out / "student").mkdir(exist_ok=True)
-            nbformat.write(student, args.out / "student" / f"{name}.ipynb")
-        print(f"built {name}.ipynb")
-    return 0
+    args.out.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(max(1, args.jobs)) as pool:
+        errors = [error for error in pool.map(build, names, [args.out] * len(names)) if error is not None]
+    for error in errors:
+        print(f"build_notebooks: error: {error}", file=sys.stderr)
+    return 1 if errors else 0
 
 
 if __name__ == "__main__":

@@ -115,6 +115,19 @@ def section(title: str, study: str, command: str, remark: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def margins(study: str) -> str:
+    """On which folds DPNet is above or below the training-free baseline, by the means."""
+    results, _ = read(study)
+    lines = []
+    for n_shot in sorted(results[0].episodes):
+        cells = []
+        for result in sorted(results, key=lambda r: r.fold):
+            difference = result.scores[FULL, n_shot].miou - result.scores[TRAINING_FREE, n_shot].miou
+            cells.append(f"fold {result.fold} {'above' if difference > 0 else 'below'}")
+        lines.append(f"- {n_shot}-shot, against the training-free baseline: {', '.join(cells)}")
+    return "\n".join(lines)
+
+
 SHARES = ("training_free", "miou", "precision", "recall")
 
 
@@ -222,6 +235,18 @@ def main() -> None:
         "fold 0 with weight 1 (last rows of the trials), so fold 0 is not independent of that choice; folds 1 to 3 are."
     )
     plain = section("Photographs", "photos", photographs, remark)
+    typed = (
+        "dpnet-lite demo --data folder:photos --folds interleaved --backbone vgg16 "
+        "--backbone-weights vgg16_features_imagenet_fp16.safetensors"
+    )
+    as_typed = section("Photographs, all settings by default", "photos_as_typed", typed, margins("photos_as_typed"))
+    five = section(
+        "Photographs, trained with five shots", "photos_five_shots", f"{typed} --training n_shot=5",
+        "The section before trains with one support image and has a fold where five shots are below the training-free "
+        "baseline. Here training episodes have five. That was tried on fold 2 first, for that reason, then run on the "
+        "others; one seed each, so the margins of single folds are uncertain. The default stays one shot: for 1-shot "
+        "it is the better on average.\n\n" + margins("photos_five_shots"),
+    )  # fmt: skip
     more = (
         "The same with the classes of 1,809 further photographs as base classes. Their labels do not name the novel "
         "classes, so a novel object in them is background in training: in fold 0, people, who wear the clothes that "
@@ -231,7 +256,9 @@ def main() -> None:
         "Photographs with extra base classes", "photos_extra", f"{photographs} --extra-base folder:photos_extra", more
     )
     (DOCS / "results.md").write_text(
-        "\n".join([HEAD, toy, toy_500, plain, extra, BY_PRECISION, by_precision(), "", TRIALS, trials(), ""])
+        "\n".join(
+            [HEAD, toy, toy_500, plain, as_typed, five, extra, BY_PRECISION, by_precision(), "", TRIALS, trials(), ""]
+        )
     )
 
 
