@@ -25,7 +25,7 @@ REMEDY =
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lab notebooks clean rebuild
+.PHONY: help demo test lint lab notebooks figures clean rebuild
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -45,6 +45,9 @@ lab: $(STAMP) ## open JupyterLab in notebooks/
 
 notebooks: $(STAMP) ## rebuild notebooks/*.ipynb from their .py, with outputs
 	.venv/bin/python tools/build_notebooks.py
+
+figures: $(STAMP) ## make the pictures in figures/ again
+	.venv/bin/python tools/make_figures.py
 
 clean: ## remove .venv, caches and build leftovers (outputs/ stays)
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

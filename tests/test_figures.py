@@ -1,0 +1,52 @@
+"""The pictures in figures/ are those that `make figures` makes now, and the README shows each with a text."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_packaging import ROOT
+
+_spec = importlib.util.spec_from_file_location("make_figures", ROOT / "tools" / "make_figures.py")
+make_figures = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(make_figures)
+
+TOLERANCE = 3.0  # mean difference of blurred pixels, of 255: fonts and rounding differ a little between machines
+
+
+def difference(a: Path, b: Path) -> float:
+    """Mean difference of two pictures of the same size after halving them twice; 255 where the sizes differ."""
+    with Image.open(a) as first, Image.open(b) as second:
+        if first.size != second.size:
+            return 255.0
+        small = (max(1, first.width // 4), max(1, first.height // 4))
+        pixels = [np.asarray(p.convert("RGB").resize(small, Image.Resampling.BOX), float) for p in (first, second)]
+    return float(np.abs(pixels[0] - pixels[1]).mean())
+
+
+def test_figures_are_those_that_are_made_now(tmp_path):
+    assert {path.name for path in (ROOT / "figures").iterdir()} == set(make_figures.FIGURES)
+    for name, draw in make_figures.FIGURES.items():
+        draw().savefig(tmp_path / name, dpi=110)
+        assert difference(tmp_path / name, ROOT / "figures" / name) < TOLERANCE, f"{name}: run `make figures`"
+
+
+def test_a_changed_figure_is_noticed(tmp_path):
+    name = next(iter(make_figures.FIGURES))
+    with Image.open(ROOT / "figures" / name) as image:
+        pixels = np.array(image.convert("RGB"))
+    pixels[:, pixels.shape[1] // 2 :] = pixels[:, pixels.shape[1] // 2 :].mean(axis=2, keepdims=True)  # grey half
+    Image.fromarray(pixels).save(tmp_path / "grey.png")
+    assert difference(tmp_path / "grey.png", ROOT / "figures" / name) > TOLERANCE
+    Image.fromarray(pixels[:-10]).save(tmp_path / "cut.png")
+    assert difference(tmp_path / "cut.png", ROOT / "figures" / name) == 255
+
+
+@pytest.mark.parametrize("name", make_figures.FIGURES)
+def test_the_readme_shows_every_figure_with_a_text(name):
+    text = re.search(rf"!\[(.*?)\]\(figures/{name}\)", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert text is not None and len(text.group(1)) > 40

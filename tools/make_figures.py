@@ -1,0 +1,58 @@
+"""Make every picture of the README in figures/, from the shipped weights and the built-in data alone.
+
+python tools/make_figures.py                # in place
+python tools/make_figures.py --out FOLDER   # elsewhere, to compare
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from dpnet_lite.explorers.panels import new_figure, show_image
+from dpnet_lite.plots import GREEN, ORANGE, PINK, overlay
+from dpnet_lite.study import EpisodeView, ToyStudy
+
+FOLDER = Path(__file__).resolve().parents[1] / "figures"
+ROWS = 3
+
+
+def overview() -> Figure:
+    """The first episodes of a list, from support to truth."""
+    study = ToyStudy(0)
+    figure, grid = new_figure(5, ROWS, width=2.0, height=2.15)
+    for axes, episode in zip(grid, study.episodes().episodes[:ROWS], strict=True):
+        _draw_row(axes, study.view(episode))
+    return figure
+
+
+def _draw_row(axes, view: EpisodeView) -> None:  # type: ignore[no-untyped-def]
+    weights = view.trace.reliable[0]
+    step = view.query_image.shape[0] // weights.shape[0]
+    share = torch.kron(weights / weights.max(), torch.ones(step, step)).numpy()  # [h, w] -> [H, W]
+    show_image(axes[0], view.support_images[0], f"support: {view.class_name}", outline=view.support_masks[0])
+    show_image(axes[1], view.query_image, "query")
+    show_image(axes[2], overlay(view.query_image, share, PINK, strength=1.0), "selected pixels")
+    show_image(axes[3], overlay(view.query_image, view.prediction, ORANGE), f"prediction: IoU {view.iou:.2f}")
+    show_image(axes[4], overlay(view.query_image, view.truth, GREEN), "truth")
+
+
+FIGURES: dict[str, Callable[[], Figure]] = {"overview.png": overview}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make the pictures of the README.")
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, draw in FIGURES.items():
+        draw().savefig(args.out / name, dpi=110, metadata={"Software": None})
+        print(f"made {name}")
+
+
+if __name__ == "__main__":
+    main()
