@@ -232,4 +232,5 @@ scale_explorer()
 # (PFENet); Lin et al., *Feature pyramid networks for object detection*, CVPR 2017;
 # [The method](../docs/method.md#multi-scale-fusion-module-msf).
 #
-# Previous: [4 Prototype interaction](04_prototype_interaction.ipynb)
+# Previous: [4 Prototype interaction](04_prototype_interaction.ipynb).
+# Next: [10 Your own images](10_your_own_images.ipynb)

@@ -13,6 +13,7 @@ from dpnet_lite.exercises.lesson_02 import check_masked_average, check_two_proto
 from dpnet_lite.exercises.lesson_03 import check_cycle, check_quality
 from dpnet_lite.exercises.lesson_04 import check_gated, check_reinforced
 from dpnet_lite.exercises.lesson_05 import check_mask, check_pyramid
+from dpnet_lite.exercises.lesson_10 import check_class_mask, check_merged
 
 
 def unwritten(*arguments):
@@ -72,10 +73,21 @@ def mask(logits, size):
     return (resized[1] > resized[0]).long()
 
 
+def class_mask(drawn, number):
+    return (drawn > 0).astype(np.uint8) * np.uint8(number)
+
+
+def merged(masks):
+    result = np.zeros(masks[0].shape, dtype=np.uint8)
+    for number, mask in enumerate(masks, start=1):
+        result = np.where(mask, np.where(result > 0, 255, number), result)
+    return result.astype(np.uint8)
+
+
 RIGHT = {
     check_folds: folds, check_episode: episode, check_masked_average: average, check_two_prototypes: nearest,
     check_cycle: reliable, check_quality: quality, check_reinforced: reinforced, check_gated: gated,
-    check_pyramid: pyramid, check_mask: mask,
+    check_pyramid: pyramid, check_mask: mask, check_class_mask: class_mask, check_merged: merged,
 }  # fmt: skip
 
 
@@ -132,6 +144,14 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_mask, lambda x, s: torch.nn.functional.interpolate(x[None], s)[0].argmax(0), "steps as large as a cell"),
         (check_mask, lambda x, s: 1 - mask(x, s), "exchanged"),
         (check_mask, lambda x, s: torch.zeros(s), "pixels differ"),
+        (check_class_mask, lambda d, n: d, "255 is still there"),
+        (check_class_mask, lambda d, n: np.where(d == 255, n, 0).astype(np.uint8), "2 pixels above 0"),
+        (check_class_mask, lambda d, n: np.full_like(d, n), "background must stay 0"),
+        (check_class_mask, lambda d, n: np.where(d > 0, n, 0), "the array is int64"),
+        (check_class_mask, lambda d, n: d[0], r"shape is \[3\]"),
+        (check_class_mask, lambda d, n: None, "not a NoneType"),
+        (check_merged, lambda m: sum(k * x for k, x in enumerate(m, 1)).astype(np.uint8), r"\[1, 2\] and should be 255"),
+        (check_merged, lambda m: np.zeros((6, 8), np.uint8), "and should be 1, not 0"),
         (check_quality, lambda s, t: quality(t, s), "exchanged"),
         (check_quality, lambda s, t: (quality(s, t)[0], 1.0), "recall should be"),
         (check_quality, lambda s, t: (0.0, quality(s, t)[1]), "precision should be"),

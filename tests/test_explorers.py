@@ -55,6 +55,13 @@ def test_a_cycle_is_that_of_a_plain_search(view, shot):
         assert ("kept" in cycle.verdict) == cycle.accepted
 
 
+def test_a_start_outside_the_mask_is_never_kept(view):
+    cycles = [follow_cycle(view, divmod(cell, 24)) for cell in range(24 * 24)]
+    strays = [cycle for cycle in cycles if cycle.lands_inside and not cycle.starts_inside]
+    assert strays  # this picture has some
+    assert not any(cycle.accepted for cycle in strays) and all("not asked" in cycle.verdict for cycle in strays)
+
+
 def test_wrong_cells_and_joint_shots_are_refused(view):
     with pytest.raises(ValueError, match=r"cell \(24, 0\) is outside the grid of 24 x 24"):
         follow_cycle(view, (24, 0))

@@ -1,0 +1,227 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 10. Your own images: from a few masks to many
+#
+# [Start here](00_start_here.ipynb) | [5 Multi-scale fusion](05_multi_scale_fusion.ipynb) | **10 Your own images**
+#
+# **What you will learn.** How to segment your own images with one mask, with several, and with several classes; how to
+# save the masks; and how to lay out a folder to train on.
+#
+# **What you need.** [Start here](00_start_here.ipynb): support, query, shots, IoU. The notebook draws a few images of
+# its own and saves them as files, so that it runs everywhere; put your own paths in their place.
+#
+# **Time.** About 20 minutes with the two exercises. The cells run in a few seconds.
+#
+# **What to expect.** The weights that come with the package know drawn shapes only. For photographs, train on a folder
+# of them first (section 10.5). [Results](../docs/results.md) says what that gave, and how far it is from good.
+
+# %%
+# %matplotlib inline
+import tempfile
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image
+
+from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
+from dpnet_lite.explorers.panels import show_image
+from dpnet_lite.heads import shipped_head
+from dpnet_lite.plots import ORANGE, overlay
+from dpnet_lite.predictor import Predictor
+
+# %% [markdown]
+# ## 10.1 Some files to work with
+#
+# Six images of two classes that the network of fold 0 never saw. Of each class the first two come with a mask: an image
+# of the same height and width, 0 on the background and one other value on the object. Any drawing program makes one.
+
+# %%
+holder = tempfile.TemporaryDirectory()  # deleted when the kernel ends; with your own images: Path("my_folder")
+folder = Path(holder.name)
+names = catalogue_names()
+STAR, KITE = names.index("striped star"), names.index("checked kite")
+world = ToyWorld(6, seed=11, targets=(STAR, KITE), others=range(len(names)))
+truth = {}
+for number in range(6):
+    scene, target = world[number], (STAR, KITE)[number % 2]
+    stem = f"{'star' if target == STAR else 'kite'}{number // 2 + 1}"
+    truth[stem] = (scene.labels == target + 1).numpy()
+    Image.fromarray(scene.image.permute(1, 2, 0).numpy()).resize((240, 240)).save(folder / f"{stem}.jpg", quality=95)
+    if number < 4:
+        mask = Image.fromarray(truth[stem].astype(np.uint8) * 255)
+        mask.resize((240, 240), Image.Resampling.NEAREST).save(folder / f"{stem}.png")
+print(*sorted(path.name for path in folder.iterdir()))
+
+# %% [markdown]
+# ## 10.2 One mask
+
+# %%
+predictor = Predictor.load(shipped_head(0))
+predictor.set_support([folder / "star1.jpg"], [folder / "star1.png"])
+result = predictor.predict(folder / "star3.jpg")
+print(f"mask: {result.mask.shape}, {result.mask.dtype}, values {np.unique(result.mask)}; classes {result.class_names}")
+
+
+def show_answer(stem: str, mask: np.ndarray, axes, title: str) -> None:
+    """The image with a mask painted on it."""
+    picture = np.array(Image.open(folder / f"{stem}.jpg"))
+    show_image(axes, overlay(picture, mask, ORANGE), title)
+
+
+figure, axes = plt.subplots(1, 3, figsize=(8, 2.8), layout="constrained")
+support_mask = np.array(Image.open(folder / "star1.png")) > 0
+show_image(axes[0], np.array(Image.open(folder / "star1.jpg")), "support", outline=support_mask)
+show_image(axes[1], np.array(Image.open(folder / "star3.jpg")), "your image")
+show_answer("star3", result.mask == 1, axes[2], "with one mask")
+plt.show()
+
+# %% [markdown]
+# The mask has the image's own size, whatever it is. `result.probabilities` has one map per class, background first;
+# they add up to 1 at every pixel. With `predict(image, trace=True)`, `result.traces` holds everything that lessons 2
+# to 5 look at.
+
+# %%
+assert result.mask.shape == (240, 240)
+assert np.allclose(result.probabilities.sum(axis=0), 1, atol=1e-5)
+
+# %% [markdown]
+# ## 10.3 More masks, and several classes
+#
+# More support images are two longer lists. Several classes are two dictionaries from class name to such lists; the
+# answer has 1 for the first class, 2 for the second, and 0 for the background. Support features are computed once and
+# used for every image.
+
+# %%
+predictor.set_support(
+    {"star": [folder / "star1.jpg", folder / "star2.jpg"], "kite": [folder / "kite1.jpg", folder / "kite2.jpg"]},
+    {"star": [folder / "star1.png", folder / "star2.png"], "kite": [folder / "kite1.png", folder / "kite2.png"]},
+)
+answers = {stem: predictor.predict(folder / f"{stem}.jpg") for stem in ("star3", "kite3")}
+figure, axes = plt.subplots(2, 3, figsize=(8, 5.4), layout="constrained")
+for row, (stem, answer) in zip(axes, answers.items(), strict=True):
+    show_image(row[0], np.array(Image.open(folder / f"{stem}.jpg")), "your image")
+    for value, (name, panel) in enumerate(zip(answer.class_names, row[1:], strict=True), start=1):
+        show_answer(
+            stem, answer.mask == value, panel, f"{name}: {100 * (answer.mask == value).mean():.1f} % of the image"
+        )
+plt.show()
+
+# %% [markdown]
+# *What to see:* a row is an image, with what was found of each class. The classes compete: a pixel has one answer.
+# Where an image shows nothing of a class, the best panel is an empty one; look whether it is.
+
+# %% [markdown]
+# ## 10.4 Save the masks
+#
+# A PNG with class numbers keeps everything. It looks black in most viewers, because 1 and 2 are nearly black; a palette
+# changes the colours, not the numbers.
+
+# %%
+for stem, answer in answers.items():
+    image = Image.fromarray(answer.mask)
+    image.putpalette([0, 0, 0, 230, 159, 0, 0, 114, 178])  # background, first class, second class: red, green, blue
+    image.save(folder / f"{stem}_mask.png")
+again = np.array(Image.open(folder / "star3_mask.png"))
+assert (again == answers["star3"].mask).all()
+print(f"saved and read again: {[int(value) for value in np.unique(again)]}")
+
+# %% [markdown]
+# ### Exercise 10.1: class numbers from 0 and 255 (easy, 5 minutes)
+#
+# To *train* on a folder, masks hold class numbers: 0 background, k = line k of `classes.txt`, and 255 means *ignored*.
+# Drawing programs often give 0 and 255 instead. Write `my_class_mask(drawn, number)`: from a uint8 array with 0 and
+# larger values make a uint8 array with 0 and `number`.
+
+
+# %% jupyter={"source_hidden": true}
+def my_class_mask(drawn: np.ndarray, number: int) -> np.ndarray:
+    """0 stays 0, everything else becomes the class's number."""
+    # BEGIN SOLUTION
+    return np.where(drawn > 0, number, 0).astype(np.uint8)
+    # END SOLUTION
+
+
+# %% tags=["check"]
+from dpnet_lite.exercises.lesson_10 import check_class_mask
+
+check_class_mask(my_class_mask)
+
+# %% [markdown]
+# ### Exercise 10.2: one mask from several (medium, 10 minutes)
+#
+# You have one mask per class, bool [H, W], in a list, and want one array for the folder: 0 background, k where mask k
+# (counted from 1) is True. Where two masks overlap, nobody knows: set 255, which is ignored in training and in scoring.
+# Write `my_merged(masks)`.
+
+
+# %% jupyter={"source_hidden": true}
+def my_merged(masks: list[np.ndarray]) -> np.ndarray:
+    """Class numbers, 255 where masks overlap."""
+    # BEGIN SOLUTION
+    stack = np.stack(masks)  # [n, H, W]
+    numbers = np.arange(1, len(masks) + 1)[:, None, None]
+    merged = (stack * numbers).sum(axis=0)
+    merged[stack.sum(axis=0) > 1] = 255
+    return merged.astype(np.uint8)
+    # END SOLUTION
+
+
+# %% tags=["check"]
+from dpnet_lite.exercises.lesson_10 import check_merged
+
+check_merged(my_merged)
+
+# %% [markdown]
+# ## 10.5 Train on your own folder
+#
+# ```
+# my_photos/
+#   images/STEM.jpg
+#   masks/STEM.png     class numbers
+#   classes.txt        one class name per line; no line for the background
+# ```
+#
+# The next cell lays out such a folder from our six files and reads it as the training would. With photographs and more
+# classes, the command is:
+#
+# ```
+# python -m dpnet_lite train --data folder:my_photos --backbone vgg16 --out outputs/photos.safetensors
+# ```
+
+# %%
+from dpnet_lite.datasets.folder import FolderDataset
+
+root = folder / "my_photos"
+for part in ("images", "masks"):
+    (root / part).mkdir(parents=True)
+(root / "classes.txt").write_text("star\nkite\n")
+for stem, mask in truth.items():
+    Image.open(folder / f"{stem}.jpg").resize(mask.shape[::-1]).save(root / "images" / f"{stem}.jpg")
+    number = 1 if stem.startswith("star") else 2
+    Image.fromarray(np.where(mask, number, 0).astype(np.uint8)).save(root / "masks" / f"{stem}.png")
+
+dataset = FolderDataset(root)
+print(f"{len(dataset)} images, classes {dataset.class_names}")
+for name, areas in zip(dataset.class_names, dataset.class_areas.T, strict=True):
+    share = 100 * areas[areas > 0].mean()
+    print(f"  {name}: in {int((areas > 0).sum())} images, covering {share:.0f} % of them on average")
+
+# %% [markdown]
+# ## Recap
+#
+# - `Predictor.load`, `set_support`, `predict`: paths, PIL images, arrays and tensors all do.
+# - Several shots are longer lists, several classes are dictionaries.
+# - In a *support* mask everything above 0 is the object; in a *training* folder the value is the class, and 255 is
+#   ignored.
+#
+# **Further reading.** [README](../README.md#your-own-images): the same from the command line.
+#
+# Previous: [5 Multi-scale fusion](05_multi_scale_fusion.ipynb)
