@@ -124,6 +124,19 @@ def with_switches(head: Head, **switches: Any) -> Head:
     return changed.eval()
 
 
+def best_threshold_iou(similarity: Tensor, truth: Tensor) -> float:
+    """The largest IoU that any threshold on one map gives, in [0, 1]: it bounds every way to choose a threshold.
+
+    Args:
+        similarity: float [h, w]; a mask takes the cells with the highest values.
+        truth: bool [h, w] with at least one True.
+    """
+    order = similarity.flatten().argsort(descending=True)
+    hits = truth.flatten()[order].cumsum(dim=0)  # cells of the truth among the first k
+    taken = torch.arange(1, len(order) + 1)
+    return float((hits / (taken + truth.sum() - hits)).max())
+
+
 def selection_quality(weights: Tensor, truth_shares: Tensor) -> tuple[float, float]:
     """How well weighed query pixels lie on the object.
 

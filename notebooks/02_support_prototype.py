@@ -187,14 +187,13 @@ check_two_prototypes(my_nearest_prototype)
 
 # %%
 from dpnet_lite.model.prototypes import masks_at
+from dpnet_lite.study import best_threshold_iou
 
 
-def best_iou(similarity: torch.Tensor, truth: torch.Tensor) -> float:
-    """The largest IoU that any threshold on one map gives: similarity [h, w], truth bool [h, w]."""
-    order = similarity.flatten().argsort(descending=True)
-    hits = truth.flatten()[order].cumsum(dim=0)  # cells of the truth among the first k
-    taken = torch.arange(1, len(order) + 1)
-    return float((hits / (taken + truth.sum() - hits)).max())
+def slow_best_iou(similarity: torch.Tensor, truth: torch.Tensor) -> float:
+    """The largest IoU over all thresholds, tried one by one: similarity [h, w], truth bool [h, w]."""
+    masks = [similarity >= threshold for threshold in similarity.unique()]
+    return max(float((mask & truth).sum() / (mask | truth).sum()) for mask in masks)
 
 
 def nearest_iou(query: torch.Tensor, foreground: torch.Tensor, background: torch.Tensor, truth: torch.Tensor) -> float:
@@ -206,6 +205,9 @@ def nearest_iou(query: torch.Tensor, foreground: torch.Tensor, background: torch
 def my_nearest(query: torch.Tensor, foreground: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
     return cosine_map(query[None], foreground[None])[0] > cosine_map(query[None], background[None])[0]
 
+
+object_cells = view.truth_shares >= 0.5
+assert abs(slow_best_iou(similarity, object_cells) - best_threshold_iou(similarity, object_cells)) < 1e-6
 
 dial = (0.0, 0.25, 0.5, 0.75, 1.0)
 STYLES = {"query's own prototype": ("D--", "#009E73"), "P, reduced features": ("o-", "#0072B2"),
@@ -227,7 +229,9 @@ for gap in dial:
         "P, frozen features": cosine_map(frozen_query, masked_average(frozen_support, masks)),
     }
     for label, similarity in maps.items():
-        curves[label].append(100 * float(np.mean([best_iou(s, t) for s, t in zip(similarity, truth, strict=True)])))
+        curves[label].append(
+            100 * float(np.mean([best_threshold_iou(s, t) for s, t in zip(similarity, truth, strict=True)]))
+        )
     pairs = zip(query, masked_average(support, masks), masked_average(support, 1 - masks), truth, strict=True)
     curves["nearer of two, reduced"].append(100 * float(np.mean([nearest_iou(*pair) for pair in pairs])))
 

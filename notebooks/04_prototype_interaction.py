@@ -144,14 +144,7 @@ interaction_figure(view)
 # %%
 from dpnet_lite.explorers.interaction import similarity_maps
 from dpnet_lite.model.prototypes import masked_average
-
-
-def best_iou(similarity: np.ndarray, truth: torch.Tensor) -> float:
-    """The largest IoU that any threshold on one map gives: similarity [h, w], truth bool [h, w]."""
-    order = torch.from_numpy(similarity).flatten().argsort(descending=True)
-    hits = truth.flatten()[order].cumsum(dim=0)
-    taken = torch.arange(1, len(order) + 1)
-    return float((hits / (taken + truth.sum() - hits)).max())
+from dpnet_lite.study import best_threshold_iou
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -159,7 +152,12 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 views = [study.view(episode) for episode in episodes]
-ious = np.array([[best_iou(m, v.truth_shares >= 0.5) for m in similarity_maps(v).values()] for v in views])
+ious = np.array(
+    [
+        [best_threshold_iou(torch.from_numpy(m), v.truth_shares >= 0.5) for m in similarity_maps(v).values()]
+        for v in views
+    ]
+)
 own = [masked_average(v.trace.query, v.truth_shares[None]) for v in views]
 before, after = [v.trace for v in views], [v.trace.interaction for v in views]
 columns = [[cosine(x.prototype, x.pseudo_prototype) for x in traces] for traces in (before, after)]

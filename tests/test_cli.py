@@ -234,7 +234,10 @@ def test_a_stopped_training_goes_on_to_the_same_head(folder, data, tmp_path, mon
     assert run(*common, "--out", path, "--resume") == 0
     whole, resumed = (load_checkpoint(p)[0] for p in (tmp_path / "whole.safetensors", path))
     assert all(bool((whole[name] == resumed[name]).all()) for name in whole)
+    capsys.readouterr()
     assert run(*common, "--out", path, "--resume") == 0  # already at its end
+    said = capsys.readouterr()
+    assert "training DPNet" not in said.err and said.out == f"saved {path}: weights of step 4 of 4\n"
     for changed in (["--seed", 1], ["--steps", 6], ["--size", 32]):
         assert run(*common, *changed, "--out", path, "--resume") == 2
         assert "resume with the same settings" in error_line(capsys)

@@ -150,7 +150,7 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_class_mask, lambda d, n: np.where(d > 0, n, 0), "the array is int64"),
         (check_class_mask, lambda d, n: d[0], r"shape is \[3\]"),
         (check_class_mask, lambda d, n: None, "not a NoneType"),
-        (check_merged, lambda m: sum(k * x for k, x in enumerate(m, 1)).astype(np.uint8), r"\[1, 2\] and should be 255"),
+        (check_merged, lambda m: sum(k * x for k, x in enumerate(m, 1)).astype(np.uint8), "and should be 255"),
         (check_merged, lambda m: np.zeros((6, 8), np.uint8), "and should be 1, not 0"),
         (check_quality, lambda s, t: quality(t, s), "exchanged"),
         (check_quality, lambda s, t: (quality(s, t)[0], 1.0), "recall should be"),

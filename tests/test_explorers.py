@@ -98,6 +98,17 @@ def test_maps_before_and_after_are_plain_cosines(view):
         assert np.allclose(values, wanted.numpy(), atol=1e-5)
 
 
+def test_the_drawn_attention_is_a_row_of_the_softmax(view):
+    P, P_q = view.trace.prototype[0].numpy(), view.trace.pseudo_prototype[0].numpy()
+    order = np.argsort(-P, kind="stable")
+    row = P[order[3]] * P_q / np.sqrt(len(P))
+    weights = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
+    axes = next(a for a in interaction_figure(view, 3).axes if a.get_title() == "gate and attention")
+    assert np.allclose(np.sort(axes.lines[1].get_ydata()), np.sort(weights), atol=1e-6)
+    drawn, strong = axes.lines[0].get_ydata(), P[order] > 0  # channels at 0 have no order among themselves
+    assert np.allclose(drawn[strong], view.trace.interaction.gate[0].numpy()[order][strong], atol=1e-6)
+
+
 def test_wrong_channels_and_other_interactions_are_refused(view):
     with pytest.raises(ValueError, match="channel is 64; choose 0 to 63"):
         interaction_figure(view, 64)

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import jaccard_score, precision_score, recall_score
 
 from dpnet_lite.scoring import head_segmenter, score_episodes
-from dpnet_lite.study import ToyStudy, selection_quality, with_switches
+from dpnet_lite.study import ToyStudy, best_threshold_iou, selection_quality, with_switches
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,15 @@ def test_quality_of_a_yes_or_no_selection_is_that_of_scikit_learn():
         precision, recall = selection_quality(torch.tensor(chosen).float(), torch.tensor(truth).float())
         assert precision == pytest.approx(precision_score(truth, chosen))
         assert recall == pytest.approx(recall_score(truth, chosen))
+
+
+def test_the_best_threshold_is_that_of_trying_all():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(30):
+        similarity, truth = torch.rand(5, 6, generator=generator), torch.rand(5, 6, generator=generator) < 0.3
+        truth[0, 0] = True
+        tried = [jaccard_score(truth.flatten(), (similarity >= t).flatten()) for t in similarity.flatten()]
+        assert best_threshold_iou(similarity, truth) == pytest.approx(max(tried))
 
 
 def test_quality_of_weights_by_hand():
