@@ -53,7 +53,7 @@ def interaction_figure(view: EpisodeView, channel: int = 0) -> Figure:
     maps = similarity_maps(view)
     limits = (min(float(m.min()) for m in maps.values()), 1.0)
     for axes, (title, values) in zip(grid[1], maps.items(), strict=True):
-        show_map(axes, values, title, size=size, limits=limits)
+        show_map(axes, values, title, size=size, limits=limits, colour_bar=axes is grid[1, -1])
         draw_outline(axes, view.truth)
     return figure
 

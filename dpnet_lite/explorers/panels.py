@@ -32,11 +32,12 @@ def show_image(axes: Axes, picture: np.ndarray, title: str, *, outline: np.ndarr
 
 def show_map(
     axes: Axes, values: np.ndarray, title: str, *, size: int, limits: tuple[float, float] | None = None,
-    signed: bool = False,
+    signed: bool = False, colour_bar: bool = True,
 ) -> None:  # fmt: skip
     """A map [h, w] stretched over `size` pixels, so that outlines and points of the image fit on it.
 
-    A signed map has a neutral colour at 0, unless `limits` says otherwise.
+    A signed map has a neutral colour at 0, unless `limits` says otherwise. Maps with the same limits need one
+    `colour_bar` among them.
     """
     largest = float(np.abs(values).max()) or 1.0
     low, high = limits or ((-largest, largest) if signed else (float(values.min()), float(values.max())))
@@ -45,7 +46,8 @@ def show_map(
         extent=(-0.5, size - 0.5, size - 0.5, -0.5),
     )  # fmt: skip
     finish(axes, title)
-    axes.get_figure().colorbar(image, ax=axes, shrink=0.75, pad=0.02)  # type: ignore[union-attr]
+    if colour_bar:
+        axes.get_figure().colorbar(image, ax=axes, shrink=0.75, pad=0.02)  # type: ignore[union-attr]
 
 
 def draw_outline(axes: Axes, mask: np.ndarray) -> None:
