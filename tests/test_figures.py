@@ -15,7 +15,7 @@ _spec = importlib.util.spec_from_file_location("make_figures", ROOT / "tools" / 
 make_figures = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(make_figures)
 
-TOLERANCE = 3.0  # mean difference of blurred pixels, of 255: fonts and rounding differ a little between machines
+TOLERANCE = 1.0  # mean difference of blurred pixels, of 255: fonts and rounding differ a little between machines
 
 
 def difference(a: Path, b: Path) -> float:
