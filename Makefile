@@ -41,7 +41,7 @@ lint: $(STAMP) ## check style and types only
 	.venv/bin/python -m mypy
 
 lab: $(STAMP) ## open JupyterLab in notebooks/
-	.venv/bin/python -m jupyterlab --notebook-dir=notebooks $(LAB_OPTIONS)
+	.venv/bin/python -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_OPTIONS)
 
 notebooks: $(STAMP) ## rebuild notebooks/*.ipynb from their .py, with outputs
 	.venv/bin/python tools/build_notebooks.py

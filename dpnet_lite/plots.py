@@ -16,6 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.patheffects import Normal, Stroke
 
 from .episodes import Episode
 from .features import EpisodeBatch, FeatureBank
@@ -25,7 +26,7 @@ from .scoring import head_segmenter, predicted_mask
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 BLACK, WHITE = "#000000", "#FFFFFF"
 METHOD_STYLES = {"training-free": (BLACK, ":"), "support only": (ORANGE, "--"), "DPNet": (BLUE, "-")}
 
@@ -71,16 +72,16 @@ def episodes_figure(
         chosen = _selected_pixels(heads[main], batch, picture.shape[:2])
         support_mask = (support.labels == episode.class_index + 1).numpy()
         _show(row[0], support.image.permute(1, 2, 0).numpy(), f"support: {name}")
-        for colour, width in ((BLACK, 3.5), (WHITE, 1.5)):  # seen on any picture, whose colours stay as they are
-            row[0].contour(support_mask, levels=[0.5], colors=colour, linewidths=width)
+        _outline(row[0], support_mask)
         _show(row[1], picture, "query")
-        _show(row[2], overlay(picture, chosen, PINK, strength=1.0), "pixels behind $P_q$")
+        _show(row[2], overlay(picture, chosen, BLUE, strength=1.0), "pixels behind $P_q$")
         for axes, (label, head) in zip(row[3:], heads.items(), strict=False):
             logits = head_segmenter(head)(batch)[0]
             mask = predicted_mask(logits, (picture.shape[0], picture.shape[1])) == 1
             iou = float((mask & truth).sum() / max(1, int((mask | truth).sum())))
             _show(axes, overlay(picture, mask.numpy(), ORANGE), f"{label}: IoU {iou:.2f}")
         _show(row[-1], overlay(picture, truth.numpy(), GREEN), "truth")
+        _outline(row[-1], truth.numpy())
     _add_key(figure)
     return figure
 
@@ -95,11 +96,25 @@ def _selected_pixels(head: Head, batch: EpisodeBatch, size: tuple[int, int]) -> 
     return (share / share.max().clamp_min(1e-12)).numpy()
 
 
+def _outline(axes: Axes, mask: np.ndarray) -> None:
+    """White in black: seen on any picture, whose colours stay as they are."""
+    if mask.any() and not mask.all():
+        for colour, width in ((BLACK, 3.5), (WHITE, 1.5)):
+            axes.contour(mask, levels=[0.5], colors=colour, linewidths=width)
+
+
 def _add_key(figure: Figure) -> None:
     """What outline and colours mean, below the panels."""
     handles = [
-        Line2D([], [], color=BLACK, linewidth=2, label="outline: support mask"),
-        Patch(color=PINK, label="selected pixels; their mean is the pseudo-prototype $P_q$"),
+        Line2D(
+            [],
+            [],
+            color=WHITE,
+            linewidth=1.5,
+            label="outline: support mask and truth",
+            path_effects=[Stroke(linewidth=3.5, foreground=BLACK), Normal()],
+        ),
+        Patch(color=BLUE, label="selected pixels; their mean is the pseudo-prototype $P_q$"),
         Patch(color=ORANGE, label="prediction"),
         Patch(color=GREEN, label="truth"),
     ]

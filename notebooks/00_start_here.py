@@ -12,6 +12,10 @@
 # **What you will learn.** What few-shot segmentation is, what its words mean, and what the dual prototype network
 # does with one example and with five.
 #
+# The network is a reconstruction of Mao et al., *Learning from the Target*, AAAI 2022, "the paper" below. Of the paper
+# only the abstract and one caption are public to us, so every claim on the method carries a mark: *stated by the
+# paper*; *precedent*, a public relative does exactly this; *our choice*, neither.
+#
 # **What you need.** Python and a first idea of neural networks. No GPU, no network connection, no data: everything
 # is in the package.
 #
@@ -170,10 +174,10 @@ figure = episodes_figure(bank, one_shot[:4], {"DPNet": head})
 plt.show()
 
 # %% [markdown]
-# *What to see:* one episode a row. From left to right: the support with the outline of its mask; the query; in pink,
+# *What to see:* one episode a row. From left to right: the support with the outline of its mask; the query; in blue,
 # the query pixels behind $P_q$, the stronger the more they count; the network's mask in orange, with its IoU; the truth
-# in green. Compare pink with green: pink beside the green objects means that $P_q$ has mixed in something else.
-# Compare orange with green: that is what the network made of it.
+# in green, outlined. Compare blue with green: blue beside the true objects means that $P_q$ has mixed in something
+# else. Compare orange with green: that is what the network made of it.
 #
 # The next cell puts a number on the first comparison: how much of $P_q$ comes from pixels of the class.
 
@@ -225,8 +229,8 @@ plt.show()
 # %% [markdown]
 # *What to see:* one dot an episode. Above the grey line the five support images gave the better mask, below it the
 # single one did. Dots at the left edge are queries where one example failed altogether; the higher such a dot, the
-# more the other four repaired. With so few episodes the two scores depend much on chance: `docs/results.md` has the
-# scores of long lists, with intervals.
+# more the other four repaired. A dot at the bottom is the reverse: with five, a good mask was lost. With so few
+# episodes the two scores depend much on chance: `docs/results.md` has the scores of long lists, with intervals.
 
 # %% [markdown]
 # ## 7. Recap, and what next

@@ -121,7 +121,7 @@ cycle_figure(*first_rejected(episodes))
 
 # %% [markdown]
 # *What to see:* left, the start (circle) and the landing (square) in the support; in the middle the match (diamond)
-# in the query; right, in pink, all query cells that are kept, with the outline of the truth. White arrows: kept.
+# in the query; right, in blue, all query cells that are kept, with the outline of the truth. White arrows: kept.
 # Dashed orange arrows: rejected, because the landing lies outside of the support's mask.
 
 # %% [markdown]

@@ -14,7 +14,7 @@ import torch
 from matplotlib.figure import Figure
 
 from dpnet_lite.explorers.panels import new_figure, show_image
-from dpnet_lite.plots import GREEN, ORANGE, PINK, overlay
+from dpnet_lite.plots import BLUE, GREEN, ORANGE, overlay
 from dpnet_lite.study import EpisodeView, ToyStudy
 
 FOLDER = Path(__file__).resolve().parents[1] / "figures"
@@ -36,9 +36,9 @@ def _draw_row(axes, view: EpisodeView) -> None:  # type: ignore[no-untyped-def]
     share = torch.kron(weights / weights.max(), torch.ones(step, step)).numpy()  # [h, w] -> [H, W]
     show_image(axes[0], view.support_images[0], f"support: {view.class_name}", outline=view.support_masks[0])
     show_image(axes[1], view.query_image, "query")
-    show_image(axes[2], overlay(view.query_image, share, PINK, strength=1.0), "selected pixels")
+    show_image(axes[2], overlay(view.query_image, share, BLUE, strength=1.0), "selected pixels")
     show_image(axes[3], overlay(view.query_image, view.prediction, ORANGE), f"prediction: IoU {view.iou:.2f}")
-    show_image(axes[4], overlay(view.query_image, view.truth, GREEN), "truth")
+    show_image(axes[4], overlay(view.query_image, view.truth, GREEN), "truth", outline=view.truth)
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {"overview.png": overview}

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 
 from ..model.cycle_comparison import membership
-from ..plots import BLACK, ORANGE, PINK, WHITE, overlay
+from ..plots import BLACK, BLUE, ORANGE, WHITE, overlay
 from ..study import EpisodeView, selection_quality
 from .panels import cell_centre, draw_outline, new_figure, show_image, show_map
 
@@ -80,7 +80,7 @@ def cycle_figure(view: EpisodeView, start: tuple[int, int], shot: int = 0) -> Fi
     share = (weights / weights.max()).numpy()
     stretched = np.kron(share, np.ones((size // rows, size // columns)))  # [h, w] -> [H, W]
     show_image(
-        right, overlay(view.query_image, stretched, PINK, strength=1.0),
+        right, overlay(view.query_image, stretched, BLUE, strength=1.0),
         f"selected: precision {precision:.2f}, recall {recall:.2f}", outline=view.truth,
     )  # fmt: skip
     return figure

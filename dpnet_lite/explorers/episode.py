@@ -45,5 +45,5 @@ def episode_figure(view: EpisodeView) -> Figure:
     query, prediction, truth = grid[0, n_shot:]
     show_image(query, view.query_image, "query")
     show_image(prediction, overlay(view.query_image, view.prediction, ORANGE), f"prediction: IoU {view.iou:.2f}")
-    show_image(truth, overlay(view.query_image, view.truth, GREEN), "truth")
+    show_image(truth, overlay(view.query_image, view.truth, GREEN), "truth", outline=view.truth)
     return figure
