@@ -37,7 +37,7 @@ on the same episodes. They hold for these classes. A class is scored if two imag
 pixels [our choice]; on photographs that leaves out some novel classes, and each study says how many are left.
 FB-IoU: the mean of the IoU of the foreground and that of the background. "Training-free": every query pixel goes to the
 nearer of two support prototypes, foreground or background, in the frozen features. "Toy-20^i": the built-in drawn
-world, four folds of 20 novel classes; its "gap" in [0, 1] says how much the looks of a class differ from scene to scene.
+world, four folds of 20 novel classes; its "gap" in [0, 1] says how much the looks of a class differ between scenes.
 Differences are taken before rounding. With one seed an interval holds the noise of the episodes only.
 "Support only" is DPNet with P in the place of P_q: as many parameters, the same initial weights, the same training
 and test episodes, the same settings.
