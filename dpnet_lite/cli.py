@@ -104,6 +104,10 @@ def _predict(args: argparse.Namespace) -> None:
     for number, target in enumerate(targets):
         if target in targets[:number] or target.resolve() in given:
             raise ValueError(f"{target} would be overwritten; rename an image or give another folder with --out")
+        if target.exists() and not args.overwrite:
+            raise ValueError(
+                f"{target} is there already; give another folder with --out, or replace it with --overwrite"
+            )
     predictor = Predictor.load(args.checkpoint, backbone_weights=args.backbone_weights, device=args.device)
     predictor.set_support(args.support[0::2], args.support[1::2])
     args.out.mkdir(parents=True, exist_ok=True)

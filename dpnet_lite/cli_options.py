@@ -209,6 +209,7 @@ def _add_predict(commands: Any) -> None:
     predict.add_argument("--backbone-weights", type=Path, default=None)
     predict.add_argument("--device", default="cpu")
     predict.add_argument("--out", type=Path, default=Path("outputs/masks"), help="folder for the masks (PNG, 0 or 255)")
+    predict.add_argument("--overwrite", action="store_true", help="replace masks that are there already")
     predict.set_defaults(threads=None)
 
 

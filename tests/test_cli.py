@@ -204,6 +204,18 @@ def test_predict_overwrites_nothing_that_it_was_given(head, folder, tmp_path, ca
     assert photograph.read_bytes() == before
 
 
+def test_predict_replaces_a_mask_only_when_asked(head, folder, tmp_path, capsys):
+    pair = [folder / "images/00.png", folder / "drawn/00.png"]
+    options = ["predict", folder / "images/16.png", "--checkpoint", head, "--out", tmp_path, "--support", *pair]
+    (tmp_path / "16.png").write_bytes(b"drawn by hand")
+    assert run(*options) == 2
+    assert "16.png is there already; give another folder with --out, or replace it with --overwrite" in error_line(
+        capsys
+    )
+    assert (tmp_path / "16.png").read_bytes() == b"drawn by hand"
+    assert run(*options, "--overwrite") == 0 and (tmp_path / "16.png").read_bytes() != b"drawn by hand"
+
+
 def test_info(head, capsys):
     assert run("info", head) == 0
     text = capsys.readouterr().out
