@@ -175,7 +175,7 @@ def goals(results: Sequence[FoldResult]) -> str:
     return "\n".join(lines)
 
 
-TOY_REMARK = """Goals that were set beforehand (for 1-shot; 5-shot is measured by the same):
+TOY_REMARK = """Goals that were set beforehand, without naming a number of shots:
 
 {goals}
 
