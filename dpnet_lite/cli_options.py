@@ -17,6 +17,7 @@ from .reporting import MIN_PER_CLASS
 
 Handler = Callable[[argparse.Namespace], None]
 Settings = TypeVar("Settings", ModelConfig, TrainingConfig)
+DATA_OF_HEAD = "toy for a head trained on it; else it must be given"
 EPISODES = f"scored per fold and number of shots (default: 500; intervals need {MIN_PER_CLASS} a class)"
 EXAMPLES = """examples:
   dpnet-lite demo
@@ -126,13 +127,16 @@ def option_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     return parser
 
 
-def _add_data(parser: argparse.ArgumentParser, *, folds: bool) -> None:
-    parser.add_argument("--data", type=parse_data, default="toy", help="toy (default) or folder:PATH")
+def _add_data(parser: argparse.ArgumentParser, *, folds: bool, from_checkpoint: bool = False) -> None:
+    parser.add_argument("--data", type=parse_data, default=None if from_checkpoint else "toy",
+                        help=f"toy or folder:PATH (default: {DATA_OF_HEAD if from_checkpoint else 'toy'})")  # fmt: skip
     parser.add_argument("--folds", choices=("interleaved", "blocked"), default="interleaved",
                         help="how a folder's classes fall into folds: as COCO-20i or as PASCAL-5i")  # fmt: skip
     parser.add_argument("--n-folds", type=int, default=N_FOLDS, help=f"number of folds (default: {N_FOLDS})")
-    parser.add_argument("--fold", type=parse_fold if folds else parse_one_fold, default=None if folds else 0,
-                        help="number from 0, or all" if folds else "number from 0 (default: 0)")  # fmt: skip
+    default = "that of the checkpoint" if from_checkpoint else "0"
+    parser.add_argument("--fold", type=parse_fold if folds else parse_one_fold,
+                        default=None if folds or from_checkpoint else 0,
+                        help="number from 0, or all" if folds else f"number from 0 (default: {default})")  # fmt: skip
     parser.add_argument("--gap", type=float, default=None, help="support-query gap of the toy world, 0 to 1")
     parser.add_argument("--backbone-weights", type=Path, default=None, help=".safetensors or .pth, torchvision's keys")
     parser.add_argument("--size", type=int, default=None, help="side of the network's square input, pixels")
@@ -191,8 +195,7 @@ def _add_train(commands: Any) -> None:
 
 def _add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", allow_abbrev=False, help="score a trained head on novel classes")
-    _add_data(evaluate, folds=False)
-    evaluate.set_defaults(data=None, fold=None)  # those of the checkpoint
+    _add_data(evaluate, folds=False, from_checkpoint=True)
     evaluate.add_argument("--checkpoint", type=Path, required=True)
     evaluate.add_argument("--shots", type=int, nargs="+", default=[1, 5])
     evaluate.add_argument("--episodes", type=int, default=500, help=EPISODES)

@@ -110,10 +110,9 @@ def evaluate_checkpoint(
 def _what_is_scored(bank: FeatureBank, lists: dict[int, EpisodeList], path: Path, metadata: dict[str, Any]) -> str:
     first = next(iter(lists.values()))
     hashes = ", ".join(f"{n_shot}-shot {episodes.sha256[:12]}" for n_shot, episodes in sorted(lists.items()))
-    same = bank.dataset.name == metadata.get("data")
     return (
         f"Novel classes of fold {first.fold} of {bank.dataset.name}, {len(first.episodes)} episodes each (SHA-256: "
-        f"{hashes}), by {path}, trained on {'it' if same else metadata.get('data', 'unknown data')}, "
+        f"{hashes}), by {path}, trained on {metadata.get('data', 'unknown data')}, "
         f"fold {metadata.get('fold', 'unknown')}"
     )
 

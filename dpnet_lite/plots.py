@@ -124,10 +124,10 @@ def _add_key(figure: Figure) -> None:
 def learning_curve_figure(losses: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
     """Training loss (cross-entropy, main) against the step, smoothed over a quarter of its points, at most 11."""
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    width = min(11, max(1, min((len(rows) for rows in losses.values()), default=1) // 4))
     for name, rows in losses.items():
         steps, values = np.array([r["step"] for r in rows]), np.array([r["main"] for r in rows])
         colour, style = METHOD_STYLES.get(name, (GREEN, "-"))
-        width = min(11, max(1, len(values) // 4))
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axes.plot(steps, values, color=colour, alpha=0.15, linewidth=1)
         axes.plot(steps[width // 2 :][: len(smooth)], smooth, color=colour, linestyle=style, linewidth=2, label=name)

@@ -47,6 +47,13 @@ class EpisodeView:
         return float((self.prediction & self.truth).sum() / max(1, (self.prediction | self.truth).sum()))
 
     @property
+    def selected(self) -> np.ndarray:
+        """float32 [H, W] in [0, 1]: weight of every query pixel in P_q, the greatest 1."""
+        weights = self.trace.reliable[0]
+        step = self.query_image.shape[0] // weights.shape[0]
+        return torch.kron(weights / weights.max(), torch.ones(step, step)).numpy()  # [h, w] -> [H, W]
+
+    @property
     def truth_shares(self) -> Tensor:
         """float32 [h, w] in [0, 1]: how much of each feature cell of the query is foreground."""
         cells = (self.trace.query.shape[-2], self.trace.query.shape[-1])

@@ -118,7 +118,7 @@ def test_evaluate_on_the_toy_world(capsys):
     assert len(rows) == 2 and "[" not in "".join(rows)  # one episode a class has no spread to show
     assert text.rstrip().endswith("No intervals: a class has fewer than 5 episodes; give more with --episodes.")
     assert text.startswith("Novel classes of fold 2 of toy, 4 episodes each (SHA-256: 1-shot ")
-    assert f"by {shipped_head(2)}, trained on it, fold 2" in text.splitlines()[0]
+    assert f"by {shipped_head(2)}, trained on toy, fold 2" in text.splitlines()[0]
     assert run(*options) == 0 and capsys.readouterr().out == text  # its own fold where none is named
     assert run(*options, "--fold", 1) == 2
     assert "--fold 2)" in error_line(capsys)

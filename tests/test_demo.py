@@ -17,12 +17,14 @@ from dpnet_lite import demo
 from dpnet_lite.comparison import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult, support_only
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.demo import DemoConfig, load_result, run_demo
+from dpnet_lite.episodes import EpisodeList
+from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.fold_data import toy_fold
 from dpnet_lite.heads import load_head
 from dpnet_lite.intervals import mean_interval
 from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.model.head import Head
-from dpnet_lite.reporting import aligned, percent
+from dpnet_lite.reporting import aligned, difference_cell, enough_episodes, percent, score_cell
 from dpnet_lite.training import Trainer
 
 
@@ -283,6 +285,18 @@ def test_wrong_numbers_are_refused_before_any_training(config):
     ):
         with pytest.raises(ValueError, match=message):
             replace(config, **change)
+
+
+def test_a_class_with_few_episodes_has_no_interval():
+    def scores(*counts):
+        index = np.repeat(np.arange(len(counts)), counts)
+        return EpisodeScores(index, np.tile([3, 5, 4, 6], (len(index), 1)), tuple("abc"))
+
+    assert enough_episodes([scores(5, 5), scores(7, 6)])
+    assert not enough_episodes([scores(9, 4)]) and not enough_episodes([scores(9, 9), scores(5, 4, 5)])
+    assert "[" in score_cell([scores(5, 5)]) and "[" not in score_cell([scores(9, 4)])
+    few = FoldResult(0, 0, {(method, 1): scores(9, 4) for method in METHODS}, {1: EpisodeList("x", 0, 1, 0, ())})
+    assert "[" not in difference_cell([few], TRAINING_FREE, 1)
 
 
 def test_tables_line_up():

@@ -26,6 +26,10 @@ def test_a_view_shows_the_episode_and_the_networks_own_answer(study):
             scene = study.world[index]
             assert (image == scene.image.permute(1, 2, 0).numpy()).all()
             assert (mask == (scene.labels.numpy() == episode.class_index + 1)).all() and mask.any()
+        step = 96 // view.trace.reliable.shape[-1]
+        for row, column in ((0, 0), (41, 77), (95, 95)):
+            weight = view.trace.reliable[0, row // step, column // step] / view.trace.reliable.max()
+            assert view.selected[row, column] == pytest.approx(float(weight))
         assert view.iou == pytest.approx(jaccard_score(view.truth.ravel(), view.prediction.ravel()))
         counts = score_episodes(head_segmenter(study.head), study.bank, episodes).counts[number]
         assert view.iou == pytest.approx(counts[0] / counts[1])

@@ -10,7 +10,6 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 
 from dpnet_lite.explorers.panels import new_figure, show_image
@@ -31,12 +30,9 @@ def overview() -> Figure:
 
 
 def _draw_row(axes, view: EpisodeView) -> None:  # type: ignore[no-untyped-def]
-    weights = view.trace.reliable[0]
-    step = view.query_image.shape[0] // weights.shape[0]
-    share = torch.kron(weights / weights.max(), torch.ones(step, step)).numpy()  # [h, w] -> [H, W]
     show_image(axes[0], view.support_images[0], f"support: {view.class_name}", outline=view.support_masks[0])
     show_image(axes[1], view.query_image, "query")
-    show_image(axes[2], overlay(view.query_image, share, BLUE, strength=1.0), "selected pixels")
+    show_image(axes[2], overlay(view.query_image, view.selected, BLUE, strength=1.0), "selected pixels")
     show_image(axes[3], overlay(view.query_image, view.prediction, ORANGE), f"prediction: IoU {view.iou:.2f}")
     show_image(axes[4], overlay(view.query_image, view.truth, GREEN), "truth", outline=view.truth)
 

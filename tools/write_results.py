@@ -190,11 +190,11 @@ all runs of this table share one."""
 TRIALS = """## Trials that led to the defaults
 
 Toy fold 0, seed 0, 1-shot, 500 test episodes of their own; one run each, so differences of a point or two are noise.
-The seeds and test scenes of the tables above were not used here, but fold 0's novel classes were; folds 1 to 3
-were not looked at. The rows of photographs are other: fold 0, seed 1, on test episodes of the section "Photographs".
-Precision: share of P_q's weight on the object; recall: share of the object's cells that weigh at
-least half of the greatest weight. Settings not named are those of the code at the time: cycle selection without
-weights and without consensus, auxiliary branch "support" in the first rows.
+The seeds and test scenes of the tables above were not used here, but fold 0's novel classes were; folds 1 to 3 were
+not used in the trials. The rows of photographs are other: fold 0, seed 1, on test episodes of the section
+"Photographs". Precision: share of P_q's weight on the object; recall: share of the object's cells that weigh at least
+half of the greatest weight. Settings not named are those of the code at the time: cycle selection without weights and
+without consensus, auxiliary branch "support" in the first rows.
 
 "First" world: every scene had one or two objects of the main class and always two look-alike distractors, one by
 outline and one by texture. The final one has up to three objects and one look-alike. "First" backbone: pretrained on
@@ -203,7 +203,7 @@ What the trials say: a coarse query head as auxiliary branch lifts support only 
 cycle adds little because its selected pixels lie on several objects; letting them agree on one (consensus) raises
 the precision and the score; the oracle shows what a perfect selection would give.
 
-Rows with seeds 10 to 12 are a second search, after the tables above were made: fold 0, means over these training
+Rows with seeds 10 to 12 are a second search, after the table of 500 steps was made: fold 0, means over these training
 seeds, defaults of the time otherwise (500 steps), test episodes of their own. None of its settings raised DPNet's
 lead over support-only clearly; 1,000 steps raised both networks and became the default. "30,000 scenes, gap 0.75": a
 backbone pretrained for 4,000 steps on these. It lifts both networks, support-only more than DPNet. It was found last

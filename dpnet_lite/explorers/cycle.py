@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 
@@ -62,7 +61,7 @@ def cycle_figure(view: EpisodeView, start: tuple[int, int], shot: int = 0) -> Fi
     recall against the truth.
     """
     cycle = follow_cycle(view, start, shot)
-    size, (rows, columns) = view.query_image.shape[0], view.trace.query.shape[-2:]
+    size, rows = view.query_image.shape[0], view.trace.query.shape[-2]
     figure, grid = new_figure(3, width=3.1, height=3.3)
     left, middle, right = grid[0]
     show_image(left, view.support_images[shot], f"support: {view.class_name}", outline=view.support_masks[shot])
@@ -77,10 +76,8 @@ def cycle_figure(view: EpisodeView, start: tuple[int, int], shot: int = 0) -> Fi
         _arrow(figure, a, b, points[first], points[second], bend, cycle.accepted)
     weights = view.trace.reliable[0]
     precision, recall = selection_quality(weights, view.truth_shares)
-    share = (weights / weights.max()).numpy()
-    stretched = np.kron(share, np.ones((size // rows, size // columns)))  # [h, w] -> [H, W]
     show_image(
-        right, overlay(view.query_image, stretched, BLUE, strength=1.0),
+        right, overlay(view.query_image, view.selected, BLUE, strength=1.0),
         f"selected: precision {precision:.2f}, recall {recall:.2f}", outline=view.truth,
     )  # fmt: skip
     return figure
