@@ -5,6 +5,7 @@
 UV ?= $(shell command -v uv 2>/dev/null)
 PYTHON ?=
 LAB_OPTIONS ?=
+APP_OPTIONS ?=
 
 CANDIDATES := python3.14 python3.13 python3.12 python3.11 python3
 EXTRAS := notebooks,test
@@ -25,7 +26,7 @@ REMEDY =
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lab notebooks figures clean rebuild
+.PHONY: help demo test lint lab app notebooks figures clean rebuild
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -42,6 +43,12 @@ lint: $(STAMP) ## check style and types only
 
 lab: $(STAMP) ## open JupyterLab in notebooks/
 	.venv/bin/python -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_OPTIONS)
+
+# The page is a plain script. Jupytext's extension for JupyterLab does not fit into it.
+app: $(STAMP) ## open the explorers as one web page, on this machine only
+	.venv/bin/python -m voila tools/explorers.py --Voila.ip=127.0.0.1 --VoilaConfiguration.allow_theme_override=YES \
+	  --VoilaConfiguration.extension_language_mapping=.py=python \
+	  --VoilaConfiguration.extension_denylist=jupyterlab-jupytext $(APP_OPTIONS)
 
 notebooks: $(STAMP) ## rebuild notebooks/*.ipynb from their .py, with outputs
 	.venv/bin/python tools/build_notebooks.py

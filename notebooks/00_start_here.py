@@ -42,8 +42,9 @@ def check(label: str, ok: bool, remedy: str = REMEDY) -> bool:
 
 
 check(f"Python {sys.version_info.major}.{sys.version_info.minor}", sys.version_info >= (3, 11), "use 3.11 or newer")
-for package in ("torch", "torchvision", "numpy", "safetensors", "matplotlib"):
-    found = importlib.util.find_spec(package) is not None
+NEEDED = "torch torchvision numpy safetensors matplotlib seaborn scikit-learn ipywidgets ipyevents jupyterlab"
+for package in NEEDED.split():
+    found = importlib.util.find_spec({"scikit-learn": "sklearn"}.get(package, package)) is not None
     check(f"{package} {metadata.version(package).split('+')[0] if found else 'is missing'}", found)
 
 if check("dpnet_lite", importlib.util.find_spec("dpnet_lite") is not None):
@@ -233,21 +234,48 @@ plt.show()
 # episodes the two scores depend much on chance: `docs/results.md` has the scores of long lists, with intervals.
 
 # %% [markdown]
-# ## 7. Recap, and what next
+# ## 7. Try it yourself
+#
+# With a running kernel the next cell is an *explorer*: choose the fold, the class, the **gap** (how far support and query
+# may differ in colour, light and pose, from 0 to 1), the seed and the shots. On a page without a kernel you see its
+# first picture.
+
+# %%
+from dpnet_lite.explorers.apps import episode_explorer
+
+episode_explorer(FOLD)
+
+# %% [markdown]
+# *What to see:* the support with the outline of its mask, the query, the prediction in orange with its IoU, the truth in
+# green. Move the gap to 1 and back to 0.
+#
+# `make app` shows this explorer and the others on one web page, without code.
+#
+# ## 8. Recap, and what next
 #
 # - Few-shot segmentation marks a class in a query image, given K support images with masks of it.
 # - It is tested on novel classes, those of the fold that was held back from training.
 # - The network compares the query with two prototypes, $P$ from the support and $P_q$ from the query itself.
 #
-# From here:
+# **The map of the course**
 #
-# - [1 The task](01_few_shot_segmentation.ipynb), [2 The support prototype](02_support_prototype.ipynb),
-#   [3 Cycle comparison](03_cycle_comparison.ipynb),
-#   [4 Prototype interaction](04_prototype_interaction.ipynb) and
-#   [5 Multi-scale fusion](05_multi_scale_fusion.ipynb) take the method apart step by step, with exercises. The folder
-#   `student` holds the same notebooks without the solutions;
-# - change `FOLD`, the seeds or the number of the episode above, and run the notebook again;
-# - `make demo` trains a network in front of your eyes and scores it beside two rivals;
-# - [The method](../docs/method.md): every formula, and whether the paper states it;
-# - [Results](../docs/results.md): scores with intervals, and how they were made;
-# - [README](../README.md#your-own-images): the same with your own images.
+# | lesson | afterwards you can | minutes |
+# |---|---|---|
+# | [1 The task](01_few_shot_segmentation.ipynb) | draw fair episodes and folds; say why the gap is the obstacle | 30 |
+# | [2 The support prototype](02_support_prototype.ipynb) | make a prototype by hand, and see where it fails | 30 |
+# | [3 Cycle comparison](03_cycle_comparison.ipynb) | follow a cycle; judge a selection by precision and recall | 40 |
+# | [4 Prototype interaction](04_prototype_interaction.ipynb) | compute the correlation of both prototypes; measure whether it helps | 25 |
+# | [5 Multi-scale fusion](05_multi_scale_fusion.ipynb) | say which scale carries which objects | 25 |
+# | [6 Training](06_training.ipynb) | train the network, stop and resume it; see it over-fit | 30 |
+# | [7 Evaluation](07_evaluation.ipynb) | not fool yourself with a score | 40 |
+# | [8 Inside the selection](08_inside_the_selection.ipynb) | tell good from bad selections, and why they fail | 35 |
+# | [9 Prototype correlations](09_prototype_correlations.ipynb) | measure how prototypes of a class belong together | 35 |
+# | [10 Your own images](10_your_own_images.ipynb) | segment your own files | 20 |
+#
+# Lessons 1 to 5 take the method apart and build on each other; 6 and 7 need them; 8 and 9 look inside; 10 needs this
+# notebook only. The folder `student` holds the lessons without the solutions of their exercises.
+#
+# Elsewhere: [the method](../docs/method.md), every formula and whether the paper states it;
+# [results](../docs/results.md), scores with intervals, and how they were made;
+# [README](../README.md#your-own-images), your own images from the command line. `make demo` trains a network in front of
+# your eyes and scores it beside two rivals.

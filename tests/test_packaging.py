@@ -20,10 +20,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 # Not on conda-forge under its own name: environment.yml leaves these to pip.
-LEFT_TO_PIP = {"lightning-fabric"}
+LEFT_TO_PIP = {"lightning-fabric", "playwright"}
 # Modules whose job is to draw or to show: they alone may import what BLOCKED names.
 DRAWING_MODULES = ("dpnet_lite.plots", "dpnet_lite.explorers")
-BLOCKED = ("matplotlib", "seaborn", "ipywidgets", "sklearn", "IPython", "pandas")
+BLOCKED = ("matplotlib", "seaborn", "ipywidgets", "ipyevents", "sklearn", "IPython", "pandas")
 LARGEST_FILE = 2 * 1024 * 1024  # bytes
 
 # In pieces, so that this file does not hold what it looks for.

@@ -6,24 +6,31 @@ cycle_explorer()
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
+from ..config import ModelConfig
 from ..datasets.folds import novel_classes
 from ..datasets.toy import DEFAULT_GAP, catalogue_names
 from ..fold_data import N_FOLDS
+from ..live_training import LiveTraining, small_toy_fold
 from ..model.cycle_comparison import membership
+from ..presets import TOY
 from ..study import EpisodeView
 from .cycle import cycle_figure
 from .episode import episode_figure, pick_episode, toy_study
 from .interaction import interaction_figure
 from .scales import scales_figure
 from .shell import Explorer
+from .training import LiveTrainer
 
 DEFAULT_RULE = "cycle, weighted, consensus (default)"
+GRID = 24  # cells along a side of the toy world's features
+CORRELATION_PANEL = 2  # of interaction_figure
 WIDE = {"description_width": "initial"}
 RULES: dict[str, dict[str, Any]] = {
     "plain cycle": {"selection": "support_first", "weighted_pooling": False, "consensus_rounds": 0},
@@ -78,26 +85,39 @@ def episode_explorer(fold: int = 0) -> Explorer:
 
 
 def cycle_explorer(fold: int = 0) -> Explorer:
-    """Choose an episode, a selection rule and a support cell; follow its cycle to the query and back."""
+    """Choose an episode, a selection rule and a support cell; follow its cycle to the query and back.
+
+    The cell is chosen with two sliders, or by a click on the support image.
+    """
 
     def draw(fold: int, position: int, gap: float, seed: int, rule: str, row: int, column: int) -> Figure:
         return cycle_figure(_view(fold, gap, position, seed, 1, rule), (row, column))
 
+    def click(panel: int, x: float, y: float) -> dict[str, int]:
+        step = toy_study(0, DEFAULT_GAP).world.size / GRID
+        return {"row": int((y + 0.5) // step), "column": int((x + 0.5) // step)} if panel == 0 else {}
+
     row, column = first_inside(_view(fold, DEFAULT_GAP, 0, 0, 1, DEFAULT_RULE))
     cells = {
-        name: widgets.IntSlider(value, min=0, max=23, description=name, continuous_update=False, style=WIDE)
+        name: widgets.IntSlider(value, min=0, max=GRID - 1, description=name, continuous_update=False, style=WIDE)
         for name, value in (("row", row), ("column", column))
     }
     rules = widgets.Dropdown(options=list(RULES), description="selection", style=WIDE)
     alt = "A support pixel, the arrow to its match in the query and the arrow back; the selected pixels"
-    return Explorer(draw, {**scene_controls(fold), "rule": rules, **cells}, alt=alt)
+    return Explorer(draw, {**scene_controls(fold), "rule": rules, **cells}, alt=alt, click=click)
 
 
 def interaction_explorer(fold: int = 0) -> Explorer:
-    """Choose an episode, a selection rule and a channel; see the correlation, the gate, and maps before and after."""
+    """Choose an episode, a selection rule and a channel; see the correlation, the gate, and maps before and after.
+
+    The channel is chosen with a slider, or by a click on its row of the correlation.
+    """
 
     def draw(fold: int, position: int, gap: float, seed: int, rule: str, channel: int) -> Figure:
         return interaction_figure(_view(fold, gap, position, seed, 1, rule), channel)
+
+    def click(panel: int, x: float, y: float) -> dict[str, int]:
+        return {"channel": round(y)} if panel == CORRELATION_PANEL else {}
 
     n_channels = _view(fold, DEFAULT_GAP, 0, 0, 1, DEFAULT_RULE).trace.prototype.shape[1]
     channel = widgets.IntSlider(
@@ -105,7 +125,7 @@ def interaction_explorer(fold: int = 0) -> Explorer:
     )  # fmt: skip
     rules = widgets.Dropdown(options=list(RULES), value=DEFAULT_RULE, description="selection", style=WIDE)
     alt = "The correlation of both prototypes, the gate, and the similarity maps before and after the interaction"
-    return Explorer(draw, {**scene_controls(fold), "rule": rules, "channel": channel}, alt=alt)
+    return Explorer(draw, {**scene_controls(fold), "rule": rules, "channel": channel}, alt=alt, click=click)
 
 
 def scale_explorer(fold: int = 0) -> Explorer:
@@ -119,6 +139,15 @@ def scale_explorer(fold: int = 0) -> Explorer:
     level = widgets.Dropdown(options=options, description="level", style=WIDE)
     alt = "The comparison maps and features of one level of the fusion, and the answers with and without it"
     return Explorer(draw, {**scene_controls(fold), "level": level}, alt=alt)
+
+
+def live_trainer(fold: int = 0, *, steps: int = 300) -> LiveTrainer:
+    """Train a small run on the fold's base classes; watch the loss and the mIoU of base and novel classes."""
+
+    def make() -> LiveTraining:
+        return LiveTraining(small_toy_fold(fold), ModelConfig(), replace(TOY.training, steps=steps))
+
+    return LiveTrainer(make)
 
 
 def first_inside(view: EpisodeView, shot: int = 0) -> tuple[int, int]:

@@ -30,8 +30,8 @@ class Cycle:
     @property
     def verdict(self) -> str:
         if not self.starts_inside:
-            return "not asked: the start is outside the mask"
-        return "kept: it lands in the mask" if self.lands_inside else "rejected: it lands outside the mask"
+            return "not asked, the start is outside"
+        return "kept, it lands in the mask" if self.lands_inside else "rejected, it lands outside"
 
 
 def follow_cycle(view: EpisodeView, start: tuple[int, int], shot: int = 0) -> Cycle:

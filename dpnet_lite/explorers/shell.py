@@ -1,4 +1,4 @@
-"""A thin shell of widgets over a function from settings to a figure. Needs ipywidgets."""
+"""A thin shell of widgets over a function from settings to a figure. Needs ipywidgets and ipyevents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets as widgets
+from ipyevents import Event
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+DPI = 100  # of every picture: a click on the page is looked up in the figure at the same scale
+Click = Callable[[int, float, float], Mapping[str, Any]]
 
 
 class Explorer(widgets.VBox):
@@ -19,13 +24,20 @@ class Explorer(widgets.VBox):
         draw: from the controls' values, by name, to a figure; it keeps nothing.
         controls: by the names of draw's arguments, in the order in which they are shown.
         alt: what the picture shows, for readers who cannot see it.
+        click: from a place in the picture (number of the panel, x and y in its units) to new values of controls,
+            by name; none where the place means nothing.
 
-    An error of `draw` is shown in place of the picture and kept in `error`; ipywidgets itself would swallow it.
+    An error of `draw` or `click` is shown above the picture and kept in `error`; ipywidgets would swallow it.
     """
 
-    def __init__(self, draw: Callable[..., Figure], controls: Mapping[str, Any], *, alt: str) -> None:
-        self.draw, self.controls = draw, dict(controls)
+    def __init__(
+        self, draw: Callable[..., Figure], controls: Mapping[str, Any], *, alt: str, click: Click | None = None
+    ) -> None:
+        self.draw, self.controls, self.click = draw, dict(controls), click
         self.error: Exception | None = None
+        self.figure: Figure | None = None
+        self._held = False
+        self._places: dict[int, list[Bbox]] = {}
         self.message = widgets.HTML()
         self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
         self.picture.alt = alt
@@ -33,6 +45,9 @@ class Explorer(widgets.VBox):
             control.observe(lambda change: self.redraw(), names="value")
         row = widgets.Box(list(self.controls.values()), layout=widgets.Layout(flex_flow="row wrap"))
         super().__init__([row, self.message, self.picture])
+        if click is not None:
+            self.events = Event(source=self.picture, watched_events=["click"])
+            self.events.on_dom_event(self.clicked)
         self.redraw()
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
@@ -47,8 +62,48 @@ class Explorer(widgets.VBox):
 
     def redraw(self) -> None:
         """Draw the present state."""
+        if not self._held:
+            self._shown(self._draw)
+
+    def change(self, values: Mapping[str, Any]) -> None:
+        """Set several controls by name and draw once."""
+        self._shown(lambda: self._set(values))
+
+    def clicked(self, event: Mapping[str, Any]) -> None:
+        """A click on the picture: `dataX` and `dataY` of the event are pixels of the PNG file."""
+        self._shown(lambda: self._follow(float(event["dataX"]), float(event["dataY"])))
+
+    def _follow(self, x: float, y: float) -> None:
+        assert self.click is not None and self.figure is not None
+        place = panel_at(self.figure, x, y)
+        values = self.click(*place) if place is not None else {}
+        if values:
+            self._set(values)
+
+    def _set(self, values: Mapping[str, Any]) -> None:
+        self._held = True
         try:
-            self.picture.value = png(self.draw(**self.state))
+            for name, value in values.items():
+                self.controls[name].value = value
+        finally:
+            self._held = False
+        self._draw()
+
+    def _draw(self) -> None:
+        self.figure = self.draw(**self.state)
+        # Finding room for all labels takes a third of a redraw: pictures with as many panels share their places.
+        places = self._places.get(len(self.figure.axes))
+        if places is not None:
+            self.figure.set_layout_engine("none")
+            for axes, place in zip(self.figure.axes, places, strict=True):
+                axes.set_position(place)
+        self.picture.value = png(self.figure)
+        self._places[len(self.figure.axes)] = [axes.get_position(original=True) for axes in self.figure.axes]
+
+    def _shown(self, action: Callable[[], None]) -> None:
+        """Run `action`; whatever error it raises is told to the reader, and told no more after a success."""
+        try:
+            action()
         except Exception as error:  # whatever it is, the reader must see it
             self.error = error
             text = html.escape(f"{type(error).__name__}: {error}")
@@ -60,8 +115,27 @@ class Explorer(widgets.VBox):
             self.message.value = ""
 
 
-def png(figure: Figure, *, dpi: int = 100) -> bytes:
+def png(figure: Figure) -> bytes:
     """A figure as the bytes of a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi)
+    figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
+
+
+def panel_at(figure: Figure, x: float, y: float) -> tuple[int, float, float] | None:
+    """Which panel of a drawn figure a pixel of its PNG lies in.
+
+    Args:
+        figure: drawn already, so that its panels have their places.
+        x, y: pixels from the left and from the top.
+
+    Returns:
+        number of the panel, in the order of `figure.axes`, and the place in its data units; None outside of all.
+    """
+    scale = figure.dpi / DPI
+    point = (x * scale, figure.bbox.height - y * scale)
+    for number, axes in enumerate(figure.axes):
+        if axes.bbox.contains(*point):
+            inside = axes.transData.inverted().transform(point)
+            return number, float(inside[0]), float(inside[1])
+    return None

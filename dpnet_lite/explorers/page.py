@@ -1,0 +1,49 @@
+"""All explorers on one page, each made when it is first looked at. Needs ipywidgets; `make app` serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ipywidgets as widgets
+
+from .apps import cycle_explorer, episode_explorer, interaction_explorer, live_trainer, scale_explorer
+
+PARTS: dict[str, tuple[str, Callable[[], widgets.Widget]]] = {
+    "Episode": (
+        "A class that the network never saw in training: the support images with their masks, the query, and the "
+        "mask that the network finds.",
+        episode_explorer,
+    ),
+    "Cycle": (
+        "Click on a pixel of the support. The arrow leads to its nearest query pixel and back to the nearest support "
+        "pixel of that; where it lands in the mask, the query pixel is kept. Right: all pixels that are selected.",
+        cycle_explorer,
+    ),
+    "Interaction": (
+        "The correlation of both prototypes, the gate of each channel, and the similarity maps before and after. "
+        "Click on a row of the correlation to choose a channel.",
+        interaction_explorer,
+    ),
+    "Scales": ("What one level of the fusion gets and gives, and the answer without it.", scale_explorer),
+    "Training": ("Train a small network here and now. Paused, it goes on where it was.", live_trainer),
+}
+
+
+def explorer_page() -> widgets.VBox:
+    """A title and a tab for each explorer."""
+    holders = [widgets.VBox([widgets.HTML(f"<p>{text}</p>")]) for text, make in PARTS.values()]
+    tabs = widgets.Tab(children=holders, titles=list(PARTS))
+
+    def fill(change: dict[str, Any]) -> None:
+        holder = holders[change["new"]]
+        if len(holder.children) == 1:
+            make = list(PARTS.values())[change["new"]][1]
+            holder.children = (*holder.children, make())
+
+    tabs.observe(fill, names="selected_index")
+    tabs.selected_index = 0
+    fill({"new": 0})
+    return widgets.VBox(
+        [widgets.HTML("<h1>DPNet Lite: explorers</h1>"), tabs], layout=widgets.Layout(max_width="1150px")
+    )
