@@ -236,9 +236,9 @@ plt.show()
 # %% [markdown]
 # ## 7. Try it yourself
 #
-# With a running kernel the next cell is an *explorer*: choose the fold, the class, the **gap** (how far support and query
-# may differ in colour, light and pose, from 0 to 1), the seed and the shots. On a page without a kernel you see its
-# first picture.
+# With a running kernel the next cell is an *explorer*: choose the fold, the class, the **gap** (how far support and
+# query may differ in colour, light and pose, from 0 to 1), the seed and the shots. On a page without a kernel you see
+# its first picture.
 
 # %%
 from dpnet_lite.explorers.apps import episode_explorer
@@ -246,8 +246,8 @@ from dpnet_lite.explorers.apps import episode_explorer
 episode_explorer(FOLD)
 
 # %% [markdown]
-# *What to see:* the support with the outline of its mask, the query, the prediction in orange with its IoU, the truth in
-# green. Move the gap to 1 and back to 0.
+# *What to see:* the support with the outline of its mask, the query, the prediction in orange with its IoU, the truth
+# in green. Move the gap to 1 and back to 0.
 #
 # `make app` shows this explorer and the others on one web page, without code.
 #
@@ -264,12 +264,12 @@ episode_explorer(FOLD)
 # | [1 The task](01_few_shot_segmentation.ipynb) | draw fair episodes and folds; say why the gap is the obstacle | 30 |
 # | [2 The support prototype](02_support_prototype.ipynb) | make a prototype by hand, and see where it fails | 30 |
 # | [3 Cycle comparison](03_cycle_comparison.ipynb) | follow a cycle; judge a selection by precision and recall | 40 |
-# | [4 Prototype interaction](04_prototype_interaction.ipynb) | compute the correlation of both prototypes; measure whether it helps | 25 |
+# | [4 Prototype interaction](04_prototype_interaction.ipynb) | measure whether the correlation of prototypes helps | 25 |
 # | [5 Multi-scale fusion](05_multi_scale_fusion.ipynb) | say which scale carries which objects | 25 |
 # | [6 Training](06_training.ipynb) | train the network, stop and resume it; see it over-fit | 30 |
 # | [7 Evaluation](07_evaluation.ipynb) | not fool yourself with a score | 40 |
 # | [8 Inside the selection](08_inside_the_selection.ipynb) | tell good from bad selections, and why they fail | 35 |
-# | [9 Prototype correlations](09_prototype_correlations.ipynb) | measure how prototypes of a class belong together | 35 |
+# | [9 Prototype correlations](09_prototype_correlations.ipynb) | measure which prototypes belong together | 35 |
 # | [10 Your own images](10_your_own_images.ipynb) | segment your own files | 20 |
 #
 # Lessons 1 to 5 take the method apart and build on each other; 6 and 7 need them; 8 and 9 look inside; 10 needs this
@@ -277,5 +277,5 @@ episode_explorer(FOLD)
 #
 # Elsewhere: [the method](../docs/method.md), every formula and whether the paper states it;
 # [results](../docs/results.md), scores with intervals, and how they were made;
-# [README](../README.md#your-own-images), your own images from the command line. `make demo` trains a network in front of
-# your eyes and scores it beside two rivals.
+# [README](../README.md#your-own-images), your own images from the command line. `make demo` trains a network in front
+# of your eyes and scores it beside two rivals.

@@ -23,8 +23,9 @@ from dpnet_lite.explorers.apps import (  # noqa: E402
 from dpnet_lite.explorers.cycle import cycle_figure, follow_cycle, similarity_figure  # noqa: E402
 from dpnet_lite.explorers.episode import episode_figure, pick_episode, toy_study  # noqa: E402
 from dpnet_lite.explorers.interaction import interaction_figure, similarity_maps  # noqa: E402
+from dpnet_lite.explorers.picture import png  # noqa: E402
 from dpnet_lite.explorers.scales import without_scale  # noqa: E402
-from dpnet_lite.explorers.shell import Explorer, png  # noqa: E402
+from dpnet_lite.explorers.shell import Explorer, panel_at  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +206,47 @@ def test_an_error_is_shown_and_kept_and_goes_away():
     assert widget.picture.value == before
     control.value = 3
     assert widget.error is None and widget.message.value == ""
+
+
+def test_a_place_in_the_picture_is_found_in_its_panel(view):
+    figure = cycle_figure(view, first_inside(view))
+    drawn = picture(png(figure))
+    for number, axes in enumerate(figure.axes):
+        for x, y in ((0, 0), (95, 40), (50.5, 95)):
+            across, up = axes.transData.transform((x, y)) * (100 / figure.dpi)
+            found = panel_at(figure, across, drawn.shape[0] - up)
+            assert found is not None and found[0] == number and np.allclose(found[1:], (x, y), atol=1e-6)
+    assert panel_at(figure, 1, 1) is None
+
+
+def test_a_click_on_the_support_chooses_its_cell_and_draws_once():
+    widget = cycle_explorer()
+    drawn = []
+    widget.draw = lambda draw=widget.draw, **state: drawn.append(state) or draw(**state)
+    left = widget.figure.axes[0]
+    for row, column in ((3, 20), (23, 0)):
+        # A cell is 4 pixels wide; pixel 0 reaches from -0.5 to 0.5.
+        across, up = left.transData.transform((4 * column + 2.9, 4 * row + 0.1)) * (100 / widget.figure.dpi)
+        widget.clicked({"dataX": across, "dataY": picture(widget.picture.value).shape[0] - up})
+        assert (widget.state["row"], widget.state["column"], widget.error) == (row, column, None)
+    assert len(drawn) == 2
+    middle = widget.figure.axes[1].transData.transform((50, 50)) * (100 / widget.figure.dpi)
+    widget.clicked({"dataX": middle[0], "dataY": middle[1]})
+    assert len(drawn) == 2  # a click on the query means nothing
+
+
+def test_a_click_on_the_correlation_chooses_a_channel():
+    widget = interaction_explorer()
+    across, up = widget.figure.axes[2].transData.transform((10, 41.3)) * (100 / widget.figure.dpi)
+    widget.clicked({"dataX": across, "dataY": picture(widget.picture.value).shape[0] - up})
+    assert widget.state["channel"] == 41 and widget.error is None
+
+
+def test_an_error_of_a_click_is_shown():
+    widget = cycle_explorer()
+    widget.click = lambda *place: {"row": "far"}
+    widget.clicked({"dataX": 150, "dataY": 150})
+    assert widget.error is not None and "cannot be drawn" in widget.message.value
 
 
 def test_a_page_without_a_kernel_gets_the_picture():

@@ -30,6 +30,13 @@ PARTS: dict[str, tuple[str, Callable[[], widgets.Widget]]] = {
 }
 
 
+# A tab is as wide as its name, so that all fit into a narrow window.
+TITLE = (
+    "<style>.jupyter-widget-tab .lm-TabBar-tab {flex: 0 1 auto !important; min-width: 0 !important}</style>"
+    "<h1>DPNet Lite: explorers</h1>"
+)
+
+
 def explorer_page() -> widgets.VBox:
     """A title and a tab for each explorer."""
     holders = [widgets.VBox([widgets.HTML(f"<p>{text}</p>")]) for text, make in PARTS.values()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from ..plots import ORANGE
+from .picture import PictureBox, in_a_row
 
 SHOWN = 384  # pixels of the shorter side on the page, at least
 EVENTS = ["mousedown", "mousemove", "mouseup", "mouseleave", "touchstart", "touchmove", "touchend"]
@@ -29,7 +29,7 @@ def stroke(mask: np.ndarray, start: tuple[float, float], end: tuple[float, float
     mask[near] = value
 
 
-class MaskPainter(widgets.VBox):
+class MaskPainter(PictureBox):
     """An image to paint on; `mask`, bool [H, W], is what has been painted.
 
     Args:
@@ -53,18 +53,12 @@ class MaskPainter(widgets.VBox):
         undo, clear = (widgets.Button(description=name, layout={"width": "5em"}) for name in ("undo", "clear"))
         undo.on_click(lambda button: self.undo())
         clear.on_click(lambda button: self.clear())
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
-        self.picture.alt = "The image, with the painted mask in orange"
+        row = in_a_row([self.radius, self.tool, undo, clear])
+        super().__init__([row], "The image, with the painted mask in orange")
+        self.picture.layout.min_width = "0"
         self.events = Event(source=self.picture, watched_events=EVENTS, prevent_default_action=True, wait=30)
         self.events.on_dom_event(self.moved)
-        row = widgets.Box([self.radius, self.tool, undo, clear], layout=widgets.Layout(flex_flow="row wrap"))
-        super().__init__([row, self.picture])
         self._show()
-
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """What Jupyter shows: the widget where a kernel runs, else the picture."""
-        bundle = {"text/plain": self.picture.alt, "image/png": base64.b64encode(self.picture.value).decode()}
-        return {**super()._repr_mimebundle_(**options), **bundle}
 
     def moved(self, event: Mapping[str, Any]) -> None:
         """An event of mouse or finger; its `dataX` and `dataY` are pixels of the shown picture."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,11 +11,12 @@ from ipyevents import Event
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-DPI = 100  # of every picture: a click on the page is looked up in the figure at the same scale
+from .picture import DPI, PictureBox, in_a_row, png
+
 Click = Callable[[int, float, float], Mapping[str, Any]]
 
 
-class Explorer(widgets.VBox):
+class Explorer(PictureBox):
     """Controls above, a picture below.
 
     Args:
@@ -39,21 +38,13 @@ class Explorer(widgets.VBox):
         self._held = False
         self._places: dict[int, list[Bbox]] = {}
         self.message = widgets.HTML()
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
-        self.picture.alt = alt
         for control in self.controls.values():
             control.observe(lambda change: self.redraw(), names="value")
-        row = widgets.Box(list(self.controls.values()), layout=widgets.Layout(flex_flow="row wrap"))
-        super().__init__([row, self.message, self.picture])
+        super().__init__([in_a_row(list(self.controls.values())), self.message], alt)
         if click is not None:
             self.events = Event(source=self.picture, watched_events=["click"])
             self.events.on_dom_event(self.clicked)
         self.redraw()
-
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """What Jupyter shows: the widget where a kernel runs, else the picture."""
-        bundle = {"text/plain": self.picture.alt, "image/png": base64.b64encode(self.picture.value).decode()}
-        return {**super()._repr_mimebundle_(**options), **bundle}
 
     @property
     def state(self) -> dict[str, Any]:
@@ -113,13 +104,6 @@ class Explorer(widgets.VBox):
         else:
             self.error = None
             self.message.value = ""
-
-
-def png(figure: Figure) -> bytes:
-    """A figure as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
-    return buffer.getvalue()
 
 
 def panel_at(figure: Figure, x: float, y: float) -> tuple[int, float, float] | None:

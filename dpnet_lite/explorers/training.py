@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import html
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -16,7 +14,7 @@ from matplotlib.figure import Figure
 from ..live_training import LiveTraining, Score
 from ..plots import BLACK, BLUE, ORANGE
 from .panels import new_figure
-from .shell import png
+from .picture import PictureBox, in_a_row, png
 
 PIECE = 5  # steps between two looks at the buttons
 ALT = "Curves of a training run: the loss, and mIoU on base and on novel classes, against the step"
@@ -39,7 +37,7 @@ def training_figure(losses: Sequence[Mapping[str, float]], scores: Sequence[Scor
     return figure
 
 
-class LiveTrainer(widgets.VBox):
+class LiveTrainer(PictureBox):
     """Start, pause and stop a training run, with curves that grow.
 
     Args:
@@ -59,19 +57,11 @@ class LiveTrainer(widgets.VBox):
         self.stop = widgets.Button(description="Stop", icon="stop", tooltip="give the run up", disabled=True)
         self.bar = widgets.IntProgress(0, min=0, max=1, layout=widgets.Layout(width="98%"))
         self.message = widgets.HTML("not started")
-        self.picture = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
-        self.picture.alt = ALT
         self.start.on_click(lambda button: self.begin())
         self.pause.on_click(lambda button: self.halt())
         self.stop.on_click(lambda button: self.give_up())
-        buttons = widgets.Box([self.start, self.pause, self.stop], layout=widgets.Layout(flex_flow="row wrap"))
-        super().__init__([buttons, self.bar, self.message, self.picture])
+        super().__init__([in_a_row([self.start, self.pause, self.stop]), self.bar, self.message], ALT)
         self._draw()
-
-    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        """What Jupyter shows: the widget where a kernel runs, else the picture."""
-        bundle = {"text/plain": ALT, "image/png": base64.b64encode(self.picture.value).decode()}
-        return {**super()._repr_mimebundle_(**options), **bundle}
 
     @property
     def training(self) -> bool:
@@ -92,8 +82,7 @@ class LiveTrainer(widgets.VBox):
         """Stop: the curves stay, the next start begins a new run."""
         if self.task is not None:
             self.task.cancel()
-        self._settle("stopped; Start begins anew")
-        self.run = None
+        self._settle("stopped; Start begins anew", keep=False)
 
     async def _train(self) -> None:
         self.error = None
@@ -111,15 +100,16 @@ class LiveTrainer(widgets.VBox):
                 await asyncio.sleep(0.01)  # clicks come in here
         except Exception as error:  # a task would keep it to itself
             self.error = error
-            self._settle(f'<span style="color:#D55E00">{html.escape(f"{type(error).__name__}: {error}")}</span>')
-            self.run = None
+            text = html.escape(f"{type(error).__name__}: {error}")
+            self._settle(f'<span role="alert" style="color:#D55E00">{text}</span>', keep=False)
         else:
             self._settle("done; Start begins anew")
 
-    def _settle(self, text: str) -> None:
-        """Say where the run is, and `text`."""
+    def _settle(self, text: str, *, keep: bool = True) -> None:
+        """Say where the run is, and `text`; the next start goes on with it only if it is kept."""
         where = f"step {self.run.step} of {self.run.steps}, " if self.run is not None else ""
         self.message.value = where + text
+        self.run = self.run if keep else None
         self._set_buttons(training=False)
 
     def _set_buttons(self, *, training: bool) -> None:
