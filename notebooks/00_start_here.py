@@ -264,7 +264,7 @@ episode_explorer(FOLD)
 # | [1 The task](01_few_shot_segmentation.ipynb) | draw fair episodes and folds; say why the gap is the obstacle | 30 |
 # | [2 The support prototype](02_support_prototype.ipynb) | make a prototype by hand, and see where it fails | 30 |
 # | [3 Cycle comparison](03_cycle_comparison.ipynb) | follow a cycle; judge a selection by precision and recall | 40 |
-# | [4 Prototype interaction](04_prototype_interaction.ipynb) | measure whether the correlation of prototypes helps | 25 |
+# | [4 Prototype interaction](04_prototype_interaction.ipynb) | measure whether the interaction helps | 25 |
 # | [5 Multi-scale fusion](05_multi_scale_fusion.ipynb) | say which scale carries which objects | 25 |
 # | [6 Training](06_training.ipynb) | train the network, stop and resume it; see it over-fit | 30 |
 # | [7 Evaluation](07_evaluation.ipynb) | not fool yourself with a score | 40 |

@@ -13,6 +13,8 @@ from dpnet_lite.exercises.lesson_02 import check_masked_average, check_two_proto
 from dpnet_lite.exercises.lesson_03 import check_cycle, check_quality
 from dpnet_lite.exercises.lesson_04 import check_gated, check_reinforced
 from dpnet_lite.exercises.lesson_05 import check_mask, check_pyramid
+from dpnet_lite.exercises.lesson_06 import check_learning_rate, check_loss
+from dpnet_lite.exercises.lesson_07 import check_interval, check_miou
 from dpnet_lite.exercises.lesson_10 import check_class_mask, check_merged
 
 
@@ -73,6 +75,24 @@ def mask(logits, size):
     return (resized[1] > resized[0]).long()
 
 
+def loss(logits, labels):
+    of_truth = torch.log_softmax(logits, dim=1).gather(1, (labels == 1).long()[:, None])[:, 0]
+    return -of_truth[labels != 255].mean()
+
+
+def rate(step, steps, peak, warmup):
+    return peak * min(1, (step + 1) / max(1, warmup)) * (1 + np.cos(np.pi * step / steps)) / 2
+
+
+def miou(counts, classes):
+    return np.mean([counts[classes == c, 0].sum() / counts[classes == c, 1].sum() for c in set(classes.tolist())])
+
+
+def interval(values, generator):
+    means = [generator.choice(values, len(values)).mean() for _ in range(1000)]
+    return tuple(np.quantile(means, [0.025, 0.975]))
+
+
 def class_mask(drawn, number):
     return (drawn > 0).astype(np.uint8) * np.uint8(number)
 
@@ -87,7 +107,8 @@ def merged(masks):
 RIGHT = {
     check_folds: folds, check_episode: episode, check_masked_average: average, check_two_prototypes: nearest,
     check_cycle: reliable, check_quality: quality, check_reinforced: reinforced, check_gated: gated,
-    check_pyramid: pyramid, check_mask: mask, check_class_mask: class_mask, check_merged: merged,
+    check_pyramid: pyramid, check_mask: mask, check_loss: loss, check_learning_rate: rate, check_miou: miou,
+    check_interval: interval, check_class_mask: class_mask, check_merged: merged,
 }  # fmt: skip
 
 
@@ -144,6 +165,23 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_mask, lambda x, s: torch.nn.functional.interpolate(x[None], s)[0].argmax(0), "steps as large as a cell"),
         (check_mask, lambda x, s: 1 - mask(x, s), "exchanged"),
         (check_mask, lambda x, s: torch.zeros(s), "pixels differ"),
+        (check_loss, lambda x, y: loss(x, y) * (y != 255).float().mean(), "not by the number of all"),
+        (check_loss, lambda x, y: loss(x, y * (y != 255)), "leave these pixels out"),
+        (check_loss, lambda x, y: -loss(x, y), "the sign is wrong"),
+        (check_loss, lambda x, y: 2 * loss(x, y), "the loss should be"),
+        (check_loss, lambda x, y: float(loss(x, y)), "return a tensor"),
+        (check_learning_rate, lambda s, n, p, w: rate(s, n, p, w) * (s / (s + 1) if s < w else 1), "must not stand still"),
+        (check_learning_rate, lambda s, n, p, w: p, "the rate should be"),
+        (check_learning_rate, lambda s, n, p, w: None, "return a number"),
+        (check_miou, lambda c, k: float((c[:, 0] / c[:, 1]).mean()), "the mean over episodes"),
+        (check_miou, lambda c, k: float(c[:, 0].sum() / c[:, 1].sum()), "of all classes"),
+        (check_miou, lambda c, k: float(c.sum(0)[[0, 2]] @ (1 / c.sum(0)[[1, 3]]) / 2), "this is FB-IoU"),
+        (check_miou, lambda c, k: 0.5, "mIoU should be"),
+        (check_miou, lambda c, k: [0.5], "return a number"),
+        (check_interval, lambda v, g: (v.mean(), v.mean()), "draw with replacement"),
+        (check_interval, lambda v, g: tuple(np.quantile(v, [0.025, 0.975])), "the spread of the values"),
+        (check_interval, lambda v, g: tuple(np.add(interval(v, g), 0.05)), "should be about"),
+        (check_interval, lambda v, g: 3, "return a pair"),
         (check_class_mask, lambda d, n: d, "255 is still there"),
         (check_class_mask, lambda d, n: np.where(d == 255, n, 0).astype(np.uint8), "2 pixels above 0"),
         (check_class_mask, lambda d, n: np.full_like(d, n), "background must stay 0"),

@@ -10,13 +10,13 @@ import torch
 
 pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: notebooks)")
 
-from dpnet_lite.config import ModelConfig  # noqa: E402
-from dpnet_lite.explorers.page import PARTS, explorer_page  # noqa: E402
-from dpnet_lite.explorers.training import LiveTrainer, training_figure  # noqa: E402
-from dpnet_lite.live_training import LiveTraining, Score, small_toy_fold  # noqa: E402
-from dpnet_lite.presets import TOY  # noqa: E402
-from dpnet_lite.scoring import head_segmenter, score_episodes  # noqa: E402
-from dpnet_lite.training import Trainer  # noqa: E402
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.explorers.page import PARTS, explorer_page
+from dpnet_lite.explorers.training import LiveTrainer, training_figure
+from dpnet_lite.live_training import LiveTraining, Score, small_toy_fold
+from dpnet_lite.presets import TOY
+from dpnet_lite.scoring import head_segmenter, score_episodes
+from dpnet_lite.training import Trainer
 
 TRAINING = replace(TOY.training, steps=12, batch_size=2)
 
@@ -44,7 +44,7 @@ def test_pieces_give_the_weights_of_one_run_and_scores_when_due(data, make):
     last = run.scores[-1]
     assert last.base == score_episodes(head_segmenter(whole), data.train, run._base).miou
     assert last.novel == score_episodes(head_segmenter(whole), data.test, run._novel).miou
-    assert set(run._novel.episodes[i].class_index for i in range(20)) <= set(data.novel)
+    assert {episode.class_index for episode in run._novel} <= set(data.novel)
     assert [row["step"] for row in run.losses] == [10, 12]
 
 

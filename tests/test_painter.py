@@ -10,7 +10,7 @@ from PIL import Image
 
 pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: notebooks)")
 
-from dpnet_lite.explorers.painter import MaskPainter, stroke  # noqa: E402
+from dpnet_lite.explorers.painter import MaskPainter, stroke
 
 
 def distance(point, start, end):

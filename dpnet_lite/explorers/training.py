@@ -28,7 +28,10 @@ def training_figure(losses: Sequence[Mapping[str, float]], scores: Sequence[Scor
     loss.set(ylabel="cross-entropy", ylim=(0, None) if losses else (0, 1))
     for name, colour, marker, line in (("base", ORANGE, "s", "--"), ("novel", BLUE, "o", "-")):
         values = [getattr(score, name) for score in scores]
-        miou.plot([score.step for score in scores], values, line, marker=marker, color=colour, label=f"{name} classes")
+        steps_scored = [score.step for score in scores]
+        miou.plot(
+            steps_scored, values, line, marker=marker, color=colour, label=f"{name} classes", clip_on=False
+        )  # fmt: skip
     miou.set(ylabel="mIoU", ylim=(0, 1))
     miou.legend(frameon=False, fontsize=10, loc="lower right")
     for axes in grid[0]:

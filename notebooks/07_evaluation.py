@@ -1,0 +1,333 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 7. Evaluation without fooling yourself
+#
+# [Start here](00_start_here.ipynb) | [6 Training](06_training.ipynb) | **7 Evaluation** |
+# [8 Inside the selection](08_inside_the_selection.ipynb)
+#
+# **What you will learn.** How much of a score is chance; what three metrics say about the same masks; how two methods
+# are compared; and two ways in which a test leaks into training, each with its price in numbers.
+#
+# **What you need.** [Notebook 1](01_few_shot_segmentation.ipynb) (episodes, folds, base and novel classes) and
+# [Notebook 6](06_training.ipynb). What a mean and a quantile are; no more statistics.
+#
+# **Time.** About 40 minutes with the two exercises. The cells run in about a minute.
+
+# %%
+# %matplotlib inline
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.intervals import bootstrap_interval, paired_difference
+from dpnet_lite.live_training import LiveTraining, small_toy_fold
+
+BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#E69F00", "#009E73", "#000000"
+FOLD = 0
+data = small_toy_fold(FOLD)
+print(f"{len(data.test.dataset)} test scenes, {len(data.novel)} novel classes")
+
+# %% [markdown]
+# ## 7.1 What is kept of an episode
+#
+# Four numbers of pixels say all that the metrics need: intersection and union of the foreground, and the same of the
+# background. They are kept for every episode, so every metric and every interval can be computed afterwards. The next
+# cell scores three methods on the same 600 episodes: the training-free baseline (the nearest prototype, on frozen
+# features), the network that comes with the package, and one that always answers *nothing here*.
+
+# %%
+from dpnet_lite.episodes import draw_episodes
+from dpnet_lite.fold_data import TEST_SEED
+from dpnet_lite.heads import load_head, shipped_head
+from dpnet_lite.scoring import head_segmenter, score_episodes, training_free_segmenter
+
+head, _ = load_head(shipped_head(FOLD))
+episodes = draw_episodes(data.test.dataset, data.novel, fold=FOLD, n_shot=1, count=600, seed=TEST_SEED)
+scores = {
+    "training-free": score_episodes(training_free_segmenter(data.test.backbone.deep_channels), data.test, episodes),
+    "DPNet": score_episodes(head_segmenter(head), data.test, episodes),
+}
+area = scores["DPNet"].counts[:, 1] + scores["DPNet"].counts[:, 2]  # pixels of the image
+truth = np.array([int((data.test.binary_labels(e.query, e.class_index) == 1).sum()) for e in episodes])
+nothing = np.stack([np.zeros_like(truth), truth, area - truth, area], axis=1)
+scores["nothing"] = replace(scores["DPNet"], counts=nothing)
+print(
+    "episode 0, DPNet:", dict(zip(("F and", "F or", "B and", "B or"), scores["DPNet"].counts[0].tolist(), strict=True))
+)
+
+# %% [markdown]
+# ## 7.2 Three metrics, the same masks
+#
+# - **mIoU** *(precedent: PFENet, HSNet)*: the pixels of all episodes of a class are added up, which gives one IoU for
+#   the class; then the mean over the classes. It is the metric of this project.
+# - **FB-IoU** *(precedent: PFENet)*: the mean of the foreground's IoU and the background's, each added up over all
+#   episodes.
+# - **per-episode IoU**: the mean over episodes of each episode's IoU. Some published code reports it as mIoU. A small
+#   object then weighs as much as a large one.
+
+# %%
+counts, classes = scores["DPNet"].counts, scores["DPNet"].class_index
+per_class = [counts[classes == c, 0].sum() / counts[classes == c, 1].sum() for c in np.unique(classes)]
+assert np.isclose(np.mean(per_class), scores["DPNet"].miou)
+foreground, background = (counts[:, k].sum() / counts[:, k + 1].sum() for k in (0, 2))
+assert np.isclose((foreground + background) / 2, scores["DPNet"].fb_iou)
+assert np.isclose((counts[:, 0] / counts[:, 1]).mean(), scores["DPNet"].episode_miou)
+
+METRICS = {"miou": "mIoU", "fb_iou": "FB-IoU", "episode_miou": "per episode"}
+print(f"{'':14}" + "".join(f"{label:>13}" for label in METRICS.values()))
+for name, score in scores.items():
+    print(f"{name:14}" + "".join(f"{100 * getattr(score, metric):13.1f}" for metric in METRICS))
+
+# %% [markdown]
+# *What to see:* the last row. A method that finds nothing has an mIoU of 0, and yet an FB-IoU far from 0: most of an
+# image is background, and saying *background* is mostly right. FB-IoU also moves less between the methods. And the same
+# masks have different scores under mIoU and per episode: a table that does not name its metric says little.
+
+# %% [markdown]
+# ### Exercise 7.1: mIoU from counts (easy, 10 minutes)
+#
+# Write `my_miou(counts, class_index)` for the counts [n, 4] of n episodes in the order above and the class of each,
+# [n].
+
+
+# %% jupyter={"source_hidden": true}
+def my_miou(counts: np.ndarray, class_index: np.ndarray) -> float:
+    """Mean over classes of the IoU of all pixels of the class."""
+    # BEGIN SOLUTION
+    sums = [counts[class_index == c].sum(axis=0) for c in np.unique(class_index)]
+    return float(np.mean([row[0] / row[1] for row in sums]))
+    # END SOLUTION
+
+
+# %% tags=["check"]
+from dpnet_lite.exercises.lesson_07 import check_miou
+
+check_miou(my_miou)
+
+# %% [markdown]
+# ## 7.3 How much of a score is chance?
+#
+# A list of episodes is a sample. Other lists would give other scores. The 600 episodes are cut into lists of 50, 100,
+# 200 and 300, and each list gets its score.
+
+
+# %%
+def part(score: EpisodeScores, rows: np.ndarray) -> EpisodeScores:
+    """Some episodes of a run."""
+    return replace(score, class_index=score.class_index[rows], counts=score.counts[rows], episodes_sha256="")
+
+
+figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
+for position, size in enumerate((50, 100, 200, 300)):
+    lists = np.arange(600).reshape(-1, size)
+    values = [100 * part(scores["DPNet"], rows).miou for rows in lists]
+    axes.plot([position] * len(values), values, "o", color=BLUE, alpha=0.6)
+    print(f"lists of {size:3d} episodes: from {min(values):.1f} to {max(values):.1f}, mean {np.mean(values):.1f}")
+axes.axhline(100 * scores["DPNet"].miou, color=BLACK, linewidth=1)
+axes.set_xticks(range(4), ["50", "100", "200", "300"])
+axes.set(xlabel="episodes in the list", ylabel="mIoU of the same network")
+plt.show()
+
+# %% [markdown]
+# *What to see:* one dot a list; the line is the score of all 600. With few episodes, the same network can look points
+# better or worse. Look at the printed means too: short lists score *higher*. With few episodes of a class there is less
+# to add up, and mIoU comes near the per-episode IoU of section 7.2. So lists of different lengths are not comparable.
+# (All lists are drawn from the same few test scenes, so even the line is not the truth.)
+#
+# One usually has one list only. The **bootstrap** asks it how much it would vary: draw as many episodes from the list,
+# *with replacement*, score them, repeat 1,000 times; the middle 95 % of these scores are the interval. The package
+# draws within each class, because a list gives each class its fixed number of episodes *(our choice)*.
+
+# %%
+first = part(scores["DPNet"], np.arange(200))
+generator = np.random.default_rng(1)
+members = [np.flatnonzero(first.class_index == c) for c in np.unique(first.class_index)]
+resampled = [
+    part(first, np.concatenate([generator.choice(m, len(m)) for m in members])).miou for _ in range(1000)
+]  # fmt: skip
+low, high = np.quantile(resampled, [0.025, 0.975])
+packaged = bootstrap_interval(first)
+assert abs(low - packaged.low) < 0.01 and abs(high - packaged.high) < 0.01  # other random numbers, the same interval
+print(f"200 episodes: {100 * first.miou:.1f}, by hand [{100 * low:.1f}, {100 * high:.1f}], "
+      f"the package [{100 * packaged.low:.1f}, {100 * packaged.high:.1f}]")  # fmt: skip
+
+# %% [markdown]
+# ### Exercise 7.2: an interval (medium, 15 minutes)
+#
+# Write `my_interval(values, generator)` for n numbers [n] and a NumPy generator. Return `(low, high)`: the middle 95 %
+# of the means of 1,000 resamples.
+
+
+# %% jupyter={"source_hidden": true}
+def my_interval(values: np.ndarray, generator: np.random.Generator) -> tuple[float, float]:
+    """Percentile bootstrap of the mean."""
+    # BEGIN SOLUTION
+    means = [generator.choice(values, len(values)).mean() for _ in range(1000)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+    # END SOLUTION
+
+
+# %% tags=["check"]
+from dpnet_lite.exercises.lesson_07 import check_interval
+
+check_interval(my_interval)
+
+# %% [markdown]
+# ## 7.4 Comparing two methods
+#
+# Some episodes are hard for every method. Two methods on the *same* episodes share this chance, so their difference is
+# known better than either score. The interval of the difference must therefore be *paired*: the same resampled episodes
+# for both.
+
+# %%
+few = {name: part(score, np.arange(200)) for name, score in scores.items()}
+other = part(scores["training-free"], np.arange(200, 400))  # another list for the rival
+difference, paired = paired_difference(few["DPNet"], few["training-free"])
+halves = [(b.high - b.low) / 2 for b in map(bootstrap_interval, (few["DPNet"], other))]
+unpaired = 2 * float(np.hypot(*halves))
+print(f"on the same 200 episodes: {100 * difference:+.1f}, interval {100 * (paired.high - paired.low):.1f} points wide")
+print(f"each on 200 of its own: {100 * (few['DPNet'].miou - other.miou):+.1f}, about {100 * unpaired:.1f} points wide")
+
+# %% [markdown]
+# *What to see:* the two widths. Where both intervals overlap much, one cannot conclude that the methods are equal: only
+# the interval of the *difference* answers that.
+#
+# Episodes are one source of chance. The **seed** of the training is another, which no number of episodes removes. The
+# results of this project hold three seeds for each fold; here is each with its interval over episodes.
+
+# %%
+runs = [json.loads(path.read_text()) for path in sorted(Path("../docs/results/toy").glob("fold*_seed*.json"))]
+points = []
+for run in runs:
+    score = next(EpisodeScores.from_dict(s) for name, n_shot, s in run["scores"] if (name, n_shot) == ("DPNet", 1))
+    points.append((run["fold"], run["seed"], score.miou, bootstrap_interval(score)))
+
+figure, axes = plt.subplots(figsize=(6, 3.2), layout="constrained")
+for fold, seed, value, interval in points:
+    x = fold + 0.2 * (seed - 2)
+    axes.plot([x, x], [100 * interval.low, 100 * interval.high], color=BLUE, linewidth=2)
+    axes.plot(x, 100 * value, "o", color=BLUE)
+axes.set_xticks(range(4), [f"fold {fold}" for fold in range(4)])
+axes.set(ylabel="mIoU, 1-shot")
+plt.show()
+for fold in range(4):
+    values = [100 * value for f, _, value, _ in points if f == fold]
+    print(f"fold {fold}: seeds give {', '.join(f'{value:.1f}' for value in values)}")
+
+# %% [markdown]
+# *What to see:* the three dots of a fold are three trainings, scored on the same episodes; the bars are intervals over
+# episodes. Folds differ because their classes do. A table should say over what it averages: episodes, seeds, folds.
+
+# %% [markdown]
+# ## 7.5 First leak: novel objects in training images
+#
+# Scenes in the wild show many things. A training image of a *base* class may show an object of a *novel* class, and
+# there its pixels are labelled *background*. The network is then taught that this object is background, and at the test
+# it is asked to find it. Three policies are in use:
+#
+# - **background**: leave it so *(precedent: PFENet, HSNet)*;
+# - **ignore**: leave these pixels out of the loss *(precedent: RePRI)*;
+# - **drop**: take no image that shows a novel class *(precedent: BAM, HDMNet)*. The toy world trains so *(our choice)*.
+#
+# They are different tasks, and a table that mixes them compares nothing. The next cell draws training scenes in which
+# any class may stand beside the base classes, and trains twice on them.
+
+# %%
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.datasets.novel import TrainingView
+from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
+from dpnet_lite.features import FeatureBank
+from dpnet_lite.presets import TOY
+
+wild = ToyWorld(600, seed=100, targets=data.base, others=range(len(catalogue_names())))
+bank = FeatureBank(wild, data.test.backbone, size=wild.size)
+shows_novel = (wild.class_areas[:, list(data.novel)] > 0).any(axis=1)
+print(f"{100 * shows_novel.mean():.0f} % of the training scenes show a novel class")
+
+settings = replace(TOY.training, steps=120)
+fewer = replace(episodes, episodes=episodes.episodes[:400])
+checkpoints, by_policy = [], {}
+for policy in ("background", "drop"):
+    view = TrainingView(wild, data.novel, policy)
+    live = LiveTraining(replace(data, train=bank.seen_by_training(view)), ModelConfig(), settings, score_every=120)
+    while not live.done:
+        live.advance(6)
+        if policy == "drop":
+            checkpoints.append((live.step, live.head))  # for section 7.6
+    by_policy[policy] = score_episodes(head_segmenter(live.head), data.test, fewer)
+difference, interval = paired_difference(by_policy["drop"], by_policy["background"])
+for policy, score in by_policy.items():
+    print(f"{policy:10} mIoU of novel classes {100 * score.miou:.1f}")
+print(f"drop less background: {100 * difference:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]")
+
+# %% [markdown]
+# *What to see:* the last line. The two runs have the same settings and number of steps; only the policy differs. The
+# interval is over episodes, for one seed each, so a second seed may give another difference. In the literature the
+# policy moves scores by more than many papers claim to gain.
+
+# %% [markdown]
+# ## 7.6 Second leak: choosing the checkpoint on the test
+#
+# A training run gives many checkpoints. Published code often keeps the one that scores best *on the novel classes of
+# the test*. The score that is then reported is the largest of several draws: it is too high even if all checkpoints are
+# equally good. The cell takes the last checkpoints of the run above. Again and again it parts the episodes at random in
+# two lists with the same number of each class, chooses the best checkpoint on the first, and compares what would be
+# reported with the score of the same checkpoint on the second list, which had no part in the choice.
+
+# %%
+late = checkpoints[-7:]
+pool = draw_episodes(data.test.dataset, data.novel, fold=FOLD, n_shot=1, count=240, seed=TEST_SEED + 1)
+table = [score_episodes(head_segmenter(candidate), data.test, pool) for _, candidate in late]
+members = [np.flatnonzero(table[0].class_index == c) for c in data.novel]
+generator = np.random.default_rng(0)
+chosen, last = [], []
+for _ in range(300):
+    halves = np.array([np.split(generator.permutation(m), 2) for m in members])  # [classes, 2, episodes]
+    first, second = (np.array([part(score, halves[:, k].ravel()).miou for score in table]) for k in (0, 1))
+    chosen.append(100 * (first.max() - second[first.argmax()]))
+    last.append(100 * (first[-1] - second[-1]))
+
+figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
+bins = np.linspace(min(chosen + last), max(chosen + last), 30)
+axes.hist(last, bins, color=BLUE, alpha=0.5, label="the last checkpoint")
+axes.hist(chosen, bins, histtype="step", color=BLACK, linewidth=2, label="the best on the test")
+axes.axvline(0, color=BLACK, linewidth=1)
+axes.set(xlabel="reported less independent mIoU, in points", ylabel="of 300 draws")
+axes.legend(frameon=False)
+plt.show()
+print("all episodes:", ", ".join(f"step {step} {100 * t.miou:.1f}" for (step, _), t in zip(late, table, strict=True)))
+print(
+    f"choosing on the test flatters by {np.mean(chosen):+.1f} points on average; the last one by {np.mean(last):+.1f}"
+)
+
+# %% [markdown]
+# *What to see:* both scatter widely, for the lists are short. Without choosing, the mean is near 0; choosing moves the
+# histogram to the right, and the printed means say by how much. The more checkpoints, the shorter the list and the more
+# alike the checkpoints, the more. In this project a checkpoint is chosen on *base* classes held out from training, or
+# the last one is taken *(our choice)*.
+
+# %% [markdown]
+# ## Recap
+#
+# - Name the metric; FB-IoU is kind to those who find nothing.
+# - A score without an interval invites wrong conclusions; compare two methods by the interval of their paired
+#   difference.
+# - Say over what you average: episodes, seeds, folds.
+# - Say what became of novel objects in training images, and never choose on the test.
+#
+# **Further reading.** [Results](../docs/results.md), made by these rules; Efron and Tibshirani, *An introduction to the
+# bootstrap*, 1993; Boudiaf et al., *Few-shot segmentation without meta-learning*, CVPR 2021 (RePRI).
+#
+# Previous: [6 Training](06_training.ipynb). Next: [8 Inside the selection](08_inside_the_selection.ipynb)
