@@ -158,7 +158,9 @@ print(f"IoU = {(mask & truth).sum()} / {(mask | truth).sum()} = {iou:.2f}")
 #
 # Which pixels are trusted? From a support pixel inside the mask, go to the most similar pixel of the query, and
 # from there to the most similar pixel of the support. If that lies inside the mask again, the query pixel is kept
-# *(precedent: CyCTR)*. Then the kept pixels agree on one object *(our choice)*. `docs/method.md` has the formulas.
+# *(precedent: CyCTR, a published relative)*. *Pixel* means a small patch here, since the network compares features.
+# The kept patches may lie on several things; those that resemble each other most then count most *(our choice)*. Lesson
+# 3 does all this step by step.
 #
 # The next picture shows four episodes, the one from above first. The other three are the next ones in the list.
 
@@ -230,7 +232,8 @@ plt.show()
 # %% [markdown]
 # *What to see:* one dot an episode. Above the grey line the five support images gave the better mask, below it the
 # single one did. Dots at the left edge are queries where one example failed altogether; the higher such a dot, the
-# more the other four repaired. A dot at the bottom is the reverse: with five, a good mask was lost. With so few
+# more the other four repaired. A dot at the bottom right is the reverse: with five, a good mask was lost.
+# A dot in the corner at 0 failed both times. With so few
 # episodes the two scores depend much on chance: `docs/results.md` has the scores of long lists, with intervals.
 
 # %% [markdown]

@@ -19,7 +19,9 @@
 # **Time.** About 30 minutes with the two exercises. The cells run in about half a minute.
 #
 # Claims on the method carry a mark: *(stated)*, the paper's abstract or the caption of its Figure 2 says so;
-# *(precedent)*, a public relative does exactly this; *(our choice)*, neither.
+# *(precedent)*, a public relative does exactly this; *(our choice)*, neither. PANet, PFENet, HSNet, CyCTR and other
+# names beside *precedent* are published few-shot networks; [the method](../docs/method.md#relatives-named-on-this-page)
+# lists them.
 
 # %%
 # %matplotlib inline
@@ -28,8 +30,8 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 
 from dpnet_lite.datasets.folds import base_classes, novel_classes
-from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
-from dpnet_lite.episodes import draw_episodes
+from dpnet_lite.datasets.toy import DEFAULT_GAP, ToyWorld, catalogue_names
+from dpnet_lite.episodes import DEFAULT_MIN_AREA, draw_episodes
 
 names = catalogue_names()
 print(f"{len(names)} classes, from {names[0]!r} to {names[-1]!r}")
@@ -46,6 +48,9 @@ print(f"{len(names)} classes, from {names[0]!r} to {names[-1]!r}")
 #
 # - **interleaved**: fold f holds the classes f, f + 4, f + 8 ... This is COCO-20^i, and the toy world's layout;
 # - **blocked**: fold f holds a run of neighbours. This is PASCAL-5^i.
+#
+# These are the two usual benchmarks, made from the photographs of COCO (80 classes, 20 of them in each of four folds)
+# and of PASCAL VOC (20 classes, 5 in each fold); i is the number of the fold.
 
 # %%
 layouts = {
@@ -120,14 +125,17 @@ print("fingerprint, seed 3:", episodes.sha256[:16], "...   seed 4:", other.sha25
 
 classes, counts = np.unique([e.class_index for e in episodes], return_counts=True)
 print(f"{len(episodes)} episodes over {len(classes)} classes, {counts.min()} to {counts.max()} of each")
+print(f"a class counts in an image where it covers {100 * DEFAULT_MIN_AREA:g} % of it or more")
 assert all(e.query not in e.support and len(set(e.support)) == 2 for e in episodes)
 
 # %% [markdown]
 # The rules of a list in this project: classes take turns, so none is tested more than another by chance; a class
-# that covers less than a small share of an image does not count there; the query is never in its own support; and
-# no image comes twice in a support while there are others *(our choice; public code differs in each of these)*.
+# that covers less than a small share of an image (the cell prints it) does not count there; the query is never in its
+# own support; and no image comes twice in a support while there are others *(our choice; public code differs in each of
+# these)*.
 #
-# The next picture is the first episode as the network gets it. The truth of the query is for scoring only.
+# The next picture is an episode of another list, drawn in the same way, as the network gets it. The truth of the query
+# is for scoring only.
 
 # %%
 from dpnet_lite.explorers.episode import episode_figure, toy_study
@@ -210,7 +218,8 @@ plt.show()
 # What does the gap do to a prototype? For each episode we take the mean feature of the class in the support, and
 # the same in the query with the query's *true* mask, which no method may use. Their cosine says how good a guide
 # the support is. Beside it stands the mIoU of the simplest method, the training-free baseline: every query pixel
-# goes to the nearer of two support prototypes, foreground or background *(precedent: PANet)*.
+# goes to the nearer of two support prototypes, foreground or background *(precedent: PANet)*. In the cell, `masks_at`
+# shrinks a mask to the grid of the features, and the last `deep` channels are those of the backbone's deepest stage.
 
 # %%
 import torch.nn.functional as functional
@@ -235,7 +244,7 @@ for gap in dial:
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
 left.boxplot(cosines, tick_labels=[f"{gap:g}" for gap in dial], medianprops={"color": "#0072B2", "linewidth": 2})
 left.set(xlabel="gap", ylabel="cosine", title="support prototype against the query's own")
-right.plot(dial, 100 * np.array(dpnet), "o-", color="#0072B2", label="DPNet (trained at the default gap)")
+right.plot(dial, 100 * np.array(dpnet), "o-", color="#0072B2", label=f"DPNet (trained at gap {DEFAULT_GAP:g})")
 right.plot(dial, 100 * np.array(baseline), "s:", color="black", label="training-free baseline")
 right.set(xlabel="gap", ylabel="mIoU, %", title="score of the same episodes", ylim=(0, 100))
 right.legend(frameon=False)
@@ -254,7 +263,8 @@ for gap, cosine, low, high in zip(dial, cosines, baseline, dpnet, strict=True):
 # ## 1.5 Look around
 #
 # With a running kernel the next cell is an explorer: choose fold, class, gap, shots and seed. On a page without a
-# kernel, the picture above stands for it.
+# kernel you see its first picture. Try: find a class that is segmented well at gap 0 and badly at gap 1; then add
+# shots.
 
 # %%
 from dpnet_lite.explorers.apps import episode_explorer

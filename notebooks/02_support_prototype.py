@@ -75,7 +75,8 @@ plt.show()
 #
 # $$P = \frac{\sum_j M_s(j)\, F_s(j)}{\sum_j M_s(j) + \varepsilon}$$
 #
-# The sum runs over the cells j. $\varepsilon$ is a tiny number that keeps an empty mask from dividing by zero.
+# The sum runs over the cells j. $\varepsilon$ is a tiny number that keeps an empty mask from dividing by zero: its
+# prototype is 0.
 #
 # ### Exercise 2.1: write it (easy, 5 minutes)
 #
@@ -88,7 +89,7 @@ def my_masked_average(features: torch.Tensor, mask: torch.Tensor) -> torch.Tenso
     """Mean of the features, each cell counted with its share of foreground."""
     # BEGIN SOLUTION
     weighted = (features * mask).sum(dim=(1, 2))  # [C, h, w] -> [C]
-    return weighted / mask.sum().clamp_min(1e-6)
+    return weighted / (mask.sum() + 1e-6)
     # END SOLUTION
 
 
@@ -178,7 +179,7 @@ check_two_prototypes(my_nearest_prototype)
 # this very query, found with the truth. No method may do that; it bounds them all. The next cell takes this best IoU
 # over many episodes, for a growing gap between support and query, for three prototypes:
 #
-# - P in the features of the frozen backbone;
+# - P in the features of the frozen backbone, all of them;
 # - P in the reduced features, which were trained together with the rest of DPNet;
 # - the prototype that the query itself would give, with its *true* mask, in the reduced features.
 #
@@ -198,12 +199,8 @@ def slow_best_iou(similarity: torch.Tensor, truth: torch.Tensor) -> float:
 
 def nearest_iou(query: torch.Tensor, foreground: torch.Tensor, background: torch.Tensor, truth: torch.Tensor) -> float:
     """IoU of the nearer of two prototypes, one episode."""
-    mask = my_nearest(query, foreground, background)
+    mask = cosine_map(query[None], foreground[None])[0] > cosine_map(query[None], background[None])[0]
     return float((mask & truth).sum() / (mask | truth).sum().clamp_min(1))
-
-
-def my_nearest(query: torch.Tensor, foreground: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
-    return cosine_map(query[None], foreground[None])[0] > cosine_map(query[None], background[None])[0]
 
 
 object_cells = view.truth_shares >= 0.5
@@ -219,8 +216,7 @@ for gap in dial:
     cells = tuple(batch.query_features.shape[-2:])
     shares = masks_at(batch.query_labels == 1, cells)
     masks, truth = batch.support_masks[:, 0], shares >= 0.5
-    deep = at_gap.bank.backbone.deep_channels
-    frozen_support, frozen_query = batch.support_features[:, 0, -deep:], batch.query_features[:, -deep:]
+    frozen_support, frozen_query = batch.support_features[:, 0], batch.query_features
     with torch.no_grad():
         support, query = (at_gap.head.reduce(x) for x in (batch.support_features[:, 0], batch.query_features))
     maps = {
@@ -264,8 +260,9 @@ worst = min(views, key=lambda v: float(functional.cosine_similarity(
 episode_figure(worst)
 
 # %% [markdown]
-# *What to see:* of twenty episodes at the largest gap, the one whose support prototype is furthest from the
-# prototype that the query itself would give.
+# *What to see:* of twenty episodes at the largest gap, the code took the one whose support prototype is furthest from
+# the prototype that the query itself would give. Compare the object in the support with the one in the query, then the
+# orange mask with the green one: which part was found, and what did that part have in common with the support?
 
 # %% [markdown]
 # ## Recap

@@ -48,8 +48,8 @@ print(f"class: {view.class_name}; the plain cycle is: {PLAIN}")
 #
 # $$S_{ji} = \cos(F_s(j), F_q(i))$$
 #
-# S has one row per support cell and one column per query cell. Here it is small; for large images and several shots
-# the package never holds it whole, and still finds the same maxima.
+# S has one row for each of the $N_s$ support cells and one column for each of the $N_q$ query cells. Here it is small;
+# for large images and several shots the package never holds it whole, and still finds the same maxima.
 
 # %%
 support = functional.normalize(view.trace.support[0, 0].flatten(1), dim=0)  # [C, h, w] -> [C, N_s]
@@ -74,55 +74,13 @@ similarity_figure(view, start)
 # - **Forward:** $i(j) = \arg\max_i S_{ji}$, the query cell most like the support cell j.
 # - **Backward:** $r(i) = \arg\max_j S_{ji}$, the support cell most like the query cell i, over *all* support cells,
 #   inside and outside of the mask.
-# - **Kept:** $R = \{\, i(j) : M_s(j) = 1 \text{ and } M_s(r(i(j))) = 1 \,\}$. The way starts in the mask, goes to the
-#   query, and must come back into the mask. It need not come back to where it started *(precedent: CyCTR)*.
+# - **Kept:** $R = \{\, i(j) : j \text{ inside and } r(i(j)) \text{ inside} \,\}$, where *inside* means
+#   $M_s \ge 1/2$: at least half of the cell is foreground. The way starts in the mask, goes to the query, and must come
+#   back into the mask. It need not come back to where it started *(precedent: CyCTR)*.
 #
-# Why the way back? A support cell always has a nearest query cell, even if the class is not in the query at all. If
-# the query cell belongs to something else, that something is often in the support's background too, and the way back
-# leads there.
-
-# %%
-forward, backward = S.argmax(dim=1), S.argmax(dim=0)
-lands = backward[forward]  # r(i(j)) for every support cell j
-kept = forward[mask & mask[lands]]
-R = torch.zeros(S.shape[1], dtype=torch.bool)
-R[kept] = True
-
-matches, selection = view.trace.matches[0], view.trace.selections[0]
-assert torch.equal(forward, matches.forward_match[0]) and torch.equal(backward, matches.backward_match[0])
-assert torch.equal(R, selection.weights[0] > 0)
-print(f"{int(mask.sum())} support cells start, {len(kept)} come back into the mask")
-print(f"they name {int(R.sum())} different query cells")
-
-# %% [markdown]
-# The two assertions say that these few lines and the package agree. Now look at one way that is kept and at one that
-# is rejected; the second cell searches the list for the first episode that has one.
-
-# %%
-inside_cells = [divmod(int(j), view.trace.query.shape[-1]) for j in mask.nonzero()]
-accepted = next(cell for cell in inside_cells if follow_cycle(view, cell).accepted)
-cycle_figure(view, accepted)
-
-
-# %%
-def first_rejected(episodes, limit=30):
-    """The first episode with a support cell inside the mask whose way back ends outside."""
-    for episode in list(episodes)[:limit]:
-        candidate = study.view(episode, **PLAIN)
-        width = candidate.trace.query.shape[-1]
-        for j in (candidate.trace.support_masks[0, 0].flatten() >= 0.5).nonzero().flatten():
-            cell = divmod(int(j), width)
-            if not follow_cycle(candidate, cell).accepted:
-                return candidate, cell
-    raise LookupError("no episode with a rejected cell; look at more of them")
-
-
-cycle_figure(*first_rejected(episodes))
-
-# %% [markdown]
-# *What to see:* left, the start (circle) and the landing (square) in the support; in the middle the match (diamond)
-# in the query; right, in blue, all query cells that are kept, with the outline of the truth. White arrows: kept.
-# Dashed orange arrows: rejected, because the landing lies outside of the support's mask.
+# Why the way back? A support cell always has a nearest query cell, even if the class is not in the query at all. The
+# idea is that a query cell of something else finds its like in the support's *background*. Section 3.5 counts how often
+# that is so.
 
 # %% [markdown]
 # ### Exercise 3.1: the reliable set (medium, 15 minutes)
@@ -148,6 +106,51 @@ from dpnet_lite.exercises.lesson_03 import check_cycle
 
 check_cycle(my_reliable_set)
 
+# %%
+forward, backward = S.argmax(dim=1), S.argmax(dim=0)
+lands = backward[forward]  # r(i(j)) for every support cell j
+kept = forward[mask & mask[lands]]
+R = torch.zeros(S.shape[1], dtype=torch.bool)
+R[kept] = True
+
+matches, selection = view.trace.matches[0], view.trace.selections[0]
+assert torch.equal(forward, matches.forward_match[0]) and torch.equal(backward, matches.backward_match[0])
+assert torch.equal(R, selection.weights[0] > 0)
+print(f"{int(mask.sum())} support cells start, {len(kept)} come back into the mask")
+print(f"they name {int(R.sum())} different query cells")
+
+# %% [markdown]
+# The two assertions say that these few lines and the package agree. Now look at one way that is kept and at one that
+# is rejected; the second cell searches the list for the first episode that has one.
+
+# %%
+inside_cells = [divmod(int(j), view.trace.query.shape[-1]) for j in mask.nonzero()]
+cycles = [follow_cycle(view, cell) for cell in inside_cells]
+elsewhere = next(cycle for cycle in cycles if cycle.accepted and cycle.landing != cycle.start)
+cycle_figure(view, elsewhere.start)
+
+
+# %%
+def first_rejected(episodes, limit=30):
+    """The first episode with a support cell inside the mask whose way back ends outside."""
+    for episode in list(episodes)[:limit]:
+        candidate = study.view(episode, **PLAIN)
+        width = candidate.trace.query.shape[-1]
+        for j in (candidate.trace.support_masks[0, 0].flatten() >= 0.5).nonzero().flatten():
+            cell = divmod(int(j), width)
+            if not follow_cycle(candidate, cell).accepted:
+                return candidate, cell
+    raise LookupError("no episode with a rejected cell; look at more of them")
+
+
+cycle_figure(*first_rejected(episodes))
+
+# %% [markdown]
+# *What to see:* left, the start (circle) and the landing (square) in the support; in the middle the match (diamond)
+# in the query; right, in blue, all query cells that are kept, with the outline of the truth. White arrows: kept, though
+# the way does not end where it began. Dashed orange arrows: rejected, because the landing lies outside of the support's
+# mask. Precision and recall in the title say how well the blue cells fit the outline; section 3.4 explains them.
+
 # %% [markdown]
 # ## 3.3 The pseudo-prototype
 #
@@ -171,8 +174,8 @@ print(f"cosine with the query's own prototype: P {functional.cosine_similarity(P
 # - **Precision:** which share of what was selected lies on the object?
 # - **Recall:** which share of the object was selected?
 #
-# A pseudo-prototype needs precision above all: a few clean cells make a good mean, and cells of another object spoil
-# it. Some recall helps, because one part of an object is not the whole.
+# A pseudo-prototype seems to need precision above all: a few clean cells make a good mean, and cells of another object
+# spoil it. Some recall helps, because one part of an object is not the whole.
 #
 # ### Exercise 3.2: precision and recall (easy, 5 minutes)
 #
@@ -201,20 +204,24 @@ check_quality(my_quality)
 # it.
 #
 # - *plain cycle*: section 3.2.
-# - *cycle, weighted*: a kept cell counts by how much it is like P *(our choice)*.
+# - *cycle, weighted*: a kept cell counts by how much it is like P, with the weight $e^{\cos(F_q(i), P) / 0.02}$ *(our
+#   choice)*.
 # - *cycle, weighted, consensus*: the default. The kept cells may lie on several objects; two rounds of averaging and
-#   weighing anew let them agree on one *(our choice)*. Cells that were not kept may then count as well.
+#   weighing anew let them agree on one *(our choice)*. Cells that were not kept may then count as well
+#   ([formula](../docs/method.md#cycle-comparison-module-ccm)).
 # - *query first*: every query cell is asked whether its nearest support cell closes a cycle *(our choice)*.
-# - *threshold*: cosine with P above a fixed value *(after SSP)*. *top k*: the k cells most like P *(our choice)*.
-# - *oracle*: the query's true mask. No method, but the bound of what a better selection can give.
+# - *threshold*: cosine with P above a fixed value *(after SSP)*. *top k*: the k cells most like P *(our choice)*. The
+#   cell prints both numbers.
+# - *oracle*: the query's true mask. No method, but a guide to what a better selection could give.
 #
 # Where weights are not just yes and no, precision is the share of the *weight* on the object, and a cell counts as
-# selected from half of the largest weight on.
+# selected from half of the largest weight on. *Own* is the prototype that the query's true mask would give.
 
 # %%
 from dpnet_lite.model.prototypes import masked_average
 from dpnet_lite.study import selection_quality
 
+print(f"threshold: {study.head.config.selection_threshold}, top k: {study.head.config.selection_count} cells")
 rows = {}
 for name, switches in RULES.items():
     views = [study.view(episode, **switches) for episode in episodes]
@@ -244,12 +251,43 @@ plt.show()
 # *What to see:* each mark is a rule; up is cleaner, right is more of the object. The plain cycle keeps few cells. The
 # weights make it cleaner and smaller still. The consensus gives back recall at about the same precision: the cells
 # that resemble the trusted ones join them. The oracle is not at precision one because border cells are only partly
-# foreground. The last column of the table shows how much is left between the default and the oracle.
+# foreground. The last column of the table shows how much is left between the default and the oracle. Compare *top k* as
+# well: no cycle at all, and on so few episodes hardly told from the cycle.
+#
+# What is the way back worth? The next cell leaves it out: every match of a support cell in the mask is kept. And it
+# counts where the matches lie that the way back rejects.
+
+# %%
+one_way, both_ways, rejected, on_object, beside = [], [], 0, 0, 0
+for episode in episodes:
+    v = study.view(episode, **PLAIN)
+    width = v.trace.query.shape[-1]
+    starts = [divmod(int(j), width) for j in (v.trace.support_masks[0, 0].flatten() >= 0.5).nonzero()]
+    cycles = [follow_cycle(v, start) for start in starts]
+    matched = torch.zeros_like(v.truth_shares)
+    for cycle in cycles:
+        matched[cycle.match] = 1
+    one_way.append(selection_quality(matched, v.truth_shares)[0])
+    both_ways.append(selection_quality(v.trace.reliable[0], v.truth_shares)[0])
+    near = functional.max_pool2d((v.trace.support_masks[0] >= 0.5).float(), 3, stride=1, padding=1)[
+        0
+    ]  # mask, one wider
+    for cycle in (cycle for cycle in cycles if not cycle.accepted):
+        rejected += 1
+        on_object += bool(v.truth_shares[cycle.match] >= 0.5)
+        beside += bool(near[cycle.landing])
+print(f"precision with the way there alone {np.mean(one_way):.2f}, with the way back too {np.mean(both_ways):.2f}")
+print(f"{rejected} ways are rejected; {on_object} of them had their match on the object, "
+      f"and {beside} land within one cell of the mask")  # fmt: skip
 
 # %% [markdown]
-# ## 3.6 Precision decides
+# *What to see:* the way back makes the selection cleaner, but it is a coarse sieve. A good part of what it rejects was
+# right; much of that lands just beside the mask, where cells see both object and background.
+
+# %% [markdown]
+# ## 3.6 Precision and the mask
 #
-# Is it true that a clean selection gives a good mask? Each dot is one of the episodes, under the default rule.
+# Does a clean selection go along with a good mask? Each dot is one of the episodes, under the default rule.
 
 # %%
 views = [study.view(episode) for episode in episodes]
@@ -265,14 +303,15 @@ if (~clean).any():
     print(f"less than a half: {(~clean).sum()} episodes, mean IoU {ious[~clean].mean():.2f}")
 
 # %% [markdown]
-# *What to see:* two groups. Mostly the selection lies on the object, and the mask is good; sometimes it lies on
-# another one, and the network follows it there. [Results](../docs/results.md) counts both over many episodes.
+# *What to see:* a dense cluster at the upper right, a few complete misses at the lower left, and some in between. Where
+# the selection lies on another object, the network follows it there. But a clean selection is no promise: look how far
+# down the dots at the right reach. [Results](../docs/results.md) counts over many episodes.
 
 # %% [markdown]
 # ## 3.7 Follow a cycle yourself
 #
-# With a running kernel: choose an episode and a rule, move the start with `row` and `column`, and watch where the way
-# back ends.
+# With a running kernel: choose an episode and a rule, *click* on a cell of the support (or move the start with `row`
+# and `column`), and watch where the way back ends. Can you find a start on the object that ends on another one?
 
 # %%
 from dpnet_lite.explorers.apps import cycle_explorer
@@ -285,7 +324,8 @@ cycle_explorer()
 # - A support cell points to its nearest query cell; the query cell is kept if its own nearest support cell lies in the
 #   mask *(precedent: CyCTR)*.
 # - The mean of what is kept is the pseudo-prototype $P_q$ *(the pseudo-prototype is stated, the mean is our choice)*.
-# - Precision counts more than recall; weights and consensus are our additions to raise them.
+# - The way back cleans the selection, at the price of some right cells; weights and consensus are our additions to
+#   raise precision and recall.
 #
 # **Further reading.** Zhang et al., *Few-shot segmentation via cycle-consistent transformer*, NeurIPS 2021 (CyCTR); Fan
 # et al., *Self-support few-shot semantic segmentation*, ECCV 2022 (SSP);

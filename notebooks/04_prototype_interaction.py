@@ -57,7 +57,10 @@ print(f"class: {view.class_name}; C = {channels} channels")
 #   takes a weighted mean of them; then the same the other way round.
 # - $g_1$ and $g_2$ are two learned numbers that start at 0: training begins without any exchange.
 # - The gate has one number between 0 and 1 for each channel. It says how much this channel of the *query* is
-#   reinforced. $\sigma$ is the logistic function, the MLP is two linear layers, and * multiplies element by element.
+#   reinforced: 0 leaves it as it is, 1 doubles it. $\sigma$ is the logistic function, the MLP is two linear layers with
+#   a ReLU between them, and * multiplies element by element.
+#
+# Do not mix up two correlations: S of lesson 3 compares *cells* of two images, A compares *channels* of two vectors.
 
 # %% [markdown]
 # ### Exercise 4.1: reinforce both prototypes (medium, 15 minutes)
@@ -78,6 +81,25 @@ def my_reinforced(P: torch.Tensor, P_q: torch.Tensor, g1: float, g2: float) -> t
 from dpnet_lite.exercises.lesson_04 import check_reinforced
 
 check_reinforced(my_reinforced)
+
+# %% [markdown]
+# ### Exercise 4.2: the gated query (easy, 5 minutes)
+#
+# Write `my_gated(F_q, gate)` for a feature map [C, h, w] and a gate [C]. Return $F_q'$, [C, h, w].
+
+
+# %% jupyter={"source_hidden": true}
+def my_gated(F_q: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    """The query feature, each channel reinforced by its gate."""
+    # BEGIN SOLUTION
+    return F_q + gate[:, None, None] * F_q
+    # END SOLUTION
+
+
+# %% tags=["check"]
+from dpnet_lite.exercises.lesson_04 import check_gated
+
+check_gated(my_gated)
 
 # %% [markdown]
 # ## 4.2 By hand, and as the package has it
@@ -103,25 +125,6 @@ assert torch.allclose(F_q_new, interaction.query[0], atol=1e-4)
 print(f"learned: g1 = {g1:+.3f}, g2 = {g2:+.3f}; the gate runs from {gate.min():.2f} to {gate.max():.2f}")
 
 # %% [markdown]
-# ### Exercise 4.2: the gated query (easy, 5 minutes)
-#
-# Write `my_gated(F_q, gate)` for a feature map [C, h, w] and a gate [C]. Return $F_q'$, [C, h, w].
-
-
-# %% jupyter={"source_hidden": true}
-def my_gated(F_q: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
-    """The query feature, each channel reinforced by its gate."""
-    # BEGIN SOLUTION
-    return F_q + gate[:, None, None] * F_q
-    # END SOLUTION
-
-
-# %% tags=["check"]
-from dpnet_lite.exercises.lesson_04 import check_gated
-
-check_gated(my_gated)
-
-# %% [markdown]
 # ## 4.3 Look inside
 
 # %%
@@ -137,56 +140,61 @@ interaction_figure(view)
 # %% [markdown]
 # ## 4.4 Does it help? Measure it
 #
-# Four questions, over many episodes. *Best IoU* is the IoU of a similarity map with the best threshold for that
-# query, as in notebook 2; *own* is the prototype that the query's true mask would give.
+# Two tables, over many episodes. *Best IoU* is the IoU of a similarity map with the best threshold for that query, as
+# in notebook 2. It is taken four times: before; with the exchange between the prototypes alone (P' for P); with the
+# gate alone ($F_q'$ for $F_q$); with both. Then cosines before and after the exchange; *own* is the prototype that the
+# query's true mask would give.
 
 
 # %%
-from dpnet_lite.explorers.interaction import similarity_maps
-from dpnet_lite.model.prototypes import masked_average
+from dpnet_lite.model.prototypes import cosine_map, masked_average
 from dpnet_lite.study import best_threshold_iou
 
-
-def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float(functional.cosine_similarity(a, b))
-
-
 views = [study.view(episode) for episode in episodes]
-ious = np.array(
-    [
-        [best_threshold_iou(torch.from_numpy(m), v.truth_shares >= 0.5) for m in similarity_maps(v).values()]
-        for v in views
-    ]
-)
-own = [masked_average(v.trace.query, v.truth_shares[None]) for v in views]
-before, after = [v.trace for v in views], [v.trace.interaction for v in views]
-columns = [[cosine(x.prototype, x.pseudo_prototype) for x in traces] for traces in (before, after)]
+WAYS = ("before", "exchange", "gate", "both")
+best = {}
 for kind in ("prototype", "pseudo_prototype"):
-    for traces in (before, after):
-        columns.append([cosine(getattr(x, kind), o) for x, o in zip(traces, own, strict=True)])
-pairs = np.array(columns).T  # [episodes, 6]
-print(f"{'':34} before   after")
-for label, values, column in (
-    ("best IoU of the map of P", ious, 0), ("best IoU of the map of P_q", ious, 2), ("cosine of P and P_q", pairs, 0),
-    ("cosine of P and own", pairs, 2), ("cosine of P_q and own", pairs, 4),
-):  # fmt: skip
-    print(f"{label:34} {values[:, column].mean():6.3f} {values[:, column + 1].mean():7.3f}")
+    rows = []
+    for v in views:
+        old, new = v.trace, v.trace.interaction
+        pairs = [(old.query, getattr(old, kind)), (old.query, getattr(new, kind)),
+                 (new.query, getattr(old, kind)), (new.query, getattr(new, kind))]  # fmt: skip
+        rows.append([best_threshold_iou(cosine_map(*pair)[0], v.truth_shares >= 0.5) for pair in pairs])
+    best[kind] = 100 * np.array(rows)  # [episodes, 4]
+print(f"{'best IoU of the map of':24}" + "".join(f"{way:>10}" for way in WAYS))
+for kind, name in (("prototype", "P"), ("pseudo_prototype", "P_q")):
+    print(f"{name:24}" + "".join(f"{value:10.1f}" for value in best[kind].mean(axis=0)))
+
+own = [masked_average(v.trace.query, v.truth_shares[None]) for v in views]
+print(f"\n{'cosine of':24}{'before':>10}{'exchange':>10}")
+for name, first, second in (("P and P_q", "prototype", "pseudo_prototype"), ("P and own", "prototype", None),
+                            ("P_q and own", "pseudo_prototype", None)):  # fmt: skip
+    columns = []
+    for traces in ([v.trace for v in views], [v.trace.interaction for v in views]):
+        others = own if second is None else [getattr(t, second) for t in traces]
+        vectors = zip(traces, others, strict=True)
+        columns.append(np.mean([float(functional.cosine_similarity(getattr(t, first), o)) for t, o in vectors]))
+    print(f"{name:24}{columns[0]:10.3f}{columns[1]:10.3f}")
 
 figure, grid = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained", sharey=True)
-for axes, column, name in zip(grid, (0, 2), ("$P$", "$P_q$"), strict=True):
-    axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
-    axes.scatter(ious[:, column], ious[:, column + 1], color="#0072B2", alpha=0.6)
-    axes.set(xlabel="best IoU before", xlim=(0, 1.04), ylim=(0, 1.04), aspect=1, title=f"map of {name}")
-grid[0].set_ylabel("best IoU after")
+for axes, (kind, name) in zip(grid, (("prototype", "$P$"), ("pseudo_prototype", "$P_q$")), strict=True):
+    axes.plot([0, 104], [0, 104], color="grey", linewidth=1)
+    axes.scatter(best[kind][:, 0], best[kind][:, 3], color="#0072B2", alpha=0.6)
+    axes.set(xlabel="best IoU before", xlim=(0, 104), ylim=(0, 104), aspect=1, title=f"map of {name}")
+grid[0].set_ylabel("best IoU after both")
 plt.show()
 
 # %% [markdown]
-# *What to see:* a dot is an episode; above the grey line the interaction made the map better. Most dots lie close to
-# the line: in this trained network the exchange between the prototypes changes the maps little. The learned $g_1$ and
-# $g_2$ of section 4.2 say the same: training has kept them small. That is a finding about *our* formulas on *this*
-# data, not about the paper's module, whose formula is not public.
+# *What to see:* a dot is an episode; above the grey line the whole interaction made the map better. Most dots lie close
+# to the line. The first table says which part does what: compare *exchange* with *before*, then *gate* with *before*.
+# Here the exchange between the prototypes moves nothing that one could measure, and what little changes is the gate's.
 #
-# The gate is another matter. It is neither all closed nor all open:
+# The learned $g_1$ and $g_2$ of section 4.2 say the same: training has kept them small. Look at their signs as well. A
+# negative one means that training came to *subtract* a little of the other prototype, which is not what *reinforce*
+# suggests. All this is a finding about *our* formulas on *this* data, not about the paper's module, whose formula is
+# not public.
+#
+# The gate, at least, is neither all closed nor all open:
 
 # %%
 gates = torch.cat([v.trace.interaction.gate for v in views])  # [episodes, C]
@@ -210,6 +218,9 @@ print(f"the gate differs by {between:.2f} from channel to channel, and by {withi
 
 # %% [markdown]
 # ## 4.5 Turn it yourself
+#
+# With a running kernel: choose an episode, click on a row of A (or move `channel`), and compare the first map below
+# with the second. Set the selection to *oracle*: what does a perfect $P_q$ change?
 
 # %%
 from dpnet_lite.explorers.apps import interaction_explorer
@@ -221,7 +232,8 @@ interaction_explorer()
 #
 # - The correlation A of P and $P_q$ lets each prototype take from the other, and a gate reinforces channels of the
 #   query *(that three things are reinforced is stated, how is our choice)*.
-# - Measured on trained weights, the exchange between the prototypes is small here; the gate is at work.
+# - Measured on trained weights, the exchange between the prototypes does next to nothing here; the gate changes the
+#   maps a little.
 #
 # **Further reading.** Vaswani et al., *Attention is all you need*, NeurIPS 2017 (attention); Hu et al.,
 # *Squeeze-and-excitation networks*, CVPR 2018 (gates for channels);

@@ -51,9 +51,16 @@ print(f"class: {view.class_name}; levels, finest first: {levels}")
 # $$X_b = U_b + \mathrm{Conv}_{3\times3}(\mathrm{ReLU}(\mathrm{Conv}_{3\times3}(\mathrm{ReLU}(U_b)))), \qquad
 # F_q^{final} = \mathrm{Conv}_{1\times1}[\mathrm{up}(X_1);\,\ldots;\,\mathrm{up}(X_n)]$$
 #
-# b counts the scales, *pool* averages blocks of cells, *up* resizes bilinearly. Y are the **comparison maps**: cosines
-# of the query with both prototypes, in three sets of features *(our choice)*. A convolution would have to *learn* what
-# a comparison is, from base classes only; a cosine is one, for any class.
+# b counts the scales, 1 is the finest; *pool* averages blocks of cells, *up* resizes bilinearly.
+#
+# Y are the **comparison maps**, made from cosines *(our choice)*. A convolution would have to *learn* what a comparison
+# is, from base classes only; a cosine is one, for any class. There are three sets of features: the reduced ones after
+# the interaction, and two stages of the frozen backbone, its *middle* and its *deep* one. In each, both prototypes are
+# compared with every cell of the query, and each cosine gives two maps: 10 times (the cosine less its mean over the
+# query), and 10 times (the cosine less the cosine with the mean of the support's *background*). Cosines of one image
+# lie close together; the factor 10 spreads them, so the maps go beyond 1
+# ([details](../docs/method.md#comparison-maps)). The background's mean is a poor judge by itself (lesson 2), but one
+# hint among others.
 
 # %%
 print("the comparison maps Y:")
@@ -121,16 +128,17 @@ scales_figure(study, view, level=2)
 
 # %% [markdown]
 # *What to see:* above, the maps of $P'$ and $P_q'$ as this level gets them; purple is above the query's mean, orange
-# below. Below, how strongly each place speaks in $X_b$ and in $F_q^{final}$; then the network's answer, and its answer
-# when this level is *flattened*: it says the same everywhere, its own mean, and can no longer tell *where* anything
-# is.
+# below. Below, the length of each cell's vector in $X_b$ and in $F_q^{final}$. It differs between object and
+# background, but a long vector is not an important one: the decoder reads the direction. Then the network's answer, and
+# its answer when this level is *flattened*: it says the same everywhere, its own mean, to the merge and to the next
+# finer level. It can no longer tell *where* anything is.
 
 # %% [markdown]
 # ## 5.4 Which scale carries small and large objects?
 #
-# Flatten one level after the other, over many episodes, and look at the loss of IoU separately for objects of
-# different size. The network was not trained without that level, so this asks what the *trained* network relies on,
-# not what a network without the level could learn.
+# Flatten one level after the other, over many episodes, and look at the loss of IoU separately by size: the share of
+# the query that the class covers, all its objects together. The network was not trained without that level, so this
+# asks what the *trained* network relies on, not what a network without the level could learn.
 
 # %%
 views = [study.view(episode) for episode in episodes]
@@ -158,12 +166,16 @@ axes.legend(frameon=False, title="objects")
 plt.show()
 for (h, w), loss in zip(levels, losses, strict=True):
     print(f"{h:2} x {w:2} flattened: mean IoU {100 * (full - loss).mean():5.1f} %; none: {100 * full.mean():.1f} %")
+for name, chosen in groups.items():
+    print(f"{name:6}: mean IoU {100 * full[chosen].mean():.1f} % with all levels")
 
 # %% [markdown]
 # *What to see:* a bar is the mean loss over a third of the episodes; the whisker is one standard error. The two
-# finest levels say where things are, and without one of them little is left. The third matters more the larger the
-# object: one of its cells is about as large as a small object. The coarsest adds hardly anything. Where a bar's
-# whisker reaches zero, nothing can be said with so few episodes.
+# finest levels say where things are, and without one of them little is left. Compare the finest level's bars with the
+# last lines of text: a group cannot lose more than it has, so these bars show the groups' IoU and nothing of size. The
+# third level does tell sizes apart: it matters more the larger the object, and one of its cells is about as large as a
+# small object. The coarsest adds hardly anything. Where a bar's whisker reaches zero, nothing can be said with so few
+# episodes.
 
 # %% [markdown]
 # ## 5.5 The decoder, and the mask
@@ -171,7 +183,7 @@ for (h, w), loss in zip(levels, losses, strict=True):
 # A small stack of convolutions turns $F_q^{final}$ into two **logits** per cell, one for background and one for
 # foreground; the larger one wins *(that there is a separate decoder is stated, its layers are our choice)*. The cells
 # are larger than pixels, so something has to be resized. It is the logits that are resized, bilinearly, never the
-# label: a label that is shrunk loses small objects before they are scored *(our choice)*.
+# true mask: a mask that is shrunk loses small objects before they are scored *(our choice)*.
 #
 # ### Exercise 5.2: from logits to a mask (easy, 5 minutes)
 #
@@ -214,6 +226,9 @@ print(f"decide, then resize: mean IoU {100 * np.mean(early):.1f} %; resize, then
 
 # %% [markdown]
 # ## 5.6 Turn it yourself
+#
+# With a running kernel: choose an episode and a level, and compare the two answers below. Look for an episode in which
+# flattening the 6 x 6 level takes a large object away and leaves a small one.
 
 # %%
 from dpnet_lite.explorers.apps import scale_explorer
@@ -226,11 +241,11 @@ scale_explorer()
 # - At every scale the query feature, both prototypes and the comparison maps are mixed; coarse levels feed finer ones
 #   *(several scales are stated, the rest is our choice)*.
 # - Flattening a level shows what the trained network relies on it for.
-# - Resize the logits, not the mask and never the label.
+# - Resize the logits, not the predicted mask and never the true one.
 #
 # **Further reading.** Tian et al., *Prior guided feature enrichment network for few-shot segmentation*, TPAMI 2020
 # (PFENet); Lin et al., *Feature pyramid networks for object detection*, CVPR 2017;
 # [The method](../docs/method.md#multi-scale-fusion-module-msf).
 #
 # Previous: [4 Prototype interaction](04_prototype_interaction.ipynb).
-# Next: [10 Your own images](10_your_own_images.ipynb)
+# Next: [6 Training](06_training.ipynb)

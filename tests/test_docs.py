@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from dpnet_lite.cli import build_parser
 from dpnet_lite.config import ModelConfig
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "notebooks").glob("*.py"))]
+DOCUMENTS = [ROOT / "README.md", *(path for pattern in ("docs/*.md", "notebooks/*.py", "notebooks/student/*.ipynb")
+                                    for path in sorted(ROOT.glob(pattern)))]  # fmt: skip
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -64,3 +67,17 @@ def test_internal_links_lead_somewhere(document: Path) -> None:
         path = (document.parent / name).resolve() if name else document
         assert path.exists(), f"{document.name} links to {target}"
         assert not anchor or anchor in anchors(path), f"{document.name} links to {target}"
+
+
+def test_spelling() -> None:
+    places = ["README.md", "docs", "notebooks", "dpnet_lite", "tools", "tests", "Makefile", "pyproject.toml"]
+    command = [sys.executable, "-m", "codespell_lib", "--skip", "*.ipynb,*.json,*.safetensors,*.pyc", *places]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_slip_of_the_pen_is_found(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("The " + "protoype of teh" + " class.\n")
+    command = [sys.executable, "-m", "codespell_lib", str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode != 0 and "==> the" in result.stdout

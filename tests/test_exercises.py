@@ -35,6 +35,10 @@ def average(features, mask):
     return (features * mask).sum(dim=(1, 2)) / mask.sum()
 
 
+def safe_average(features, mask):
+    return (features * mask).sum(dim=(1, 2)) / (mask.sum() + 1e-6)
+
+
 def nearest(query, foreground, background):
     def cosine(prototype):
         return torch.nn.functional.cosine_similarity(query, prototype[:, None, None], dim=0)
@@ -105,7 +109,7 @@ def merged(masks):
 
 
 RIGHT = {
-    check_folds: folds, check_episode: episode, check_masked_average: average, check_two_prototypes: nearest,
+    check_folds: folds, check_episode: episode, check_masked_average: safe_average, check_two_prototypes: nearest,
     check_cycle: reliable, check_quality: quality, check_reinforced: reinforced, check_gated: gated,
     check_pyramid: pyramid, check_mask: mask, check_loss: loss, check_learning_rate: rate, check_miou: miou,
     check_interval: interval, check_class_mask: class_mask, check_merged: merged,
@@ -133,17 +137,31 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_episode, lambda h, k, g: (int(h[0]), []), "needs . support images"),
         (check_episode, lambda h, k, g: (500, h[:k]), "does not show the class"),
         (check_episode, lambda h, k, g: 3, "return a pair"),
-        (check_masked_average, lambda f, m: f.mean(dim=(1, 2)), "mean over all pixels"),
-        (check_masked_average, lambda f, m: (f * m).mean(dim=(1, 2)), "not by the number of pixels"),
+        (check_episode, lambda h, k, g: episode(h, k, g)[::-1], "the query comes first"),
+        (check_folds, lambda n, fold, m: None, "return a list of class numbers"),
+        (check_masked_average, lambda f, m: average(f, (m > 0).float()), "let a cell that is half"),
+        (check_masked_average, lambda f, m: average(f, m), "an empty mask must give zeros"),
+        (check_cycle, lambda S, m: torch.tensor([i in {int(S[j].argmax()) for j in range(len(m)) if m[j] and
+                                                       S[:, S[j].argmax()].argmax() == j} for i in range(S.shape[1])]),
+         "anywhere in the mask will do"),
+        (check_reinforced, lambda p, q, a, b: (reinforced(p, q, a, b)[0], q + b * correlation(p, q).softmax(1) @ p),
+         "transpose A"),
+        (check_reinforced, lambda p, q, a, b: (
+            reinforced(p, q, a, b)[0], q + b * correlation(p, q).T.softmax(1) @ reinforced(p, q, a, b)[0]),
+         "not from P'"),
+        (check_mask, lambda x, s: mask(torch.stack([0 * x[0], x[1]]), s), "whether one logit is above 0"),
+        (check_mask, lambda x, s: mask(x.softmax(dim=0), s), "not the probabilities"),
+        (check_masked_average, lambda f, m: f.mean(dim=(1, 2)), "mean over all cells"),
+        (check_masked_average, lambda f, m: (f * m).mean(dim=(1, 2)), "not by the number of cells"),
         (check_masked_average, lambda f, m: (f * m).sum(dim=(1, 2)), "divide it by the sum"),
-        (check_masked_average, lambda f, m: f[:, m > 0.5].mean(dim=1), "let half a pixel count half"),
+        (check_masked_average, lambda f, m: f[:, m > 0.5].mean(dim=1), "let a cell that is half foreground count half"),
         (check_masked_average, lambda f, m: f[0], r"returns the shape \[4, 6\]; it should be \[5\]"),
         (check_masked_average, lambda f, m: None, "end it with a return"),
         (check_masked_average, lambda f, m: average(f, m) * 1.01, "the numbers differ"),
         (check_two_prototypes, lambda q, f, b: nearest(q, b, f), "exchanged"),
         (check_two_prototypes, lambda q, f, b: torch.einsum("chw,c->hw", q, f - b) > 0, "plain products"),
         (check_two_prototypes, lambda q, f, b: nearest(q, f, b).float(), "return True and False"),
-        (check_two_prototypes, lambda q, f, b: torch.ones(8, 8).bool(), "of 64 pixels differ"),
+        (check_two_prototypes, lambda q, f, b: torch.ones(8, 8).bool(), "of 64 cells differ"),
         (check_cycle, lambda S, m: torch.isin(torch.arange(S.shape[1]), S.argmax(1)[m]), "check the way back"),
         (check_cycle, lambda S, m: m[S.argmax(dim=0)], "you start at the query"),
         (check_cycle, lambda S, m: torch.ones(S.shape[1]).bool(), "the set should be"),
@@ -170,7 +188,8 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_loss, lambda x, y: -loss(x, y), "the sign is wrong"),
         (check_loss, lambda x, y: 2 * loss(x, y), "the loss should be"),
         (check_loss, lambda x, y: float(loss(x, y)), "return a tensor"),
-        (check_learning_rate, lambda s, n, p, w: rate(s, n, p, w) * (s / (s + 1) if s < w else 1), "must not stand still"),
+        (check_learning_rate, lambda s, n, p, w: rate(s, n, p, w) * (s / (s + 1) if s < w else 1),
+         "must not stand still"),
         (check_learning_rate, lambda s, n, p, w: p, "the rate should be"),
         (check_learning_rate, lambda s, n, p, w: None, "return a number"),
         (check_miou, lambda c, k: float((c[:, 0] / c[:, 1]).mean()), "the mean over episodes"),

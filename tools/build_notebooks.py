@@ -58,11 +58,11 @@ def student_version(notebook: NotebookNode) -> NotebookNode | None:
     """The notebook before it was run, with every solution taken out; None where it has no exercise.
 
     A solution stands between the lines `# BEGIN SOLUTION` and `# END SOLUTION`, as nbgrader has it. Links to other
-    folders go one folder further up, since the student's notebooks lie one deeper.
+    folders, and to the first notebook, which has no exercise, go one folder further up: the student's lie one deeper.
     """
     student = copy.deepcopy(notebook)
     for cell in student.cells:
-        cell.source = cell.source.replace("](../", "](../../")
+        cell.source = cell.source.replace("](../", "](../../").replace("](00_start_here", "](../00_start_here")
         if cell.cell_type == "code":
             cell.source = SOLUTION.sub(TO_WRITE, cell.source)
             cell.metadata.pop("jupyter", None)  # nothing to fold away

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -18,7 +18,9 @@ def check_folds(function: Callable[[int, int, int], Sequence[int]]) -> str:
         Wrong: an answer is not that of the fold layout of COCO-20i.
     """
     for n_classes, n_folds in ((80, 4), (8, 4), (10, 3), (7, 2)):
-        answers = [list(ask(function, n_classes, fold, n_folds)) for fold in range(n_folds)]
+        given = [ask(function, n_classes, fold, n_folds) for fold in range(n_folds)]
+        require(all(isinstance(answer, Iterable) for answer in given), "return a list of class numbers")
+        answers = [list(answer) for answer in given]
         together = sorted(index for answer in answers for index in answer)
         case = f"with {n_classes} classes in {n_folds} folds"
         require(len(set(together)) == len(together), f"{case}, a class is novel in more than one fold")
@@ -48,6 +50,8 @@ def check_episode(function: Callable[[np.ndarray, int, np.random.Generator], tup
         n_shot = int(generator.integers(1, 6))
         answer = ask(function, holders, n_shot, generator)
         require(isinstance(answer, tuple) and len(answer) == 2, "return a pair: (query, support)")
+        in_order = isinstance(answer[1], Iterable) and not isinstance(answer[0], list | tuple)
+        require(in_order, "the query comes first, one number; then the support, a list")
         query, support = int(answer[0]), [int(image) for image in answer[1]]
         require(query in holders, f"query {query} does not show the class; draw it from holders")
         require(set(support) <= set(holders.tolist()), f"support {support} holds images without the class")

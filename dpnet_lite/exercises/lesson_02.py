@@ -22,19 +22,23 @@ def check_masked_average(function: Callable[[Tensor, Tensor], Tensor]) -> str:
     for soft in (False, True):
         features = torch.randn(5, 4, 6, generator=generator)
         mask = torch.rand(4, 6, generator=generator)
-        mask = mask if soft else (mask > 0.6).float()
+        mask = mask * (mask > 0.3) if soft else (mask > 0.6).float()
         given = require_tensor(ask(function, features.clone(), mask.clone()), (5,), "masked_average")
         wanted = masked_average(features, mask)
         total = (features * mask).sum(dim=(1, 2))
-        require(not close(given, features.mean(dim=(1, 2))), "that is the mean over all pixels; use the mask")
-        require(not close(given, total / mask.numel()), "divide by the sum of the mask, not by the number of pixels")
+        require(not close(given, features.mean(dim=(1, 2))), "that is the mean over all cells; use the mask")
+        require(not close(given, total / mask.numel()), "divide by the sum of the mask, not by the number of cells")
         require(not close(given, total), "that is the sum over the mask; divide it by the sum of the mask")
         rounded = masked_average(features, (mask > 0.5).float())
-        require(not soft or not close(given, rounded), "the mask holds shares: let half a pixel count half")
+        whole = masked_average(features, (mask > 0).float())
+        weighed = not soft or not (close(given, rounded) or close(given, whole))
+        require(weighed, "the mask holds shares: let a cell that is half foreground count half")
         require(
             close(given, wanted),
             "the numbers differ; compare with sum(mask * features) / sum(mask), channel by channel",
         )
+    empty = require_tensor(ask(function, features.clone(), torch.zeros(4, 6)), (5,), "masked_average")
+    require(close(empty, torch.zeros(5)), "an empty mask must give zeros, not NaN: add a tiny number to the divisor")
     return right("2.1", "it agrees with dpnet_lite.model.prototypes.masked_average")
 
 
@@ -56,5 +60,5 @@ def check_two_prototypes(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -
     products = torch.einsum("chw,c->hw", query, foreground) > torch.einsum("chw,c->hw", query, background)
     require(not torch.equal(given, ~wanted), "foreground and background are exchanged")
     require(not torch.equal(given, products), "these are plain products; divide by the lengths of both vectors")
-    require(torch.equal(given, wanted), f"{int((given != wanted).sum())} of 64 pixels differ from the larger cosine")
-    return right("2.2", "every pixel goes to the prototype with the larger cosine")
+    require(torch.equal(given, wanted), f"{int((given != wanted).sum())} of 64 cells differ from the larger cosine")
+    return right("2.2", "every cell goes to the prototype with the larger cosine")

@@ -31,13 +31,19 @@ def check_cycle(function: Callable[[Tensor, Tensor], Tensor]) -> str:
         one_way = torch.zeros(n_query, dtype=torch.bool)
         one_way[forward[mask]] = True
         query_side = mask[backward]
+        own_start = torch.zeros(n_query, dtype=torch.bool)
+        own_start[[int(forward[j]) for j in mask.nonzero().flatten() if backward[forward[j]] == j]] = True
         require(
             torch.equal(given, wanted) or not torch.equal(given, one_way),
-            "you keep every match of the mask: check the way back too",
+            "you keep every match of the mask: check the way back too, to all support cells, also those outside",
+        )
+        require(
+            torch.equal(given, wanted) or not torch.equal(given, own_start),
+            "you ask that the way ends where it began: anywhere in the mask will do",
         )
         require(
             torch.equal(given, wanted) or not torch.equal(given, query_side),
-            "you start at the query; a pixel counts only if a support pixel of the mask points to it",
+            "you start at the query; a cell counts only if a support cell of the mask points to it",
         )
         require(
             torch.equal(given, wanted),
@@ -62,7 +68,7 @@ def check_quality(function: Callable[[Tensor, Tensor], tuple[float, float]]) -> 
         swapped = abs(precision - wanted[1]) < 1e-6 and abs(recall - wanted[0]) < 1e-6
         require(
             not swapped or abs(wanted[0] - wanted[1]) < 1e-6,
-            "the two are exchanged: precision asks about the selected pixels",
+            "the two are exchanged: precision asks about the selected cells",
         )
         require(abs(precision - wanted[0]) < 1e-6, f"precision should be {wanted[0]:.3f}, yours is {precision:.3f}")
         require(abs(recall - wanted[1]) < 1e-6, f"recall should be {wanted[1]:.3f}, yours is {recall:.3f}")

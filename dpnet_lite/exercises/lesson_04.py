@@ -45,6 +45,10 @@ def check_reinforced(function: Callable[[Tensor, Tensor, float, float], tuple[Te
         require(close(first, wanted.prototype[0]), "P' differs from P + g1 softmax_row(A) P_q")
         transposed = P_q - 0.4 * (torch.outer(P, P_q) / channels**0.5).softmax(dim=1).T @ P
         require(not close(second, transposed), "transpose A before the softmax, not after it")
+        untransposed = P_q - 0.4 * (torch.outer(P, P_q) / channels**0.5).softmax(dim=1) @ P
+        from_new = P_q - 0.4 * (torch.outer(P, P_q) / channels**0.5).T.softmax(dim=1) @ first
+        require(not close(second, untransposed), "for P_q' the rows belong to the channels of P_q: transpose A")
+        require(not close(second, from_new), "P_q' takes from P as it was before, not from P'")
         require(close(second, wanted.pseudo_prototype[0]), "P_q' differs from P_q + g2 softmax_row(A^T) P")
     return right("4.1", "both prototypes agree with the package")
 

@@ -55,6 +55,11 @@ def check_mask(function: Callable[[Tensor, tuple[int, int]], Tensor]) -> str:
         blocky = torch.equal(given, early) or torch.equal(given, nearest)
         require(not blocky, "the mask has steps as large as a cell: resize the logits bilinearly, then decide")
         require(not torch.equal(given, 1 - wanted), "foreground is logit 1, background logit 0; yours are exchanged")
+        smooth = functional.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
+        soft = functional.interpolate(logits.softmax(dim=0)[None], size, mode="bilinear", align_corners=False)[0]
+        alone = torch.equal(given, (smooth[1] > 0).long())
+        require(not alone, "you ask whether one logit is above 0: compare the foreground's with the background's")
+        require(not torch.equal(given, soft.argmax(dim=0)), "resize the logits, not the probabilities")
         different = int((given != wanted).sum())
         # Corners may be aligned or not; the package does not align them, as PyTorch's default has it.
         require(different == 0, f"{different} of {wanted.numel()} pixels differ (mode='bilinear', align_corners=False)")

@@ -1,0 +1,1 @@
+"""Measurements over many opened episodes: tables that notebooks print and plot."""

@@ -1,0 +1,605 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 9. Prototype correlations
+#
+# [Start here](00_start_here.ipynb) | [3 Cycle comparison](03_cycle_comparison.ipynb) |
+# [4 Prototype interaction](04_prototype_interaction.ipynb) | [8 Inside the selection](08_inside_the_selection.ipynb) |
+# **9 Prototype correlations** | [10 Your own images](10_your_own_images.ipynb)
+#
+# **What you will learn.** How to measure the correlation of prototypes and pseudo-prototypes within and across
+# classes, before and after the interaction: with heat maps, with the nearest class, with pictures in two dimensions and
+# with the silhouette; and which of these measures can mislead.
+#
+# **What you need.** [Notebook 3](03_cycle_comparison.ipynb): P, $P_q$ and the precision of a selection;
+# [notebook 4](04_prototype_interaction.ipynb): the interaction, which makes $P'$ and $P_q'$.
+#
+# **Time.** About 45 minutes with the two exercises. The cells run in about half a minute.
+
+# %%
+# %matplotlib inline
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+import torch
+import torch.nn.functional as functional
+
+from dpnet_lite.analysis.prototypes import collect_prototypes, disjoint_episodes
+from dpnet_lite.explorers.episode import toy_study
+from dpnet_lite.plots import BLACK, BLUE, GREEN, ORANGE
+
+FOLD, SCENES, PER_CLASS = 0, 600, 10
+study = toy_study(FOLD, gap=0.5, n_scenes=SCENES)
+
+# %% [markdown]
+# ## 9.1 Many episodes, none of which shares an image with another
+#
+# The paper uses the correlation of P and $P_q$ to reinforce three things *(stated)*. How alike the two are in numbers
+# is not public. All measures of this lesson are *(our choice)*, and so is the data: the novel classes of one fold of
+# the drawn world, which the network never saw in training.
+#
+# An **episode** gives five vectors: P and $P_q$ before the interaction, $P'$ and $P_q'$ after it, and *own*, the
+# prototype that the query's true mask would give. The last is no method; it is what a perfect selection would find.
+#
+# One trap lies in the choice of episodes. If the query of one episode is the support of another, then *own* of the
+# first and P of the second are the same vector, and any measure across episodes is flattered. So we keep only episodes
+# that share no image. They are then independent, too, which the intervals below rely on.
+
+# %%
+episodes = disjoint_episodes(study.episodes(count=2000), per_class=PER_CLASS)
+found = collect_prototypes(study, episodes)
+labels, names, vectors = found.labels, found.class_names, found.vectors
+outlines = np.array([name.split()[1] for name in names])  # a class is a texture and an outline
+textures = np.array([name.split()[0] for name in names])
+images = [image for episode in episodes for image in (episode.query, *episode.support)]
+assert len(images) == len(set(images))
+print(f"{len(labels)} episodes with {len(images)} different images; {vectors['P'].shape[1]} channels")
+print(f"{len(names)} classes: {len(set(outlines))} outlines ({', '.join(dict.fromkeys(outlines))})")
+print(f"with 2 or 3 of {len(set(textures))} textures each ({', '.join(dict.fromkeys(textures))})")
+right = found.precisions >= 0.5
+print(f"the selection lies mostly on the object in {right.sum()} episodes, on something else in {(~right).sum()}")
+print(f"mean IoU {found.ious.mean():.2f}: {found.ious[right].mean():.2f} and {found.ious[~right].mean():.2f}")
+
+# %% [markdown]
+# ## 9.2 Heat maps: class by class
+#
+# Which correlation? There are three usual ones, and they answer different questions. For vectors a and b with C
+# channels:
+#
+# - the **cosine**, $\cos(a, b)$, as everywhere in this course;
+# - the **Pearson correlation**, $\cos(a - \bar a,\; b - \bar b)$: from each vector the mean of its *own channels*, one
+#   number $\bar a$, is taken away first. A number added to all channels alike changes the cosine, but not this;
+# - the **centred cosine**, $\cos(a - m_a,\; b - m_b)$: here $m_a$ is the mean *vector* of all P, and $m_b$ that of
+#   all $P_q$. What every class has in common is gone; what remains sets a class apart from the average.
+#
+# Why not the cosine alone? The features come out of a ReLU, so no channel is negative. Two vectors of
+# non-negative numbers never have a negative cosine, and channels that are strong for every class make every two
+# vectors alike.
+
+# %%
+from dpnet_lite.analysis.prototypes import centred, class_table, cosines, pearson
+
+P, P_q = vectors["P"], vectors["P_q"]  # [N, C] each
+a, b = P[0] - P.mean(dim=0), P_q[1] - P_q.mean(dim=0)
+assert torch.allclose(a @ b / (a.norm() * b.norm()), cosines(centred(P), centred(P_q))[0, 1], atol=1e-5)
+assert np.isclose(np.corrcoef(P[0], P_q[1])[0, 1], pearson(P, P_q)[0, 1], atol=1e-5)
+
+MEASURES = {
+    "cosine": cosines,
+    "Pearson": pearson,
+    "centred cosine": lambda a, b: cosines(centred(a), centred(b)),
+}
+print(f"smallest number in any P: {P.min():.2f}")
+to_mean = functional.cosine_similarity(P, P.mean(dim=0)[None])
+print(f"cosine of a P with the mean of all P: {to_mean.mean():.2f} on average")
+
+# %% [markdown]
+# A heat map shows a table as colours. Row a and column b: the mean over all pairs of a P of class a and a $P_q$ of
+# class b, *from different episodes*. So the diagonal does not profit from the fact that the $P_q$ of an episode was
+# selected with the help of the P of the same episode.
+
+
+# %%
+def class_heat_map(axes, table, title, *, low=0.0, colours="cividis", rows=True) -> None:
+    """A table [n, n] as colours from `low` to 1; lines part the outlines."""
+    sns.heatmap(
+        table, ax=axes, vmin=low, vmax=1, cmap=colours, square=True, xticklabels=names,
+        yticklabels=names if rows else False, cbar_kws={"shrink": 0.6, "location": "top", "pad": 0.02},
+    )  # fmt: skip
+    for edge in np.flatnonzero(outlines[1:] != outlines[:-1]) + 1:
+        axes.axhline(edge, color="white", linewidth=1.5)
+        axes.axvline(edge, color="white", linewidth=1.5)
+    axes.tick_params(labelsize=9.5)
+    axes.set_xlabel(title, fontsize=12)
+
+
+tables = {name: class_table(measure(P, P_q), labels) for name, measure in MEASURES.items()}
+figure, axes = plt.subplots(1, 2, figsize=(10.5, 7), layout="constrained")
+class_heat_map(axes[0], tables["cosine"], "cosine of $P$ (rows) and $P_q$ (columns)")
+class_heat_map(
+    axes[1], tables["centred cosine"], "centred cosine", low=-1, colours="PuOr", rows=False
+)  # fmt: skip
+plt.show()
+for name, table in tables.items():
+    off = table[~torch.eye(len(names), dtype=torch.bool)]
+    print(f"{name:15} diagonal {table.diagonal().mean():5.2f}, elsewhere from {off.min():5.2f} to {off.max():5.2f}, "
+          f"mean {off.mean():5.2f}")  # fmt: skip
+
+# %% [markdown]
+# *What to see:* left, the diagonal is brightest, but nothing is dark: even classes that share neither outline nor
+# texture have a high cosine. Right, the common part is gone and the pattern is plain. The white lines enclose classes
+# of one outline. These blocks stand out: classes of the same outline resemble each other, although their textures
+# differ.
+
+# %% [markdown]
+# ### Exercise 9.1: class by class (medium, 10 minutes)
+#
+# Write `my_class_cosines(points, labels)` for `points` [N, C] and `labels`, whole numbers [N] from 0 to n - 1. Return
+# the table [n, n]: entry (a, b) is the mean cosine over all pairs of a point of class a and a *different* point of
+# class b.
+
+
+# %% jupyter={"source_hidden": true}
+def my_class_cosines(points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cosine of every two classes, without the pairs of a point and itself."""
+    # BEGIN SOLUTION
+    directions = points / points.norm(dim=1, keepdim=True)
+    similarity = directions @ directions.T  # [N, N]
+    different = ~torch.eye(len(points), dtype=torch.bool)
+    n = int(labels.max()) + 1
+    table = torch.zeros(n, n)
+    for row in range(n):
+        for column in range(n):
+            pairs = different & (labels == row)[:, None] & (labels == column)[None, :]  # [N, N]
+            table[row, column] = similarity[pairs].mean()
+    return table
+    # END SOLUTION
+
+
+# %% tags=["check"]
+from dpnet_lite.exercises.lesson_09 import check_class_cosines
+
+check_class_cosines(my_class_cosines)
+
+# %% [markdown]
+# ### Before and after the interaction
+#
+# Five groups of pairs: P and $P_q$ of the *own* episode; of the same class in different episodes; of classes that
+# share the outline only; that share the texture only; that share neither. The intervals are 95 % intervals of the
+# mean: the episodes of each class are drawn anew, with replacement, a thousand times (a *bootstrap*), and both sides of
+# a difference get the same draw.
+
+# %%
+from dpnet_lite.analysis.prototypes import bootstrap_weights, pair_means, percentile_interval
+
+weights = bootstrap_weights(labels, 1000)  # [1000, N]: how often each episode is drawn
+same_class = (labels[:, None] == labels[None]).numpy()  # [N, N]
+same_outline = outlines[labels][:, None] == outlines[labels][None]
+same_texture = textures[labels][:, None] == textures[labels][None]
+GROUPS = {
+    "same class": same_class,
+    "same outline only": same_outline & ~same_class,
+    "same texture only": same_texture & ~same_class,
+    "neither": ~same_outline & ~same_texture,
+}
+once = np.ones((1, len(labels)))  # every episode once: the plain mean
+
+
+def group_means(values: np.ndarray, draws: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean of a measure [N, N] over each group of pairs, for each row of draws."""
+    own = draws @ values.diagonal() / draws.sum(axis=1)
+    return {"own episode": own, **{name: pair_means(values, pairs, draws) for name, pairs in GROUPS.items()}}
+
+
+values = {
+    name: [measure(vectors[p], vectors[q]).numpy() for p, q in (("P", "P_q"), ("P'", "P_q'"))]
+    for name, measure in MEASURES.items()
+}
+print(f"{'':33} before                after   difference")
+for name, (before, after) in values.items():
+    means, changes = group_means(before, once), group_means(after - before, once)
+    drawn, drawn_changes = group_means(before, weights), group_means(after - before, weights)
+    for group, mean in means.items():
+        low, high = percentile_interval(drawn[group])
+        low_change, high_change = percentile_interval(drawn_changes[group])
+        change = changes[group][0]
+        print(f"{name:15}{group:18}{mean[0]:6.3f} [{low:6.3f}, {high:6.3f}] {mean[0] + change:6.3f} "
+              f"{change:+7.3f} [{low_change:+.3f}, {high_change:+.3f}]")  # fmt: skip
+
+# %%
+figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+different = ~np.eye(len(labels), dtype=bool)
+for panel, (name, low) in zip(axes, (("cosine", 0.0), ("centred cosine", -1.0)), strict=True):
+    for pairs, colour, who in ((same_class & different, BLUE, "same class"), (~same_class, ORANGE, "other class")):
+        for matrix, style, when in zip(values[name], ("-", "--"), ("before", "after"), strict=True):
+            shares, edges = np.histogram(matrix[pairs], bins=30, range=(low, 1))
+            panel.stairs(100 * shares / shares.sum(), edges, color=colour, linestyle=style, linewidth=2,
+                         label=f"{who}, {when}")  # fmt: skip
+    panel.set(xlabel=f"{name} of a $P$ and a $P_q$", ylim=(0, None), xticks=np.linspace(low, 1, 5))
+axes[0].set_ylabel("share of the pairs, %")
+axes[0].legend(frameon=False, fontsize=10, loc="upper left")
+plt.show()
+
+# %% [markdown]
+# *What to see:* within a class P and $P_q$ are far more alike than across classes; of the other classes, those of the
+# same outline come first. In the *own* episode the two are more alike than in two episodes of the class. Some of that
+# is by construction, since $P_q$ was selected with the help of this P; the step to the other classes is much larger.
+#
+# After the interaction, the cosine falls a little in every group, and most for pairs of different classes. One might
+# report that the interaction drives classes apart. But the Pearson correlation and the centred cosine hardly move: the
+# dashed lines on the right lie on the solid ones. A measure that changes where two others do not asks for an
+# explanation:
+
+# %%
+module = study.head.interaction
+print(f"learned: g1 = {float(module.g1.detach()):+.3f}, g2 = {float(module.g2.detach()):+.3f}")
+for kind in ("P", "P_q"):
+    change = vectors[kind + "'"] - vectors[kind]  # [N, C]
+    flat = change.mean(dim=1, keepdim=True).expand_as(change)  # the part that is the same in all channels
+    size = (change.norm(dim=1) / vectors[kind].norm(dim=1)).mean()
+    share = (flat.square().sum(dim=1) / change.square().sum(dim=1)).mean()
+    print(f"{kind:4} changes by {100 * size:.1f} % of its length; "
+          f"{100 * share:.1f} % of the squared change is the same number in every channel")  # fmt: skip
+attention = torch.stack([study.view(e).trace.interaction.correlation[0].softmax(dim=1) for e in episodes[:20]])
+print(f"mean of the largest weight in a row of the softmax: {attention.amax(dim=-1).mean():.3f}; "
+      f"all equal would be {1 / P.shape[1]:.3f}")  # fmt: skip
+
+# %% [markdown]
+# So the softmax of the interaction is nearly flat: each channel takes about the plain mean of the other prototype, and
+# with a negative $g$ about the same number is taken away from all channels. That lowers the cosine of
+# nearly every two vectors, whatever their class, and it says nothing about classes. This holds for *our* formulas
+# ([The method](../docs/method.md#prototype-interaction-module-pim)) in this trained network. The paper's formula is not
+# public, and it may do more.
+
+# %% [markdown]
+# ## 9.3 The nearest class
+#
+# A mean cosine says little about single episodes. A sharper question: take the mean P of every class, and ask which of
+# them is nearest to the $P_q$ of an episode. Is it the episode's own class? There is one more trap: the mean of the own
+# class must not contain the P of this very episode, or the episode helps itself. It is **left out**.
+#
+# ### Exercise 9.2: accuracy without the own episode (medium, 15 minutes)
+#
+# Write `my_nearest_accuracy(points, references, labels)` for `points` and `references` [N, C] and whole numbers
+# `labels` [N]; row i of all three belongs to episode i. For each point, take the mean reference of every class, as they
+# are, without reference i; the class with the largest cosine is the answer. Return the share of right answers.
+
+
+# %% jupyter={"source_hidden": true}
+def my_nearest_accuracy(points: torch.Tensor, references: torch.Tensor, labels: torch.Tensor) -> float:
+    """Share of the points whose nearest class mean is that of their own class."""
+    # BEGIN SOLUTION
+    hits = 0
+    for i in range(len(points)):
+        others = torch.arange(len(points)) != i
+        means = torch.stack([references[others & (labels == k)].mean(dim=0) for k in range(int(labels.max()) + 1)])
+        hits += int(functional.cosine_similarity(means, points[i][None]).argmax() == labels[i])
+    return hits / len(points)
+    # END SOLUTION
+
+
+# %% tags=["check"]
+from dpnet_lite.exercises.lesson_09 import check_nearest_accuracy
+
+check_nearest_accuracy(my_nearest_accuracy)
+
+# %% [markdown]
+# The same with the package, for all five vectors. The references are the P of the other episodes (the $P'$ for vectors
+# after the interaction). The third column shows what the trap would have made of it.
+
+# %%
+from dpnet_lite.analysis.prototypes import nearest_class
+
+REFERENCES = {"P": "P", "P_q": "P", "P'": "P'", "P_q'": "P'", "own": "P"}
+nearest = {kind: nearest_class(vectors[kind], vectors[r], labels) for kind, r in REFERENCES.items()}
+hits = {kind: (answer == labels).double().numpy() for kind, answer in nearest.items()}
+drawn = weights / weights.sum(axis=1, keepdims=True)  # [1000, N]
+print(f"by chance: {100 / len(names):.0f} %")
+print(f"{'':6}own class nearest, %   with the own episode   where the selection is right / wrong")
+for kind, reference in REFERENCES.items():
+    trap = nearest_class(vectors[kind], vectors[reference], labels, leave_own_out=False)
+    low, high = percentile_interval(100 * drawn @ hits[kind])
+    print(f"{kind:6}{100 * hits[kind].mean():8.1f} [{low:.1f}, {high:.1f}] "
+          f"{100 * (trap == labels).double().mean():16.1f} "
+          f"{100 * hits[kind][right].mean():22.1f} / {100 * hits[kind][~right].mean():.1f}")  # fmt: skip
+for first, second in (("P_q'", "P_q"), ("P'", "P"), ("own", "P_q")):
+    difference = 100 * (hits[first] - hits[second])
+    low, high = percentile_interval(drawn @ difference)
+    print(f"{first} less {second}: {difference.mean():+.1f} points [{low:+.1f}, {high:+.1f}]")
+
+# %%
+from sklearn.metrics import confusion_matrix
+
+figure, axes = plt.subplots(1, 2, figsize=(10.5, 7), layout="constrained")
+for panel, kind, title in zip(axes, ("P_q", "own"), ("$P_q$", "the query's own prototype"), strict=True):
+    shares = confusion_matrix(labels, nearest[kind], normalize="true")
+    class_heat_map(panel, shares, f"nearest class of {title}", rows=kind == "P_q")
+axes[0].set_ylabel("class of the episode", fontsize=12)
+plt.show()
+for kind in ("P_q", "own"):
+    wrong = nearest[kind] != labels
+    own, other = labels[wrong].numpy(), nearest[kind][wrong].numpy()
+    shared = [100 * (part[own] == part[other]).mean() for part in (outlines, textures)]
+    print(f"{kind}: {int(wrong.sum())} wrong answers; {shared[0]:.0f} % have the outline of the right one, "
+          f"{shared[1]:.0f} % its texture")  # fmt: skip
+other_class = ~np.eye(len(names), dtype=bool)
+chances = [100 * (part[:, None] == part[None])[other_class].mean() for part in (outlines, textures)]
+print(f"any other class, drawn at random: {chances[0]:.0f} % and {chances[1]:.0f} %")
+
+# %% [markdown]
+# *What to see:* a row is the class of the episode; the colours are shares of its episodes. Most lie on the diagonal in
+# both pictures. What is off it comes from two sources. The right picture has no selection that could fail, so what is
+# off its diagonal is due to the features: objects of one class that look different, and classes that look alike. What
+# the left one has in addition is due to the selection: where that lies on another object, $P_q$ rarely has its own
+# class nearest (last column of the list). That other object may be of a class that is not among the twenty; the
+# nearest of the twenty is then no more than the best of wrong answers. Wrong answers have the right *outline* more
+# often than chance would have it, the right texture about as often as chance.
+#
+# The list says one more thing: where the selection is wrong, P, too, has its own class nearest less often. A
+# support that is not typical of its class and a wrong selection go together.
+#
+# The last lines of the list say whether the interaction brings the prototypes closer to their class. An interval that
+# contains 0 shows no difference. Here nearly every episode gets the same answer before and after.
+
+# %% [markdown]
+# ## 9.4 Pictures in two dimensions: PCA and t-SNE
+#
+# Neither method can show all channels; they give up different things.
+#
+# - **PCA** (principal component analysis) is a projection: it turns the cloud so that its two longest directions lie on
+#   the paper. Distances on paper are true distances with a part missing, and the share of the variance that is shown
+#   can be printed.
+# - **t-SNE** moves points about until *near neighbours* in the full space are near on paper. It keeps who is
+#   next to whom. Distances between groups, and how wide a group is, are not what it is asked to keep: do not read them
+#   from the picture.
+#
+# Its **perplexity** says about how many neighbours count. We show two values, because a pattern that only one of them
+# has is not to be trusted. All vectors are brought to length 1 first, since the cosine does not look at lengths.
+# With all classes named the picture would be a thicket: the fold's first eight classes are named, the others are grey
+# dots.
+
+# %%
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE, trustworthiness
+
+points = functional.normalize(torch.cat([P, P_q]), dim=1).numpy()  # [2 N, C]: all P, then all P_q
+pca = PCA(n_components=2, random_state=0).fit(points)
+layouts = {"PCA": pca.transform(points)}
+for perplexity in (5, 50):
+    tsne = TSNE(perplexity=perplexity, metric="cosine", init="pca", random_state=0)
+    layouts[f"t-SNE, perplexity {perplexity}"] = tsne.fit_transform(points)
+
+NAMED = 8
+colours = dict(zip(dict.fromkeys(outlines[:NAMED]), (BLUE, ORANGE, GREEN, BLACK, "#CC79A7"), strict=False))
+markers = dict(zip(dict.fromkeys(textures), "osD^v", strict=True))
+both_labels = torch.cat([labels, labels]).numpy()
+is_pseudo = np.arange(len(points)) >= len(labels)
+
+
+def draw_layout(axes, layout, title) -> None:
+    """Filled: P; hollow: P_q. Colour is the outline, marker the texture; a line leads to the middle of a class's P."""
+    axes.scatter(*layout[both_labels >= NAMED].T, s=6, color="#BBBBBB")
+    for number in range(NAMED):
+        colour, marker = colours[outlines[number]], markers[textures[number]]
+        for pseudo in (False, True):
+            chosen = layout[(both_labels == number) & (is_pseudo == pseudo)]
+            axes.scatter(*chosen.T, s=34, marker=marker, facecolor="none" if pseudo else colour, edgecolor=colour)
+    (left, low), (right_end, high) = layout.min(axis=0), layout.max(axis=0)
+    margin = 0.08 * (right_end - left)
+    middles = np.array([np.median(layout[(both_labels == n) & ~is_pseudo], axis=0) for n in range(NAMED)])
+    on_left = middles[:, 0] < (left + right_end) / 2
+    for side, x, align in ((on_left, left - margin, "right"), (~on_left, right_end + margin, "left")):
+        order = sorted(np.flatnonzero(side), key=lambda n: middles[n, 1])  # names in a column, lowest first
+        for row, number in enumerate(order, start=1):
+            spot = (x, low + row / (len(order) + 1) * (high - low))
+            axes.annotate(names[number], middles[number], xytext=spot, fontsize=11, va="center", ha=align,
+                          arrowprops={"arrowstyle": "-", "linewidth": 0.8, "color": "#555555"})  # fmt: skip
+    axes.set_xlim(left - 5 * margin, right_end + 5 * margin)  # room for the names
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=12)
+
+
+figure, axes = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
+draw_layout(axes, layouts["PCA"], f"PCA: {100 * pca.explained_variance_ratio_.sum():.0f} % of the variance")
+plt.show()
+
+# %%
+figure, axes = plt.subplots(2, 1, figsize=(7.5, 8.6), layout="constrained")
+for panel, (title, layout) in zip(axes, list(layouts.items())[1:], strict=True):
+    draw_layout(panel, layout, title)
+plt.show()
+
+
+def centres_and_widths(layout: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distances between class means, one for each two classes, and the mean distance of a class to its mean."""
+    groups = [layout[both_labels == number] for number in range(len(names))]
+    means = np.stack([group.mean(axis=0) for group in groups])
+    between = np.linalg.norm(means[:, None] - means[None], axis=2)[np.triu_indices(len(names), 1)]
+    return between, np.array([np.linalg.norm(g - m, axis=1).mean() for g, m in zip(groups, means, strict=True)])
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1])
+
+
+print(f"{'':22}neighbours   distances between classes   widths of classes")
+for title, layout in layouts.items():
+    kept = trustworthiness(points, layout, n_neighbors=10, metric="cosine")
+    between, widths = (
+        rank_correlation(a, b) for a, b in zip(centres_and_widths(layout), centres_and_widths(points), strict=True)
+    )
+    print(f"{title:22}{kept:8.2f} {between:20.2f} {widths:23.2f}")
+
+# %% [markdown]
+# *What to see:* filled marks are P, hollow ones $P_q$; the colour is the outline, the shape of the mark the texture. A
+# thin line leads from a name to the middle of its P. Filled and hollow marks of a class mostly lie in the same place:
+# $P_q$ comes from another image, and yet lands where P is. PCA lays many classes on top of one another; t-SNE pulls
+# them apart, with the small perplexity into many scraps.
+#
+# The table says what each picture keeps. *Neighbours* is scikit-learn's trustworthiness of the ten nearest neighbours
+# (1: all of them were neighbours before). The other two columns are rank correlations of a quantity on paper with the
+# same quantity in the full space (1: same order, 0: unrelated): the distances between class means, and how widely the
+# points of a class are spread. Both are kept better than t-SNE promises, but not alike by the two perplexities; and
+# with other data they may be lost without a trace in the picture. So use pictures to find what to measure, and
+# measure it in the full space.
+
+# %% [markdown]
+# ## 9.5 One number: the silhouette
+#
+# For a point i let $a_i$ be its mean distance to the other points of its class, and $b_i$ the smallest mean distance to
+# the points of another class. The **silhouette** is
+#
+# $$s_i = \frac{b_i - a_i}{\max(a_i, b_i)}$$
+#
+# It is 1 where a class is a tight cluster far from others, 0 on a border, negative where another class is nearer. The
+# distance here is 1 less the cosine.
+
+# %%
+from sklearn.metrics import silhouette_samples
+
+distances = 1 - cosines(P, P)
+one_hot = functional.one_hot(labels).float()  # [N, n]
+sums = distances.fill_diagonal_(0) @ one_hot  # [N, n]
+sizes = one_hot.sum(dim=0)
+to_own = sums[one_hot.bool()] / (sizes[labels] - 1)
+to_others = (sums / sizes).masked_fill(one_hot.bool(), torch.inf).amin(dim=1)
+by_hand = (to_others - to_own) / torch.maximum(to_own, to_others)
+assert np.allclose(by_hand, silhouette_samples(P.numpy(), labels.numpy(), metric="cosine"), atol=1e-3)
+
+# %% [markdown]
+# Now for a growing gap between support and query. The interval draws the episodes' $s_i$ anew, with the distances as
+# they are.
+
+# %%
+from dpnet_lite.study import ToyStudy
+
+dial = {0.0: None, 0.5: found, 1.0: None}
+for gap in (0.0, 1.0):
+    at_gap = ToyStudy(FOLD, gap=gap, n_scenes=SCENES)
+    dial[gap] = collect_prototypes(at_gap, disjoint_episodes(at_gap.episodes(count=2000), per_class=PER_CLASS))
+
+STYLES = {"P": ("o", BLUE), "P'": ("s", BLUE), "P_q": ("o", ORANGE), "P_q'": ("s", ORANGE), "own": ("D", GREEN)}
+figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+print(f"{'gap':5}{'':5}silhouette")
+for gap, at_gap in dial.items():
+    draws = bootstrap_weights(at_gap.labels, 1000)
+    draws /= draws.sum(axis=1, keepdims=True)
+    for position, (kind, (marker, colour)) in enumerate(STYLES.items()):
+        silhouettes = silhouette_samples(at_gap.vectors[kind].numpy(), at_gap.labels.numpy(), metric="cosine")
+        low, high = percentile_interval(draws @ silhouettes)
+        mean = silhouettes.mean()
+        print(f"{gap:<5}{kind:5}{mean:6.3f} [{low:.3f}, {high:.3f}]")
+        axes.errorbar(gap + 0.035 * (position - 2), mean, [[mean - low], [high - mean]], fmt=marker, color=colour,
+                      markerfacecolor="none" if "'" in kind else colour, capsize=3,
+                      label=f"${kind}$" if kind != "own" else kind)  # fmt: skip
+handles, texts = axes.get_legend_handles_labels()
+axes.legend(handles[: len(STYLES)], texts[: len(STYLES)], frameon=False, fontsize=11)  # each once
+axes.axhline(0, color="grey", linewidth=1)
+axes.set_xticks(list(dial))
+axes.set_xlabel("gap", fontsize=12)
+axes.set_ylabel("silhouette by class", fontsize=12)
+plt.show()
+
+# %% [markdown]
+# *What to see:* filled and hollow marks of a colour, before and after the interaction, lie at the same height. What
+# decides is the gap: the more the objects of a class differ, the less the class is a cluster, for the perfect selection
+# as well. So a prototype can be right for its *query* and yet look little like its *class*: a low silhouette is no
+# proof of a bad selection.
+# The step from $P_q$ to *own* is what a perfect selection would add.
+
+# %% [markdown]
+# ## 9.6 Does agreement mean a better mask?
+#
+# If P and $P_q$ of an episode agree, may one trust the mask? The coefficient r below is the Pearson correlation over
+# episodes of a measure with the IoU. The second number asks the measure to tell a right selection from a wrong one:
+# the share of pairs (one right episode, one wrong) in which the right one has the higher value, known as the area under
+# the ROC curve. A coin would give 0.5.
+
+# %%
+from sklearn.metrics import roc_auc_score
+
+
+def own_pairs(first: str, second: str, *, minus_mean: bool = False) -> np.ndarray:
+    """Cosine of two vectors of the same episode, [N]."""
+    a, b = (centred(vectors[kind]) if minus_mean else vectors[kind] for kind in (first, second))
+    return functional.cosine_similarity(a, b).numpy()
+
+
+def weighted_r(x: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """Pearson correlation of x and y [N] with weights [..., N] that add up to 1."""
+    mean_x, mean_y = w @ x, w @ y
+    spread = np.sqrt((w @ x**2 - mean_x**2) * (w @ y**2 - mean_y**2))
+    return (w @ (x * y) - mean_x * mean_y) / spread
+
+
+known = {
+    "cosine of P and P_q": own_pairs("P", "P_q"),
+    "the same, centred": own_pairs("P", "P_q", minus_mean=True),
+    "cosine of P' and P_q'": own_pairs("P'", "P_q'"),
+}
+with_truth = {
+    "cosine of P and own": own_pairs("P", "own"),
+    "cosine of P_q and own": own_pairs("P_q", "own"),
+    "precision of the selection": found.precisions,
+}
+print(f"{'':30}r with the IoU            right above wrong")
+for name, x in {**known, **with_truth}.items():
+    low, high = percentile_interval(weighted_r(x.astype(float), found.ious, drawn))
+    r = weighted_r(x.astype(float), found.ious, np.full(len(x), 1 / len(x)))
+    told = "by definition" if name.startswith("precision") else f"{roc_auc_score(right, x):.2f}"
+    print(f"{name:30}{r:5.2f} [{low:.2f}, {high:.2f}] {told:>22}")
+
+agreement, share = known["cosine of P and P_q"].astype(float)[right], weights[:, right]
+low, high = percentile_interval(weighted_r(agreement, found.ious[right], share / share.sum(axis=1, keepdims=True)))
+r = np.corrcoef(agreement, found.ious[right])[0, 1]
+print(f"among right selections alone, cosine of P and P_q: r = {r:.2f} [{low:.2f}, {high:.2f}]")
+
+figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
+for panel, (name, title) in zip(
+    axes, (("cosine of P and P_q", "$P$ and $P_q$"), ("cosine of P_q and own", "$P_q$ and own")), strict=True
+):
+    x = {**known, **with_truth}[name]
+    panel.scatter(x[right], found.ious[right], color=BLUE, alpha=0.6, label="selection on the object")
+    panel.scatter(x[~right], found.ious[~right], color=ORANGE, marker="X", edgecolor=BLACK, linewidth=0.5,
+                  label="selection elsewhere")  # fmt: skip
+    panel.set_xlabel(f"cosine of {title}", fontsize=12)
+axes[0].set_ylabel("IoU of the mask", fontsize=12)
+figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=11)
+plt.show()
+
+# %% [markdown]
+# *What to see:* left, a measure that a method could use. Crosses, the wrong selections, lie more to the left on
+# average, but over most of the range: P and $P_q$ agree there, too. No wonder: the selection looks for what is like P,
+# so $P_q$ is like P by construction, also where it sits on another object that shares something with the class. And
+# among the right selections alone, a higher cosine shows no better mask (the line below the table). Right, a measure
+# that needs the truth. It parts the two groups almost by definition, since it asks whether $P_q$ found the *query's*
+# object.
+#
+# So the agreement of the two prototypes is a sign of a good mask, but an unsure one. [Results](../docs/results.md)
+# tells of trials to find the right object by other measures; none was better than the cosine with P.
+
+# %% [markdown]
+# ## Recap
+#
+# - Cosines of non-negative features are all high. Centre them, or use Pearson's correlation, before you compare
+#   classes.
+# - Measure across episodes that share no image, and leave the own episode out.
+# - Within a class, P and $P_q$ are much more alike than across classes; classes of one outline come next.
+# - In this trained network our interaction changes the prototypes by nearly the same number in all channels; measures
+#   that do not see such a shift hardly move.
+# - t-SNE keeps neighbours; what else it keeps must be measured. The silhouette falls with the gap, for perfect
+#   selections as well.
+# - Agreement of P and $P_q$ is a sign of a good mask, but an unsure one.
+#
+# **Further reading.** Rousseeuw, *Silhouettes: a graphical aid to the interpretation and validation of cluster
+# analysis*, 1987; van der Maaten and Hinton, *Visualizing data using t-SNE*, JMLR 2008; Wattenberg et al., *How to use
+# t-SNE effectively*, Distill 2016; [The method](../docs/method.md#prototype-interaction-module-pim).
+#
+# Previous: [8 Inside the selection](08_inside_the_selection.ipynb).
+# Next: [10 Your own images](10_your_own_images.ipynb)
