@@ -10,7 +10,7 @@
 # # 9. Prototype correlations
 #
 # [Start here](00_start_here.ipynb) | [3 Cycle comparison](03_cycle_comparison.ipynb) |
-# [4 Prototype interaction](04_prototype_interaction.ipynb) | [8 Inside the selection](08_inside_the_selection.ipynb) |
+# [4 Prototype interaction](04_prototype_interaction.ipynb) |
 # **9 Prototype correlations** | [10 Your own images](10_your_own_images.ipynb)
 #
 # **What you will learn.** How to measure the correlation of prototypes and pseudo-prototypes within and across
@@ -204,10 +204,10 @@ values = {
 print(f"{'':33} before                after   difference")
 for name, (before, after) in values.items():
     means, changes = group_means(before, once), group_means(after - before, once)
-    drawn, drawn_changes = group_means(before, weights), group_means(after - before, weights)
+    spread, spread_changes = group_means(before, weights), group_means(after - before, weights)
     for group, mean in means.items():
-        low, high = percentile_interval(drawn[group])
-        low_change, high_change = percentile_interval(drawn_changes[group])
+        low, high = percentile_interval(spread[group])
+        low_change, high_change = percentile_interval(spread_changes[group])
         change = changes[group][0]
         print(f"{name:15}{group:18}{mean[0]:6.3f} [{low:6.3f}, {high:6.3f}] {mean[0] + change:6.3f} "
               f"{change:+7.3f} [{low_change:+.3f}, {high_change:+.3f}]")  # fmt: skip
@@ -338,8 +338,8 @@ print(f"any other class, drawn at random: {chances[0]:.0f} % and {chances[1]:.0f
 # off its diagonal is due to the features: objects of one class that look different, and classes that look alike. What
 # the left one has in addition is due to the selection: where that lies on another object, $P_q$ rarely has its own
 # class nearest (last column of the list). That other object may be of a class that is not among the twenty; the
-# nearest of the twenty is then no more than the best of wrong answers. Wrong answers have the right *outline* more
-# often than chance would have it, the right texture about as often as chance.
+# nearest of the twenty is then no more than the best of wrong answers. Wrong answers have the right *outline* much more
+# often than chance would have it, the right texture hardly more often.
 #
 # The list says one more thing: where the selection is wrong, P, too, has its own class nearest less often. A
 # support that is not typical of its class and a wrong selection go together.
@@ -445,9 +445,9 @@ for title, layout in layouts.items():
 # The table says what each picture keeps. *Neighbours* is scikit-learn's trustworthiness of the ten nearest neighbours
 # (1: all of them were neighbours before). The other two columns are rank correlations of a quantity on paper with the
 # same quantity in the full space (1: same order, 0: unrelated): the distances between class means, and how widely the
-# points of a class are spread. Both are kept better than t-SNE promises, but not alike by the two perplexities; and
-# with other data they may be lost without a trace in the picture. So use pictures to find what to measure, and
-# measure it in the full space.
+# points of a class are spread. Both are kept in part, though t-SNE does not promise it, and not alike by the two
+# perplexities; another fold gives other values, and the picture does not show which. So use pictures to find what to
+# measure, and measure it in the full space.
 
 # %% [markdown]
 # ## 9.5 One number: the silhouette
@@ -534,8 +534,8 @@ def own_pairs(first: str, second: str, *, minus_mean: bool = False) -> np.ndarra
 def weighted_r(x: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
     """Pearson correlation of x and y [N] with weights [..., N] that add up to 1."""
     mean_x, mean_y = w @ x, w @ y
-    spread = np.sqrt((w @ x**2 - mean_x**2) * (w @ y**2 - mean_y**2))
-    return (w @ (x * y) - mean_x * mean_y) / spread
+    deviations = np.sqrt((w @ x**2 - mean_x**2) * (w @ y**2 - mean_y**2))
+    return (w @ (x * y) - mean_x * mean_y) / deviations
 
 
 known = {
@@ -577,9 +577,9 @@ plt.show()
 # *What to see:* left, a measure that a method could use. Crosses, the wrong selections, lie more to the left on
 # average, but over most of the range: P and $P_q$ agree there, too. No wonder: the selection looks for what is like P,
 # so $P_q$ is like P by construction, also where it sits on another object that shares something with the class. And
-# among the right selections alone, a higher cosine shows no better mask (the line below the table). Right, a measure
-# that needs the truth. It parts the two groups almost by definition, since it asks whether $P_q$ found the *query's*
-# object.
+# among the right selections alone, a higher cosine says little or nothing of the mask (the line below the table; set
+# another FOLD in the first cell to see how it varies). Right, a measure that needs the truth. It parts the two groups
+# almost by definition, since it asks whether $P_q$ found the *query's* object.
 #
 # So the agreement of the two prototypes is a sign of a good mask, but an unsure one. [Results](../docs/results.md)
 # tells of trials to find the right object by other measures; none was better than the cosine with P.
@@ -592,7 +592,7 @@ plt.show()
 # - Measure across episodes that share no image, and leave the own episode out.
 # - Within a class, P and $P_q$ are much more alike than across classes; classes of one outline come next.
 # - In this trained network our interaction changes the prototypes by nearly the same number in all channels; measures
-#   that do not see such a shift hardly move.
+#   that do not see such a shift hardly move. The formula is ours: this says nothing of the paper's.
 # - t-SNE keeps neighbours; what else it keeps must be measured. The silhouette falls with the gap, for perfect
 #   selections as well.
 # - Agreement of P and $P_q$ is a sign of a good mask, but an unsure one.
@@ -601,5 +601,5 @@ plt.show()
 # analysis*, 1987; van der Maaten and Hinton, *Visualizing data using t-SNE*, JMLR 2008; Wattenberg et al., *How to use
 # t-SNE effectively*, Distill 2016; [The method](../docs/method.md#prototype-interaction-module-pim).
 #
-# Previous: [8 Inside the selection](08_inside_the_selection.ipynb).
+# Previous: [7 Evaluation](07_evaluation.ipynb).
 # Next: [10 Your own images](10_your_own_images.ipynb)

@@ -81,7 +81,7 @@ def test_cosines_and_pearson_are_those_of_numpy():
 
 
 def test_centred_by_hand():
-    assert centred(torch.tensor([[1.0, 4.0], [3.0, 0.0]])).tolist() == [[-1, 2], [1, -2]]
+    assert centred(torch.tensor([[1.0, 6.0], [3.0, 2.0]])).tolist() == [[-1, 2], [1, -2]]
 
 
 def test_class_table_is_that_of_loops_and_leaves_own_pairs_out():

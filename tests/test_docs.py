@@ -77,7 +77,7 @@ def test_spelling() -> None:
 
 
 def test_a_slip_of_the_pen_is_found(tmp_path: Path) -> None:
-    (tmp_path / "page.md").write_text("The " + "protoype of teh" + " class.\n")
+    (tmp_path / "page.md").write_text("The " + "t" + "eh class.\n")
     command = [sys.executable, "-m", "codespell_lib", str(tmp_path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode != 0 and "==> the" in result.stdout

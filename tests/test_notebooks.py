@@ -200,7 +200,7 @@ def test_a_broken_and_a_slow_notebook_are_told(tmp_path: Path, monkeypatch: pyte
         warnings.simplefilter("ignore")  # of the kernel's helpers
         assert "ZeroDivisionError" in build_notebooks.build("broken", tmp_path)
         monkeypatch.setattr(build_notebooks, "BUDGET_SECONDS", 0)
-        assert "slow.py took 1 s" in build_notebooks.build("slow", tmp_path).replace("took 0 s", "took 1 s")
+        assert re.search(r"slow\.py took \d+ s, nothing was written", build_notebooks.build("slow", tmp_path))
     assert list(tmp_path.glob("*.ipynb")) == []
 
 

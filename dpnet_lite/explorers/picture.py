@@ -11,7 +11,7 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 
 DPI = 100  # of every picture: a click on the page is looked up in the figure at the same scale
-LEAST_WIDTH = "560px"  # in a narrower window one moves the picture to and fro, and can still read it
+LEAST_WIDTH = "560px"  # in a narrower window one scrolls the picture, and can still read it
 
 
 class PictureBox(widgets.VBox):
