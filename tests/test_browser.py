@@ -107,9 +107,9 @@ def change_of_picture(page: Any, picture: Any, action: Any) -> None:
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """JupyterLab on a copy of the notebooks, since it saves what it runs."""
+    """A new JupyterLab, with no notebook open, on a copy of the notebooks, since it saves what it runs."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks")
     # All cells stay in the page, also those out of sight.
