@@ -7,19 +7,13 @@ choice; the reasons stand at the functions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .evaluation import EpisodeScores, Floats, Metric, class_tables, metric_of_sums
-
-
-class Interval(NamedTuple):
-    """Ends of a percentile interval, in the units of the metric."""
-
-    low: float
-    high: float
+from .resampling import Interval, multiplicities, percentile_interval
 
 
 def bootstrap_interval(
@@ -75,7 +69,7 @@ def mean_interval(
     Episodes are resampled within every run. By default it covers the noise of the episodes only: these very
     networks, other episodes. For the noise of training see `resample_runs` in `mean_paired_difference`.
     """
-    _check_settings(runs, metric, n_resamples, level)
+    _check_settings(runs, metric, n_resamples)
     values = _resampled_values(runs, _list_numbers(runs), metric, n_resamples, seed)
     return _interval_of_mean(values, runs, seed, level, resample_runs)
 
@@ -103,7 +97,7 @@ def mean_paired_difference(
     own.)
     Raises ValueError where the two sequences differ in length or a pair in its episodes.
     """
-    _check_settings(runs_a, metric, n_resamples, level)
+    _check_settings(runs_a, metric, n_resamples)
     if len(runs_a) != len(runs_b):
         raise ValueError(f"{len(runs_a)} runs cannot be paired with {len(runs_b)}: give one run of each per pair")
     for a, b in zip(runs_a, runs_b, strict=True):
@@ -116,17 +110,10 @@ def mean_paired_difference(
     return float(np.mean(differences)), interval
 
 
-def _multiplicities(n: int, n_resamples: int, generator: np.random.Generator) -> Floats:
-    """How often each of n things occurs among n draws with replacement: float64 [n_resamples, n]."""
-    drawn = generator.integers(n, size=(n_resamples, n))
-    drawn += n * np.arange(n_resamples)[:, None]  # its own range of numbers for every resample
-    return np.bincount(drawn.ravel(), minlength=n_resamples * n).reshape(n_resamples, n).astype(float)
-
-
 def _resampled_sums(scores: EpisodeScores, n_resamples: int, generator: np.random.Generator) -> Floats:
     """Sums over episodes drawn with replacement within each class, float64 [n_resamples, classes, 6]."""
     # Equals gathering the drawn rows and adding them up, in a fraction of the memory.
-    sums = [_multiplicities(len(rows), n_resamples, generator) @ rows for rows in class_tables(scores)]
+    sums = [multiplicities(len(rows), n_resamples, generator) @ rows for rows in class_tables(scores)]
     return np.stack(sums, axis=1)
 
 
@@ -151,13 +138,9 @@ def _interval_of_mean(
         folds = np.array(_numbered([frozenset(run.class_names[c] for c in run.class_index) for run in runs]))
         for fold in np.unique(folds):
             members = np.flatnonzero(folds == fold)
-            weights[:, members] = _multiplicities(len(members), len(values), generator)
+            weights[:, members] = multiplicities(len(members), len(values), generator)
     means = (weights * values).sum(axis=1) / values.shape[1]
-    means = means[~np.isnan(means)]
-    if not len(means):
-        return Interval(float("nan"), float("nan"))
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
+    return percentile_interval(means, level)
 
 
 def _numbered(keys: Sequence[Any]) -> list[int]:
@@ -193,12 +176,10 @@ def _check_same_episodes(a: EpisodeScores, b: EpisodeScores) -> None:
     raise ValueError(f"the two runs have different episodes ({what}): score both on one episode list, at one size")
 
 
-def _check_settings(runs: Sequence[EpisodeScores], metric: str, n_resamples: int, level: float) -> None:
+def _check_settings(runs: Sequence[EpisodeScores], metric: str, n_resamples: int) -> None:
     if not runs:
         raise ValueError("there are 0 runs: give the scores of at least one")
     if metric not in get_args(Metric):
         raise ValueError(f"unknown metric {metric!r}: choose one of {', '.join(get_args(Metric))}")
     if n_resamples < 1:
         raise ValueError(f"n_resamples is {n_resamples}: give at least 1, for a stable interval 1000")
-    if not 0 < level < 1:
-        raise ValueError(f"level is {level}: give a share between 0 and 1, such as 0.95")

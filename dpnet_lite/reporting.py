@@ -8,7 +8,8 @@ import numpy as np
 
 from .comparison import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult
 from .evaluation import EpisodeScores
-from .intervals import Interval, mean_interval, mean_paired_difference
+from .intervals import mean_interval, mean_paired_difference
+from .resampling import Interval
 
 MIN_PER_CLASS = 5  # episodes; with fewer, resampling them shows much less than their real spread (our choice)
 

@@ -90,14 +90,21 @@ class ToyStudy:
         return draw_episodes(self.world, self.novel, fold=self.fold, n_shot=n_shot, count=count, seed=seed)
 
     @torch.no_grad()
-    def view(self, episode: Episode, **switches: Any) -> EpisodeView:
-        """Run the head on one episode, with some of its switches changed (see `with_switches`)."""
+    def view(self, episode: Episode, *, oracle_weights: Tensor | None = None, **switches: Any) -> EpisodeView:
+        """Run the head on one episode, with some of its switches changed (see `with_switches`).
+
+        Args:
+            oracle_weights: float [h, w], at least 0; what the selection "oracle" takes in place of the query's true
+                mask, to try out any selection.
+        """
         head = with_switches(self.head, **switches) if switches else self.head
         batch = self.bank.batch([episode])
+        truth = (batch.query_labels == 1).float()  # [1, H, W]
         output = head(
             batch.support_features, batch.support_masks, batch.query_features,
             size=(batch.query_features.shape[-2], batch.query_features.shape[-1]),
-            support_background=batch.support_background, query_masks=(batch.query_labels == 1).float(), trace=True,
+            support_background=batch.support_background, trace=True,
+            query_masks=truth if oracle_weights is None else oracle_weights[None],
         )  # fmt: skip
         value = episode.class_index + 1
         supports = [self.world[index] for index in episode.support]

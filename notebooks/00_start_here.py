@@ -271,10 +271,11 @@ episode_explorer(FOLD)
 # | [5 Multi-scale fusion](05_multi_scale_fusion.ipynb) | say which scale carries which objects | 25 |
 # | [6 Training](06_training.ipynb) | train the network, stop and resume it; see it over-fit | 30 |
 # | [7 Evaluation](07_evaluation.ipynb) | not fool yourself with a score | 40 |
+# | [8 Inside the selection](08_inside_the_selection.ipynb) | say where a selection goes wrong, and its price | 40 |
 # | [9 Prototype correlations](09_prototype_correlations.ipynb) | measure which prototypes belong together | 35 |
 # | [10 Your own images](10_your_own_images.ipynb) | segment your own files | 20 |
 #
-# Lessons 1 to 5 take the method apart and build on each other; 6 and 7 need them; 9 looks inside; 10 needs this
+# Lessons 1 to 5 take the method apart and build on each other; 6 and 7 need them; 8 and 9 look inside; 10 needs this
 # notebook only. The folder `student` holds the lessons without the solutions of their exercises.
 #
 # Elsewhere: [the method](../docs/method.md), every formula and whether the paper states it;

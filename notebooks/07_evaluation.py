@@ -10,7 +10,7 @@
 # # 7. Evaluation without fooling yourself
 #
 # [Start here](00_start_here.ipynb) | [6 Training](06_training.ipynb) | **7 Evaluation** |
-# [9 Prototype correlations](09_prototype_correlations.ipynb)
+# [8 Inside the selection](08_inside_the_selection.ipynb)
 #
 # **What you will learn.** How much of a score is chance; what three metrics say about the same masks; how two methods
 # are compared; and two ways in which a test leaks into training, each with its price in numbers.
@@ -330,4 +330,4 @@ print(
 # **Further reading.** [Results](../docs/results.md), made by these rules; Efron and Tibshirani, *An introduction to the
 # bootstrap*, 1993; Boudiaf et al., *Few-shot segmentation without meta-learning*, CVPR 2021 (RePRI).
 #
-# Previous: [6 Training](06_training.ipynb). Next: [9 Prototype correlations](09_prototype_correlations.ipynb)
+# Previous: [6 Training](06_training.ipynb). Next: [8 Inside the selection](08_inside_the_selection.ipynb)

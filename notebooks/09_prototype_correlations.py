@@ -11,7 +11,8 @@
 #
 # [Start here](00_start_here.ipynb) | [3 Cycle comparison](03_cycle_comparison.ipynb) |
 # [4 Prototype interaction](04_prototype_interaction.ipynb) |
-# **9 Prototype correlations** | [10 Your own images](10_your_own_images.ipynb)
+# [8 Inside the selection](08_inside_the_selection.ipynb) | **9 Prototype correlations** |
+# [10 Your own images](10_your_own_images.ipynb)
 #
 # **What you will learn.** How to measure the correlation of prototypes and pseudo-prototypes within and across
 # classes, before and after the interaction: with heat maps, with the nearest class, with pictures in two dimensions and
@@ -176,7 +177,8 @@ check_class_cosines(my_class_cosines)
 # a difference get the same draw.
 
 # %%
-from dpnet_lite.analysis.prototypes import bootstrap_weights, pair_means, percentile_interval
+from dpnet_lite.analysis.prototypes import pair_means
+from dpnet_lite.resampling import bootstrap_weights, percentile_interval
 
 weights = bootstrap_weights(labels, 1000)  # [1000, N]: how often each episode is drawn
 same_class = (labels[:, None] == labels[None]).numpy()  # [N, N]
@@ -524,18 +526,13 @@ plt.show()
 # %%
 from sklearn.metrics import roc_auc_score
 
+from dpnet_lite.resampling import weighted_correlation
+
 
 def own_pairs(first: str, second: str, *, minus_mean: bool = False) -> np.ndarray:
     """Cosine of two vectors of the same episode, [N]."""
     a, b = (centred(vectors[kind]) if minus_mean else vectors[kind] for kind in (first, second))
     return functional.cosine_similarity(a, b).numpy()
-
-
-def weighted_r(x: np.ndarray, y: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """Pearson correlation of x and y [N] with weights [..., N] that add up to 1."""
-    mean_x, mean_y = w @ x, w @ y
-    deviations = np.sqrt((w @ x**2 - mean_x**2) * (w @ y**2 - mean_y**2))
-    return (w @ (x * y) - mean_x * mean_y) / deviations
 
 
 known = {
@@ -550,13 +547,13 @@ with_truth = {
 }
 print(f"{'':30}r with the IoU            right above wrong")
 for name, x in {**known, **with_truth}.items():
-    low, high = percentile_interval(weighted_r(x.astype(float), found.ious, drawn))
-    r = weighted_r(x.astype(float), found.ious, np.full(len(x), 1 / len(x)))
+    low, high = percentile_interval(weighted_correlation(x, found.ious, weights))
+    r = np.corrcoef(x, found.ious)[0, 1]
     told = "by definition" if name.startswith("precision") else f"{roc_auc_score(right, x):.2f}"
     print(f"{name:30}{r:5.2f} [{low:.2f}, {high:.2f}] {told:>22}")
 
 agreement, share = known["cosine of P and P_q"].astype(float)[right], weights[:, right]
-low, high = percentile_interval(weighted_r(agreement, found.ious[right], share / share.sum(axis=1, keepdims=True)))
+low, high = percentile_interval(weighted_correlation(agreement, found.ious[right], share))
 r = np.corrcoef(agreement, found.ious[right])[0, 1]
 print(f"among right selections alone, cosine of P and P_q: r = {r:.2f} [{low:.2f}, {high:.2f}]")
 
@@ -601,5 +598,5 @@ plt.show()
 # analysis*, 1987; van der Maaten and Hinton, *Visualizing data using t-SNE*, JMLR 2008; Wattenberg et al., *How to use
 # t-SNE effectively*, Distill 2016; [The method](../docs/method.md#prototype-interaction-module-pim).
 #
-# Previous: [7 Evaluation](07_evaluation.ipynb).
+# Previous: [8 Inside the selection](08_inside_the_selection.ipynb).
 # Next: [10 Your own images](10_your_own_images.ipynb)

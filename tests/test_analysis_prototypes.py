@@ -9,7 +9,6 @@ from sklearn.neighbors import NearestCentroid
 
 from dpnet_lite.analysis.prototypes import (
     KINDS,
-    bootstrap_weights,
     centred,
     class_table,
     collect_prototypes,
@@ -18,9 +17,9 @@ from dpnet_lite.analysis.prototypes import (
     nearest_class,
     pair_means,
     pearson,
-    percentile_interval,
 )
 from dpnet_lite.episodes import Episode
+from dpnet_lite.resampling import bootstrap_weights
 from dpnet_lite.study import ToyStudy
 
 
@@ -128,18 +127,6 @@ def test_a_class_without_another_episode_is_never_nearest_to_its_own_point():
     assert nearest_class(opposite, opposite, torch.tensor([0, 1, 1])).tolist()[0] == 1
 
 
-def test_bootstrap_draws_within_classes_with_replacement():
-    labels = torch.tensor([0, 1, 1, 0, 1, 2])
-    weights = bootstrap_weights(labels, 4000, seed=1)
-    assert weights.shape == (4000, 6)
-    for label, size in ((0, 2), (1, 3), (2, 1)):
-        assert (weights[:, (labels == label).numpy()].sum(axis=1) == size).all()
-    assert np.allclose(weights.mean(axis=0), 1, atol=0.05)
-    assert np.allclose(weights[:, 1].var(), 3 * (1 / 3) * (2 / 3), atol=0.05)  # binomial
-    assert (bootstrap_weights(labels, 5, seed=1) == bootstrap_weights(labels, 5, seed=1)).all()
-    assert (bootstrap_weights(labels, 5, seed=1) != bootstrap_weights(labels, 5, seed=2)).any()
-
-
 def test_means_over_pairs_are_those_of_copied_episodes():
     a, b, labels = sample(2, n=12)
     values, same = cosines(a, b).double().numpy(), (labels[:, None] == labels[None]).numpy()
@@ -150,7 +137,3 @@ def test_means_over_pairs_are_those_of_copied_episodes():
             drawn = np.repeat(np.arange(12), counts.astype(int))
             pairs = [values[i, j] for i in drawn for j in drawn if i != j and chosen[i, j]]
             assert mean == pytest.approx(np.mean(pairs))
-
-
-def test_interval_by_hand():
-    assert percentile_interval(np.arange(101.0), level=0.9) == pytest.approx((5, 95))

@@ -169,7 +169,7 @@ def test_the_page_of_make_app_shows_every_explorer_and_takes_a_click(
 ) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(f"{app}/?theme={theme}", timeout=120_000)
-    for tab in ("Episode", "Cycle", "Interaction", "Scales", "Training"):
+    for tab in ("Episode", "Cycle", "Gallery", "Interaction", "Scales", "Training"):
         page.get_by_role("tab", name=tab).click()
         picture = page.locator("img.widget-image:visible, .widget-image:visible img").last
         picture.wait_for(timeout=60_000)

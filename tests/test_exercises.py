@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from dpnet_lite.datasets.folds import novel_classes
 from dpnet_lite.exercises import Wrong
@@ -15,6 +16,7 @@ from dpnet_lite.exercises.lesson_04 import check_gated, check_reinforced
 from dpnet_lite.exercises.lesson_05 import check_mask, check_pyramid
 from dpnet_lite.exercises.lesson_06 import check_learning_rate, check_loss
 from dpnet_lite.exercises.lesson_07 import check_interval, check_miou
+from dpnet_lite.exercises.lesson_08 import check_auc, check_weight_places
 from dpnet_lite.exercises.lesson_10 import check_class_mask, check_merged
 
 
@@ -108,11 +110,20 @@ def merged(masks):
     return result.astype(np.uint8)
 
 
+def places(weights, cover):
+    return torch.stack([(weights * share).sum() for share in cover]) / weights.sum()
+
+
+def auc(sign, clean):
+    return roc_auc_score(clean, sign)
+
+
 RIGHT = {
     check_folds: folds, check_episode: episode, check_masked_average: safe_average, check_two_prototypes: nearest,
     check_cycle: reliable, check_quality: quality, check_reinforced: reinforced, check_gated: gated,
     check_pyramid: pyramid, check_mask: mask, check_loss: loss, check_learning_rate: rate, check_miou: miou,
-    check_interval: interval, check_class_mask: class_mask, check_merged: merged,
+    check_interval: interval, check_weight_places: places, check_auc: auc, check_class_mask: class_mask,
+    check_merged: merged,
 }  # fmt: skip
 
 
@@ -201,6 +212,21 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_interval, lambda v, g: tuple(np.quantile(v, [0.025, 0.975])), "the spread of the values"),
         (check_interval, lambda v, g: tuple(np.add(interval(v, g), 0.05)), "should be about"),
         (check_interval, lambda v, g: 3, "return a pair"),
+        (check_weight_places, lambda w, c: c.mean(dim=(1, 2)), "the weights must count"),
+        (check_weight_places, lambda w, c: places(w, c) * w.sum(), "divide by the sum of the weights"),
+        (check_weight_places, lambda w, c: (w * c).mean(dim=(1, 2)), "not by h w"),
+        (check_weight_places, lambda w, c: (w * c).sum(dim=(1, 2)) / c.sum(dim=(1, 2)), "not by the area"),
+        (check_weight_places, lambda w, c: places(w, (c == c.amax(dim=0)).float()), "gives to both"),
+        (check_weight_places, lambda w, c: places((w > 1).float(), c), "the shares should be"),
+        (check_weight_places, lambda w, c: places(w, c).sum(), r"returns the shape \[\]"),
+        (check_auc, lambda x, y: (x[y][:, None] > x[~y]).mean(), "half, not nothing"),
+        (check_auc, lambda x, y: (x[y][:, None] >= x[~y]).mean(), "half, not whole"),
+        (check_auc, lambda x, y: auc(-x, y), "exchanged"),
+        (check_auc, lambda x, y: x[y].mean() - x[~y].mean(), "compare pairs"),
+        (check_auc, lambda x, y: (x[y][:, None] > x).mean(), "two clean ones do not count"),
+        (check_auc, lambda x, y: 0.5, "the share should be"),
+        (check_auc, lambda x, y: [0.5, 1], "return one number"),
+        (check_auc, lambda x, y: None, "returns nothing"),
         (check_class_mask, lambda d, n: d, "255 is still there"),
         (check_class_mask, lambda d, n: np.where(d == 255, n, 0).astype(np.uint8), "2 pixels above 0"),
         (check_class_mask, lambda d, n: np.full_like(d, n), "background must stay 0"),

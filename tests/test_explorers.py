@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.collections import PathCollection
 from PIL import Image
 
 ipywidgets = pytest.importorskip("ipywidgets", reason="ipywidgets is not installed (extra: notebooks)")
@@ -17,11 +18,13 @@ from dpnet_lite.explorers.apps import (  # noqa: E402
     cycle_explorer,
     episode_explorer,
     first_inside,
+    gallery_explorer,
     interaction_explorer,
     scale_explorer,
 )
 from dpnet_lite.explorers.cycle import cycle_figure, follow_cycle, similarity_figure  # noqa: E402
 from dpnet_lite.explorers.episode import episode_figure, pick_episode, toy_study  # noqa: E402
+from dpnet_lite.explorers.gallery import cases_figure, cycles_figure, precision_of, tiles_figure  # noqa: E402
 from dpnet_lite.explorers.interaction import interaction_figure, similarity_maps  # noqa: E402
 from dpnet_lite.explorers.picture import png  # noqa: E402
 from dpnet_lite.explorers.scales import without_scale  # noqa: E402
@@ -164,10 +167,13 @@ def test_an_episode_of_the_wanted_class_is_picked():
 VALUES = {
     "fold": [1, 0], "position": [3, 19], "gap": [0.0, 0.5], "seed": [1, 7], "n_shot": [2, 4, 1],
     "rule": list(RULES), "channel": [5, 63, 0], "level": [3, 1, 0], "row": [0, 23, 11], "column": [0, 23, 12],
+    "page": [2, 5, 1], "best_first": [True, False],
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("explorer", [episode_explorer, cycle_explorer, interaction_explorer, scale_explorer])
+@pytest.mark.parametrize(
+    "explorer", [episode_explorer, cycle_explorer, gallery_explorer, interaction_explorer, scale_explorer]
+)
 def test_every_control_changes_the_picture_without_an_error(explorer):
     widget = explorer()
     assert widget.error is None and widget.message.value == ""
@@ -179,6 +185,55 @@ def test_every_control_changes_the_picture_without_an_error(explorer):
             assert widget.state[name] == value
             seen.add(widget.picture.value)
         assert len(seen) > 1, f"{name} changes nothing"
+
+
+def titles(figure):
+    return [axes.get_title() for axes in figure.axes]
+
+
+def test_the_gallery_sorts_all_classes_by_precision():
+    widget = gallery_explorer()
+    precisions, names = [], []
+    for page in range(1, 6):
+        widget.controls["page"].value = page
+        precisions += [float(title.split()[1]) for title in titles(widget.figure)[4:8]]
+        names += titles(widget.figure)[:4]
+    assert precisions == sorted(precisions) and len(set(precisions)) > 5
+    assert len(set(names)) == len(names) == 20
+    widget.change({"best_first": True, "page": 1})
+    assert titles(widget.figure)[4] == f"precision {precisions[-1]:.2f}"
+
+
+def test_tables_of_tiles_and_cases_show_each_view_in_its_place(view):
+    study = toy_study(0, 0.5)
+    others = [study.view(episode) for episode in study.episodes(count=4)]
+    tiles = tiles_figure([others[:2], others[2:]], ["one", "two"])
+    assert titles(tiles) == [f"{one.class_name}\nprecision {precision_of(one):.2f}" for one in others]
+    assert [axes.get_ylabel() for axes in tiles.axes] == ["one", "", "two", ""]
+    with pytest.raises(ValueError, match="rows have 2, 1 views and 2 names"):
+        tiles_figure([others[:2], others[:1]], ["one", "two"])
+    with pytest.raises(ValueError, match="rows have 2, 2 views and 1 names"):
+        tiles_figure([others[:2], others[2:]], ["one"])
+    cases = titles(cases_figure(others))
+    assert cases[:4] == [one.class_name for one in others] and cases[8:] == [f"IoU {one.iou:.2f}" for one in others]
+
+
+def test_every_way_is_marked_where_it_starts_matches_and_lands():
+    study = toy_study(0, 1.0)
+    one = study.view(study.episodes()[0])
+    figure = cycles_figure(one)
+    followed = [follow_cycle(one, divmod(cell, 24)) for cell in range(576)]
+    followed = [cycle for cycle in followed if cycle.starts_inside]
+    wanted = [[getattr(cycle, part) for cycle in followed] for part in ("start", "match", "landing")]
+    for axes, cells in zip(figure.axes, wanted, strict=True):
+        dots = [dots for dots in axes.collections if isinstance(dots, PathCollection)]
+        drawn = np.concatenate([each.get_offsets() for each in dots])  # x and y in pixels, 4 to a cell
+        found = sorted((int((y + 0.5) // 4), int((x + 0.5) // 4)) for x, y in drawn)
+        assert found == sorted(cells)
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    kept = sum(cycle.accepted for cycle in followed)
+    assert sum(int(text.split(": ")[1]) for text in texts[:2]) == kept
+    assert sum(int(text.split(": ")[1]) for text in texts) == len(followed)
 
 
 def test_class_names_follow_the_fold():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import re
 import subprocess
 import sys
@@ -10,7 +11,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from test_packaging import ABSOLUTE_PATH, ROOT
 
 from dpnet_lite.heads import shipped_head
@@ -259,3 +262,16 @@ def test_faults_of_exercises_are_found(cells: list[str], complaint: str | None) 
     )  # fmt: skip
     found = exercise_problems(student)
     assert (found == []) if complaint is None else (len(found) == 1 and complaint in found[0])
+
+
+def test_pictures_are_made_smaller_without_a_visible_change() -> None:
+    generator = np.random.default_rng(0)
+    before = generator.integers(90, 130, (60, 80, 3), dtype=np.uint8)  # the grain of a picture
+    before[:5], before[5:10], before[10:12] = 255, 0, np.arange(240).reshape(80, 3)
+    file = io.BytesIO()
+    Image.fromarray(before).save(file, format="PNG")
+    given = build_notebooks.smaller(file.getvalue())
+    after = np.array(Image.open(io.BytesIO(given)))
+    assert np.abs(after.astype(int) - before).max() <= 3 and len(given) < 0.85 * len(file.getvalue())
+    assert (after[:5] == 255).all() and (after[5:10] == 0).all()
+    assert given == build_notebooks.smaller(given)  # a second build changes nothing

@@ -11,7 +11,9 @@ What would differ from one run to the next (cell ids, times, the Python's versio
 from __future__ import annotations
 
 import argparse
+import base64
 import copy
+import io
 import os
 import re
 import sys
@@ -24,6 +26,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "notebooks"
@@ -85,7 +88,18 @@ def execute(notebook: NotebookNode) -> None:
     client.execute()
     set_metadata(notebook)
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
-        output.get("data", {}).pop(WIDGET, None)  # it lives as long as its kernel; the picture beside it stays
+        data = output.get("data", {})
+        data.pop(WIDGET, None)  # it lives as long as its kernel; the picture beside it stays
+        if "image/png" in data:
+            data["image/png"] = base64.b64encode(smaller(base64.b64decode(data["image/png"]))).decode()
+
+
+def smaller(picture: bytes) -> bytes:
+    """A PNG with 64 in place of 256 levels of red, green and blue: no eye sees it, and the file is a third smaller."""
+    levels = [round(round(level * 63 / 255) * 255 / 63) for level in range(256)]
+    file = io.BytesIO()
+    Image.open(io.BytesIO(picture)).convert("RGB").point(levels * 3).save(file, format="PNG", optimize=True)
+    return file.getvalue()
 
 
 def build(name: str, out: Path) -> str | None:

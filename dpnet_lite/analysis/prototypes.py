@@ -142,20 +142,6 @@ def nearest_class(points: Tensor, references: Tensor, labels: Tensor, *, leave_o
     return scores.argmax(dim=1)
 
 
-def bootstrap_weights(labels: Tensor, n_resamples: int = 1000, *, seed: int = 0) -> np.ndarray:
-    """How often each episode is drawn in each resample, float64 [n_resamples, N].
-
-    Episodes are drawn with replacement within their class, as in `intervals.bootstrap_interval`.
-    """
-    generator = np.random.default_rng(seed)
-    weights = np.zeros((n_resamples, len(labels)))
-    for label in labels.unique():
-        members = np.flatnonzero((labels == label).numpy())
-        shares = np.full(len(members), 1 / len(members))
-        weights[:, members] = generator.multinomial(len(members), shares, size=n_resamples)
-    return weights
-
-
 def pair_means(values: np.ndarray, chosen: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean over chosen pairs of different episodes in each resample, float64 [n_resamples].
 
@@ -167,9 +153,3 @@ def pair_means(values: np.ndarray, chosen: np.ndarray, weights: np.ndarray) -> n
     counted = chosen & ~np.eye(len(chosen), dtype=bool)
     totals = ((weights @ (values * counted)) * weights).sum(axis=1)
     return totals / ((weights @ counted) * weights).sum(axis=1)
-
-
-def percentile_interval(means: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Ends of the percentile interval of resampled means [n_resamples]."""
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

@@ -23,12 +23,14 @@ from ..presets import TOY
 from ..study import EpisodeView
 from .cycle import cycle_figure
 from .episode import episode_figure, pick_episode, toy_study
+from .gallery import cases_figure, precision_of
 from .interaction import interaction_figure
 from .scales import scales_figure
 from .shell import Explorer
 from .training import LiveTrainer
 
 DEFAULT_RULE = "cycle, weighted, consensus (default)"
+ON_A_PAGE = 4  # cases of the gallery; a fold has 20 novel classes
 GRID = 24  # cells along a side of the toy world's features
 CORRELATION_PANEL = 2  # of interaction_figure
 WIDE = {"description_width": "initial"}
@@ -139,6 +141,30 @@ def scale_explorer(fold: int = 0) -> Explorer:
     level = widgets.Dropdown(options=options, description="level", style=WIDE)
     alt = "The comparison maps and features of one level of the fusion, and the answers with and without it"
     return Explorer(draw, {**scene_controls(fold), "level": level}, alt=alt)
+
+
+def gallery_explorer(fold: int = 0) -> Explorer:
+    """One episode of each novel class, four on a page, from the worst selection to the best or the other way."""
+
+    def draw(fold: int, gap: float, seed: int, rule: str, best_first: bool, page: int) -> Figure:
+        views = sorted(_views(fold, gap, seed, rule), key=precision_of, reverse=best_first)
+        return cases_figure(views[ON_A_PAGE * (page - 1) : ON_A_PAGE * page])
+
+    scene = scene_controls(fold)
+    rules = widgets.Dropdown(options=list(RULES), value=DEFAULT_RULE, description="selection", style=WIDE)
+    order = widgets.Dropdown(options=[("worst", False), ("best", True)], description="first the", style=WIDE)
+    n_pages = len(scene["position"].options) // ON_A_PAGE
+    page = widgets.IntSlider(1, min=1, max=n_pages, description="page", continuous_update=False, style=WIDE)
+    controls = {name: scene[name] for name in ("fold", "gap", "seed")}
+    alt = "Four episodes: the support with its mask, the selected pixels of the query, and the predicted mask"
+    return Explorer(draw, {**controls, "rule": rules, "best_first": order, "page": page}, alt=alt)
+
+
+@lru_cache(maxsize=8)
+def _views(fold: int, gap: float, seed: int, rule: str) -> list[EpisodeView]:
+    """An episode of every novel class; kept, so that turning a page does not run the network again."""
+    study = toy_study(fold, gap)
+    return [study.view(episode, **RULES[rule]) for episode in study.episodes(count=len(study.novel), seed=seed)]
 
 
 def live_trainer(fold: int = 0, *, steps: int = 300) -> LiveTrainer:

@@ -7,7 +7,14 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from .apps import cycle_explorer, episode_explorer, interaction_explorer, live_trainer, scale_explorer
+from .apps import (
+    cycle_explorer,
+    episode_explorer,
+    gallery_explorer,
+    interaction_explorer,
+    live_trainer,
+    scale_explorer,
+)
 
 PARTS: dict[str, tuple[str, Callable[[], widgets.Widget]]] = {
     "Episode": (
@@ -20,6 +27,11 @@ PARTS: dict[str, tuple[str, Callable[[], widgets.Widget]]] = {
         "pixel of that; where it lands in the mask, the query pixel is kept. Right: all pixels that are selected.",
         cycle_explorer,
     ),
+    "Gallery": (
+        "One episode of each novel class: the support, the pixels behind the pseudo-prototype, and the predicted mask. "
+        "Precision is the share of the selection that lies on the object.",
+        gallery_explorer,
+    ),
     "Interaction": (
         "The correlation of both prototypes, the gate of each channel, and the similarity maps before and after. "
         "Click on a row of the correlation to choose a channel.",
@@ -28,8 +40,6 @@ PARTS: dict[str, tuple[str, Callable[[], widgets.Widget]]] = {
     "Scales": ("What one level of the fusion gets and gives, and the answer without it.", scale_explorer),
     "Training": ("Train a small network here and now. Paused, it goes on where it was.", live_trainer),
 }
-
-
 # A tab is as wide as its name, so that all fit into a narrow window.
 TITLE = (
     "<style>.jupyter-widget-tab .lm-TabBar-tab {flex: 0 1 auto !important; min-width: 0 !important}</style>"
@@ -51,6 +61,4 @@ def explorer_page() -> widgets.VBox:
     tabs.observe(fill, names="selected_index")
     tabs.selected_index = 0
     fill({"new": 0})
-    return widgets.VBox(
-        [widgets.HTML("<h1>DPNet Lite: explorers</h1>"), tabs], layout=widgets.Layout(max_width="1150px")
-    )
+    return widgets.VBox([widgets.HTML(TITLE), tabs], layout=widgets.Layout(max_width="1150px"))

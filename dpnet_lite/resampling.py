@@ -1,0 +1,92 @@
+"""The bootstrap: draw the same things anew with replacement, and see how far a mean moves.
+
+A resample is a row of weights: how often each thing was drawn. A mean under many rows is one matrix product, and two
+measures of the same episodes get the same draw if they get the same rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .evaluation import Floats
+
+
+class Interval(NamedTuple):
+    """Ends of a percentile interval, in the units of what was resampled."""
+
+    low: float
+    high: float
+
+
+def multiplicities(n: int, n_resamples: int, generator: np.random.Generator) -> Floats:
+    """How often each of n things occurs among n draws with replacement: float64 [n_resamples, n]."""
+    drawn = generator.integers(n, size=(n_resamples, n))
+    drawn += n * np.arange(n_resamples)[:, None]  # its own range of numbers for every resample
+    return np.bincount(drawn.ravel(), minlength=n_resamples * n).reshape(n_resamples, n).astype(float)
+
+
+def bootstrap_weights(labels: ArrayLike, n_resamples: int = 1000, *, seed: int = 0) -> Floats:
+    """How often each of N episodes is drawn in each resample, float64 [n_resamples, N].
+
+    Args:
+        labels: int [N], the class of each. Episodes are drawn with replacement within their class, as in
+            `intervals.bootstrap_interval`, which gives the reason.
+    """
+    classes = np.asarray(labels)
+    generator = np.random.default_rng(seed)
+    weights = np.zeros((n_resamples, len(classes)))
+    for label in np.unique(classes):
+        members = np.flatnonzero(classes == label)
+        weights[:, members] = multiplicities(len(members), n_resamples, generator)
+    return weights
+
+
+def percentile_interval(values: ArrayLike, level: float = 0.95) -> Interval:
+    """Where the middle `level` of resampled values [n_resamples] lies; NaN among them is left out.
+
+    Raises:
+        ValueError: the level is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}: give a share between 0 and 1, such as 0.95")
+    kept = np.asarray(values, dtype=float)
+    kept = kept[~np.isnan(kept)]
+    if not len(kept):
+        return Interval(float("nan"), float("nan"))
+    low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+def weighted_mean(x: ArrayLike, weights: Floats) -> Any:
+    """Mean of x [N] under each row of weights [..., N]; NaN where a row is all 0."""
+    with np.errstate(invalid="ignore"):
+        return weights @ np.asarray(x, dtype=float) / weights.sum(axis=-1)
+
+
+def weighted_correlation(x: ArrayLike, y: ArrayLike, weights: Floats) -> Any:
+    """Pearson correlation of x and y [N] under each row of weights [..., N]."""
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    shares = weights / weights.sum(axis=-1, keepdims=True)
+    mean_x, mean_y = shares @ x, shares @ y
+    spread = np.sqrt((shares @ x**2 - mean_x**2) * (shares @ y**2 - mean_y**2))
+    return (shares @ (x * y) - mean_x * mean_y) / spread
+
+
+def weighted_auc(x: ArrayLike, positive: ArrayLike, weights: Floats) -> Any:
+    """Area under the ROC curve: how often a positive's x is above a negative's, ties half, under each row of weights.
+
+    Args:
+        x: float [N], the measure; positive: bool [N], what it should tell apart.
+        weights: float [..., N]; a pair counts as often as the product of its two weights.
+
+    Returns:
+        float [...] in [0, 1]; NaN where a row has no positives or no negatives.
+    """
+    x, chosen = np.asarray(x, dtype=float), np.asarray(positive, dtype=bool)
+    above = np.sign(x[chosen][:, None] - x[~chosen][None, :]) / 2 + 0.5  # [positives, negatives]
+    first, second = weights[..., chosen], weights[..., ~chosen]
+    with np.errstate(invalid="ignore"):
+        return ((first @ above) * second).sum(axis=-1) / (first.sum(axis=-1) * second.sum(axis=-1))
