@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from test_packaging import ABSOLUTE_PATH, ROOT
 
+from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.heads import shipped_head
 
 jupytext = pytest.importorskip("jupytext", reason="jupytext is not installed (extra: notebooks)")
@@ -265,9 +266,9 @@ def test_faults_of_exercises_are_found(cells: list[str], complaint: str | None) 
 
 
 def test_pictures_are_made_smaller_without_a_visible_change() -> None:
-    generator = np.random.default_rng(0)
-    before = generator.integers(90, 130, (60, 80, 3), dtype=np.uint8)  # the grain of a picture
-    before[:5], before[5:10], before[10:12] = 255, 0, np.arange(240).reshape(80, 3)
+    scene = ToyWorld(1, seed=0)[0].image.permute(1, 2, 0).numpy()  # [3, H, W] -> [H, W, 3]
+    before = scene.repeat(3, axis=0).repeat(3, axis=1)
+    before[:5], before[5:10] = 255, 0
     file = io.BytesIO()
     Image.fromarray(before).save(file, format="PNG")
     given = build_notebooks.smaller(file.getvalue())
