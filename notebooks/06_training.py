@@ -273,7 +273,8 @@ plt.show()
 # ## 6.7 Train it yourself
 #
 # With a running kernel: *Start*, watch the curves, *Pause*, go on, *Stop*. The run goes on in the background, a few
-# steps at a time; another cell that you run meanwhile makes it wait.
+# steps at a time; another cell that you run meanwhile makes it wait. Without a kernel the picture below is empty; the
+# one of section 6.3 shows what it draws.
 
 # %%
 from dpnet_lite.explorers.apps import live_trainer

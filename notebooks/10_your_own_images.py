@@ -20,7 +20,7 @@
 # **Time.** About 20 minutes with the two exercises. The cells run in a few seconds.
 #
 # **What to expect.** The weights that come with the package know drawn shapes only. For photographs, train on a folder
-# of them first (section 10.5). [Results](../docs/results.md) says what that gave, and how far it is from good.
+# of them first (section 10.6). [Results](../docs/results.md) says what that gave, and how far it is from good.
 
 # %%
 # %matplotlib inline
@@ -93,7 +93,50 @@ assert result.mask.shape == (240, 240)
 assert np.allclose(result.probabilities.sum(axis=0), 1, atol=1e-5)
 
 # %% [markdown]
-# ## 10.3 More masks, and several classes
+# ## 10.3 Paint the mask here
+#
+# No mask yet? With a running kernel, paint it: hold the mouse button down (or use a finger) and draw over the object.
+# `painter.mask` is what you painted, and goes into `set_support` as it is. Without a kernel the picture shows two
+# strokes that the cell makes itself, right across the star; press *clear* to begin with your own.
+
+# %%
+from dpnet_lite.explorers.painter import MaskPainter
+
+painter = MaskPainter(Image.open(folder / "star1.jpg"), radius=8)
+painter.paint((155, 165), (157, 205))  # x and y in pixels
+painter.paint((135, 185), (178, 185))
+painter
+
+# %% [markdown]
+# When you have painted, run the next cell again. It compares the answer to your mask with the answer to the exact one.
+
+# %%
+whole = np.array(Image.fromarray(truth["star3"]).resize((240, 240), Image.Resampling.NEAREST))
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+figure, axes = plt.subplots(1, 4, figsize=(9, 2.7), layout="constrained")
+for (name, mask), panels in zip(
+    {"exact": support_mask, "painted": painter.mask}.items(), (axes[:2], axes[2:]), strict=True
+):
+    predictor.set_support([folder / "star1.jpg"], [mask])
+    found = predictor.predict(folder / "star3.jpg").mask == 1
+    show_answer("star1", mask, panels[0], f"{name} support mask")
+    show_answer("star3", found, panels[1], f"answer: IoU {iou(found, whole):.2f}")
+plt.show()
+covered = (painter.mask & support_mask).sum() / support_mask.sum()
+stray = (painter.mask & ~support_mask).sum() / painter.mask.sum()
+print(f"the painted mask covers {100 * covered:.0f} % of the object; {100 * stray:.0f} % of it lie outside")
+
+# %% [markdown]
+# *What to see:* a prototype is a mean, so a rough mask can do, as long as it lies on the object. Try what happens when
+# it does not: paint half of your mask beside the star.
+
+# %% [markdown]
+# ## 10.4 More masks, and several classes
 #
 # More support images are two longer lists. Several classes are two dictionaries from class name to such lists; the
 # answer has 1 for the first class, 2 for the second, and 0 for the background. Support features are computed once and
@@ -119,7 +162,7 @@ plt.show()
 # Where an image shows nothing of a class, the best panel is an empty one; look whether it is.
 
 # %% [markdown]
-# ## 10.4 Save the masks
+# ## 10.5 Save the masks
 #
 # A PNG with class numbers keeps everything. It looks black in most viewers, because 1 and 2 are nearly black; a palette
 # changes the colours, not the numbers.
@@ -180,7 +223,7 @@ from dpnet_lite.exercises.lesson_10 import check_merged
 check_merged(my_merged)
 
 # %% [markdown]
-# ## 10.5 Train on your own folder
+# ## 10.6 Train on your own folder
 #
 # ```
 # my_photos/
@@ -217,7 +260,7 @@ for name, areas in zip(dataset.class_names, dataset.class_areas.T, strict=True):
 # %% [markdown]
 # ## Recap
 #
-# - `Predictor.load`, `set_support`, `predict`: paths, PIL images, arrays and tensors all do.
+# - `Predictor.load`, `set_support`, `predict`: paths, PIL images, arrays and tensors all do. A painted mask does, too.
 # - Several shots are longer lists, several classes are dictionaries.
 # - In a *support* mask everything above 0 is the object; in a *training* folder the value is the class, and 255 is
 #   ignored.

@@ -77,15 +77,18 @@ class LiveTrainer(PictureBox):
 
     def halt(self) -> None:
         """Pause: the run stays as it is."""
-        if self.task is not None:
-            self.task.cancel()
+        self._cancel()
         self._settle("paused; Start goes on from here")
 
     def give_up(self) -> None:
         """Stop: the curves stay, the next start begins a new run."""
+        self._cancel()
+        self._settle("stopped; Start begins anew", keep=False)
+
+    def _cancel(self) -> None:
         if self.task is not None:
             self.task.cancel()
-        self._settle("stopped; Start begins anew", keep=False)
+            self.task = None  # it ends when the event loop comes by; Start need not wait for that
 
     async def _train(self) -> None:
         self.error = None
