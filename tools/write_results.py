@@ -1,4 +1,4 @@
-"""Write docs/results.md from the result files in docs/results/.
+"""Write docs/results.md, and the table in README.md, from the result files in docs/results/.
 
 python tools/write_results.py
 """
@@ -24,6 +24,7 @@ from dpnet_lite.reporting import (
 
 DOCS = Path(__file__).parent.parent / "docs"
 STUDIES = DOCS / "results"
+README = DOCS.parent / "README.md"
 
 HEAD = """# Results
 
@@ -221,7 +222,8 @@ cosines in other features, nor segmenting the support back from each candidate o
 """
 
 
-def main() -> None:
+def results_page() -> str:
+    """The text of docs/results.md."""
     command = "dpnet-lite demo --fold all --seeds 1 2 3 --threads 1"
     remark = TOY_REMARK.format(goals=goals(read("toy")[0]))
     toy = section("Toy world, Toy-20^i, default gap", "toy", command, remark)
@@ -267,11 +269,25 @@ def main() -> None:
     extra = section(
         "Photographs with extra base classes", "photos_extra", f"{photographs} --extra-base folder:photos_extra", more
     )
-    (DOCS / "results.md").write_text(
-        "\n".join(
-            [HEAD, toy, toy_500, plain, as_typed, five, extra, BY_PRECISION, by_precision(), "", TRIALS, trials(), ""]
-        )
+    return "\n".join(
+        [HEAD, toy, toy_500, plain, as_typed, five, extra, BY_PRECISION, by_precision(), "", TRIALS, trials(), ""]
     )
+
+
+BEGIN, END = "<!-- begin: written by tools/write_results.py -->", "<!-- end -->"
+
+
+def with_table(readme: str) -> str:
+    """The text of README.md with its table as the result files have it now."""
+    before, rest = readme.split(BEGIN)
+    results, _ = read("toy")
+    table = "\n\n".join((summary_table(results), difference_table(results)))
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    (DOCS / "results.md").write_text(results_page(), encoding="utf-8")
+    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
