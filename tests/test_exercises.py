@@ -94,9 +94,19 @@ def miou(counts, classes):
     return np.mean([counts[classes == c, 0].sum() / counts[classes == c, 1].sum() for c in set(classes.tolist())])
 
 
-def interval(values, generator):
-    means = [generator.choice(values, len(values)).mean() for _ in range(1000)]
-    return tuple(np.quantile(means, [0.025, 0.975]))
+def interval(values, generator, tail=0.025):
+    means = generator.choice(values, (1000, len(values))).mean(axis=1)
+    return tuple(np.quantile(means, [tail, 1 - tail]))
+
+
+def normal(values):
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    return values.mean() - half, values.mean() + half
+
+
+def first_support(holders, n_shot, generator):
+    query = generator.choice(holders)
+    return query, holders[holders != query][:n_shot].tolist()
 
 
 def class_mask(drawn, number):
@@ -202,12 +212,12 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_learning_rate, lambda s, n, p, w: rate(s, n, p, w) * (s / (s + 1) if s < w else 1),
          "must not stand still"),
         (check_learning_rate, lambda s, n, p, w: p, "the rate should be"),
-        (check_learning_rate, lambda s, n, p, w: None, "return a number"),
+        (check_learning_rate, lambda s, n, p, w: None, "end it with a return"),
         (check_miou, lambda c, k: float((c[:, 0] / c[:, 1]).mean()), "the mean over episodes"),
         (check_miou, lambda c, k: float(c[:, 0].sum() / c[:, 1].sum()), "of all classes"),
         (check_miou, lambda c, k: float(c.sum(0)[[0, 2]] @ (1 / c.sum(0)[[1, 3]]) / 2), "this is FB-IoU"),
         (check_miou, lambda c, k: 0.5, "mIoU should be"),
-        (check_miou, lambda c, k: [0.5], "return a number"),
+        (check_miou, lambda c, k: [0.5], "return one number"),
         (check_interval, lambda v, g: (v.mean(), v.mean()), "draw with replacement"),
         (check_interval, lambda v, g: tuple(np.quantile(v, [0.025, 0.975])), "the spread of the values"),
         (check_interval, lambda v, g: tuple(np.add(interval(v, g), 0.05)), "should be about"),
@@ -227,6 +237,22 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_auc, lambda x, y: 0.5, "the share should be"),
         (check_auc, lambda x, y: [0.5, 1], "return one number"),
         (check_auc, lambda x, y: None, "returns nothing"),
+        (check_episode, first_support, "hardly ever in the support"),
+        (check_episode, lambda h, k, g: (None, [1]), "end it with a return"),
+        (check_folds, lambda n, f, m: [[c] for c in range(f, n, m)], "return one number"),
+        (check_masked_average, lambda f, m: (f * m).sum(dim=(1, 2)) / m.sum().clamp_min(1), "an object smaller than one"),
+        (check_cycle, lambda S, m: reliable(S, m).float(), "return True and False"),
+        (check_cycle, lambda S, m: m.argmax(), "raised NotImplementedError"),  # torch has it so for bool
+        (check_mask, lambda x, s: 1.9 * mask(x, s), "0 and 1 and nothing else"),
+        (check_quality, lambda s, t: (None, None), "end it with a return"),
+        (check_quality, lambda s, t: (s, t), "return one number"),
+        (check_miou, lambda c, k: float("nan"), "division of 0 by 0"),
+        (check_learning_rate, lambda s, n, p, w: "fast", "returns a str; return one number"),
+        (check_interval, lambda v, g: interval(v, g)[::-1], "the ends are exchanged"),
+        (check_interval, lambda v, g: normal(v), "two generators give the same ends"),
+        (check_interval, lambda v, g: interval(v, g, 0.035), "take the quantiles 0.025 and 0.975"),
+        (check_interval, lambda v, g: interval(v, g, 0.02), "take the quantiles 0.025 and 0.975"),
+        (check_interval, lambda v, g: 0.5, "return a pair"),
         (check_class_mask, lambda d, n: d, "255 is still there"),
         (check_class_mask, lambda d, n: np.where(d == 255, n, 0).astype(np.uint8), "2 pixels above 0"),
         (check_class_mask, lambda d, n: np.full_like(d, n), "background must stay 0"),
@@ -243,6 +269,16 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
 def test_a_wrong_answer_is_told_why(check, answer, reason):
     with pytest.raises(Wrong, match=reason):
         check(answer)
+
+
+def test_other_kinds_of_right_answers_pass():
+    """Lists, arrays and tensors in place of tuples and floats."""
+    assert check_quality(lambda s, t: list(quality(s, t))).startswith("Exercise 3.2 is right")
+    assert check_quality(lambda s, t: torch.tensor(quality(s, t))).startswith("Exercise 3.2 is right")
+    assert check_interval(lambda v, g: np.array(interval(v, g))).startswith("Exercise 7.2 is right")
+    assert check_miou(lambda c, k: torch.tensor(miou(c, k), dtype=torch.float64)).startswith("Exercise 7.1 is right")
+    assert check_reinforced(lambda *a: list(reinforced(*a))).startswith("Exercise 4.1 is right")
+    assert check_episode(lambda h, k, g: list(episode(h, k, g))).startswith("Exercise 1.2 is right")
 
 
 def test_the_learner_sees_the_reason_and_no_traceback():

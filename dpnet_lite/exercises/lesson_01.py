@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from ..datasets.folds import novel_classes
-from . import ask, require, right
+from . import ask, require, require_number, require_pair, right
 
 
 def check_folds(function: Callable[[int, int, int], Sequence[int]]) -> str:
@@ -20,7 +20,7 @@ def check_folds(function: Callable[[int, int, int], Sequence[int]]) -> str:
     for n_classes, n_folds in ((80, 4), (8, 4), (10, 3), (7, 2)):
         given = [ask(function, n_classes, fold, n_folds) for fold in range(n_folds)]
         require(all(isinstance(answer, Iterable) for answer in given), "return a list of class numbers")
-        answers = [list(answer) for answer in given]
+        answers = [[require_number(index, "my_novel_classes") for index in answer] for answer in given]
         together = sorted(index for answer in answers for index in answer)
         case = f"with {n_classes} classes in {n_folds} folds"
         require(len(set(together)) == len(together), f"{case}, a class is novel in more than one fold")
@@ -39,20 +39,22 @@ def check_episode(function: Callable[[np.ndarray, int, np.random.Generator], tup
     """1.2: function(holders, n_shot, generator) -> (query, support) drawn from image numbers.
 
     Raises:
-        Wrong: an episode breaks a rule, or not every image can become the query.
+        Wrong: an episode breaks a rule, or some images become query or support far too seldom.
     """
     generator = np.random.default_rng(0)
     queries: Counter[int] = Counter()
+    supports: Counter[int] = Counter()
+    expected: Counter[int] = Counter()  # how often each should be in the support, given query and shots
     for trial in range(400):
         holders = (
             np.sort(generator.choice(100, size=6, replace=False)) if trial % 2 else np.array([3, 8, 9, 20, 41, 77])
         )
         n_shot = int(generator.integers(1, 6))
-        answer = ask(function, holders, n_shot, generator)
-        require(isinstance(answer, tuple) and len(answer) == 2, "return a pair: (query, support)")
-        in_order = isinstance(answer[1], Iterable) and not isinstance(answer[0], list | tuple)
+        first, second = require_pair(ask(function, holders, n_shot, generator), "(query, support)")
+        in_order = isinstance(second, Iterable) and not isinstance(first, list | tuple)
         require(in_order, "the query comes first, one number; then the support, a list")
-        query, support = int(answer[0]), [int(image) for image in answer[1]]
+        query = int(require_number(first, "the query"))
+        support = [int(require_number(image, "the support")) for image in second]
         require(query in holders, f"query {query} does not show the class; draw it from holders")
         require(set(support) <= set(holders.tolist()), f"support {support} holds images without the class")
         require(len(support) == n_shot, f"{n_shot}-shot needs {n_shot} support images, there are {len(support)}")
@@ -60,7 +62,12 @@ def check_episode(function: Callable[[np.ndarray, int, np.random.Generator], tup
         require(len(set(support)) == n_shot, f"support {support} repeats an image although there are enough others")
         if trial % 2 == 0:
             queries[query] += 1
+            supports.update(support)
+            expected.update({image: n_shot / 5 for image in holders.tolist() if image != query})
     counts = [queries[image] for image in (3, 8, 9, 20, 41, 77)]
     # 200 draws among six: fewer than 12 of one has a chance of less than 1 in 100,000.
     require(min(counts) >= 12, f"in 200 draws the six images became the query {counts} times; all should be as likely")
+    # The standard deviation of each is below 7 in 200 draws: 36 too few have a chance of less than 1 in 1,000,000.
+    seldom = [image for image in sorted(expected) if supports[image] < expected[image] - 36]
+    require(not seldom, f"images {seldom} are hardly ever in the support: draw it, as you draw the query")
     return right("1.2", "the support never holds the query and never repeats an image")

@@ -19,20 +19,22 @@ def check_masked_average(function: Callable[[Tensor, Tensor], Tensor]) -> str:
         Wrong: the answer is not sum(mask * features) / sum(mask).
     """
     generator = torch.Generator().manual_seed(0)
-    for soft in (False, True):
+    for soft, share in ((False, 1.0), (True, 1.0), (True, 0.02)):
         features = torch.randn(5, 4, 6, generator=generator)
         mask = torch.rand(4, 6, generator=generator)
-        mask = mask * (mask > 0.3) if soft else (mask > 0.6).float()
+        mask = share * (mask * (mask > 0.3) if soft else (mask > 0.6).float())
         given = require_tensor(ask(function, features.clone(), mask.clone()), (5,), "masked_average")
         wanted = masked_average(features, mask)
         total = (features * mask).sum(dim=(1, 2))
         require(not close(given, features.mean(dim=(1, 2))), "that is the mean over all cells; use the mask")
         require(not close(given, total / mask.numel()), "divide by the sum of the mask, not by the number of cells")
-        require(not close(given, total), "that is the sum over the mask; divide it by the sum of the mask")
+        require(share < 1 or not close(given, total), "that is the sum over the mask; divide it by the sum of the mask")
         rounded = masked_average(features, (mask > 0.5).float())
         whole = masked_average(features, (mask > 0).float())
         weighed = not soft or not (close(given, rounded) or close(given, whole))
         require(weighed, "the mask holds shares: let a cell that is half foreground count half")
+        small = share == 1 or not close(given, total / mask.sum().clamp_min(1))
+        require(small, "an object smaller than one cell must count, too: divide by the sum of its shares, not by 1")
         require(
             close(given, wanted),
             "the numbers differ; compare with sum(mask * features) / sum(mask), channel by channel",

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..model.cycle_comparison import support_first
 from ..model.matching import CycleMatches
 from ..study import selection_quality
-from . import ask, require, require_tensor, right
+from . import ask, require, require_number, require_pair, require_tensor, right
 
 
 def check_cycle(function: Callable[[Tensor, Tensor], Tensor]) -> str:
@@ -24,7 +24,8 @@ def check_cycle(function: Callable[[Tensor, Tensor], Tensor]) -> str:
         n_support, n_query = (int(n) for n in torch.randint(2, 12, (2,), generator=generator))
         similarity = torch.rand(n_support, n_query, generator=generator)
         mask = torch.rand(n_support, generator=generator) < (0.0 if case == 0 else 0.5)
-        given = require_tensor(ask(function, similarity.clone(), mask.clone()), (n_query,), "reliable_set").bool()
+        given = require_tensor(ask(function, similarity.clone(), mask.clone()), (n_query,), "my_reliable_set")
+        require(given.dtype == torch.bool, f"my_reliable_set returns {given.dtype}; return True and False")
         forward, backward = similarity.argmax(dim=1), similarity.argmax(dim=0)
         empty = torch.zeros(1, n_query)
         wanted = support_first(CycleMatches(forward[None], backward[None], empty, empty), mask[None])[0]
@@ -62,8 +63,7 @@ def check_quality(function: Callable[[Tensor, Tensor], tuple[float, float]]) -> 
     for _ in range(20):
         selected, truth = torch.rand(30, generator=generator) < 0.3, torch.rand(30, generator=generator) < 0.6
         answer = ask(function, selected.clone(), truth.clone())
-        require(isinstance(answer, tuple) and len(answer) == 2, "return a pair: (precision, recall)")
-        precision, recall = (float(value) for value in answer)
+        precision, recall = (require_number(v, "my_quality") for v in require_pair(answer, "(precision, recall)"))
         wanted = selection_quality(selected.float(), truth.float())
         swapped = abs(precision - wanted[1]) < 1e-6 and abs(recall - wanted[0]) < 1e-6
         require(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..model.prototype_interaction import PrototypeInteraction
-from . import ask, close, require, require_tensor, right
+from . import ask, close, require, require_pair, require_tensor, right
 
 
 def _module(channels: int) -> PrototypeInteraction:
@@ -32,8 +32,8 @@ def check_reinforced(function: Callable[[Tensor, Tensor, float, float], tuple[Te
     for channels in (5, 16):
         P, P_q = 2 * torch.rand(channels, generator=generator), 2 * torch.rand(channels, generator=generator)
         answer = ask(function, P.clone(), P_q.clone(), 0.7, -0.4)
-        require(isinstance(answer, tuple) and len(answer) == 2, "return a pair: (P', P_q')")
-        first, second = (require_tensor(part, (channels,), "reinforced") for part in answer)
+        pair = require_pair(answer, "(P', P_q')")
+        first, second = (require_tensor(part, (channels,), "reinforced") for part in pair)
         with torch.no_grad():
             wanted = _module(channels)(P[None], P_q[None], torch.zeros(1, channels, 1, 1))
         unscaled = P + 0.7 * torch.outer(P, P_q).softmax(dim=1) @ P_q

@@ -48,7 +48,9 @@ def check_mask(function: Callable[[Tensor, tuple[int, int]], Tensor]) -> str:
     generator = torch.Generator().manual_seed(1)
     for size in ((40, 40), (37, 50)):
         logits = torch.randn(2, 10, 10, generator=generator)
-        given = require_tensor(ask(function, logits.clone(), size), size, "my_mask").long()
+        given = require_tensor(ask(function, logits.clone(), size), size, "my_mask")
+        require(bool(((given == 0) | (given == 1)).all()), "a mask holds 0 and 1 and nothing else")
+        given = given.long()
         wanted = predicted_mask(logits, size)
         early = functional.interpolate(logits.argmax(dim=0)[None, None].float(), size)[0, 0].long()
         nearest = functional.interpolate(logits[None], size)[0].argmax(dim=0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as functional
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from ..config import TrainingConfig
 from ..losses import learning_rate
-from . import ask, require, require_tensor, right
+from . import ask, require, require_number, require_tensor, right
 
 
 def check_loss(function: Callable[[Tensor, Tensor], Tensor]) -> str:
@@ -45,7 +44,7 @@ def check_learning_rate(function: Callable[[int, int, float, int], float]) -> st
     for steps, warmup in ((100, 10), (1000, 50), (40, 0)):
         config = TrainingConfig(steps=steps, learning_rate=2e-3, warmup_steps=warmup)
         for step in (0, 1, warmup // 2, max(0, warmup - 1), warmup, steps // 2, steps - 1):
-            given = _number(ask(function, step, steps, 2e-3, warmup))
+            given = require_number(ask(function, step, steps, 2e-3, warmup), "my_rate")
             wanted = learning_rate(step, config)
             late = wanted * step / (step + 1)
             require(
@@ -62,11 +61,3 @@ def check_learning_rate(function: Callable[[int, int, float, int], float]) -> st
 
 def _near(a: Tensor, b: Tensor) -> bool:
     return bool(torch.isclose(a.double(), b.double(), atol=1e-5, rtol=0))
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        require(False, f"return a number; yours is {type(value).__name__}")
-        raise

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..analysis.selections import weight_places
 from ..resampling import weighted_auc
-from . import Wrong, ask, close, require, require_tensor, right
+from . import ask, close, require, require_number, require_tensor, right
 
 
 def check_weight_places(function: Callable[[Tensor, Tensor], Tensor]) -> str:
@@ -54,12 +54,7 @@ def check_auc(function: Callable[[np.ndarray, np.ndarray], float]) -> str:
     for case in range(6):
         sign = generator.integers(0, 5 if case % 2 else 1000, 20).astype(float)
         clean = generator.random(20) < 0.7
-        answer = ask(function, sign.copy(), clean.copy())
-        require(answer is not None, "my_auc returns nothing; end it with a return")
-        try:
-            given = float(answer)
-        except (TypeError, ValueError):
-            raise Wrong(f"my_auc returns a {type(answer).__name__}; return one number") from None
+        given = require_number(ask(function, sign.copy(), clean.copy()), "my_auc")
         wanted = float(weighted_auc(sign, clean, np.ones(20)))
         difference = sign[clean][:, None] - sign[~clean][None, :]  # [clean ones, others]
         hint = _mistake(given, wanted, difference, sign, clean)

@@ -9,7 +9,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from ..analysis.prototypes import class_table, cosines, nearest_class
-from . import Wrong, ask, close, require, require_tensor, right
+from . import Wrong, ask, close, require, require_number, require_tensor, right
 
 
 def _points(n_classes: int, per_class: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -72,11 +72,7 @@ def check_nearest_accuracy(function: Callable[[Tensor, Tensor, Tensor], float]) 
         points, labels = _points(5, 3, generator)
         references = (points + 0.5 * points.mean() * torch.randn(points.shape, generator=generator)).clamp_min(0.01)
         answer = ask(function, points.clone(), references.clone(), labels.clone())
-        require(answer is not None, "my_nearest_accuracy returns nothing; end it with a return")
-        try:
-            given.append(float(answer))
-        except (TypeError, ValueError):
-            raise Wrong(f"my_nearest_accuracy returns a {type(answer).__name__}; return one number") from None
+        given.append(require_number(answer, "my_nearest_accuracy"))
         wanted.append(float((nearest_class(points, references, labels) == labels).float().mean()))
         for reason, mistake in MISTAKES.items():
             mistakes[reason].append(float((mistake(points, references, labels) == labels).float().mean()))
