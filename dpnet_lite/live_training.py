@@ -75,7 +75,7 @@ class LiveTraining:
 
     @property
     def losses(self) -> list[dict[str, float]]:
-        """A row for every tenth step: step, loss, main, learning_rate."""
+        """A row for every tenth step and the last: step, loss, main, learning_rate."""
         return self.trainer.losses
 
     def advance(self, steps: int) -> None:

@@ -145,10 +145,11 @@ def best_threshold_iou(similarity: Tensor, truth: Tensor) -> float:
         similarity: float [h, w]; a mask takes the cells with the highest values.
         truth: bool [h, w] with at least one True.
     """
-    order = similarity.flatten().argsort(descending=True)
+    values, order = similarity.flatten().sort(descending=True)
     hits = truth.flatten()[order].cumsum(dim=0)  # cells of the truth among the first k
     taken = torch.arange(1, len(order) + 1)
-    return float((hits / (taken + truth.sum() - hits)).max())
+    ends = torch.cat([values[1:] < values[:-1], torch.tensor([True])])  # no threshold parts equal values
+    return float((hits / (taken + truth.sum() - hits))[ends].max())
 
 
 def selection_quality(weights: Tensor, truth_shares: Tensor) -> tuple[float, float]:

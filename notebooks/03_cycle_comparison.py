@@ -312,6 +312,7 @@ if (~clean).any():
 #
 # With a running kernel: choose an episode and a rule, *click* on a cell of the support (or move the start with `row`
 # and `column`), and watch where the way back ends. Can you find a start on the object that ends on another one?
+# The verdict above the query is the plain cycle's; on the right you see what the chosen rule selects.
 
 # %%
 from dpnet_lite.explorers.apps import cycle_explorer

@@ -39,7 +39,7 @@ from dpnet_lite.presets import TOY
 FOLD = 0
 data = small_toy_fold(FOLD)
 model = ModelConfig()
-settings = replace(TOY.training, steps=150)
+settings = replace(TOY.training, steps=120)
 print(f"{len(data.train.dataset)} training scenes, {len(data.base)} base classes; {len(data.novel)} novel classes")
 print(f"a step takes {settings.batch_size} episodes of {settings.n_shot} shot; {settings.steps} steps")
 
@@ -166,9 +166,9 @@ check_learning_rate(my_rate)
 # %%
 from dpnet_lite.explorers.training import training_figure
 
-run = LiveTraining(data, model, settings, score_every=50)
+run = LiveTraining(data, model, settings, score_every=40)
 while not run.done:
-    run.advance(50)
+    run.advance(40)
     score = run.scores[-1]
     print(
         f"step {score.step:3d}: loss {run.losses[-1]['main']:.3f}, mIoU {score.base:.2f} base, {score.novel:.2f} novel"
@@ -212,9 +212,9 @@ print(f"{resumed.step} steps with a stop and {whole.step} without give equal wei
 
 # %%
 few = replace(data, base=tuple(sorted(np.random.default_rng(0).choice(data.base, 4, replace=False).tolist())))
-narrow = LiveTraining(few, model, settings, score_every=50)
+narrow = LiveTraining(few, model, settings, score_every=40)
 while not narrow.done:
-    narrow.advance(50)
+    narrow.advance(40)
 names = data.train.dataset.class_names
 print("base classes:", ", ".join(names[index] for index in few.base))
 

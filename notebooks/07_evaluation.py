@@ -35,7 +35,7 @@ from dpnet_lite.live_training import LiveTraining, small_toy_fold
 
 BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#E69F00", "#009E73", "#000000"
 FOLD = 0
-data = small_toy_fold(FOLD)
+data = small_toy_fold(FOLD, n_train=100)  # its training scenes are not used here
 print(f"{len(data.test.dataset)} test scenes, {len(data.novel)} novel classes")
 
 # %% [markdown]

@@ -38,7 +38,7 @@ from dpnet_lite.explorers.episode import toy_study
 from dpnet_lite.plots import BLACK, BLUE, GREEN, ORANGE
 from dpnet_lite.resampling import bootstrap_weights, percentile_interval
 
-FOLD, SCENES, PER_CLASS = 0, 400, 8
+FOLD, SCENES, PER_CLASS = 0, 300, 6
 GAPS = (0.0, 0.5, 1.0)
 studies = {gap: toy_study(FOLD, gap, n_scenes=SCENES) for gap in GAPS}
 lists = {gap: disjoint_episodes(study.episodes(count=2000), PER_CLASS) for gap, study in studies.items()}
@@ -347,7 +347,7 @@ plt.show()
 # %%
 from dpnet_lite.model.prototypes import masks_at
 
-study, episodes = studies[0.5], lists[0.5][:60]
+study, episodes = studies[0.5], lists[0.5][:40]
 SHARES = np.linspace(0, 1, 11)
 on_target, on_other = [], []
 for episode in episodes:

@@ -240,7 +240,7 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_episode, first_support, "hardly ever in the support"),
         (check_episode, lambda h, k, g: (None, [1]), "end it with a return"),
         (check_folds, lambda n, f, m: [[c] for c in range(f, n, m)], "return one number"),
-        (check_masked_average, lambda f, m: (f * m).sum(dim=(1, 2)) / m.sum().clamp_min(1), "an object smaller than one"),
+        (check_masked_average, lambda f, m: (f * m).sum(dim=(1, 2)) / m.sum().clamp_min(1), "object smaller than one"),
         (check_cycle, lambda S, m: reliable(S, m).float(), "return True and False"),
         (check_cycle, lambda S, m: m.argmax(), "raised NotImplementedError"),  # torch has it so for bool
         (check_mask, lambda x, s: 1.9 * mask(x, s), "0 and 1 and nothing else"),

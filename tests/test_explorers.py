@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from PIL import Image
 
@@ -29,6 +30,8 @@ from dpnet_lite.explorers.interaction import interaction_figure, similarity_maps
 from dpnet_lite.explorers.picture import png  # noqa: E402
 from dpnet_lite.explorers.scales import without_scale  # noqa: E402
 from dpnet_lite.explorers.shell import Explorer, panel_at  # noqa: E402
+from dpnet_lite.plots import GREEN, ORANGE, overlay  # noqa: E402
+from dpnet_lite.study import selection_quality  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -295,6 +298,52 @@ def test_a_click_on_the_correlation_chooses_a_channel():
     across, up = widget.figure.axes[2].transData.transform((10, 41.3)) * (100 / widget.figure.dpi)
     widget.clicked({"dataX": across, "dataY": picture(widget.picture.value).shape[0] - up})
     assert widget.state["channel"] == 41 and widget.error is None
+
+
+def test_a_click_that_means_nothing_hides_no_error():
+    widget = cycle_explorer()
+    right = widget.draw
+    widget.draw = lambda **state: 1 // 0
+    widget.redraw()
+    middle = widget.figure.axes[1].transData.transform((50, 50)) * (100 / widget.figure.dpi)
+    click = {"dataX": middle[0], "dataY": middle[1]}
+    widget.clicked(click)
+    assert isinstance(widget.error, ZeroDivisionError) and "ZeroDivisionError" in widget.message.value
+    widget.draw = right
+    widget.clicked(click)
+    assert widget.error is None and widget.message.value == ""
+
+
+def test_labels_of_other_widths_get_places_of_their_own():
+    """A layout found for narrow labels of colour bars would print wide ones over the next panel."""
+    widget = scale_explorer()
+    for state in ({"gap": 1.0, "position": 11, "level": 3}, {"gap": 0.5, "position": 0, "level": 0}):
+        widget.change(state)
+        renderer = FigureCanvasAgg(widget.figure).get_renderer()
+        boxes = [axes.get_tightbbox(renderer) for axes in widget.figure.axes]
+        assert not any(a.shrunk(0.98, 0.98).overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_the_pictures_show_the_prediction_and_its_numbers(view):
+    titles_of = titles(episode_figure(view))
+    assert titles_of[-2:] == [f"prediction: IoU {view.iou:.2f}", "truth"]
+    shown = {axes.get_title(): axes.images[0].get_array() for axes in episode_figure(view).axes}
+    assert np.allclose(shown[titles_of[-2]], overlay(view.query_image, view.prediction, ORANGE))
+    assert np.allclose(shown["truth"], overlay(view.query_image, view.truth, GREEN))
+    precision, recall = selection_quality(view.trace.reliable[0], view.truth_shares)
+    assert abs(precision - recall) > 0.01  # else an exchange would not be seen
+    cycle = cycle_figure(view, first_inside(view))
+    assert titles(cycle)[2] == f"selected: precision {precision:.2f}, recall {recall:.2f}"
+    start = cycle.axes[0].lines[0].get_xydata()[0]
+    row, column = first_inside(view)
+    assert row != column and start.tolist() == [4 * column + 1.5, 4 * row + 1.5]
+
+
+def test_every_rule_is_the_one_that_it_is_called():
+    wanted = {"query first": "query_first", "threshold": "threshold", "top k": "top_k", "oracle": "oracle"}
+    for name, switches in RULES.items():
+        assert switches.get("selection", "support_first") == wanted.get(name, "support_first"), name
+    assert RULES["plain cycle"] == {"selection": "support_first", "weighted_pooling": False, "consensus_rounds": 0}
 
 
 def test_an_error_of_a_click_is_shown():

@@ -73,14 +73,14 @@ def test_start_pause_go_on_and_stop(make):
         run, step = trainer.run, trainer.run.step
         await asyncio.sleep(0.1)
         assert trainer.run is run and run.step == step and f"step {step} of 12, paused" in trainer.message.value
-        assert not trainer.start.disabled and trainer.pause.disabled
+        assert not trainer.start.disabled and trainer.pause.disabled and not trainer.stop.disabled
         trainer.start.click()
         await trainer.task
         assert trainer.run is run and run.done and "done" in trainer.message.value and trainer.bar.value == 12
         assert trainer.picture.value != first and trainer.error is None
         trainer.start.click()  # anew
         old = trainer.run
-        while trainer.run is old or trainer.run.step < 5:
+        while trainer.run in (None, old) or trainer.run.step < 5:
             await asyncio.sleep(0.005)
         run, step = trainer.run, trainer.run.step
         trainer.pause.click()
@@ -88,7 +88,7 @@ def test_start_pause_go_on_and_stop(make):
         await trainer.task
         assert trainer.run is run and run.done and step < 12
         trainer.start.click()
-        while trainer.run is run or trainer.run.step < 5:
+        while trainer.run in (None, run) or trainer.run.step < 5:
             await asyncio.sleep(0.005)
         trainer.stop.click()
         await asyncio.sleep(0.05)
@@ -108,6 +108,16 @@ def test_an_error_of_the_training_is_shown_and_kept():
         raise RuntimeError("no <room>")
 
     asyncio.run(play(LiveTrainer(fail)))
+
+
+def test_a_failing_explorer_is_told_on_the_page(monkeypatch):
+    def fail():
+        raise OSError("no <weights>")
+
+    monkeypatch.setitem(PARTS, "Cycle", ("text", fail))
+    tabs = explorer_page().children[1]
+    tabs.selected_index = 1
+    assert "OSError: no &lt;weights&gt;" in tabs.children[1].children[1].value
 
 
 def test_the_page_makes_each_explorer_when_it_is_looked_at():

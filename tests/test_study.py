@@ -60,6 +60,12 @@ def test_switches_that_need_other_weights_are_refused(study):
         with_switches(study.head, selection="best")
 
 
+def test_no_threshold_parts_equal_values():
+    truth = torch.tensor([[True, False], [False, False]])
+    assert best_threshold_iou(torch.zeros(2, 2), truth) == pytest.approx(0.25)
+    assert best_threshold_iou(torch.tensor([[3.0, 2.0], [2.0, 1.0]]), truth) == 1
+
+
 def test_quality_of_a_yes_or_no_selection_is_that_of_scikit_learn():
     generator = np.random.default_rng(0)
     for _ in range(50):

@@ -24,7 +24,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from PIL import Image
 
@@ -109,7 +109,7 @@ def build(name: str, out: Path) -> str | None:
     start = time.monotonic()
     try:
         execute(notebook)
-    except CellExecutionError as error:
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         return f"{name}.py failed, nothing was written\n{error}"
     seconds = time.monotonic() - start
     if seconds > BUDGET_SECONDS:

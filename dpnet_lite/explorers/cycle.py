@@ -58,7 +58,8 @@ def cycle_figure(view: EpisodeView, start: tuple[int, int], shot: int = 0) -> Fi
 
     Left: the support with the mask's outline, the start (circle) and the landing (square). Middle: the query with
     the match. Right: the weight of each query cell in P_q under the view's selection rule, with its precision and
-    recall against the truth.
+    recall against the truth. The verdict on the cycle is the plain cycle's; what another rule makes of it is on the
+    right.
     """
     cycle = follow_cycle(view, start, shot)
     size, rows = view.query_image.shape[0], view.trace.query.shape[-2]

@@ -15,6 +15,7 @@ from .apps import (
     live_trainer,
     scale_explorer,
 )
+from .picture import error_message
 
 PARTS: dict[str, tuple[str, Callable[[], widgets.Widget]]] = {
     "Episode": (
@@ -56,7 +57,11 @@ def explorer_page() -> widgets.VBox:
         holder = holders[change["new"]]
         if len(holder.children) == 1:
             make = list(PARTS.values())[change["new"]][1]
-            holder.children = (*holder.children, make())
+            try:
+                made = make()
+            except Exception as error:  # whatever it is, the reader must see it
+                made = error_message("This explorer cannot be made.", error)
+            holder.children = (*holder.children, made)
 
     tabs.observe(fill, names="selected_index")
     tabs.selected_index = 0

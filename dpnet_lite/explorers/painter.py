@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,8 @@ from ..plots import ORANGE
 from .picture import PictureBox, in_a_row
 
 SHOWN = 384  # pixels of the shorter side on the page, at least
-EVENTS = ["mousedown", "mousemove", "mouseup", "mouseleave", "touchstart", "touchmove", "touchend"]
+EVENTS = ["mousedown", "mousemove", "mouseup", "mouseleave", "touchstart", "touchmove", "touchend", "touchcancel"]
+KEPT = 20  # strokes that can be taken back
 
 
 def stroke(mask: np.ndarray, start: tuple[float, float], end: tuple[float, float], radius: float, value: bool) -> None:
@@ -45,7 +47,7 @@ class MaskPainter(PictureBox):
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
             raise ValueError(f"the image is {self.image.dtype} {list(self.image.shape)}; give uint8 [H, W, 3]")
         self.mask = np.zeros(self.image.shape[:2], bool)
-        self._undo: list[np.ndarray] = []
+        self._undo: deque[np.ndarray] = deque(maxlen=KEPT)
         self._last: tuple[float, float] | None = None  # where the brush is while it is down
         self.zoom = max(1, -(-SHOWN // min(self.mask.shape)))
         self.radius = widgets.IntSlider(radius, min=1, max=max(2, min(self.mask.shape) // 6), description="brush")
@@ -63,7 +65,9 @@ class MaskPainter(PictureBox):
     def moved(self, event: Mapping[str, Any]) -> None:
         """An event of mouse or finger; its `dataX` and `dataY` are pixels of the shown picture."""
         kind = event["type"]
-        if kind in ("mouseup", "mouseleave", "touchend") or (kind == "mousemove" and not event.get("buttons")):
+        if kind in ("mouseup", "mouseleave", "touchend", "touchcancel") or (
+            kind == "mousemove" and not event.get("buttons")
+        ):
             self._last = None
             return
         place = event["touches"][0] if kind.startswith("touch") else event
@@ -78,9 +82,9 @@ class MaskPainter(PictureBox):
     def paint(self, *points: tuple[float, float], erase: bool = False) -> None:
         """One stroke through `points`, (x, y) in pixels of the image, without a mouse."""
         self._undo.append(self.mask.copy())
-        self.tool.value = "erase" if erase else "paint"
         for start, end in zip(points, points[1:] or points, strict=False):
-            self._stroke(start, end)
+            stroke(self.mask, start, end, self.radius.value, not erase)
+        self._show()
 
     def undo(self) -> None:
         """Take the last stroke back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -34,6 +35,12 @@ class PictureBox(widgets.VBox):
         """What Jupyter shows: the widget where a kernel runs, else the picture."""
         bundle = {"text/plain": self.picture.alt, "image/png": base64.b64encode(self.picture.value).decode()}
         return {**super()._repr_mimebundle_(**options), **bundle}
+
+
+def error_message(what: str, error: Exception) -> widgets.HTML:
+    """An error as the reader sees it."""
+    text = html.escape(f"{type(error).__name__}: {error}")
+    return widgets.HTML(f'<div role="alert" style="color:#D55E00"><b>{what}</b> {text}</div>')
 
 
 def in_a_row(items: Sequence[widgets.Widget]) -> widgets.Box:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from ipyevents import Event
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from .picture import DPI, PictureBox, in_a_row, png
+from .picture import DPI, PictureBox, error_message, in_a_row, png
 
 Click = Callable[[int, float, float], Mapping[str, Any]]
 
@@ -36,7 +35,7 @@ class Explorer(PictureBox):
         self.error: Exception | None = None
         self.figure: Figure | None = None
         self._held = False
-        self._places: dict[int, list[Bbox]] = {}
+        self._places: dict[tuple[int, ...], list[Bbox]] = {}
         self.message = widgets.HTML()
         for control in self.controls.values():
             control.observe(lambda change: self.redraw(), names="value")
@@ -62,16 +61,18 @@ class Explorer(PictureBox):
 
     def clicked(self, event: Mapping[str, Any]) -> None:
         """A click on the picture: `dataX` and `dataY` of the event are pixels of the PNG file."""
-        self._shown(lambda: self._follow(float(event["dataX"]), float(event["dataY"])))
-
-    def _follow(self, x: float, y: float) -> None:
         assert self.click is not None and self.figure is not None
-        place = panel_at(self.figure, x, y)
-        values = self.click(*place) if place is not None else {}
-        if values:
-            self._set(values)
+        place = panel_at(self.figure, float(event["dataX"]), float(event["dataY"]))
+        if place is not None:
+            self._shown(lambda: self._follow(place))
+
+    def _follow(self, place: tuple[int, float, float]) -> None:
+        assert self.click is not None
+        self._set(self.click(*place))
 
     def _set(self, values: Mapping[str, Any]) -> None:
+        if not values and self.error is None:
+            return  # a place that means nothing; after an error it draws anew, so that the picture is the settings'
         self._held = True
         try:
             for name, value in values.items():
@@ -82,14 +83,15 @@ class Explorer(PictureBox):
 
     def _draw(self) -> None:
         self.figure = self.draw(**self.state)
-        # Finding room for all labels takes a third of a redraw: pictures with as many panels share their places.
-        places = self._places.get(len(self.figure.axes))
+        # Finding room for all labels takes a third of a redraw: pictures with the same panels share their places.
+        kind = _kind(self.figure)
+        places = self._places.get(kind)
         if places is not None:
             self.figure.set_layout_engine("none")
             for axes, place in zip(self.figure.axes, places, strict=True):
                 axes.set_position(place)
         self.picture.value = png(self.figure)
-        self._places[len(self.figure.axes)] = [axes.get_position(original=True) for axes in self.figure.axes]
+        self._places[kind] = [axes.get_position(original=True) for axes in self.figure.axes]
 
     def _shown(self, action: Callable[[], None]) -> None:
         """Run `action`; whatever error it raises is told to the reader, and told no more after a success."""
@@ -97,13 +99,15 @@ class Explorer(PictureBox):
             action()
         except Exception as error:  # whatever it is, the reader must see it
             self.error = error
-            text = html.escape(f"{type(error).__name__}: {error}")
-            self.message.value = (
-                f'<div role="alert" style="color:#D55E00"><b>This setting cannot be drawn.</b> {text}</div>'
-            )
+            self.message.value = error_message("This setting cannot be drawn.", error).value
         else:
             self.error = None
             self.message.value = ""
+
+
+def _kind(figure: Figure) -> tuple[int, ...]:
+    """For each panel the length of the longest label at its y axis, colour bars included."""
+    return tuple(max((len(label.get_text()) for label in axes.get_yticklabels()), default=0) for axes in figure.axes)
 
 
 def panel_at(figure: Figure, x: float, y: float) -> tuple[int, float, float] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from ..live_training import LiveTraining, Score
 from ..plots import BLACK, BLUE, ORANGE
 from .panels import new_figure
-from .picture import PictureBox, in_a_row, png
+from .picture import PictureBox, error_message, in_a_row, png
 
 PIECE = 5  # steps between two looks at the buttons
 ALT = "Curves of a training run: the loss, and mIoU on base and on novel classes, against the step"
@@ -78,7 +77,8 @@ class LiveTrainer(PictureBox):
     def halt(self) -> None:
         """Pause: the run stays as it is."""
         self._cancel()
-        self._settle("paused; Start goes on from here")
+        goes_on = self.run is not None and not self.run.done
+        self._settle("paused; Start goes on from here" if goes_on else "Start begins anew")
 
     def give_up(self) -> None:
         """Stop: the curves stay, the next start begins a new run."""
@@ -95,6 +95,7 @@ class LiveTrainer(PictureBox):
         self._set_buttons(training=True)
         try:
             if self.run is None or self.run.done:
+                self.run = None  # a pause from here on finds nothing to keep
                 self.message.value = "drawing scenes and computing their features ..."
                 await asyncio.sleep(0.05)  # the message goes out first
                 self.run = self.make()
@@ -106,8 +107,8 @@ class LiveTrainer(PictureBox):
                 await asyncio.sleep(0.01)  # clicks come in here
         except Exception as error:  # a task would keep it to itself
             self.error = error
-            text = html.escape(f"{type(error).__name__}: {error}")
-            self._settle(f'<span role="alert" style="color:#D55E00">{text}</span>', keep=False)
+            self.run = None
+            self._settle(error_message("The training has stopped.", error).value)
         else:
             self._settle("done; Start begins anew")
 
