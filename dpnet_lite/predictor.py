@@ -97,8 +97,9 @@ class Predictor:
     def predict(self, image: ImageLike, *, trace: bool = False) -> Prediction:
         """Segment one image of any size.
 
-        With several classes, one binary pass each; the background's logit is the mean of the passes' and the
-        arg-max over it and the classes decides (ours).
+        With several classes, one binary pass each. A class's logit is its margin, the foreground's less the
+        background's of its own pass; the background's is 0; the largest decides (ours). So a pixel is background
+        where every pass says so, and a class that is absent does not weigh on the others.
         """
         if not self._support:
             raise ValueError("no support is set; call set_support(images, masks) first")
@@ -112,7 +113,8 @@ class Predictor:
             scores.append(output.logits[0])  # [2, h, w]
             traces += [output.trace] if output.trace is not None else []
         stacked = torch.stack(scores)  # [n_classes, 2, h, w]
-        logits = torch.cat([stacked[:, 0].mean(dim=0, keepdim=True), stacked[:, 1]])  # [n_classes + 1, h, w]
+        margins = stacked[:, 1] - stacked[:, 0]  # [n_classes, h, w]
+        logits = torch.cat([torch.zeros_like(margins[:1]), margins])  # [n_classes + 1, h, w]
         logits = functional.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0]
         probabilities = logits.softmax(dim=0).cpu().numpy()
         mask = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()

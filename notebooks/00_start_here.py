@@ -154,7 +154,8 @@ print(f"IoU = {(mask & truth).sum()} / {(mask | truth).sum()} = {iou:.2f}")
 #
 # - $P$, the **support prototype**: the mean over the pixels inside the support's mask.
 # - $P_q$, the **pseudo-prototype**: the mean over pixels of the *query* that the network trusts to belong to the
-#   class *(stated by the paper)*. It knows how the class looks in the query.
+#   class *(that it is made from such pixels is stated, their mean is our choice)*. It knows how the class looks in the
+#   query.
 #
 # Which pixels are trusted? From a support pixel inside the mask, go to the most similar pixel of the query, and
 # from there to the most similar pixel of the support. If that lies inside the mask again, the query pixel is kept
@@ -272,7 +273,7 @@ episode_explorer(FOLD)
 # | [6 Training](06_training.ipynb) | train the network, stop and resume it; see it over-fit | 30 |
 # | [7 Evaluation](07_evaluation.ipynb) | not fool yourself with a score | 40 |
 # | [8 Inside the selection](08_inside_the_selection.ipynb) | say where a selection goes wrong, and its price | 40 |
-# | [9 Prototype correlations](09_prototype_correlations.ipynb) | measure which prototypes belong together | 35 |
+# | [9 Prototype correlations](09_prototype_correlations.ipynb) | measure which prototypes belong together | 45 |
 # | [10 Your own images](10_your_own_images.ipynb) | segment your own files | 20 |
 #
 # Lessons 1 to 5 take the method apart and build on each other; 6 and 7 need them; 8 and 9 look inside; 10 needs this

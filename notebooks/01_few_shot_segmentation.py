@@ -255,9 +255,8 @@ for gap, cosine, low, high in zip(dial, cosines, baseline, dpnet, strict=True):
 # %% [markdown]
 # *What to see:* left, one box a setting: half of the episodes lie in the box, the blue line is the median. As the gap
 # grows, the support's summary of the class points less and less towards the class in the query. Right, DPNet loses
-# with it. The baseline is low at every setting: the scenes hold objects that share the outline or the texture of the
-# class, and without training its features do not tell these apart, so there is little left for the gap to take. With
-# so few episodes a point or two is chance; [Results](../docs/results.md) has long lists with intervals.
+# with it. The baseline is low at every setting: its rule is at fault, not only its features; lesson 2.4 takes both
+# apart. With so few episodes several points are chance; [Results](../docs/results.md) has long lists with intervals.
 
 # %% [markdown]
 # ## 1.5 Look around

@@ -187,7 +187,8 @@ plt.show()
 # %% [markdown]
 # *What to see:* a dot is an episode; above the grey line the whole interaction made the map better. Most dots lie close
 # to the line. The first table says which part does what: compare *exchange* with *before*, then *gate* with *before*.
-# Here the exchange between the prototypes moves nothing that one could measure, and what little changes is the gate's.
+# Here the exchange between the prototypes does not move the maps, and what little changes there is the gate's. The
+# prototypes themselves do move: the second table says how much; lesson 9 finds in which direction.
 #
 # The learned $g_1$ and $g_2$ of section 4.2 say the same: training has kept them small. Look at their signs as well. A
 # negative one means that training came to *subtract* a little of the other prototype, which is not what *reinforce*

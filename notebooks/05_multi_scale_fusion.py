@@ -11,7 +11,8 @@
 #
 # [Start here](00_start_here.ipynb) | [1 The task](01_few_shot_segmentation.ipynb) |
 # [2 The support prototype](02_support_prototype.ipynb) | [3 Cycle comparison](03_cycle_comparison.ipynb) |
-# [4 Prototype interaction](04_prototype_interaction.ipynb) | **5 Multi-scale fusion**
+# [4 Prototype interaction](04_prototype_interaction.ipynb) | **5 Multi-scale fusion** |
+# [6 Training](06_training.ipynb)
 #
 # **What you will learn.** How both prototypes are compared with the query at several scales, how the scales are
 # merged, how the mask comes out, and how to find out what a scale is good for.
@@ -129,16 +130,17 @@ scales_figure(study, view, level=2)
 # %% [markdown]
 # *What to see:* above, the maps of $P'$ and $P_q'$ as this level gets them; purple is above the query's mean, orange
 # below. Below, the length of each cell's vector in $X_b$ and in $F_q^{final}$. It differs between object and
-# background, but a long vector is not an important one: the decoder reads the direction. Then the network's answer, and
-# its answer when this level is *flattened*: it says the same everywhere, its own mean, to the merge and to the next
-# finer level. It can no longer tell *where* anything is.
+# background, but length alone does not say what the decoder does with it. Green paint and outline are the truth. Then
+# the network's answer, and its answer when this level is *flattened*: it says the same everywhere, its own mean, to the
+# merge and to the next finer level. It can no longer tell *where* anything is.
 
 # %% [markdown]
 # ## 5.4 Which scale carries small and large objects?
 #
 # Flatten one level after the other, over many episodes, and look at the loss of IoU separately by size: the share of
 # the query that the class covers, all its objects together. The network was not trained without that level, so this
-# asks what the *trained* network relies on, not what a network without the level could learn.
+# asks what the *trained* network relies on, not what a network without the level could learn. And since each level
+# takes over what the coarser ones found, to flatten a fine one also stops what came to it from them.
 
 # %%
 views = [study.view(episode) for episode in episodes]

@@ -46,8 +46,8 @@ print(f"a step takes {settings.batch_size} episodes of {settings.n_shot} shot; {
 # %% [markdown]
 # ## 6.1 What is trained, and on what
 #
-# - The **backbone** is frozen *(precedent: PFENet, HSNet)*. It has seen every scene once, and its features are kept in
-#   a `FeatureBank`: that is why training takes seconds here.
+# - The **backbone** is frozen *(precedent: PFENet, HSNet)*. It is run once over every scene, and its features are kept
+#   in a `FeatureBank`: that is why training takes seconds here.
 # - The **head** is everything else: the reduction, the interaction, the fusion, the decoder.
 # - Training is made of episodes, as the test is. Each has a *base* class, K support images with masks and a query; here
 #   the query's mask is known too. No scene of the training set shows a novel class.
@@ -177,8 +177,9 @@ training_figure(run.losses, run.scores, run.steps)
 
 # %% [markdown]
 # *What to see:* left the loss of every tenth step. It falls quickly and stays rough, because every step has other
-# episodes, and some are hard. Right, base classes (squares, dashed) and novel classes (circles): as long as both rise
-# together, what is learned serves classes that were never seen.
+# episodes, and some are hard. Right, base classes (squares, dashed) and novel classes (circles): while both rise
+# together, what is learned serves classes that were never seen. With few steps and 100 episodes a point or two up or
+# down is chance.
 
 # %% [markdown]
 # ## 6.4 Stop and go on
@@ -246,7 +247,7 @@ for title, seen in (("all", run), ("4", narrow)):
 # ## 6.6 Yours beside mine
 #
 # Your network of section 6.3 and the one that comes with the package, on the same novel episodes. Mine was trained
-# longer and on more scenes; the cell says on how many.
+# longer, the cell says how long, and on more scenes.
 
 # %%
 from dpnet_lite.fold_data import TEST_SEED

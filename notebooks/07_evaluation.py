@@ -188,8 +188,8 @@ check_interval(my_interval)
 # ## 7.4 Comparing two methods
 #
 # Some episodes are hard for every method. Two methods on the *same* episodes share this chance, so their difference is
-# known better than either score. The interval of the difference must therefore be *paired*: the same resampled episodes
-# for both.
+# known better than that of two scores on lists of their own. The interval of the difference must therefore be *paired*:
+# the same resampled episodes for both. How much that gains depends on how alike the two methods are; these two are not.
 
 # %%
 few = {name: part(score, np.arange(200)) for name, score in scores.items()}
@@ -273,9 +273,10 @@ for policy, score in by_policy.items():
 print(f"drop less background: {100 * difference:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]")
 
 # %% [markdown]
-# *What to see:* the last line. The two runs have the same settings and number of steps; only the policy differs. The
-# interval is over episodes, for one seed each, so a second seed may give another difference. In the literature the
-# policy moves scores by more than many papers claim to gain.
+# *What to see:* the last line. The two runs have the same settings and number of steps; the policy differs, and
+# with it the number of scenes (the first line). Here a novel object that is trained as background makes the score
+# *lower*: this leak does not flatter, but it changes the task. The interval is over episodes, for one seed each, so a
+# second seed may give another difference.
 
 # %% [markdown]
 # ## 7.6 Second leak: choosing the checkpoint on the test

@@ -114,8 +114,8 @@ def class_heat_map(axes, table, title, *, low=0.0, colours="cividis", rows=True)
         yticklabels=names if rows else False, cbar_kws={"shrink": 0.6, "location": "top", "pad": 0.02},
     )  # fmt: skip
     for edge in np.flatnonzero(outlines[1:] != outlines[:-1]) + 1:
-        axes.axhline(edge, color="white", linewidth=1.5)
-        axes.axvline(edge, color="white", linewidth=1.5)
+        axes.axhline(edge, color="white" if low == 0 else BLACK, linewidth=1.5)
+        axes.axvline(edge, color="white" if low == 0 else BLACK, linewidth=1.5)
     axes.tick_params(labelsize=9.5)
     axes.set_xlabel(title, fontsize=12)
 
@@ -133,10 +133,10 @@ for name, table in tables.items():
           f"mean {off.mean():5.2f}")  # fmt: skip
 
 # %% [markdown]
-# *What to see:* left, the diagonal is brightest, but nothing is dark: even classes that share neither outline nor
-# texture have a high cosine. Right, the common part is gone and the pattern is plain. The white lines enclose classes
-# of one outline. These blocks stand out: classes of the same outline resemble each other, although their textures
-# differ.
+# *What to see:* left, the diagonal is brightest on average, but few cells are dark: even classes that share neither
+# outline nor texture have a cosine well above 0. Right, the common part is gone and the pattern is plain. The lines
+# enclose classes of one outline. These blocks stand out: classes of the same outline resemble each other, although
+# their textures differ.
 
 # %% [markdown]
 # ### Exercise 9.1: class by class (medium, 10 minutes)
@@ -584,8 +584,8 @@ plt.show()
 # %% [markdown]
 # ## Recap
 #
-# - Cosines of non-negative features are all high. Centre them, or use Pearson's correlation, before you compare
-#   classes.
+# - Cosines of non-negative features are never negative, and seldom low. Centre them, or use Pearson's correlation,
+#   before you compare classes.
 # - Measure across episodes that share no image, and leave the own episode out.
 # - Within a class, P and $P_q$ are much more alike than across classes; classes of one outline come next.
 # - In this trained network our interaction changes the prototypes by nearly the same number in all channels; measures

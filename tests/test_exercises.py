@@ -257,6 +257,7 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_class_mask, lambda d, n: np.where(d == 255, n, 0).astype(np.uint8), "2 pixels above 0"),
         (check_class_mask, lambda d, n: np.full_like(d, n), "background must stay 0"),
         (check_class_mask, lambda d, n: np.where(d > 0, n, 0), "the array is int64"),
+        (check_class_mask, lambda d, n: np.where(d > 0, n + 1, 0).astype(np.uint8), "do not have the value"),
         (check_class_mask, lambda d, n: d[0], r"shape is \[3\]"),
         (check_class_mask, lambda d, n: None, "not a NoneType"),
         (check_merged, lambda m: sum(k * x for k, x in enumerate(m, 1)).astype(np.uint8), "and should be 255"),

@@ -10,7 +10,7 @@ from PIL import Image
 
 pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: notebooks)")
 
-from dpnet_lite.explorers.painter import MaskPainter, stroke
+from dpnet_lite.explorers.painter import KEPT, MaskPainter, stroke
 
 
 def distance(point, start, end):
@@ -47,6 +47,38 @@ def test_a_line_drawn_with_the_mouse():
     painter.undo()
     assert not painter.mask.any() and painter.picture.value == before
     painter.undo()  # nothing left to take back
+
+
+def test_the_brush_paints_around_the_pixel_under_the_pointer_and_lifts_at_the_edge():
+    painter = MaskPainter(np.full((96, 96, 3), 90, np.uint8), radius=3)
+    middle = (painter.zoom - 1) / 2  # of an image pixel, in pixels of the page
+    painter.moved({"type": "mousedown", "buttons": 1, "dataX": 4 * 20 + middle, "dataY": 4 * 30 + middle})
+    wanted = np.zeros((96, 96), bool)
+    stroke(wanted, (20, 30), (20, 30), 3, True)
+    assert np.array_equal(painter.mask, wanted)
+    painter.moved({"type": "mouseleave", "buttons": 1, "dataX": 0, "dataY": 0})
+    painter.moved({"type": "mousemove", "buttons": 1, "dataX": 4 * 80, "dataY": 4 * 80})  # it comes back elsewhere
+    assert np.array_equal(painter.mask, wanted)
+
+
+def test_the_image_is_seen_through_the_paint():
+    image = np.zeros((96, 96, 3), np.uint8)
+    image[:, 48:] = 255
+    painter = MaskPainter(image, radius=8)
+    painter.paint((30, 40), (70, 40))
+    with Image.open(io.BytesIO(painter.picture.value)) as shown:
+        pixels = np.array(shown.convert("RGB")).astype(int)
+    dark, bright = pixels[160, 4 * 40], pixels[160, 4 * 60]
+    assert (bright - dark > 60).all() and dark[0] > dark[2] + 60  # orange over both
+
+
+def test_only_the_last_strokes_can_be_taken_back():
+    painter = MaskPainter(np.zeros((50, 50, 3), np.uint8), radius=1)
+    for number in range(KEPT + 5):
+        painter.paint((number, 10))
+    for _ in range(KEPT + 5):
+        painter.undo()
+    assert painter.mask[10].sum() >= 5 and not painter.mask[10, 10:].any()
 
 
 def test_a_finger_paints_too_and_the_eraser_takes_away():

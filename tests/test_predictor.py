@@ -135,12 +135,26 @@ def test_classes_and_background_compete(predictor, pictures, monkeypatch, n_clas
 
     monkeypatch.setattr(predictor.head, "forward", head)
     result = predictor.predict(pictures["query"][:16, :16])
-    expected = slow_softmax(np.concatenate([passes[:, 0].mean(axis=0, keepdims=True), passes[:, 1]]))
+    margins = passes[:, 1] - passes[:, 0]  # of each class against its own background
+    expected = slow_softmax(np.concatenate([np.zeros((1, 16, 16)), margins]))
     np.testing.assert_allclose(result.probabilities, expected, atol=1e-6)
     np.testing.assert_allclose(result.probabilities.sum(axis=0), 1, atol=1e-6)
     np.testing.assert_array_equal(result.mask, expected.argmax(axis=0))
     assert set(np.unique(result.mask)) == set(range(n_classes + 1))
     assert result.class_names == tuple(names) and shots == list(range(1, n_classes + 1))
+
+
+def test_a_class_that_is_not_there_does_not_weigh_on_another(predictor, pictures, monkeypatch):
+    """One class moderately sure, the other one sure that it is absent: the first keeps its pixels."""
+    passes = iter(
+        [np.stack([-np.ones((16, 16)), np.ones((16, 16))]), np.stack([np.full((16, 16), z) for z in (9, -9)])]
+    )
+    names = ["here", "absent"]
+    predictor.set_support({n: [pictures["support"]] for n in names}, {n: [pictures["mask"]] for n in names})
+    monkeypatch.setattr(
+        predictor.head, "forward", lambda *a, **b: Output(torch.from_numpy(next(passes))[None].float(), None, None)
+    )
+    assert (predictor.predict(pictures["query"][:16, :16]).mask == 1).all()
 
 
 def test_traces_come_one_a_class_and_only_on_request(predictor, pictures):

@@ -43,7 +43,8 @@ PARTS: dict[str, tuple[str, Callable[[], widgets.Widget]]] = {
 }
 # A tab is as wide as its name, so that all fit into a narrow window.
 TITLE = (
-    "<style>.jupyter-widget-tab .lm-TabBar-tab {flex: 0 1 auto !important; min-width: 0 !important}</style>"
+    "<style>.jupyter-widget-tab .lm-TabBar-tab {flex: 0 1 auto !important; "
+    "min-width: 0 !important; padding: 0 4px !important}</style>"
     "<h1>DPNet Lite: explorers</h1>"
 )
 

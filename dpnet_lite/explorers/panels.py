@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from ..plots import BLACK, WHITE
 
@@ -18,7 +19,8 @@ PANEL = 2.5  # inches
 
 def new_figure(n_columns: int, n_rows: int = 1, *, width: float = PANEL, height: float = PANEL) -> tuple[Figure, Any]:
     """A figure of panels and its axes [n_rows, n_columns]. It belongs to nobody: pyplot does not know it."""
-    figure = Figure(figsize=(width * n_columns, height * n_rows), layout="constrained")
+    engine = ConstrainedLayoutEngine(h_pad=0.08)  # inches: less would cut the titles at the edge
+    figure = Figure(figsize=(width * n_columns, height * n_rows), layout=engine)
     return figure, figure.subplots(n_rows, n_columns, squeeze=False)
 
 

@@ -29,7 +29,7 @@ def training_figure(losses: Sequence[Mapping[str, float]], scores: Sequence[Scor
         values = [getattr(score, name) for score in scores]
         steps_scored = [score.step for score in scores]
         miou.plot(
-            steps_scored, values, line, marker=marker, color=colour, label=f"{name} classes", clip_on=False
+            steps_scored, values, line, marker=marker, color=colour, label=f"{name} classes", clip_on=not scores
         )  # fmt: skip
     miou.set(ylabel="mIoU", ylim=(0, 1))
     miou.legend(frameon=False, fontsize=10, loc="lower right")
