@@ -62,9 +62,9 @@ tiles_figure([[study.view(episode) for episode in shown] for study in studies.va
 
 # %% [markdown]
 # *What to see:* each picture is a query. Blue is the weight of each cell in $P_q$, the outline is the truth, which the
-# method does not know. Precision is the share of the weight on the object. With a small gap, blue fills the outline.
-# As the gap grows, single selections do not get a little worse: they jump to another object altogether, or, where the
-# class is there more than once, leave some of its objects out.
+# method does not know. Precision is the share of the weight on the object. With a small gap, blue mostly fills the
+# outline. As the gap grows, single selections do not get a little worse: they jump to another object altogether, or,
+# where the class is there more than once, leave some of its objects out.
 
 # %% [markdown]
 # ## 8.2 Where does the weight lie?
@@ -185,17 +185,16 @@ for j in inside.nonzero().flatten():
     counts[end] += 1
 assert list(counts.values()) == all_cycles(view).outcomes.bincount(minlength=4).tolist()
 
-print(f"{'share of the ways, %':22}" + "".join(f"{name:>21}" for name in OUTCOMES) + f"{'kept: right':>15}"
-      + f"{'rejected: wrong':>17}")  # fmt: skip
+print(f"{'ways, %':8}" + "".join(f"{name:>20}" for name in OUTCOMES))
+for gap in GAPS:
+    print(f"gap {gap:<4}" + "".join(f"{100 * share:20.1f}" for share in found[gap].outcomes.mean(axis=0)))
+print(f"\n{'':8}{'right among the kept':>22}{'wrong among the rejected':>27}")
 for gap in GAPS:
     kept_right, kept_wrong, lost, caught = found[gap].outcomes.mean(axis=0)
-    line = "".join(f"{100 * share:21.1f}" for share in (kept_right, kept_wrong, lost, caught))
-    print(
-        f"gap {gap:<18}{line}{100 * kept_right / (kept_right + kept_wrong):15.1f}{100 * caught / (lost + caught):17.1f}"
-    )
+    print(f"gap {gap:<4}{100 * kept_right / (kept_right + kept_wrong):20.1f} %{100 * caught / (lost + caught):25.1f} %")
 
 # %% [markdown]
-# *What to see:* the two columns at the right say how much an answer of the cycle is worth. Most of what it keeps is
+# *What to see:* the second table says how much an answer of the cycle is worth. Most of what it keeps is
 # right. Of what it rejects, a large part were right matches, thrown away. And as the gap grows, more and more wrong
 # matches are kept. Two episodes show why. The first has the largest share of wrong matches kept,
 # the second the largest share of right matches rejected.
