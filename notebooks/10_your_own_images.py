@@ -251,6 +251,10 @@ check_merged(my_merged)
 # ```
 # python -m dpnet_lite train --data folder:my_photos --backbone vgg16 --out outputs/photos.safetensors
 # ```
+#
+# It holds the classes of fold 0 back (every fourth line of `classes.txt`): these stay *novel*, and
+# `python -m dpnet_lite evaluate` scores on them. `Predictor.load("outputs/photos.safetensors")` then takes the place of
+# the weights that this lesson loaded.
 
 # %%
 from dpnet_lite.datasets.folder import FolderDataset

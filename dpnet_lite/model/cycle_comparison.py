@@ -27,7 +27,7 @@ class Selection(NamedTuple):
 
 
 def support_first(matches: CycleMatches, support_mask: Tensor) -> Tensor:
-    """R = { i(j) : M_s(j) = 1 and M_s(r(i(j))) = 1 } as bool [B, N_q] [precedent: CyCTR]."""
+    """R = { i(j) : j and r(i(j)) lie inside the mask } as bool [B, N_q] [precedent: CyCTR]."""
     returns = closed_cycles(matches, support_mask)
     reliable = torch.zeros(matches.backward_match.shape, dtype=torch.int64, device=returns.device)
     return reliable.scatter_add(1, matches.forward_match, returns.long()) > 0
