@@ -216,10 +216,12 @@ plt.show()
 # scene to the next, in colour, light and pose, while its outline and texture stay.
 #
 # What does the gap do to a prototype? For each episode we take the mean feature of the class in the support, and
-# the same in the query with the query's *true* mask, which no method may use. Their cosine says how good a guide
-# the support is. Beside it stands the mIoU of the simplest method, the training-free baseline: every query pixel
-# goes to the nearer of two support prototypes, foreground or background *(precedent: PANet)*. In the cell, `masks_at`
-# shrinks a mask to the grid of the features, and the last `deep` channels are those of the backbone's deepest stage.
+# the same in the query with the query's *true* mask, which no method may use. Their *cosine* (1 where two vectors
+# point the same way, 0 where they have nothing in common) says how good a guide the support is. Beside it stands the
+# mIoU of the simplest method, the training-free baseline: every query pixel goes to the nearer of two support
+# prototypes, foreground or background *(precedent: PANet)*. In the cell, `masks_at` shrinks a mask to the grid of the
+# features, and the last `deep` channels (entries of a feature) are those of the deepest stage of the *backbone*, the
+# network that makes the features. [Lesson 2](02_support_prototype.ipynb) takes all this slowly.
 
 # %%
 import torch.nn.functional as functional
@@ -253,7 +255,8 @@ for gap, cosine, low, high in zip(dial, cosines, baseline, dpnet, strict=True):
     print(f"gap {gap:4g}: cosine {np.median(cosine):.2f}, training-free {100 * low:.1f} %, DPNet {100 * high:.1f} %")
 
 # %% [markdown]
-# *What to see:* left, one box a setting: half of the episodes lie in the box, the blue line is the median. As the gap
+# *What to see:* left, one box a setting: half of the episodes lie in the box, the blue line is the median,
+# circles are single episodes far off. As the gap
 # grows, the support's summary of the class points less and less towards the class in the query. Right, DPNet loses
 # with it. The baseline is low at every setting: its rule is at fault, not only its features; lesson 2.4 takes both
 # apart. With so few episodes several points are chance; [Results](../docs/results.md) has long lists with intervals.

@@ -132,10 +132,10 @@ interaction_figure(view)
 
 # %% [markdown]
 # *What to see:* above, the support, the query, the table A with its channels in the order of P (strong ones first),
-# and for each channel the gate (dots) and what the first channel attends to (line). A line that is nearly flat means
-# that the channel takes about the plain mean of the other prototype. Below, the similarity maps of both prototypes,
-# before and after, all with the same colours; the outline is the true mask. Compare the first map with the second and
-# the third with the fourth.
+# and for each channel the gate (dots) and what the first channel attends to (line; its row of A lies between the orange
+# lines). The line is C times the weight: 1 everywhere would be the plain mean of the other prototype. Below, the
+# similarity maps of both prototypes, before and after, all with the same colours; the outline is the true mask. Compare
+# the first map with the second and the third with the fourth.
 
 # %% [markdown]
 # ## 4.4 Does it help? Measure it

@@ -71,7 +71,8 @@ def _show_correlation(axes, values: np.ndarray, channel: int) -> None:  # type: 
 def _show_channel(axes, gate: np.ndarray, attention: np.ndarray, channel: int) -> None:  # type: ignore[no-untyped-def]
     """The gate of every channel, and the attention that one channel of P pays to those of P_q."""
     axes.plot(gate, ".", color=BLUE, label="gate")
-    axes.plot(attention, "-", color=BLACK, linewidth=1, label=f"attention of channel {channel}")
-    axes.set(xlabel="channel, by size in $P$", ylim=(-0.03, 1.03))
+    relative = len(attention) * attention  # 1 everywhere is the plain mean
+    axes.plot(relative, "-", color=BLACK, linewidth=1, label=f"$C$ x attention of channel {channel}")
+    axes.set(xlabel="channel, by size in $P$", ylim=(-0.03, max(1.03, 1.05 * float(relative.max()))))
     axes.set_title("gate and attention", fontsize=10)
     axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.25))
