@@ -63,8 +63,9 @@ tiles_figure([[study.view(episode) for episode in shown] for study in studies.va
 # %% [markdown]
 # *What to see:* each picture is a query. Blue is the weight of each cell in $P_q$, the outline is the truth, which the
 # method does not know. Precision is the share of the weight on the object. With a small gap, blue mostly fills the
-# outline. As the gap grows, single selections do not get a little worse: they jump to another object altogether, or,
-# where the class is there more than once, leave some of its objects out.
+# outline. As the gap grows, selections jump to another object altogether, or spread over several, or, where the class
+# is there more than once, leave some of its objects out. Not every one gets worse: six episodes are examples, not a
+# measure.
 
 # %% [markdown]
 # ## 8.2 Where does the weight lie?
@@ -160,7 +161,7 @@ for gap in GAPS:
 
 # %% [markdown]
 # *What to see:* most of the loss goes to other objects. A ratio of 1 would be a place that gets as much weight as it
-# has area. The large background gets the least for its area, and part of that are cells at the rim of the object. Of
+# has area. The large background gets the least for its area, and some of that may be cells at the rim of the object. Of
 # the objects, those of the same outline attract most.
 
 # %% [markdown]
@@ -194,10 +195,11 @@ for gap in GAPS:
     print(f"gap {gap:<4}{100 * kept_right / (kept_right + kept_wrong):20.1f} %{100 * caught / (lost + caught):25.1f} %")
 
 # %% [markdown]
-# *What to see:* the second table says how much an answer of the cycle is worth. Most of what it keeps is
-# right. Of what it rejects, a large part were right matches, thrown away. And as the gap grows, more and more wrong
-# matches are kept. Two episodes show why. The first has the largest share of wrong matches kept,
-# the second the largest share of right matches rejected.
+# *What to see:* the second table says how much an answer of the cycle is worth. Most of what it keeps is right, but
+# mind the base rate: add the first and the third column, and you have the share of right matches before the test. Of
+# what it rejects, a large part were right matches, thrown away. As the gap grows it has more to catch, and catches a
+# larger part of it, and still more wrong matches are kept. Two episodes show why. The first has the largest share of
+# wrong matches kept, the second the largest share of right matches rejected.
 
 # %%
 from dpnet_lite.explorers.gallery import cycles_figure
@@ -212,10 +214,10 @@ cycles_figure(too_strict)
 
 # %% [markdown]
 # *What to see:* the colour of a mark says whether the match was right (blue) or wrong (orange), its shape whether the
-# way was kept (disc) or rejected (cross); the same way has the same mark in all three panels. In the first episode the
-# ways run to other objects, and come back into the mask: the two name *each other* as nearest, since the right object
-# looks too different. A cycle asks for mutual likeness, and a wrong object can have it. In the second, the ways
-# reach the right object, but the way back ends elsewhere in the support.
+# way was kept (disc) or rejected (cross); the same way has the same mark in all three panels. Several ways share a
+# mark, as the counts below the picture tell. In the first episode the ways run to another object, and come back into
+# the mask, since the right object looks too different. A cycle asks for mutual likeness, and a wrong object can have
+# it. In the second, the ways reach the right object, but the way back ends elsewhere in the support.
 #
 # Where do the rejected ways land, taken over all episodes?
 
@@ -243,14 +245,15 @@ for gap in GAPS:
 
 # %% [markdown]
 # *What to see:* a good part of the rejected ways miss the mask by a single cell, where a cell shows object and
-# background at once. That is a matter of resolution, not of likeness. The larger the gap, the more of them land on
-# other objects: these are the ways that the test is made for.
+# background at once. The larger the gap, the more of them land on other objects. The table takes right and wrong
+# matches together; the picture above it shows right ones that land on another object.
 
 # %% [markdown]
 # ## 8.4 Four kinds of episodes
 #
 # Call a selection *clean* if at least half of its weight lies on the object, and a mask *good* if its IoU is at least
-# one half. Of each kind we show the extreme: the one in which the two numbers agree, or disagree, most.
+# one half. Of each kind we show the extreme: the best in both numbers, the worst in both, and those in which the two
+# differ most.
 
 # %%
 from dpnet_lite.explorers.gallery import cases_figure
@@ -282,8 +285,8 @@ for name, (c, g, measure) in KINDS.items():
 cases_figure(cases)
 
 # %% [markdown]
-# *What to see:* the counts first. A selection that is not clean next to never ends in a good mask: what the network is
-# told to look for is what it finds. The other way round there is room: a clean selection can end in a bad mask. The
+# *What to see:* the counts first. A selection that is not clean next to never ends in a good mask here; most of these
+# have next to no weight on the object. The other way round there is room: a clean selection can end in a bad mask. The
 # picture has one column for each kind that exists.
 
 # %% [markdown]
@@ -328,18 +331,20 @@ panels[1].legend(frameon=False, fontsize=11, loc="upper left")
 plt.show()
 
 # %% [markdown]
-# *What to see:* left, two clouds and little in between: a selection mostly hits the object or misses it. Right, the
-# cost of the selection grows with the gap, and so does the rest: even a perfect $P_q$ does not make up for a support
-# prototype that looks unlike the query. Compare with the bars of the larger gaps before you say that a better selection
-# is all that few-shot segmentation needs.
+# *What to see:* left, two clouds, a dense one where the selection hits the object and one where it misses it (many
+# points lie on one another at 0), and a band in between, mostly at the largest gap. Right, the cost of the selection
+# grows with the gap, and so does the rest: a perfect $P_q$ alone does not make up for what the gap does to everything
+# else, the support prototype first. (The lists of the gaps hold different episodes, and neighbouring intervals overlap:
+# compare the ends.) Compare with the bars of the larger gaps before you say that a better selection is all that
+# few-shot segmentation needs.
 
 # %% [markdown]
-# ## 8.6 Cause or company?
+# ## 8.6 Cause or correlation?
 #
 # Hard episodes are hard for everything: where the selection goes wrong, the decoder may go wrong for its own reasons.
-# So far we have seen company, not cause. An experiment tells: take episodes, and *set* the selection. A share $a$ of
-# the weight goes to the largest other object in the query, the rest to the true object; everything else stays as it
-# is.
+# So far we have seen a correlation, not a cause. An experiment tells: take episodes, and *set* the selection. A share
+# $a$ of the weight goes to the largest other object in the query, the rest to the true object; everything else stays as
+# it is.
 #
 # $$w = (1 - a)\,\frac{M_q}{\sum M_q} + a\,\frac{M_\text{other}}{\sum M_\text{other}}$$
 
@@ -398,20 +403,23 @@ plt.show()
 # %% [markdown]
 # *What to see:* the selection is a cause. With all weight on the other object, the very same network with the very same
 # support prototype lets go of the object. It does not take up the other object as well as it let go of the first: P
-# still asks for the class. It is not a sharp switch either: a small share of wrong weight costs little, so a selection
-# need not be perfect. The band is the 95 % interval of the mean.
-# The black dots are the episodes of 8.5 in five ranges of their precision, with their numbers: where they lie below
-# the blue line at the same share, hard episodes lose more than the wrong weight alone explains.
+# still asks for the class. On average a small share of wrong weight costs little, so a selection need not be perfect;
+# single episodes may switch sharply, each at its own share. The band is the 95 % interval of the mean, episodes drawn
+# regardless of their class. The black dots are the episodes of 8.5 in five ranges of their precision, with their
+# numbers: they need not lie on the blue line, since their weight lies on several things, and some of the groups are
+# small.
 
 # %% [markdown]
 # ## 8.7 Could a method notice?
 #
 # Precision needs the truth. What can a method see of its own selection? Five *signs*, all without the truth: the share
 # of ways that come back; the cosine of P and $P_q$; how much the selected cells are like P (weighted mean of the
-# cosine); how far the best cell stands above the mean of the query; how close together the selected cells lie.
+# cosine); how far the largest of these cosines stands above their mean over the query; how close together the selected
+# cells lie.
 #
 # The measure: the share of pairs (one clean selection, one that is not) in which the clean one has the higher sign.
-# It is the **area under the ROC curve**, AUC for short: 1 tells them apart without fail, 0.5 is a coin.
+# It is known as the **area under the ROC curve**, AUC for short (the curve itself is not needed here): 1 tells them
+# apart without fail, 0.5 is a coin.
 #
 # ### Exercise 8.2: clean above not clean (medium, 10 minutes)
 #
@@ -478,10 +486,11 @@ print(f"{'precision itself, needs the truth':34}{table.ious[np.argsort(-table.pr
 
 # %% [markdown]
 # *What to see:* read the intervals before the numbers; with few bad selections (last line of the first table) they are
-# wide. No sign comes near 1, and all of them together, learned, gain nothing over the best alone. The reason lies in
-# the rule: a wrong object is *chosen* because it is like P, so its likeness to P cannot give it away. The second table
-# says what a warning would be worth: refuse the episodes with the lowest sign, and see how much the rest gains, beside
-# what the truth would allow.
+# wide. No sign comes near 1, and all of them together, learned, gain nothing over the best alone. We take it to be the
+# rule's doing: a wrong object is *chosen* because it is like P, so its likeness to P gives it away only in part. (The
+# learned model is tried on episodes that it has not seen, but of classes that it has.) The second table says what a
+# warning would be worth: refuse the episodes with the lowest sign, and see how much the rest gains, beside what the
+# truth would allow.
 
 # %% [markdown]
 # ## 8.8 Walk through the gallery yourself
@@ -497,8 +506,9 @@ gallery_explorer()
 # %% [markdown]
 # ## Recap
 #
-# - Most of what a selection loses as the gap grows goes to other objects, above all to those of the same outline.
-# - A cycle asks for mutual likeness. A wrong object can have it; a right cell at the rim of the mask can lack it.
+# - Most of what a selection loses as the gap grows goes to other objects. For their area, those of the same outline
+#   attract most.
+# - A cycle asks for mutual likeness. A wrong object can have it, and a right one can lack it.
 # - A selection that is not clean next to never ends in a good mask. A clean one is no promise.
 # - With a perfect selection the same head does better, the more so the larger the gap; and a good part of the error
 #   remains.
