@@ -60,12 +60,6 @@ def percentile_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(float(low), float(high))
 
 
-def weighted_mean(x: ArrayLike, weights: Floats) -> Any:
-    """Mean of x [N] under each row of weights [..., N]; NaN where a row is all 0."""
-    with np.errstate(invalid="ignore"):
-        return weights @ np.asarray(x, dtype=float) / weights.sum(axis=-1)
-
-
 def weighted_correlation(x: ArrayLike, y: ArrayLike, weights: Floats) -> Any:
     """Pearson correlation of x and y [N] under each row of weights [..., N]."""
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)

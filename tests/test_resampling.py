@@ -11,7 +11,6 @@ from dpnet_lite.resampling import (
     percentile_interval,
     weighted_auc,
     weighted_correlation,
-    weighted_mean,
 )
 
 
@@ -42,7 +41,6 @@ def copies(weights: np.ndarray) -> np.ndarray:
 def test_measures_under_weights_are_those_of_copied_rows(drawn):
     x, y, positive, weights = drawn
     rows = [copies(row) for row in weights]
-    assert np.allclose(weighted_mean(y, weights), [y[r].mean() for r in rows])
     assert np.allclose(weighted_correlation(x, y, weights), [np.corrcoef(x[r], y[r])[0, 1] for r in rows])
     assert np.allclose(weighted_auc(x, positive, weights), [roc_auc_score(positive[r], x[r]) for r in rows])
     assert weighted_auc(x, positive, np.ones(40)) == pytest.approx(roc_auc_score(positive, x))
@@ -51,7 +49,6 @@ def test_measures_under_weights_are_those_of_copied_rows(drawn):
 def test_an_auc_of_one_kind_alone_is_undefined():
     assert np.isnan(weighted_auc([1, 2, 3], [True, True, True], np.ones(3)))
     assert weighted_auc([1, 2, 2], [False, True, False], np.ones(3)) == 0.75  # one pair right, one tied
-    assert np.isnan(weighted_mean([1.0, 2.0], np.zeros((1, 2)))).all()
 
 
 def test_interval_by_hand():

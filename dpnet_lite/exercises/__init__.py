@@ -59,10 +59,12 @@ def require_tensor(given: Any, shape: tuple[int, ...], name: str) -> Tensor:
 def require_number(given: Any, name: str) -> float:
     """The answer as a float, from any kind of single number; `Wrong` for anything else, NaN too."""
     require(given is not None, f"{name} returns nothing; end it with a return")
+    kind = f"{name} returns a {type(given).__name__}; return one number"
+    require(not isinstance(given, str), kind)
     try:
-        number = float("text") if isinstance(given, str) else float(given)
+        number = float(given)
     except (TypeError, ValueError):
-        raise Wrong(f"{name} returns a {type(given).__name__}; return one number") from None
+        raise Wrong(kind) from None
     require(number == number, f"{name} returns NaN; look for a division of 0 by 0")
     return number
 

@@ -54,7 +54,7 @@ def check_interval(function: Callable[[np.ndarray, np.random.Generator], tuple[f
         require([low, high] != other, "two generators give the same ends: draw the resamples with the generator")
         misses.append([(low - wanted_low) / spread, (high - wanted_high) / spread])
         require(
-            max(abs(miss) for miss in misses[-1]) < 0.6,
+            max(abs(miss) for miss in misses[-1]) < 0.45,
             f"the interval should be about [{wanted_low:.3f}, {wanted_high:.3f}], yours is [{low:.3f}, {high:.3f}]",
         )
     # One end of 1,000 resamples has a standard deviation of 0.085 standard errors, so the mean of 20 has 0.02.
