@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from .cli_ablate import chosen_study, list_studies, run_ablate
 from .cli_options import Handler, option_parser, with_settings
 from .datasets.toy import DEFAULT_GAP
 from .demo import DemoConfig, run_demo
@@ -143,13 +144,25 @@ def _info(args: argparse.Namespace) -> None:
     say(f"{args.checkpoint}: {len(tensors)} tensors, {parameters:,} numbers\n{json.dumps(metadata, indent=2)}")
 
 
+def _ablate(args: argparse.Namespace) -> None:
+    if args.list:
+        say(list_studies())
+        return
+    study = chosen_study(args)
+    config = _demo_config(args, seeds=study.seeds, episodes=study.n_episodes)
+    if config.data != "toy" and args.fold is None:
+        study = replace(study, folds=config.folds)
+    run_ablate(args, config, study, say)
+
+
 HANDLERS: dict[str, Handler] = {
-    "demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict, "pretrain": _pretrain, "info": _info,
+    "ablate": _ablate, "demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict,
+    "pretrain": _pretrain, "info": _info,
 }  # fmt: skip
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `dpnet-lite` with its six commands."""
+    """The parser of `dpnet-lite` with its commands."""
     return option_parser(HANDLERS)
 
 

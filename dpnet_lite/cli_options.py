@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from . import __version__
+from .cli_ablate import add_ablate
 from .config import ModelConfig, TrainingConfig
 from .fold_data import N_FOLDS
 from .model.backbone import ARCHITECTURES, PRECISIONS
@@ -26,6 +27,7 @@ EXAMPLES = """examples:
   dpnet-lite train --fold 1 --out outputs/fold1.safetensors
   dpnet-lite evaluate --checkpoint outputs/fold1.safetensors --fold 1 --shots 1 5
   dpnet-lite predict garden.jpg --checkpoint outputs/fold1.safetensors --support cat.jpg cat.png --out masks
+  dpnet-lite ablate modules --quick
   dpnet-lite info outputs/fold1.safetensors
 """
 
@@ -118,6 +120,7 @@ def option_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_predict(commands)
     _add_pretrain(commands)
+    add_ablate(commands, lambda parser: _add_data(parser, folds=True), _add_training_data)
     info = commands.add_parser("info", allow_abbrev=False, help="say what a checkpoint holds, or what is installed")
     info.add_argument("checkpoint", nargs="?", type=Path, help="a .safetensors file of this project")
     for name, command in commands.choices.items():

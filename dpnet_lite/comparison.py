@@ -6,19 +6,20 @@ parameters, the same initial weights, the same episodes, the same budget.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from .config import ModelConfig, TrainingConfig
 from .devices import make_fabric
 from .episodes import EpisodeList, draw_episodes
 from .evaluation import EpisodeScores
 from .fold_data import TEST_SEED, FoldData, Stage, TrainingData, silent
-from .model.head import Head
+from .model.base import EpisodeNetwork
 from .scoring import head_segmenter, score_episodes, training_free_segmenter
 from .training import Trainer, TrainingResult
 
@@ -52,6 +53,7 @@ def train_head(
     stage: Stage = silent,
     name: str = FULL,
     fabric: Fabric | None = None,
+    initial_weights: Mapping[str, Tensor] | None = None,
 ) -> TrainingResult:
     """Train one head; with `training.n_held_out`, choose its checkpoint on that many base classes kept aside."""
     classes, validate = data.base, None
@@ -64,12 +66,13 @@ def train_head(
         classes, held_out = data.base[: -training.n_held_out], data.base[-training.n_held_out :]
         episodes = draw_episodes(data.train.dataset, held_out, fold=data.fold, n_shot=1, count=200, seed=training.seed)
 
-        def validate(head: Head) -> float:
+        def validate(head: EpisodeNetwork) -> float:
             return score_episodes(head_segmenter(head), data.train, episodes).miou
 
     trainer = Trainer(
-        model, training, data.train, classes, fold=data.fold, folder=folder, validate=validate, fabric=fabric
-    )
+        model, training, data.train, classes, fold=data.fold, folder=folder, validate=validate, fabric=fabric,
+        initial_weights=initial_weights,
+    )  # fmt: skip
     return trainer.run(resume=resume, progress=stage(f"training {name}"))
 
 

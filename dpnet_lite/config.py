@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Self, get_args
 
+Network = Literal["dpnet", "panet", "ssp"]
 Selection = Literal["support_first", "query_first", "soft", "threshold", "top_k", "oracle"]
 SelectionFeatures = Literal["reduced", "backbone"]
 ShotFusion = Literal["average", "joint"]
@@ -50,6 +51,7 @@ class _Settings:
 class ModelConfig(_Settings):
     """What the network is made of. Symbols: C channels, P prototype, P_q pseudo-prototype."""
 
+    network: Network = "dpnet"  # or a rival: after PANet, after SSP; these use channels, dropout, auxiliary alone
     channels: int = 64  # C, width of the head
     dropout: float = 0.1  # share of the reduced feature channels dropped in training
 
@@ -83,11 +85,20 @@ class ModelConfig(_Settings):
 
     def __post_init__(self) -> None:
         choices = {
-            "selection": Selection, "selection_features": SelectionFeatures, "shot_fusion": ShotFusion,
-            "interaction": Interaction, "fusion": Fusion, "comparison": Comparison, "auxiliary": Auxiliary,
+            "network": Network, "selection": Selection, "selection_features": SelectionFeatures,
+            "shot_fusion": ShotFusion, "interaction": Interaction, "fusion": Fusion, "comparison": Comparison,
+            "auxiliary": Auxiliary,
         }  # fmt: skip
         for name, allowed in choices.items():
             _check_choice(name, getattr(self, name), get_args(allowed))
+        wrong = {"panet": "query", "ssp": "support"}.get(self.network)
+        if self.auxiliary == wrong:
+            other = "support" if wrong == "query" else "query"
+            raise ValueError(f"auxiliary is {wrong!r}, but the network {self.network!r} has {other!r} or 'none'")
+        wrong = {"panet": "query", "ssp": "support"}.get(self.network)
+        if self.auxiliary == wrong:
+            other = "support" if wrong == "query" else "query"
+            raise ValueError(f"auxiliary is {wrong!r}, but the network {self.network!r} has {other!r} or 'none'")
         _check_range("channels", self.channels, 4, 4096)
         _check_range("dropout", self.dropout, 0.0, 0.95)
         _check_range("selection_threshold", self.selection_threshold, -1.0, 1.0)

@@ -82,6 +82,16 @@ class FeatureBank:
             if done_file is not None:
                 done_file.write_text(str(rows.stop))
 
+    @classmethod
+    def from_arrays(
+        cls, dataset: SegmentationDataset, backbone: Backbone, *, size: int, features: np.ndarray, labels: Tensor
+    ) -> FeatureBank:
+        """A bank of what is known already, laid out as its attributes are."""
+        bank = cls.__new__(cls)
+        bank.dataset, bank.backbone, bank.size = dataset, backbone, size
+        bank.features, bank.labels = features, labels
+        return bank
+
     def _storage(self, shape: tuple[int, ...], cache_folder: Path | None) -> tuple[np.ndarray, Path | None]:
         if cache_folder is None:
             return np.empty(shape, dtype=np.float16), None
@@ -114,8 +124,17 @@ class FeatureBank:
         labels = self.labels[index]
         return binary(labels.flip(-1) if view else labels, class_index)
 
-    def batch(self, episodes: list[Episode], views: list[list[int]] | None = None) -> EpisodeBatch:
-        """Gather episodes. `views[b]` gives the view (0 or 1) of the query and then of each support image."""
+    def batch(
+        self,
+        episodes: list[Episode],
+        views: list[list[int]] | None = None,
+        *,
+        edit_support: Callable[[Tensor], Tensor] | None = None,
+    ) -> EpisodeBatch:
+        """Gather episodes. `views[b]` gives the view (0 or 1) of the query and then of each support image.
+
+        `edit_support` changes the support labels, int64 [B * K, S, S] with 0, 1 and 255.
+        """
         cells = self.features.shape[2:4]
         queries, query_labels, supports, support_labels = [], [], [], []
         for row, episode in enumerate(episodes):
@@ -127,6 +146,7 @@ class FeatureBank:
                 support_labels.append(self.binary_labels(index, episode.class_index, own_view))
         shots = (len(episodes), len(episodes[0].support))
         labels = torch.stack(support_labels)  # [B * K, S, S]
+        labels = labels if edit_support is None else edit_support(labels)
         stacked = torch.stack(supports).permute(0, 3, 1, 2)  # [B * K, h, w, D] -> [B * K, D, h, w], channels last
         return EpisodeBatch(
             support_features=stacked.reshape(*shots, *stacked.shape[1:]),  # [B * K, D, h, w] -> [B, K, D, h, w]

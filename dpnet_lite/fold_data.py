@@ -44,6 +44,20 @@ class FoldData(TrainingData):
     novel: tuple[int, ...]
 
 
+def toy_training_world(
+    fold: int, *, seed: int, gap: float = DEFAULT_GAP, n_scenes: int = TOY_TRAINING_SCENES
+) -> ToyWorld:
+    """Scenes of the 60 base classes of a fold of Toy-20^i."""
+    return ToyWorld(n_scenes, seed=100 + seed, targets=base_classes(len(catalogue_names()), fold, N_FOLDS), gap=gap)
+
+
+def toy_test_world(fold: int, *, gap: float = DEFAULT_GAP, n_scenes: int = TOY_TEST_SCENES) -> ToyWorld:
+    """Scenes around the 20 novel classes of a fold, among any others; they do not depend on any training seed."""
+    n_classes = len(catalogue_names())
+    novel = novel_classes(n_classes, fold, N_FOLDS)
+    return ToyWorld(n_scenes, seed=TEST_SEED, targets=novel, others=range(n_classes), gap=gap)
+
+
 def toy_training(
     backbone: Backbone,
     fold: int,
@@ -55,10 +69,9 @@ def toy_training(
     stage: Stage = silent,
 ) -> TrainingData:
     """Training scenes of Toy-20^i. They hold the fold's 60 base classes only (policy "drop")."""
-    base = base_classes(len(catalogue_names()), fold, N_FOLDS)
-    train = ToyWorld(n_train, seed=100 + seed, targets=base, gap=gap)
+    train = toy_training_world(fold, seed=seed, gap=gap, n_scenes=n_train)
     bank = FeatureBank(train, backbone, size=DEFAULT_SIZE, progress=stage("drawing training scenes"), device=device)
-    return TrainingData(fold, bank, base)
+    return TrainingData(fold, bank, train.targets)
 
 
 def toy_test_bank(
@@ -71,10 +84,7 @@ def toy_test_bank(
     stage: Stage = silent,
 ) -> FeatureBank:
     """Features of the scenes that a fold of Toy-20^i is scored on; they do not depend on any training seed."""
-    n_classes = len(catalogue_names())
-    test = ToyWorld(
-        n_test, seed=TEST_SEED, targets=novel_classes(n_classes, fold, N_FOLDS), others=range(n_classes), gap=gap
-    )
+    test = toy_test_world(fold, gap=gap, n_scenes=n_test)
     return FeatureBank(test, backbone, size=DEFAULT_SIZE, progress=stage("drawing test scenes"), device=device)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from .checkpoints import load_checkpoint, save_checkpoint, versions
 from .config import ModelConfig
 from .model.backbone import ARCHITECTURES, Backbone
-from .model.head import Head
+from .model.base import EpisodeNetwork
+from .model.networks import build_network
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -18,7 +19,9 @@ def shipped_head(fold: int) -> Path:
     return SHIPPED / f"toy_fold{fold}.safetensors"
 
 
-def save_head(path: str | Path, head: Head, backbone: Backbone, *, size: int, half: bool = False, **facts: Any) -> Path:
+def save_head(
+    path: str | Path, head: EpisodeNetwork, backbone: Backbone, *, size: int, half: bool = False, **facts: Any
+) -> Path:
     """Write a head with its config, its backbone's name and fingerprint, the image size, versions and `facts`.
 
     `facts` is what else a reader needs: step, data set, fold, hash of the episodes, training config, scores.
@@ -33,7 +36,7 @@ def save_head(path: str | Path, head: Head, backbone: Backbone, *, size: int, ha
     return save_checkpoint(path, tensors, metadata)
 
 
-def load_head(path: str | Path, *, device: str = "cpu") -> tuple[Head, dict[str, Any]]:
+def load_head(path: str | Path, *, device: str = "cpu") -> tuple[EpisodeNetwork, dict[str, Any]]:
     """Rebuild a head, in eval mode, from its checkpoint alone.
 
     Raises:
@@ -43,6 +46,7 @@ def load_head(path: str | Path, *, device: str = "cpu") -> tuple[Head, dict[str,
     if metadata.get("what") != "DPNet head":
         raise ValueError(f"{path} holds {metadata.get('what', 'something')!r}, not a DPNet head; give a head's file")
     architecture = ARCHITECTURES[metadata["backbone"]]
-    head = Head(ModelConfig.from_dict(metadata["model"]), architecture.out_channels, architecture.deep_channels)
+    config = ModelConfig.from_dict(metadata["model"])
+    head = build_network(config, architecture.out_channels, architecture.deep_channels)
     head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     return head.to(device).eval(), metadata

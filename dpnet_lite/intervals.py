@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .evaluation import EpisodeScores, Floats, Metric, class_tables, metric_of_sums
-from .resampling import Interval, multiplicities, percentile_interval
+from .resampling import Interval, few_weights, multiplicities, percentile_interval
 
 
 def bootstrap_interval(
@@ -91,10 +91,9 @@ def mean_paired_difference(
     and within their fold, and then episodes within each run: it covers the noise of training seeds and of
     episodes. Folds are strata, as classes are: runs with the same classes form a fold, and all folds are
     always present. Runs on the same episode list share their draw, since the luck of a list is common to
-    them. With m seeds a fold the bootstrap shows (m - 1) / m of the variance between seeds, so with 2 or 3
-    seeds the interval is on the narrow side; with 1 seed it covers the episodes only. (A run drawn twice
-    keeps one draw of episodes: exact where the runs of a fold share a list, slightly wide where each has its
-    own.)
+    them. Seeds are few, so they are drawn as `resampling.few_weights` says; with 1 seed a fold the interval covers
+    the episodes only. (A run drawn twice keeps one draw of episodes: exact where the runs of a fold share a list,
+    slightly wide where each has its own.)
     Raises ValueError where the two sequences differ in length or a pair in its episodes.
     """
     _check_settings(runs_a, metric, n_resamples)
@@ -138,7 +137,7 @@ def _interval_of_mean(
         folds = np.array(_numbered([frozenset(run.class_names[c] for c in run.class_index) for run in runs]))
         for fold in np.unique(folds):
             members = np.flatnonzero(folds == fold)
-            weights[:, members] = multiplicities(len(members), len(values), generator)
+            weights[:, members] = few_weights(len(members), len(values), generator)
     means = (weights * values).sum(axis=1) / values.shape[1]
     return percentile_interval(means, level)
 

@@ -13,7 +13,7 @@ from .datasets.toy import DEFAULT_GAP
 from .episodes import draw_episodes
 from .fold_data import TEST_SEED, FoldData, toy_fold
 from .model.backbone import build_backbone
-from .model.head import Head
+from .model.base import EpisodeNetwork
 from .scoring import head_segmenter, score_episodes
 from .training import Trainer
 
@@ -55,7 +55,7 @@ class LiveTraining:
         self.data, self.score_every = data, score_every
         self.trainer = Trainer(model, training, data.train, data.base, fold=data.fold)
         self.scores: list[Score] = []
-        self.head: Head | None = None  # a copy of the weights so far, in eval mode; None before the first step
+        self.head: EpisodeNetwork | None = None  # the weights so far, in eval mode; None before the first step
         self._base, self._novel = (
             draw_episodes(bank.dataset, classes, fold=data.fold, n_shot=1, count=n_episodes, seed=TEST_SEED)
             for bank, classes in ((data.train, data.base), (data.test, data.novel))
@@ -85,7 +85,7 @@ class LiveTraining:
         if self.step == due or (self.done and (not self.scores or self.scores[-1].step < self.step)):
             self.scores.append(self._score(self.head))
 
-    def _score(self, head: Head) -> Score:
+    def _score(self, head: EpisodeNetwork) -> Score:
         segment = head_segmenter(head)
         base = score_episodes(segment, self.data.train, self._base).miou
         return Score(self.step, base, score_episodes(segment, self.data.test, self._novel).miou)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .config import ModelConfig, TrainingConfig
 from .features import EpisodeBatch
-from .model.head import Output
+from .model.base import Output
 from .model.prototypes import masks_at
 
 

@@ -20,7 +20,7 @@ from matplotlib.patheffects import Normal, Stroke
 
 from .episodes import Episode
 from .features import EpisodeBatch, FeatureBank
-from .model.head import Head
+from .model.base import EpisodeNetwork
 from .scoring import head_segmenter, predicted_mask
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
 
 @torch.no_grad()
 def episodes_figure(
-    bank: FeatureBank, episodes: Sequence[Episode], heads: Mapping[str, Head], *, main: str = "DPNet"
+    bank: FeatureBank, episodes: Sequence[Episode], heads: Mapping[str, EpisodeNetwork], *, main: str = "DPNet"
 ) -> Figure:
     """A row an episode: outlined support, query, the pixels behind P_q, each head's prediction, the truth.
 
@@ -86,7 +86,7 @@ def episodes_figure(
     return figure
 
 
-def _selected_pixels(head: Head, batch: EpisodeBatch, size: tuple[int, int]) -> np.ndarray:
+def _selected_pixels(head: EpisodeNetwork, batch: EpisodeBatch, size: tuple[int, int]) -> np.ndarray:
     """Weight of each query pixel in P_q, float [H, W], the greatest 1, of a batch of one episode."""
     output = head(
         batch.support_features, batch.support_masks, batch.query_features, size=size,

@@ -23,7 +23,7 @@ from .datasets.images import image_tensor, read_image, read_mask
 from .datasets.transforms import normalise, resize_image
 from .heads import load_head
 from .model.backbone import Backbone, build_backbone
-from .model.head import Head, Trace
+from .model.base import EpisodeNetwork, Trace
 from .model.prototypes import masks_at
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
@@ -43,7 +43,9 @@ class Prediction:
 class Predictor:
     """A trained head with its backbone; support features are computed once and reused for every image."""
 
-    def __init__(self, head: Head, backbone: Backbone, *, size: int, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, head: EpisodeNetwork, backbone: Backbone, *, size: int, device: str | torch.device = "cpu"
+    ) -> None:
         self.head, self.backbone, self.size = head.to(device).eval(), backbone.to(device), size
         self.device = torch.device(device)
         self._support: dict[str, tuple[Tensor, Tensor]] = {}

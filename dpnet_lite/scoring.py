@@ -11,7 +11,7 @@ from torch import Tensor
 from .episodes import EpisodeList
 from .evaluation import EpisodeScores, episode_counts
 from .features import EpisodeBatch, FeatureBank, binary
-from .model.head import Head
+from .model.base import EpisodeNetwork, Trace
 from .model.training_free import foreground_score
 
 Segmenter = Callable[[EpisodeBatch], Tensor]  # episodes -> logits [B, 2, h, w] at any size
@@ -19,8 +19,11 @@ Progress = Callable[[Iterable[int]], Iterable[int]]
 BATCH = 10  # episodes at once
 
 
-def head_segmenter(head: Head) -> Segmenter:
-    """The logits of a head at feature size. A selection by the oracle gets the query's true masks."""
+def head_segmenter(head: EpisodeNetwork, *, observe: Callable[[EpisodeBatch, Trace], None] | None = None) -> Segmenter:
+    """The logits of a head at feature size. A selection by the oracle gets the query's true masks.
+
+    `observe` is shown every batch and what the head made of it, where the head keeps a trace.
+    """
 
     def segment(batch: EpisodeBatch) -> Tensor:
         cells = (batch.query_features.shape[-2], batch.query_features.shape[-1])
@@ -30,7 +33,10 @@ def head_segmenter(head: Head) -> Segmenter:
         output = head(
             batch.support_features, batch.support_masks, batch.query_features,
             size=cells, support_background=batch.support_background, query_masks=truth,
+            trace=observe is not None,
         )  # fmt: skip
+        if observe is not None and output.trace is not None:
+            observe(batch, output.trace)
         return output.logits.cpu()
 
     return segment
@@ -57,6 +63,7 @@ def score_episodes(
     episodes: EpisodeList,
     *,
     original_size: bool = False,
+    edit_support: Callable[[Tensor], Tensor] | None = None,
     progress: Progress = iter,
 ) -> EpisodeScores:
     """Count every episode's pixels.
@@ -66,13 +73,14 @@ def score_episodes(
         bank: features of the data set that the episodes were drawn from.
         episodes: a frozen list.
         original_size: compare at each image's own size instead of the bank's fixed one.
+        edit_support: changes the support labels first, int64 [B * K, S, S] with 0, 1 and 255.
     """
     if episodes.dataset != bank.dataset.fingerprint:
         raise ValueError("the episodes were drawn from another data set than the features; draw them anew")
     class_index, counts = [], []
     for start in progress(range(0, len(episodes), BATCH)):
         chunk = [episodes[i] for i in range(start, min(start + BATCH, len(episodes)))]
-        batch = bank.batch(chunk)
+        batch = bank.batch(chunk, edit_support=edit_support)
         logits = segment(batch)
         for row, episode in enumerate(chunk):
             labels = batch.query_labels[row]

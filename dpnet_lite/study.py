@@ -22,7 +22,8 @@ from .features import EpisodeBatch, FeatureBank
 from .fold_data import N_FOLDS
 from .heads import load_head, shipped_head
 from .model.backbone import build_backbone
-from .model.head import Head, Trace
+from .model.base import EpisodeNetwork, Trace
+from .model.networks import build_network
 from .model.prototypes import masks_at
 from .scoring import predicted_mask
 
@@ -123,13 +124,13 @@ class ToyStudy:
         )
 
 
-def with_switches(head: Head, **switches: Any) -> Head:
+def with_switches(head: EpisodeNetwork, **switches: Any) -> EpisodeNetwork:
     """The same weights under another configuration, for switches that need no other weights (the selection's).
 
     Raises:
         ValueError: a switch has a wrong value, or needs weights that the head does not have.
     """
-    changed = Head(replace(head.config, **switches), head.in_channels, head.deep_channels)
+    changed = build_network(replace(head.config, **switches), head.in_channels, head.deep_channels)
     weights = head.state_dict()
     if {name: p.shape for name, p in changed.state_dict().items()} != {name: p.shape for name, p in weights.items()}:
         named = ", ".join(f"{name}={value!r}" for name, value in switches.items())

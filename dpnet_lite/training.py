@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from .episodes import Episode, EpisodeList, draw_episodes
 from .features import EpisodeBatch, FeatureBank
 from .interrupts import interrupt_held
 from .losses import episode_loss, learning_rate
-from .model.head import Head
+from .model.base import EpisodeNetwork
+from .model.networks import build_network
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
-Validate = Callable[[Head], float]
+Validate = Callable[[EpisodeNetwork], float]
 
 
 class TrainingStopped(KeyboardInterrupt):
@@ -36,7 +37,7 @@ class TrainingStopped(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    head: Head  # on the CPU, in eval mode
+    head: EpisodeNetwork  # on the CPU, in eval mode
     losses: list[dict[str, float]]  # a row per logged step: step, loss, main, auxiliary, learning_rate
     validation: list[dict[str, float]]  # a row per validation: step, miou of held-out base classes
     step: int  # the step whose weights these are
@@ -53,6 +54,8 @@ class Trainer:
         folder: where `state.bin` (for resuming) and `log.jsonl` go; None keeps everything in memory.
         validate: scores the head on held-out *base* classes; never give it novel ones.
         fabric: default is one CPU process.
+        initial_weights: replace those weights of the new network that have their name and shape, so that different
+            networks start alike where they can.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Trainer:
         folder: Path | None = None,
         validate: Validate | None = None,
         fabric: Fabric | None = None,
+        initial_weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         if (validate is None) != (config.validate_every == 0):
             raise ValueError(
@@ -78,7 +82,9 @@ class Trainer:
         backbone = bank.backbone
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            head = Head(model_config, backbone.out_channels, backbone.deep_channels)
+            head = build_network(model_config, backbone.out_channels, backbone.deep_channels)
+        own, given = head.state_dict(), initial_weights or {}
+        head.load_state_dict({n: given[n] if n in given and given[n].shape == w.shape else w for n, w in own.items()})
         optimiser = torch.optim.AdamW(head.parameters(), weight_decay=config.weight_decay)
         self.head, self.optimiser = self.fabric.setup(head, optimiser)
         n_episodes = config.steps * config.batch_size * self.fabric.world_size
@@ -159,7 +165,7 @@ class Trainer:
 
     def _validate(self) -> None:
         assert self.validate is not None
-        head: Head = self.head.module
+        head: EpisodeNetwork = self.head.module
         score = self.validate(head.eval())
         head.train()
         self.validation.append({"step": self.step, "miou": score})
@@ -221,7 +227,7 @@ class Trainer:
 
     def _result(self) -> TrainingResult:
         """The last weights, or the best on held-out base classes where those were asked for."""
-        head: Head = copy.deepcopy(self.head.module).cpu().eval()
+        head: EpisodeNetwork = copy.deepcopy(self.head.module).cpu().eval()
         step = self.step
         if self.best is not None:
             head.load_state_dict(self.best[2])

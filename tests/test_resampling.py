@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from dpnet_lite.resampling import (
     bootstrap_weights,
+    few_weights,
     percentile_interval,
     weighted_auc,
     weighted_correlation,
@@ -20,6 +21,19 @@ def drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     generator = np.random.default_rng(0)
     x, y = generator.integers(0, 6, 40), generator.random(40)
     return x, x + 5 * y, generator.random(40) < 0.6, bootstrap_weights(np.arange(40) % 4, 8)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20])
+def test_few_weights_show_the_whole_variance_of_a_mean(n):
+    generator = np.random.default_rng(n)
+    values = generator.normal(size=n)
+    weights = few_weights(n, 40_000, generator)
+    np.testing.assert_allclose(weights.sum(axis=1), n)
+    assert np.var(weights @ values / n) == pytest.approx(values.var(ddof=1) / n, rel=0.05)
+
+
+def test_one_thing_alone_weighs_one():
+    assert (few_weights(1, 3, np.random.default_rng(0)) == 1).all()
 
 
 def test_bootstrap_draws_within_classes_with_replacement():

@@ -11,6 +11,7 @@ import torch.nn.functional as functional
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..model.base import EpisodeNetwork
 from ..model.head import Head
 from ..plots import GREEN, ORANGE, overlay
 from ..study import EpisodeView, ToyStudy
@@ -18,7 +19,7 @@ from .panels import draw_outline, new_figure, show_image, show_map
 
 
 @contextmanager
-def without_scale(head: Head, level: int) -> Iterator[Head]:
+def without_scale(head: EpisodeNetwork, level: int) -> Iterator[Head]:
     """A head whose level number `level` (0 is the finest) says the same everywhere: its mean over the grid.
 
     Where things are can then no longer be told by this level, neither to the merge nor to the next finer level; what
@@ -27,6 +28,8 @@ def without_scale(head: Head, level: int) -> Iterator[Head]:
     Raises:
         ValueError: the head has no such level.
     """
+    if not isinstance(head, Head):
+        raise ValueError(f"a network {head.config.network!r} has no levels; give a DPNet head")
     if not 0 <= level < len(head.fusion.levels):
         raise ValueError(f"level is {level}; choose 0 to {len(head.fusion.levels) - 1}")
 

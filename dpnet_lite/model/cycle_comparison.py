@@ -53,7 +53,9 @@ def soft_weights(matches: CycleMatches, temperature: float) -> Tensor:
 
     The graded form of `query_first`: a query pixel counts by how clearly its nearest support pixel is foreground.
     """
-    return torch.sigmoid((matches.foreground_similarity - matches.background_similarity) / temperature)
+    foreground, background = matches.foreground_similarity, matches.background_similarity
+    assert foreground is not None and background is not None, "match with similarities=True"
+    return torch.sigmoid((foreground - background) / temperature)
 
 
 def top_pixels(similarity: Tensor, count: int) -> Tensor:
@@ -122,7 +124,7 @@ def select_reliable(
     """
     pixels = support.permute(0, 1, 3, 4, 2).flatten(1, 3)  # [B, K, C, h, w] -> [B, K * h * w, C]
     mask = membership(support_masks.flatten(1))  # [B, K, h, w] -> [B, K * h * w]
-    matches = cycle_matches(pixels, query.flatten(2).transpose(1, 2), mask)
+    matches = cycle_matches(pixels, query.flatten(2).transpose(1, 2), mask, similarities=config.selection == "soft")
     similarity = cosine_map(query, prototype).flatten(1)  # [B, h, w] -> [B, N_q]
     flat_truth = None if truth is None else truth.flatten(1)
     weights = pixel_weights(config, matches, mask, similarity, flat_truth)

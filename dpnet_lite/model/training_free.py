@@ -46,5 +46,6 @@ def nearest_foreground(support_features: Tensor, support_masks: Tensor, query_fe
     pixels = support_features.permute(0, 1, 3, 4, 2).flatten(1, 3)  # [B, K, D, h, w] -> [B, K * h * w, D]
     mask = membership(support_masks.flatten(1))
     best = cycle_matches(pixels, query_features.flatten(2).transpose(1, 2), mask).foreground_similarity
+    assert best is not None
     low, high = best.amin(dim=1, keepdim=True), best.amax(dim=1, keepdim=True)
     return ((best - low) / (high - low + 1e-7)).unflatten(1, query_features.shape[-2:])

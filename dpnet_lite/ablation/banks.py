@@ -1,0 +1,118 @@
+"""Features that many runs share: computed once per data set, backbone and fold, then read from disk by everyone."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..datasets.base import Sample
+from ..datasets.folder import FolderDataset
+from ..datasets.folds import base_classes, novel_classes
+from ..datasets.toy import ToyWorld, catalogue_names
+from ..demo import DemoConfig, default_cache, demo_bank, demo_fold
+from ..features import FeatureBank
+from ..fold_data import N_FOLDS, FoldData, toy_test_world, toy_training_world
+from ..model.backbone import Backbone, build_backbone
+from ..progress import Stages
+
+WORLD_SEED = 0  # all training seeds of a fold share its scenes, as they would share the images of a real data set
+
+
+class StoredWorld:
+    """A toy world whose class areas are known, so that episodes can be drawn without drawing a scene."""
+
+    def __init__(self, world: ToyWorld, class_areas: np.ndarray) -> None:
+        self.world, self.class_areas = world, class_areas
+        self.name, self.class_names, self.fingerprint = world.name, world.class_names, world.fingerprint
+
+    def __len__(self) -> int:
+        return len(self.world)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.world[index]
+
+
+def config_backbone(config: DemoConfig) -> Backbone:
+    """The frozen backbone of a configuration, one a process."""
+    return _shared_backbone(config.backbone, config.backbone_weights, config.device, config.precision)
+
+
+@lru_cache(maxsize=4)
+def _shared_backbone(name: str, weights: Path | None, device: str, precision: str) -> Backbone:
+    return build_backbone(name, weights, device=device, precision=precision)
+
+
+@lru_cache(maxsize=8)
+def shared_fold(config: DemoConfig, fold: int, gap: float, scenes: tuple[int, int]) -> FoldData:
+    """Features of a fold, of the toy world's or of folder data; the process keeps them for its next run.
+
+    Args:
+        config: the data, the backbone, and where features are kept.
+        gap: of the toy world's test scenes; config.gap is that of its training scenes.
+        scenes: training and test scenes of the toy world.
+    """
+    backbone = config_backbone(config)
+    if config.data != "toy":
+        return demo_fold(config, backbone, _folder_bank(config), fold, 0, Stages())
+    folder, n_classes = config.cache_folder or default_cache(), len(catalogue_names())
+    base, novel = (split(n_classes, fold, N_FOLDS) for split in (base_classes, novel_classes))
+    worlds = toy_worlds(config, fold, gap, scenes)
+    train, test = (stored_bank(world, backbone, folder, config.device) for world in worlds)
+    return FoldData(fold, train, base, test, novel)
+
+
+def toy_worlds(config: DemoConfig, fold: int, gap: float, scenes: tuple[int, int]) -> tuple[ToyWorld, ToyWorld]:
+    """Training and test scenes of a fold, not drawn yet."""
+    train = toy_training_world(fold, seed=WORLD_SEED, gap=config.gap, n_scenes=scenes[0])
+    return train, toy_test_world(fold, gap=gap, n_scenes=scenes[1])
+
+
+@lru_cache(maxsize=1)
+def _folder_bank(config: DemoConfig) -> FeatureBank:
+    with locked((config.cache_folder or default_cache()) / "folders.lock"):
+        return demo_bank(config, config_backbone(config))
+
+
+@lru_cache(maxsize=4)
+def folder_fingerprint(config: DemoConfig) -> str:
+    """What tells the content of a configuration's folders apart from any other's; no picture is read."""
+    return " ".join(FolderDataset(root).fingerprint for root in (Path(config.data), *config.extra_base))
+
+
+def stored_bank(world: ToyWorld, backbone: Backbone, folder: Path, device: str) -> FeatureBank:
+    """The features of a toy world from `folder`; the first process that asks computes them, others wait."""
+    key = hashlib.sha256(f"{world.fingerprint} {backbone.cache_key}".encode()).hexdigest()[:24]
+    features, labels, areas = (folder / f"{key}.{part}.npy" for part in ("features", "labels", "areas"))
+    with locked(folder / f"{key}.lock"):
+        if not areas.exists():  # written last: where it lies, the others are whole
+            bank = FeatureBank(world, backbone, size=world.size, device=device)
+            for path, array in ((features, bank.features), (labels, bank.labels.numpy()), (areas, world.class_areas)):
+                _save(path, array)
+    dataset = StoredWorld(world, np.load(areas))
+    # Copy on write: torch wants arrays that it could write to.
+    shared = np.load(features, mmap_mode="c")
+    return FeatureBank.from_arrays(
+        dataset, backbone, size=world.size, features=shared, labels=torch.from_numpy(np.load(labels))
+    )
+
+
+def _save(path: Path, array: np.ndarray) -> None:
+    temporary = path.with_suffix(".tmp.npy")  # under the lock, so nobody else writes it
+    np.save(temporary, array)
+    temporary.replace(path)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Only one process at a time is in this block; a killed one lets the next in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,37 @@
+"""Which code made a result: one hash over everything that decides the numbers.
+
+Comments, docstrings and layout do not count, so that a better explanation does not make old results look foreign.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent
+DECIDING = (
+    "model/*.py", "datasets/*.py", "config.py", "presets.py", "episodes.py", "features.py", "fold_data.py", "losses.py",
+    "training.py", "comparison.py", "scoring.py", "evaluation.py", "ablation/banks.py", "ablation/masks.py",
+    "ablation/runs.py",
+)  # fmt: skip
+
+
+@cache
+def code_hash() -> str:
+    """Twelve hex digits, the same in every process that runs this code."""
+    digest = hashlib.sha256()
+    for pattern in DECIDING:
+        for path in sorted(PACKAGE.glob(pattern)):
+            digest.update(f"{path.relative_to(PACKAGE).as_posix()}\n{plain_code(path.read_text('utf-8'))}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def plain_code(source: str) -> str:
+    """What a Python source does, without its comments, docstrings and layout."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree)

@@ -1,0 +1,116 @@
+"""What may be concluded from a study: paired differences, their intervals, wins, p-values corrected for many tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..evaluation import EpisodeScores, Floats
+from ..intervals import mean_paired_difference
+from ..resampling import Interval
+from .studies import Comparison, Study
+from .table import Row, unpack_scores
+
+NO_DIFFERENCE = "no measurable difference"
+EXACT_UP_TO = 16  # pairs whose 2^n sign patterns are all counted; beyond, a random sample of them
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A comparison under one condition, and what came out. Differences are variant less control, in mIoU (0 to 1)."""
+
+    comparison: Comparison
+    condition: str
+    difference: float  # mean over folds and seeds
+    interval: Interval  # 95 %
+    wins: int  # pairs in which the variant is ahead
+    pairs: int
+    p: float  # two-sided, of this comparison alone
+    p_corrected: float = 1.0  # after Holm, over all comparisons of the study
+
+    @property
+    def verdict(self) -> str:
+        """In words: better, worse, or `NO_DIFFERENCE` where the interval contains 0."""
+        if self.interval.low > 0:
+            return "better"
+        return "worse" if self.interval.high < 0 else NO_DIFFERENCE
+
+
+def judge(study: Study, rows: Sequence[Row], *, n_resamples: int = 2000) -> list[Judged]:
+    """Judge every comparison of a study under every condition, on labelled rows (see `jobs.labelled_rows`).
+
+    A pair is a fold and a seed: variant and control have had the same training episodes, the same initial weights
+    where shapes allow, and have the same test episodes.
+
+    Raises:
+        ValueError: a variant lacks a row that its control has, or the other way round.
+    """
+    scores = {label(row): unpack_scores(row["scores"]) for row in rows}
+    judged = [
+        _judge_one(comparison, condition.name, scores, n_resamples)
+        for condition in study.conditions
+        for comparison in study.comparisons
+    ]
+    corrected = holm([entry.p for entry in judged])
+    return [
+        Judged(e.comparison, e.condition, e.difference, e.interval, e.wins, e.pairs, e.p, p)
+        for e, p in zip(judged, corrected, strict=True)
+    ]
+
+
+def label(row: Row) -> tuple[str, str, int, int]:
+    """Variant, condition, fold and seed of a labelled row."""
+    return row["variant"], row["condition"], row["fold"], row["seed"]
+
+
+def runs_of(scores: dict[tuple[str, str, int, int], Any], variant: str, condition: str) -> dict[tuple[int, int], Any]:
+    """What belongs to a variant under a condition, by fold and seed, in their order."""
+    chosen = {key[2:]: value for key, value in scores.items() if key[:2] == (variant, condition)}
+    return dict(sorted(chosen.items()))
+
+
+def _judge_one(
+    comparison: Comparison,
+    condition: str,
+    scores: dict[tuple[str, str, int, int], EpisodeScores],
+    n_resamples: int,
+) -> Judged:
+    variant, control = (runs_of(scores, name, condition) for name in (comparison.variant, comparison.control))
+    if not variant or variant.keys() != control.keys():
+        raise ValueError(f"{comparison.variant!r} has {len(variant)} runs under {condition!r} and "
+                         f"{comparison.control!r} {len(control)}; both need the same folds and seeds")  # fmt: skip
+    pairs = [(variant[key], control[key]) for key in variant]
+    difference, interval = mean_paired_difference([a for a, _ in pairs], [b for _, b in pairs], n_resamples=n_resamples)
+    by_pair = np.array([a.miou - b.miou for a, b in pairs])
+    wins = int((by_pair > 0).sum())
+    return Judged(comparison, condition, difference, interval, wins, len(pairs), sign_flip_p(by_pair))
+
+
+def sign_flip_p(differences: Floats, *, n_samples: int = 100_000, seed: int = 0) -> float:
+    """Two-sided p-value of paired differences [n]: how often random signs give a mean as far from 0.
+
+    If variant and control were exchangeable, each pair's sign would be a coin's. All 2^n patterns are counted up to 16
+    pairs; for more, `n_samples` random ones, the observed one among them. With n pairs p is at least 2 / 2^n.
+    """
+    differences = np.asarray(differences, dtype=float)
+    n = len(differences)
+    if n <= EXACT_UP_TO:
+        patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1  # [2^n, n]
+    else:
+        patterns = np.random.default_rng(seed).integers(2, size=(n_samples, n))
+        patterns[0] = 0
+    sums = np.abs((1 - 2 * patterns) @ differences)
+    return float((sums >= abs(differences.sum()) - 1e-12).mean())
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's correction: p-values [m] that hold for all m questions together."""
+    order = np.argsort(p_values, kind="stable")
+    corrected, running = [1.0] * len(p_values), 0.0
+    for rank, index in enumerate(order):
+        running = max(running, (len(p_values) - rank) * p_values[index])
+        corrected[index] = min(1.0, running)
+    return corrected

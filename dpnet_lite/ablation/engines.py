@@ -1,0 +1,99 @@
+"""Running many runs: in this process, in several on this machine, or on many machines through Ray.
+
+All give the same rows. Only the calling process writes them, as they come in, so a killed job loses no finished run.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from .runs import Run, execute
+from .table import Row
+
+EngineName = Literal["local", "ray"]
+ORPHAN_CHECK = 2.0  # seconds between two looks whether the parent is still there
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Where runs are executed.
+
+    Attributes:
+        jobs: processes on this machine ("local"), or runs at once ("ray"; None: as many as the cluster has room for).
+        address: of a Ray cluster; None starts one on this machine.
+        cpus, gpus: share of a machine that Ray keeps for one run; 0.25 GPUs put four runs on one.
+    """
+
+    engine: EngineName = "local"
+    jobs: int | None = None
+    threads: int = 1
+    address: str | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value, least in (("jobs", self.jobs, 1), ("threads", self.threads, 1), ("cpus", self.cpus, 0),
+                                   ("gpus", self.gpus, 0)):  # fmt: skip
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}; give at least {least}")
+        if self.engine == "local" and (self.address is not None or self.gpus):
+            raise ValueError("--address and --gpus-per-run are for --engine ray")
+
+
+def run_all(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[int, list[Row]]]:
+    """Execute runs; yields the number of a run in `runs` and its rows, as they are finished."""
+    if options.engine == "ray":
+        from .ray_engine import run_on_ray
+
+        yield from run_on_ray(runs, options)
+    elif options.jobs == 1:
+        for number, run in enumerate(runs):
+            yield number, execute(run)
+    else:
+        yield from _run_in_processes(runs, options)
+
+
+def _run_in_processes(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[int, list[Row]]]:
+    jobs = min(options.jobs or os.cpu_count() or 1, len(runs))
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker,
+        initargs=(options.threads, os.getpid()),
+    )  # fmt: skip
+    try:
+        waiting = iter(enumerate(runs))
+        # Two runs a process are handed over at a time: a stop has little to take back.
+        pending = {pool.submit(execute, run): number for number, run in _first(waiting, 2 * jobs)}
+        while pending:
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield pending.pop(future), future.result()
+                pending |= {pool.submit(execute, run): number for number, run in _first(waiting, 1)}
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in list((pool._processes or {}).values()):  # a run half done is of no use: do not wait for it
+            process.terminate()
+
+
+def _first(items: Iterator[tuple[int, Run]], count: int) -> list[tuple[int, Run]]:
+    return [item for _, item in zip(range(count), items, strict=False)]
+
+
+def _start_worker(threads: int, parent: int) -> None:
+    """One thread a run, so that runs do not get in each other's way; gone when the parent is gone."""
+    torch.set_num_threads(threads)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(ORPHAN_CHECK)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,90 @@
+"""Pictures of a study: scores with every run, differences with their intervals. Needs matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from ..intervals import mean_interval
+from ..plots import BLACK, BLUE, GREEN, ORANGE
+from .comparisons import NO_DIFFERENCE, Judged, label, runs_of
+from .studies import Study
+from .table import Row, unpack_scores
+
+VERMILION, PURPLE, SKY, GREY = "#D55E00", "#CC79A7", "#56B4E9", "#767676"  # Okabe and Ito's
+LINE_STYLES = tuple(zip((BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK), "os^Dv<>", strict=True))
+VERDICT_STYLES = {"better": (BLUE, "o"), "worse": (VERMILION, "s"), NO_DIFFERENCE: (GREY, "D")}
+
+
+def study_figures(study: Study, rows: Sequence[Row], judged: Sequence[Judged]) -> dict[str, Figure]:
+    """The figures of a report by name: `differences` and `scores`, or `conditions` where there are several."""
+    figures = {"differences": differences_figure(judged, several=len(study.conditions) > 1)}
+    if len(study.conditions) > 1:
+        return figures | {"conditions": conditions_figure(study, rows)}
+    return figures | {"scores": scores_figure(study, rows)}
+
+
+def differences_figure(judged: Sequence[Judged], *, several: bool = False) -> Figure:
+    """Each comparison's difference with its interval; colour and mark say the verdict, which the axis says as well."""
+    figure, axes = plt.subplots(figsize=(7.5, 1.3 + 0.42 * len(judged)), layout="constrained")
+    for row, entry in enumerate(judged):
+        colour, mark = VERDICT_STYLES[entry.verdict]
+        low, high = (100 * end for end in entry.interval)
+        axes.plot([low, high], [row, row], color=colour, linewidth=2.5, solid_capstyle="butt")
+        axes.plot(100 * entry.difference, row, mark, color=colour, markersize=8)
+    names = [f"{e.comparison.name}{f', {e.condition}' if several else ''}" for e in judged]
+    axes.axvline(0, color=BLACK, linewidth=1)
+    axes.set_yticks(range(len(judged)), names, fontsize=11)
+    axes.set_ylim(len(judged) - 0.5, -0.5)
+    axes.set_xlabel("difference of mIoU, points, with its 95 % interval", fontsize=12)
+    for verdict in dict.fromkeys(e.verdict for e in judged):
+        colour, mark = VERDICT_STYLES[verdict]
+        axes.plot([], [], mark, color=colour, linestyle="-", linewidth=2.5, markersize=8, label=verdict)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=11)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="x", labelsize=11)
+    return figure
+
+
+def scores_figure(study: Study, rows: Sequence[Row]) -> Figure:
+    """mIoU of every variant: the mean with its interval, and a dot for every fold and seed."""
+    scores = {label(row): unpack_scores(row["scores"]) for row in rows}
+    figure, axes = plt.subplots(figsize=(7.5, 1.2 + 0.45 * len(study.variants)), layout="constrained")
+    for row, variant in enumerate(study.variants):
+        runs = list(runs_of(scores, variant.name, study.conditions[0].name).values())
+        values = 100 * np.array([run.miou for run in runs])
+        low, high = (100 * end for end in mean_interval(runs, resample_runs=True))
+        axes.plot(values, np.full(len(values), row + 0.18), ".", color=GREY, markersize=5, alpha=0.7)
+        axes.plot([low, high], [row, row], color=BLUE, linewidth=2.5)
+        axes.plot(values.mean(), row, "o", color=BLUE, markersize=8)
+    axes.set_yticks(range(len(study.variants)), [variant.name for variant in study.variants], fontsize=11)
+    axes.set_ylim(len(study.variants) - 0.5, -0.5)
+    axes.set_xlabel("mIoU of novel classes, %: mean with its 95 % interval; dots: folds and seeds", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", color="#dddddd")
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="x", labelsize=11)
+    return figure
+
+
+def conditions_figure(study: Study, rows: Sequence[Row]) -> Figure:
+    """mIoU of every variant along the conditions, with intervals; lines differ in colour and mark."""
+    scores = {label(row): unpack_scores(row["scores"]) for row in rows}
+    names = [condition.name for condition in study.conditions]
+    figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    for number, variant in enumerate(study.variants):
+        colour, mark = LINE_STYLES[number % len(LINE_STYLES)]
+        runs = [list(runs_of(scores, variant.name, name).values()) for name in names]
+        means = np.array([100 * np.mean([run.miou for run in own]) for own in runs])
+        ends = 100 * np.array([mean_interval(own, resample_runs=True) for own in runs])  # [conditions, 2]
+        places = np.arange(len(names)) + 0.04 * (number - (len(study.variants) - 1) / 2)
+        axes.errorbar(places, means, np.abs(ends.T - means), color=colour, marker=mark, capsize=3, label=variant.name)
+    axes.set_xticks(range(len(names)), names, fontsize=11, rotation=20 if len(names) > 5 else 0)
+    axes.set_ylabel("mIoU of novel classes, %", fontsize=12)
+    axes.tick_params(axis="y", labelsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=11)
+    return figure

@@ -1,0 +1,104 @@
+"""A whole study: plan its runs, leave out what is done, execute the rest, give the labelled rows."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..config import TrainingConfig
+from ..demo import DemoConfig
+from ..tensor_files import write_atomically
+from .code_hash import code_hash
+from .comparisons import Judged, judge
+from .engines import EngineOptions, run_all
+from .report import verdict_table, write_report
+from .runs import TOY_SCENES, Run, plan
+from .studies import Study
+from .table import Row, Table
+
+Say = Callable[[str], None]
+
+
+def study_runs(study: Study, config: DemoConfig, scenes: tuple[int, int] = TOY_SCENES) -> list[Run]:
+    """The runs of a study on the data of `config`; the study's own budget counts on the toy world alone."""
+    if config.data == "toy":
+        training = TrainingConfig.from_dict({**config.training.to_dict(), **study.training})
+        config = replace(config, training=training)
+    return plan(study, config, scenes)
+
+
+def run_study(runs: Sequence[Run], table: Table, options: EngineOptions, say: Say) -> None:
+    """Execute what `table` lacks of `runs`, rows into the table as they come; shows runs done and the time left.
+
+    Stopped by Ctrl-C or killed, it loses only the runs that were under way; the same call goes on from there.
+    """
+    open_runs: dict[tuple[str, ...], Run] = {}
+    for run in runs:
+        keys = run.keys()
+        if table.find(keys, code_hash()) is None:
+            open_runs.setdefault(tuple(keys), run)  # runs without training are the same for all seeds
+    say(f"{len(open_runs)} of {len(runs)} runs to do, the others are in {table.path}")
+    if not open_runs:
+        return
+    todo = list(open_runs.values())
+    bar = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} runs, {remaining} left"
+    with tqdm(total=len(todo), desc="ablation", bar_format=bar, mininterval=0.5) as progress:
+        for number, rows in run_all(todo, options):
+            table.append(rows)
+            run = todo[number]
+            progress.set_description_str(f"{run.variant.name}, fold {run.fold}, seed {run.seed}")
+            progress.update()
+
+
+def labelled_rows(runs: Sequence[Run], table: Table) -> list[Row]:
+    """The rows of a study with the names it gives them: variant and condition, fold and seed.
+
+    They are those of the present code; where the table lacks some, all are those of another code that has them all,
+    the latest one.
+
+    Raises:
+        ValueError: no code has all rows.
+    """
+    keys = [run.keys() for run in runs]
+    codes = dict.fromkeys([code_hash(), *(code for _, code in reversed(table.rows))])
+    for code in codes:
+        found = [table.find(own, code) for own in keys]
+        if all(rows is not None for rows in found):
+            return [
+                {**row, "variant": run.variant.name, "condition": condition.name, "fold": run.fold, "seed": run.seed}
+                for run, rows in zip(runs, found, strict=True)
+                for condition, row in zip(run.conditions, rows or [], strict=True)
+            ]
+    missing = sum(table.find(own, code_hash()) is None for own in keys)
+    raise ValueError(f"{missing} of {len(runs)} runs are not in {table.path}; run the study first, without --report")
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Labelled rows as a file of their own, replaced whole."""
+    write_atomically(path, "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode())
+
+
+def ablate(
+    study: Study, config: DemoConfig, *, table: Path, folder: Path, options: EngineOptions, say: Say,
+    scenes: tuple[int, int] = TOY_SCENES, report_only: bool = False,
+) -> list[Judged]:  # fmt: skip
+    """Run what is missing of a study, write its report, its figures and its rows to `folder`, say the verdicts."""
+    runs = study_runs(study, config, scenes)
+    rows = Table(table)
+    if not report_only:
+        run_study(runs, rows, options, say)
+    labelled = labelled_rows(runs, rows)
+    judged = judge(study, labelled)
+    say(verdict_table(judged, study))
+    write_rows(folder / "rows.jsonl", labelled)
+    if importlib.util.find_spec("matplotlib") is None:
+        say(f"rows: {folder / 'rows.jsonl'}; no report: it needs matplotlib: pip install 'dpnet-lite[notebooks]'")
+        return judged
+    for path in write_report(study, labelled, judged, folder):
+        say(f"written: {path}")
+    return judged

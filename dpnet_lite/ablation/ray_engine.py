@@ -1,0 +1,51 @@
+"""Runs on a Ray cluster: one task a run, retried where its worker dies. Needs the extra `cluster`."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from .runs import Run, execute
+from .table import Row
+
+if TYPE_CHECKING:
+    from .engines import EngineOptions
+
+RETRIES = 3  # of a task whose worker died
+
+
+def run_on_ray(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[int, list[Row]]]:
+    """Execute runs on the cluster at `options.address`, or on one started here for the time of the call.
+
+    Every machine keeps its own cache of features and weights; folders that are named must exist on all of them.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise ModuleNotFoundError("Ray is missing; install it with: pip install 'dpnet-lite[cluster]'")
+    import ray
+
+    started_here = not ray.is_initialized()
+    if started_here:
+        n_cpus = None if options.address else options.jobs  # a cluster that runs already has its own number
+        ray.init(
+            address=options.address, num_cpus=n_cpus, log_to_driver=False, include_dashboard=False,
+            logging_level=logging.ERROR,
+        )  # fmt: skip
+    try:
+        task = ray.remote(_execute).options(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=RETRIES)
+        pending = {task.remote(run, options.threads): number for number, run in enumerate(runs)}
+        while pending:
+            done, _ = ray.wait(list(pending), num_returns=1)
+            for reference in done:
+                yield pending.pop(reference), ray.get(reference)
+    finally:
+        if started_here:
+            ray.shutdown()
+
+
+def _execute(run: Run, threads: int) -> list[Row]:
+    torch.set_num_threads(threads)
+    return execute(run)

@@ -1,0 +1,149 @@
+"""The report of a study: tables as Markdown, the same as one HTML page with its figures inside."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..evaluation import EpisodeScores
+from ..reporting import aligned, mean, percent, score_cell
+from ..tensor_files import write_atomically
+from .comparisons import NO_DIFFERENCE, Judged, label, runs_of
+from .studies import Study
+from .table import Row, unpack_scores
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NOTES = f"""Each variant is trained on the same episodes, from the same initial weights where shapes allow, for the same
+number of steps, and scored on the same test episodes of novel classes. mIoU: pixels added up per class, averaged over
+the classes of a fold, then over folds and seeds. Brackets: 95 % bootstrap intervals over episodes and seeds; that of a
+difference is paired. Wins: pairs of fold and seed in which the variant is ahead. p: two-sided sign-flip test over these
+pairs, corrected after Holm over all comparisons of this study. A difference whose interval contains 0 is called
+"{NO_DIFFERENCE}"."""
+
+
+def report_tables(study: Study, rows: Sequence[Row], judged: Sequence[Judged]) -> str:
+    """The report as Markdown, without figures: question, verdicts, scores, cost, provenance."""
+    parts = [
+        f"# {study.title}", study.question, "## Verdicts", verdict_table(judged, study), NOTES,
+        "## Scores", score_table(study, rows), "## Cost", cost_table(study, rows),
+        "## Provenance", provenance(study, rows),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def verdict_table(judged: Sequence[Judged], study: Study) -> str:
+    """A row a comparison and condition."""
+    several = len(study.conditions) > 1
+    rows = [["comparison", *(["condition"] if several else []), "variant against control", "mIoU, points [95 %]", "wins",
+             "p, Holm", "verdict"]]  # fmt: skip
+    for entry in judged:
+        names = f"{entry.comparison.variant} against {entry.comparison.control}"
+        rows.append([
+            entry.comparison.name, *([entry.condition] if several else []), names,
+            percent(entry.difference, entry.interval, signed=True), f"{entry.wins} of {entry.pairs}",
+            "< 0.001" if entry.p_corrected < 0.001 else f"{entry.p_corrected:.3f}", entry.verdict,
+        ])  # fmt: skip
+    return aligned(rows)
+
+
+def score_table(study: Study, rows: Sequence[Row]) -> str:
+    """mIoU of every variant under every condition; FB-IoU as well where there is one condition."""
+    scores = {label(row): unpack_scores(row["scores"]) for row in rows}
+    conditions = [condition.name for condition in study.conditions]
+    single = len(conditions) == 1
+    head = ["variant", "what", *(["mIoU % [95 %]", "FB-IoU %"] if single else [f"mIoU %, {c}" for c in conditions])]
+    table = [head]
+    for variant in study.variants:
+        cells = []
+        for condition in conditions:
+            runs: list[EpisodeScores] = list(runs_of(scores, variant.name, condition).values())
+            cells.append(score_cell(runs))
+            cells += [percent(mean(runs, "fb_iou"))] if single else []
+        table.append([variant.name, variant.what, *cells])
+    return aligned(table)
+
+
+def cost_table(study: Study, rows: Sequence[Row]) -> str:
+    """Trained parameters of each variant and its mean times, on the machine that ran it."""
+    table = [["variant", "trained parameters", "training, seconds", "scoring, milliseconds per episode"]]
+    first = study.conditions[0].name
+    for variant in study.variants:
+        own = [row for row in rows if row["variant"] == variant.name and row["condition"] == first]
+        seconds = [sum(row[key] for row in own) / len(own) for key in ("training_seconds", "seconds_per_episode")]
+        table.append([variant.name, f"{own[0]['parameters']:,}", f"{seconds[0]:.1f}", f"{1000 * seconds[1]:.1f}"])
+    return aligned(table) + f"\n\nScoring: {first}. Times vary with what else the machine does; compare ratios."
+
+
+def provenance(study: Study, rows: Sequence[Row]) -> str:
+    """What a reader needs to run it again."""
+
+    def distinct(values: Sequence[object]) -> str:
+        return ", ".join(sorted({str(value) for value in values}))
+
+    versions = distinct([", ".join(f"{k} {v}" for k, v in row["versions"].items()) for row in rows])
+    folds, seeds = ([row[key] for row in rows] for key in ("fold", "seed"))
+    trained = next((row["identity"] for row in rows if "training" in row["identity"]), None)
+    budget = "" if trained is None else (
+        f"- {trained['training']['steps']} steps of {trained['training']['batch_size']} episodes for every variant\n"
+    )  # fmt: skip
+    n_episodes = distinct([row["identity"]["n_episodes"] for row in rows])
+    lists = sorted({row["scores"]["episodes_sha256"][:12] for row in rows})
+    return (
+        f"- folds {distinct(folds)}; seeds {distinct(seeds)}; {n_episodes} test episodes per fold and condition\n"
+        f"{budget}- rows: {len(rows)}, made by code {distinct([row['code'] for row in rows])}\n- {versions}\n"
+        f"- machines: {distinct([row['machine'] for row in rows])}\n"
+        f"- test episodes, SHA-256: {', '.join(lists)}\n- the study: `dpnet-lite ablate {study.name}`"
+    )
+
+
+def write_report(study: Study, rows: Sequence[Row], judged: Sequence[Judged], folder: Path) -> list[Path]:
+    """Write report.md, report.html and the figures to `folder`; returns their paths."""
+    from .figures import study_figures
+
+    text = report_tables(study, rows, judged)
+    figures = {name: _png(figure) for name, figure in study_figures(study, rows, judged).items()}
+    pictures = "\n\n".join(f"![{name}]({name}.png)" for name in figures)
+    files = {f"{name}.png": picture for name, picture in figures.items()}
+    files["report.md"] = f"{text}\n## Figures\n\n{pictures}\n".encode()
+    files["report.html"] = html_page(study.title, text, figures).encode()
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+    return [folder / name for name in files]
+
+
+def _png(figure: Figure) -> bytes:
+    from matplotlib import pyplot as plt
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=130)
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; display: block; overflow-x: auto; } th, td { padding: .3rem .7rem; text-align: left;
+border-bottom: 1px solid #ccc; } img { max-width: 100%; } @media (prefers-color-scheme: dark) { body { background: #111;
+color: #eee; } img { background: white; } }"""
+
+
+def html_page(title: str, text: str, figures: dict[str, bytes]) -> str:
+    """A page of its own from the report's Markdown and its pictures."""
+    from markdown_it import MarkdownIt
+
+    images = "".join(
+        f'<h3>{html.escape(name)}</h3><img alt="{html.escape(name)}: the numbers stand in the tables" '
+        f'src="data:image/png;base64,{base64.b64encode(data).decode()}">'
+        for name, data in figures.items()
+    )
+    body = MarkdownIt("commonmark").enable("table").render(text)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>{body}'
+        f"<h2>Figures</h2>{images}</html>"
+    )

@@ -1,0 +1,98 @@
+"""The rows of all runs: one append-only file, a JSON object a line, that no killed process can damage.
+
+A row is written with one call and is whole or, at the very end of the file, cut off; a cut-off row is skipped when the
+file is read and fenced off when the next is written. Rows of several processes do not mix.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import os
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..evaluation import EpisodeScores
+
+Row = dict[str, Any]
+
+
+class Table:
+    """Rows by (key, code): what was run, and the hash of the code that ran it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[tuple[str, str], Row] = {}
+        for row in read_rows(path):
+            self.rows.setdefault((row["key"], row["code"]), row)
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Write rows to the end of the file, on the disk before this returns."""
+        new = [row for row in rows if (row["key"], row["code"]) not in self.rows]
+        if not new:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            fence = b"" if size == 0 or file.read(1) == b"\n" else b"\n"
+            file.write(fence + "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in new).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows.update({(row["key"], row["code"]): row for row in new})
+
+    def find(self, keys: Sequence[str], code: str) -> list[Row] | None:
+        """The rows of all `keys` made by `code`, in their order; None where one is missing."""
+        found = [self.rows.get((key, code)) for key in keys]
+        return None if any(row is None for row in found) else [row for row in found if row is not None]
+
+
+def read_rows(path: Path) -> Iterable[Row]:
+    """The whole rows of a file, in order; none where there is no file. A row that was cut off is skipped."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(row, dict) and "key" in row and "code" in row:
+                yield row
+
+
+def pack_scores(scores: EpisodeScores) -> Row:
+    """Scores as short texts: only classes that occur, counts as compressed int32."""
+    seen, numbers = np.unique(scores.class_index, return_inverse=True)
+    return {
+        "class_names": [scores.class_names[index] for index in seen],
+        "episodes_sha256": scores.episodes_sha256,
+        "class_index": pack(numbers.astype(np.uint8)),
+        "counts": pack(scores.counts.astype(np.int32)),
+    }
+
+
+def unpack_scores(packed: Mapping[str, Any]) -> EpisodeScores:
+    """The inverse of `pack_scores`, with the classes that occur numbered from 0."""
+    return EpisodeScores(
+        unpack(packed["class_index"], np.uint8),
+        unpack(packed["counts"], np.int32).reshape(-1, 4),
+        tuple(packed["class_names"]),
+        packed["episodes_sha256"],
+    )
+
+
+def pack(array: np.ndarray) -> str:
+    """The numbers of an array, compressed, as text."""
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
+
+
+def unpack(text: str, kind: type[np.generic]) -> np.ndarray:
+    """The inverse of `pack`, in one dimension."""
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=kind)

@@ -1,0 +1,15 @@
+"""The network that a configuration names."""
+
+from __future__ import annotations
+
+from ..config import ModelConfig
+from .base import EpisodeNetwork
+from .head import Head
+from .rivals import PrototypeAlignment, SelfSupport
+
+NETWORKS: dict[str, type[EpisodeNetwork]] = {"dpnet": Head, "panet": PrototypeAlignment, "ssp": SelfSupport}
+
+
+def build_network(config: ModelConfig, in_channels: int, deep_channels: int) -> EpisodeNetwork:
+    """An untrained network of `config.network` on features of `in_channels`, the last `deep_channels` of them deep."""
+    return NETWORKS[config.network](config, in_channels, deep_channels)
