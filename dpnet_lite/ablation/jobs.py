@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +11,13 @@ from tqdm import tqdm
 
 from ..config import TrainingConfig
 from ..demo import DemoConfig
-from ..tensor_files import write_atomically
 from .code_hash import code_hash
 from .comparisons import Judged, judge
 from .engines import EngineOptions, run_all
 from .report import verdict_table, write_report
 from .runs import TOY_SCENES, Run, plan
 from .studies import Study
-from .table import Row, Table
+from .table import Row, Table, write_rows
 
 Say = Callable[[str], None]
 
@@ -78,11 +76,6 @@ def labelled_rows(runs: Sequence[Run], table: Table) -> list[Row]:
     raise ValueError(f"{missing} of {len(runs)} runs are not in {table.path}; run the study first, without --report")
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Labelled rows as a file of their own, replaced whole."""
-    write_atomically(path, "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode())
-
-
 def ablate(
     study: Study, config: DemoConfig, *, table: Path, folder: Path, options: EngineOptions, say: Say,
     scenes: tuple[int, int] = TOY_SCENES, report_only: bool = False,
@@ -95,7 +88,7 @@ def ablate(
     labelled = labelled_rows(runs, rows)
     judged = judge(study, labelled)
     say(verdict_table(judged, study))
-    write_rows(folder / "rows.jsonl", labelled)
+    write_rows(folder / "rows.jsonl.gz", labelled)
     if importlib.util.find_spec("matplotlib") is None:
         say(f"rows: {folder / 'rows.jsonl'}; no report: it needs matplotlib: pip install 'dpnet-lite[notebooks]'")
         return judged

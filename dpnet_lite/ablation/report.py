@@ -40,8 +40,10 @@ def report_tables(study: Study, rows: Sequence[Row], judged: Sequence[Judged]) -
 def verdict_table(judged: Sequence[Judged], study: Study) -> str:
     """A row a comparison and condition."""
     several = len(study.conditions) > 1
-    rows = [["comparison", *(["condition"] if several else []), "variant against control", "mIoU, points [95 %]", "wins",
-             "p, Holm", "verdict"]]  # fmt: skip
+    rows = [[
+        "comparison", *(["condition"] if several else []), "variant against control", "mIoU, points [95 %]", "wins",
+        "p, Holm", "verdict",
+    ]]  # fmt: skip
     for entry in judged:
         names = f"{entry.comparison.variant} against {entry.comparison.control}"
         rows.append([

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import gzip
 import json
 import os
 import zlib
@@ -18,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from ..evaluation import EpisodeScores
+from ..tensor_files import require_file, write_atomically
 
+SHIPPED = Path(__file__).parent / "results"
 Row = dict[str, Any]
 
 
@@ -57,7 +60,7 @@ def read_rows(path: Path) -> Iterable[Row]:
     """The whole rows of a file, in order; none where there is no file. A row that was cut off is skipped."""
     if not path.exists():
         return
-    with path.open("rb") as file:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         for line in file:
             try:
                 row = json.loads(line)
@@ -65,6 +68,21 @@ def read_rows(path: Path) -> Iterable[Row]:
                 continue
             if isinstance(row, dict) and "key" in row and "code" in row:
                 yield row
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Rows as a compressed file of their own, replaced whole; the same rows give the same bytes."""
+    text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
+    write_atomically(path, gzip.compress(text.encode(), mtime=0))
+
+
+def shipped_rows(study: str, data: str = "toy") -> list[Row]:
+    """The labelled rows of a study that come with the package.
+
+    Raises:
+        FileNotFoundError: this study has not been run on this data.
+    """
+    return list(read_rows(require_file(SHIPPED / data / f"{study}.jsonl.gz")))
 
 
 def pack_scores(scores: EpisodeScores) -> Row:
