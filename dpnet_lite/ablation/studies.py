@@ -143,13 +143,15 @@ def load_study(name: str) -> Study:
 def study_from(values: Mapping[str, Any], name: str) -> Study:
     """Build a study from the content of its file."""
     kinds: tuple[type[Any], ...] = (Condition, Variant, Comparison)
-    lists = {f"{key}s": tuple(_entries(kind, key, values.get(key, []))) for key, kind in zip(LISTS, kinds, strict=True)}
-    if not lists["conditions"]:
-        del lists["conditions"]
-    plain = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key not in LISTS
-    }
-    return Study(**_known(Study, {"name": name, **plain, **lists}, "the study"))
+    plain = {key: value for key, value in values.items() if key not in LISTS}
+    clash = {f"{key}s" for key in LISTS} & plain.keys()
+    if clash:
+        raise ValueError(f"the study has {min(clash)!r}; write [[{min(clash)[:-1]}]] for each")
+    plain |= {key: tuple(value) for key, value in plain.items() if isinstance(value, list)}
+    for key, kind in zip(LISTS, kinds, strict=True):
+        if key in values or key != "condition":
+            plain[f"{key}s"] = tuple(_entries(kind, key, values.get(key, [])))
+    return Study(**_known(Study, {"name": name, **plain}, "the study"))
 
 
 def _entries(kind: type[Entry], key: str, tables: Sequence[Mapping[str, Any]]) -> list[Entry]:

@@ -1,0 +1,58 @@
+"""A study that runs in seconds, for tests of the engines: `python ablation_runs.py FOLDER ENGINE JOBS`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from dpnet_lite.ablation.engines import EngineOptions
+from dpnet_lite.ablation.jobs import ablate, study_runs
+from dpnet_lite.ablation.studies import Comparison, Condition, Study, Variant
+from dpnet_lite.demo import DemoConfig
+from dpnet_lite.presets import TOY
+
+SCENES = (62, 42)
+VARIANTS = (
+    Variant("training-free", method="prototypes"),
+    Variant("control", model={"pseudo_prototype": False}),
+    Variant("full"),
+)
+SMALL = Study(
+    "small", "A small study", "Does it run?",
+    VARIANTS,
+    (Comparison("full network", "full", "control"),),
+    (Condition("1-shot"), Condition("careless", n_shot=2, mask="dilated", pixels=3)),
+    folds=(0, 1), seeds=(1, 2), n_episodes=40, training={"steps": 6, "batch_size": 2},
+)  # fmt: skip
+OWN = ("seconds_per_episode", "training_seconds", "finished")  # what differs between two runs of the same
+
+
+def config(folder: Path) -> DemoConfig:
+    return DemoConfig("toy", TOY.model, TOY.training, TOY.backbone, TOY.size, cache_folder=folder / "cache")
+
+
+def runs(folder: Path) -> list:
+    return study_runs(SMALL, config(folder), SCENES)
+
+
+def rows_without_times(path: Path) -> dict[str, dict]:
+    """The rows of a table by key, without what differs between two runs of the same."""
+    rows = {}
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue  # cut off by a kill
+        assert row["key"] not in rows, "a row came twice"
+        rows[row["key"]] = {name: value for name, value in row.items() if name not in OWN}
+    return rows
+
+
+def main(folder: Path, engine: str, jobs: int) -> None:
+    options = EngineOptions(engine, jobs)
+    ablate(SMALL, config(folder), table=folder / "rows.jsonl", folder=folder, options=options, say=print, scenes=SCENES)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

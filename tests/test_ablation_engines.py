@@ -1,0 +1,142 @@
+"""The rows of a study are the same whatever engine runs it, and whatever is killed on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ablation_runs import SMALL, main, rows_without_times, runs
+
+from dpnet_lite.ablation.engines import EngineOptions
+from dpnet_lite.ablation.table import unpack_scores
+
+SCRIPT = Path(__file__).with_name("ablation_runs.py")
+ROWS = 2 * (2 * 2 * 2 + 2)  # conditions x (folds x seeds x trained variants + folds x untrained ones)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    """The study run in this process, from end to end."""
+    folder = tmp_path_factory.mktemp("reference")
+    main(folder, "local", 1)
+    return folder
+
+
+@contextlib.contextmanager
+def started(folder: Path, engine: str):
+    """The study in a process of its own, which is gone when the block ends."""
+    with (folder / "output.txt").open("a") as output:
+        process = subprocess.Popen(
+            [sys.executable, SCRIPT, str(folder), engine, "2"], stdout=output, stderr=output,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def finish(folder: Path, engine: str) -> None:
+    with started(folder, engine) as process:
+        assert process.wait(timeout=300) == 0, (folder / "output.txt").read_text()
+
+
+def wait_for_rows(path: Path, count: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 240
+    while not path.exists() or path.read_bytes().count(b"\n") < count:
+        assert process.poll() is None and time.monotonic() < deadline, "the study ended before it could be killed"
+        time.sleep(0.02)
+
+
+def workers(name: bytes) -> list[int]:
+    """Numbers of the processes whose command line has `name`, without this one."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if name in (folder / "cmdline").read_bytes() and int(folder.name) != os.getpid():
+                found.append(int(folder.name))
+    return found
+
+
+def test_the_rows_hold_what_a_reader_needs(reference):
+    rows = rows_without_times(reference / "rows.jsonl")
+    assert len(rows) == ROWS
+    for row in rows.values():
+        assert {"key", "code", "identity", "fold", "seed", "versions", "machine", "parameters", "scores"} <= row.keys()
+        assert unpack_scores(row["scores"]).miou == row["miou"]
+        assert len(unpack_scores(row["scores"]).class_index) == SMALL.n_episodes
+
+
+def test_variants_of_a_pair_see_the_same_episodes(reference):
+    rows = [row for row in rows_without_times(reference / "rows.jsonl").values() if "model" in row["identity"]]
+    for fold in SMALL.folds:
+        for n_shot in (1, 2):
+            own = [r for r in rows if r["fold"] == fold and r["identity"]["n_shot"] == n_shot]
+            assert len({row["scores"]["episodes_sha256"] for row in own}) == 1
+            training = {row["seed"]: row["training_episodes"] for row in own}
+            assert len(set(training.values())) == len(SMALL.seeds)
+            assert all(row["training_episodes"] == training[row["seed"]] for row in own)
+
+
+def test_a_finished_study_is_not_run_again(reference, capsys):
+    before = (reference / "rows.jsonl").read_bytes()
+    main(reference, "local", 2)
+    assert (reference / "rows.jsonl").read_bytes() == before
+    assert f"0 of {len(runs(reference))} runs to do" in capsys.readouterr().out
+
+
+def test_killed_twice_and_resumed_the_rows_are_the_same(reference, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    for count in (1, 9):
+        with started(tmp_path, "local") as process:
+            wait_for_rows(path, count, process)
+            process.send_signal(signal.SIGKILL)
+        finished = rows_without_times(path)
+        assert 0 < len(finished) < ROWS
+    finish(tmp_path, "local")
+    assert rows_without_times(path) == rows_without_times(reference / "rows.jsonl")
+    assert finished.items() <= rows_without_times(path).items()
+
+
+def test_workers_do_not_outlive_a_killed_parent(tmp_path):
+    with started(tmp_path, "local") as process:
+        wait_for_rows(tmp_path / "rows.jsonl", 1, process)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert len(children) >= 2
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{child}/exe").exists() for child in children):
+        assert time.monotonic() < deadline, "a worker is still there"
+        time.sleep(0.1)
+
+
+def test_ray_gives_the_same_rows_although_a_worker_is_killed(reference, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    with started(tmp_path, "ray") as process:
+        wait_for_rows(path, 1, process)
+        victims = workers(b"ray::_execute")
+        assert victims
+        os.kill(victims[0], signal.SIGKILL)
+        assert process.wait(timeout=300) == 0, (tmp_path / "output.txt").read_text()
+    assert rows_without_times(path) == rows_without_times(reference / "rows.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"jobs": 0}, "jobs is 0; give at least 1"),
+        ({"gpus": 0.5}, "are for --engine ray"),
+        ({"threads": 0}, "threads is 0"),
+    ],
+)
+def test_settings_that_make_no_sense(settings, words):
+    with pytest.raises(ValueError, match=words):
+        EngineOptions(**settings)
