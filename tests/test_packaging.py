@@ -18,11 +18,11 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "ray": "ray-core"}
 # Not on conda-forge under its own name: environment.yml leaves these to pip.
 LEFT_TO_PIP = {"lightning-fabric", "playwright"}
 # Modules whose job is to draw or to show: they alone may import what BLOCKED names.
-DRAWING_MODULES = ("dpnet_lite.plots", "dpnet_lite.explorers")
+DRAWING_MODULES = ("dpnet_lite.plots", "dpnet_lite.explorers", "dpnet_lite.ablation.figures")
 BLOCKED = ("matplotlib", "seaborn", "ipywidgets", "ipyevents", "sklearn", "IPython", "pandas")
 LARGEST_FILE = 2 * 1024 * 1024  # bytes
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from ..datasets.base import Sample
 from ..datasets.folder import FolderDataset
@@ -76,7 +74,9 @@ def toy_worlds(config: DemoConfig, fold: int, gap: float, scenes: tuple[int, int
 
 @lru_cache(maxsize=1)
 def _folder_bank(config: DemoConfig) -> FeatureBank:
-    with locked((config.cache_folder or default_cache()) / "folders.lock"):
+    folder = config.cache_folder or default_cache()
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "folders.lock"):
         return demo_bank(config, config_backbone(config))
 
 
@@ -90,7 +90,8 @@ def stored_bank(world: ToyWorld, backbone: Backbone, folder: Path, device: str) 
     """The features of a toy world from `folder`; the first process that asks computes them, others wait."""
     key = hashlib.sha256(f"{world.fingerprint} {backbone.cache_key}".encode()).hexdigest()[:24]
     features, labels, areas = (folder / f"{key}.{part}.npy" for part in ("features", "labels", "areas"))
-    with locked(folder / f"{key}.lock"):
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{key}.lock"):  # a killed process lets the next in
         if not areas.exists():  # written last: where it lies, the others are whole
             bank = FeatureBank(world, backbone, size=world.size, device=device)
             for path, array in ((features, bank.features), (labels, bank.labels.numpy()), (areas, world.class_areas)):
@@ -107,12 +108,3 @@ def _save(path: Path, array: np.ndarray) -> None:
     temporary = path.with_suffix(".tmp.npy")  # under the lock, so nobody else writes it
     np.save(temporary, array)
     temporary.replace(path)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Only one process at a time is in this block; a killed one lets the next in."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

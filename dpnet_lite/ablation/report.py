@@ -104,8 +104,10 @@ def provenance(study: Study, rows: Sequence[Row]) -> str:
     )
 
 
-def write_report(study: Study, rows: Sequence[Row], judged: Sequence[Judged], folder: Path) -> list[Path]:
-    """Write report.md, report.html and the figures to `folder`; returns their paths."""
+def write_report(
+    study: Study, rows: Sequence[Row], judged: Sequence[Judged], folder: Path, *, page: bool = True
+) -> list[Path]:
+    """Write report.md, the figures and, as one `page`, report.html to `folder`; returns their paths."""
     from .figures import study_figures
 
     text = report_tables(study, rows, judged)
@@ -113,7 +115,8 @@ def write_report(study: Study, rows: Sequence[Row], judged: Sequence[Judged], fo
     pictures = "\n\n".join(f"![{name}]({name}.png)" for name in figures)
     files = {f"{name}.png": picture for name, picture in figures.items()}
     files["report.md"] = f"{text}\n## Figures\n\n{pictures}\n".encode()
-    files["report.html"] = html_page(study.title, text, figures).encode()
+    if page:
+        files["report.html"] = html_page(study.title, text, figures).encode()
     for name, content in files.items():
         write_atomically(folder / name, content)
     return [folder / name for name in files]

@@ -7,7 +7,6 @@ file is read and fenced off when the next is written. Rows of several processes 
 from __future__ import annotations
 
 import base64
-import fcntl
 import gzip
 import json
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from ..evaluation import EpisodeScores
 from ..tensor_files import require_file, write_atomically
@@ -40,8 +40,7 @@ class Table:
         if not new:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with FileLock(f"{self.path}.lock"), self.path.open("ab+") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))
             fence = b"" if size == 0 or file.read(1) == b"\n" else b"\n"
