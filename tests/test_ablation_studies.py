@@ -33,6 +33,12 @@ def test_the_named_studies_are_shipped():
     assert named == set(shipped_studies())
 
 
+def test_all_studies_start_from_the_same_network():
+    """So that they share the runs that they have in common."""
+    models = [load_study(name).model for name in shipped_studies()]
+    assert all(model == models[0] for model in models)
+
+
 @pytest.mark.parametrize("name", shipped_studies())
 def test_every_variant_has_the_same_budget(name):
     study = load_study(name)
@@ -43,8 +49,9 @@ def test_every_variant_has_the_same_budget(name):
 
 def test_modules_has_every_subset_that_makes_sense_and_a_control_with_all_parameters():
     made = {}
-    for variant in load_study("modules").variants:
-        config = ModelConfig.from_dict({**ModelConfig().to_dict(), **variant.model})
+    study = load_study("modules")
+    for variant in study.variants:
+        config = ModelConfig.from_dict({**ModelConfig().to_dict(), **study.model, **variant.model})
         made[variant.name] = (config.pseudo_prototype, config.interaction != "off", config.fusion != "single")
     del made["training-free"]
     # CCM, PIM, MSF: PIM without CCM has one prototype only, so "support only" is the one case of it.

@@ -39,13 +39,40 @@ def case(mode="correlation", n_parts=3, g1=0.7, g2=-0.4):
     """A module with learned g1 and g2, and random P, P_q [2, C], F_q [2, C, 3, 4], parts [2, n_parts, C]."""
     torch.manual_seed(0)
     module = PrototypeInteraction(CHANNELS, mode=mode, n_parts=n_parts)
-    if mode in ("correlation", "parts"):
+    if mode in ("correlation", "agreement", "parts"):
         with torch.no_grad():
             module.g1.fill_(g1)
             module.g2.fill_(g2)
     prototypes = torch.randn(2, CHANNELS), torch.randn(2, CHANNELS)
     parts = {"support_parts": torch.randn(2, n_parts, CHANNELS), "query_parts": torch.randn(2, n_parts, CHANNELS)}
     return module, prototypes, torch.randn(2, CHANNELS, 3, 4), parts if mode == "parts" else {}
+
+
+def test_agreement_equals_its_formulas():
+    module, (prototype, pseudo), query, _ = case("agreement")
+    with torch.no_grad():
+        module.strength.fill_(0.9)
+    found = module(prototype, pseudo, query)
+    for b in range(2):
+        p, p_q = prototype[b].double().numpy(), pseudo[b].double().numpy()
+        diagonal = np.array([p[c] * p_q[c] / np.sqrt(CHANNELS) for c in range(CHANNELS)])
+        np.testing.assert_allclose(found.correlation[b].diagonal().detach(), diagonal, atol=1e-6)
+        weights = 1 + np.tanh(0.9 * (diagonal - diagonal.mean()) / diagonal.std(ddof=1))
+        np.testing.assert_allclose(found.weights[b].detach(), weights, atol=1e-4)
+        np.testing.assert_allclose(found.prototype[b].detach(), weights * (p + 0.7 * p_q), atol=1e-4)
+        np.testing.assert_allclose(found.pseudo_prototype[b].detach(), weights * (p_q - 0.4 * p), atol=1e-4)
+        expected = weights[:, None, None] * query[b].double().numpy()
+        np.testing.assert_allclose(found.query[b].detach(), expected, atol=1e-3)
+
+
+def test_agreement_starts_as_no_interaction_and_its_strength_can_learn():
+    module = PrototypeInteraction(CHANNELS, mode="agreement")
+    prototype, pseudo, query = torch.randn(2, CHANNELS), torch.randn(2, CHANNELS), torch.randn(2, CHANNELS, 3, 4)
+    found = module(prototype, pseudo, query)
+    for after, before in zip(found[:3], (prototype, pseudo, query), strict=True):
+        assert torch.equal(after, before)
+    (found.prototype.square().sum() + found.query.square().sum()).backward()
+    assert module.strength.grad.abs() > 0
 
 
 def test_correlation_equals_its_formulas():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..config import TrainingConfig
+from ..config import ModelConfig, TrainingConfig
 from ..demo import DemoConfig
 from .code_hash import code_hash
 from .comparisons import Judged, judge
@@ -24,6 +24,7 @@ Say = Callable[[str], None]
 
 def study_runs(study: Study, config: DemoConfig, scenes: tuple[int, int] = TOY_SCENES) -> list[Run]:
     """The runs of a study on the data of `config`; the study's own budget counts on the toy world alone."""
+    config = replace(config, model=ModelConfig.from_dict({**config.model.to_dict(), **study.model}))
     if config.data == "toy":
         training = TrainingConfig.from_dict({**config.training.to_dict(), **study.training})
         config = replace(config, training=training)

@@ -85,6 +85,7 @@ class Study:
     folds: tuple[int, ...] = (0, 1, 2, 3)
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     n_episodes: int = 500  # per fold and condition
+    model: dict[str, Any] = field(default_factory=dict)  # settings of all variants, on top of the data's preset
     training: dict[str, Any] = field(default_factory=dict)  # budget on the toy world, the same for all variants
 
     def __post_init__(self) -> None:
@@ -105,7 +106,7 @@ class Study:
         ):
             if not values or min(values) < least or len(set(values)) != len(values):
                 raise ValueError(f"study {self.name!r} has {name} {list(values)}; give each once, from {least}")
-        Variant(f"training of {self.name}", training=self.training)
+        Variant(f"all of {self.name}", model=self.model, training=self.training)
 
     def variant(self, name: str) -> Variant:
         """The variant of that name."""

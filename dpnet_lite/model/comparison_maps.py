@@ -45,6 +45,8 @@ def map_names(config: ModelConfig) -> tuple[str, ...]:
 def reduced_maps(config: ModelConfig, interaction: Interaction, support: Tensor, rest: Tensor) -> list[Tensor]:
     """Maps of F_q' with P' and P_q': support [B, K, C, h, w], its background [B, K, h, w] -> each [B, h, w]."""
     background = masked_average(support, rest).mean(dim=1) if config.background else None
+    if background is not None and interaction.weights is not None:
+        background = interaction.weights * background  # compared in the same channels as the prototypes
     pair = (interaction.prototype, interaction.pseudo_prototype)
     return comparison_maps(interaction.query, pair, background)
 

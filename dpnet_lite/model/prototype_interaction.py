@@ -9,7 +9,12 @@ No formula is public; the ones here are our choice:
     gate = sigmoid(MLP[P'; P_q'; P' * P_q'])      [B, C]
     F_q' = F_q + gate * F_q
 
-Alternatives: the gate alone ("gate"), cross-attention between a few part prototypes ("parts"), nothing ("off").
+Alternatives, ours as well: the gate alone ("gate"), cross-attention between a few part prototypes ("parts"), nothing
+("off"), and "agreement", which takes the diagonal of A: a channel counts more where P and P_q agree in it.
+
+    z    = diag(A), less its mean over the channels, over its standard deviation
+    w    = 1 + tanh(s z)                          [B, C], s learned, 0 at the start
+    P'   = w (P + g1 P_q),  P_q' = w (P_q + g2 P),  F_q' = w F_q
 """
 
 from __future__ import annotations
@@ -29,11 +34,18 @@ class Interaction(NamedTuple):
     query: Tensor  # F_q', [B, C, h, w]
     correlation: Tensor | None  # A, [B, C, C] ("correlation") or [B, n_parts, n_parts] ("parts")
     gate: Tensor | None  # [B, C] in (0, 1)
+    weights: Tensor | None = None  # w, [B, C] in (0, 2), of both prototypes and the query alike ("agreement")
 
 
 def correlation_matrix(prototype: Tensor, pseudo_prototype: Tensor) -> Tensor:
     """A = P P_q^T / sqrt(C): two [B, C] -> [B, C, C]."""
     return prototype[:, :, None] * pseudo_prototype[:, None, :] / prototype.shape[1] ** 0.5
+
+
+def agreement(prototype: Tensor, pseudo_prototype: Tensor) -> Tensor:
+    """z: how far P and P_q [B, C] agree in each channel, [B, C] with mean 0 and variance 1 over the channels."""
+    product = functional.normalize(prototype, dim=1) * functional.normalize(pseudo_prototype, dim=1)
+    return (product - product.mean(dim=1, keepdim=True)) / (product.std(dim=1, keepdim=True) + 1e-6)
 
 
 def part_prototypes(features: Tensor, weights: Tensor, n_parts: int, *, n_rounds: int = 5) -> Tensor:
@@ -58,15 +70,17 @@ def part_prototypes(features: Tensor, weights: Tensor, n_parts: int, *, n_rounds
 
 
 class PrototypeInteraction(nn.Module):
-    """PIM in one of its modes: "correlation" (default), "gate", "parts" or "off"."""
+    """PIM in one of its modes: "correlation" (default), "agreement", "gate", "parts" or "off"."""
 
     def __init__(self, channels: int, *, mode: str = "correlation", n_parts: int = 4) -> None:
         super().__init__()
         self.mode, self.n_parts = mode, n_parts
-        if mode in ("correlation", "parts"):
+        if mode == "agreement":
+            self.strength = nn.Parameter(torch.zeros(()))  # s
+        if mode in ("correlation", "agreement", "parts"):
             self.g1 = nn.Parameter(torch.zeros(()))
             self.g2 = nn.Parameter(torch.zeros(()))
-        if mode != "off":
+        if mode not in ("agreement", "off"):
             self.gate = nn.Sequential(
                 nn.Linear(3 * channels, channels), nn.ReLU(), nn.Linear(channels, channels), nn.Sigmoid()
             )
@@ -81,24 +95,33 @@ class PrototypeInteraction(nn.Module):
         query_parts: Tensor | None = None,
     ) -> Interaction:
         """Reinforce P [B, C], P_q [B, C] and F_q [B, C, h, w]; "parts" also takes two [B, n_parts, C]."""
+        correlation = None
         if self.mode == "off":
             return Interaction(prototype, pseudo_prototype, query, None, None)
-        correlation = None
+        if self.mode == "agreement":
+            return self._by_agreement(prototype, pseudo_prototype, query)
         if self.mode == "correlation":
-            correlation = correlation_matrix(prototype, pseudo_prototype)
-            from_query = (correlation.softmax(dim=2) @ pseudo_prototype[:, :, None])[:, :, 0]  # [B, C]
-            from_support = (correlation.transpose(1, 2).softmax(dim=2) @ prototype[:, :, None])[:, :, 0]  # [B, C]
-            prototype, pseudo_prototype = (
-                prototype + self.g1 * from_query,
-                pseudo_prototype + self.g2 * from_support,
-            )
+            prototype, pseudo_prototype, correlation = self._by_correlation(prototype, pseudo_prototype)
         elif self.mode == "parts":
             assert support_parts is not None and query_parts is not None
             scale = support_parts.shape[2] ** 0.5
             correlation = support_parts @ query_parts.transpose(1, 2) / scale  # [B, n_parts, n_parts]
             prototype = prototype + self.g1 * (correlation.softmax(dim=2) @ query_parts).mean(dim=1)
-            pseudo_prototype = pseudo_prototype + self.g2 * (
-                correlation.transpose(1, 2).softmax(dim=2) @ support_parts
-            ).mean(dim=1)
+            from_support = (correlation.transpose(1, 2).softmax(dim=2) @ support_parts).mean(dim=1)  # [B, C]
+            pseudo_prototype = pseudo_prototype + self.g2 * from_support
         gate = self.gate(torch.cat([prototype, pseudo_prototype, prototype * pseudo_prototype], dim=1))  # [B, C]
         return Interaction(prototype, pseudo_prototype, query + gate[..., None, None] * query, correlation, gate)
+
+    def _by_correlation(self, prototype: Tensor, pseudo_prototype: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """P', P_q' and A."""
+        correlation = correlation_matrix(prototype, pseudo_prototype)
+        from_query = (correlation.softmax(dim=2) @ pseudo_prototype[:, :, None])[:, :, 0]  # [B, C]
+        from_support = (correlation.transpose(1, 2).softmax(dim=2) @ prototype[:, :, None])[:, :, 0]  # [B, C]
+        return prototype + self.g1 * from_query, pseudo_prototype + self.g2 * from_support, correlation
+
+    def _by_agreement(self, prototype: Tensor, pseudo_prototype: Tensor, query: Tensor) -> Interaction:
+        weights = 1 + torch.tanh(self.strength * agreement(prototype, pseudo_prototype))  # [B, C]
+        first = weights * (prototype + self.g1 * pseudo_prototype)
+        second = weights * (pseudo_prototype + self.g2 * prototype)
+        correlation = correlation_matrix(prototype, pseudo_prototype)
+        return Interaction(first, second, weights[..., None, None] * query, correlation, None, weights)
