@@ -9,6 +9,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import write_ablations
+
 from dpnet_lite.comparison import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult
 from dpnet_lite.demo import load_result
 from dpnet_lite.intervals import mean_paired_difference
@@ -270,22 +272,32 @@ def results_page() -> str:
         "Photographs with extra base classes", "photos_extra", f"{photographs} --extra-base folder:photos_extra", more
     )
     return "\n".join(
-        [HEAD, toy, toy_500, plain, as_typed, five, extra, BY_PRECISION, by_precision(), "", TRIALS, trials(), ""]
+        [
+            HEAD, toy, write_ablations.ablation_section(), "", toy_500, plain, as_typed, five, extra, BY_PRECISION,
+            by_precision(), "", TRIALS, trials(), "",
+        ]  # fmt: skip
     )
 
 
 BEGIN, END = "<!-- begin: written by tools/write_results.py -->", "<!-- end -->"
+ABLATIONS = ("<!-- begin: ablation table, written by tools/write_results.py -->", "<!-- end: ablation table -->")
 
 
 def with_table(readme: str) -> str:
-    """The text of README.md with its table as the result files have it now."""
-    before, rest = readme.split(BEGIN)
+    """The text of README.md with its tables as the result files have them now."""
     results, _ = read("toy")
-    table = "\n\n".join((summary_table(results), difference_table(results)))
-    return f"{before}{BEGIN}\n\n{table}\n\n{END}{rest.split(END)[1]}"
+    readme = between(readme, BEGIN, END, "\n\n".join((summary_table(results), difference_table(results))))
+    return between(readme, *ABLATIONS, write_ablations.ablation_table())
+
+
+def between(text: str, begin: str, end: str, new: str) -> str:
+    """`text` with what stands between two marks replaced."""
+    before, rest = text.split(begin)
+    return f"{before}{begin}\n\n{new}\n\n{end}{rest.split(end, 1)[1]}"
 
 
 def main() -> None:
+    write_ablations.main()
     (DOCS / "results.md").write_text(results_page(), encoding="utf-8")
     README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
 

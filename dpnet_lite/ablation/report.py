@@ -146,7 +146,7 @@ def html_page(title: str, text: str, figures: dict[str, bytes]) -> str:
         f'src="data:image/png;base64,{base64.b64encode(data).decode()}">'
         for name, data in figures.items()
     )
-    body = MarkdownIt("commonmark").enable("table").render(text)
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>{body}'
