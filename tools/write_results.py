@@ -271,12 +271,11 @@ def results_page() -> str:
     extra = section(
         "Photographs with extra base classes", "photos_extra", f"{photographs} --extra-base folder:photos_extra", more
     )
-    return "\n".join(
-        [
-            HEAD, toy, write_ablations.ablation_section(), "", toy_500, plain, as_typed, five, extra, BY_PRECISION,
-            by_precision(), "", TRIALS, trials(), "",
-        ]  # fmt: skip
-    )
+    parts = (
+        HEAD, toy, write_ablations.ablation_section(), "", toy_500, plain, as_typed, five, extra, BY_PRECISION,
+        by_precision(), "", TRIALS, trials(), "",
+    )  # fmt: skip
+    return "\n".join(parts)
 
 
 BEGIN, END = "<!-- begin: written by tools/write_results.py -->", "<!-- end -->"

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,7 +29,9 @@ class EngineOptions:
     """Where runs are executed.
 
     Attributes:
-        jobs: processes on this machine ("local"), or runs at once ("ray"; None: as many as the cluster has room for).
+        jobs: processes on this machine ("local"; 1 is this process), or runs at once ("ray"; None: as many as the
+            cluster has room for).
+        threads: of PyTorch, for each run.
         address: of a Ray cluster; None starts one on this machine.
         cpus, gpus: share of a machine that Ray keeps for one run; 0.25 GPUs put four runs on one.
     """
@@ -56,10 +59,22 @@ def run_all(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[int, 
 
         yield from run_on_ray(runs, options)
     elif options.jobs == 1:
-        for number, run in enumerate(runs):
-            yield number, execute(run)
+        with threads(options.threads):
+            for number, run in enumerate(runs):
+                yield number, execute(run)
     else:
         yield from _run_in_processes(runs, options)
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """PyTorch with that many threads. With another number sums may differ in their last digits, and so may weights."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _run_in_processes(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[int, list[Row]]]:
