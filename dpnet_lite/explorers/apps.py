@@ -13,6 +13,7 @@ from typing import Any
 import ipywidgets as widgets
 from matplotlib.figure import Figure
 
+from ..ablation.live import Bench
 from ..config import ModelConfig
 from ..datasets.folds import novel_classes
 from ..datasets.toy import DEFAULT_GAP, catalogue_names
@@ -21,6 +22,7 @@ from ..live_training import LiveTraining, small_toy_fold
 from ..model.cycle_comparison import membership
 from ..presets import TOY
 from ..study import EpisodeView
+from .ablation import AblationLab
 from .cycle import cycle_figure
 from .episode import episode_figure, pick_episode, toy_study
 from .gallery import cases_figure, precision_of
@@ -174,6 +176,11 @@ def live_trainer(fold: int = 0, *, steps: int = 300) -> LiveTrainer:
         return LiveTraining(small_toy_fold(fold), ModelConfig(), replace(TOY.training, steps=steps))
 
     return LiveTrainer(make)
+
+
+def live_ablation() -> AblationLab:
+    """Change a switch of the network; a short paired run against the full network starts in the background."""
+    return AblationLab(Bench())
 
 
 def first_inside(view: EpisodeView, shot: int = 0) -> tuple[int, int]:

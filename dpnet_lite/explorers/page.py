@@ -12,12 +12,13 @@ from .apps import (
     episode_explorer,
     gallery_explorer,
     interaction_explorer,
+    live_ablation,
     live_trainer,
     scale_explorer,
 )
 from .picture import error_message
 
-PARTS: dict[str, tuple[str, Callable[[], widgets.Widget]]] = {
+PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
     "Episode": (
         "A class that the network never saw in training: the support images with their masks, the query, and the "
         "mask that the network finds.",
@@ -39,6 +40,11 @@ PARTS: dict[str, tuple[str, Callable[[], widgets.Widget]]] = {
         interaction_explorer,
     ),
     "Scales": ("What one level of the fusion gets and gives, and the answer without it.", scale_explorer),
+    "Ablation": (
+        "Change a switch: a short run trains that variant and the full network in pairs, and its bar joins those of "
+        "the shipped studies, which are ten times as long.",
+        live_ablation,
+    ),
     "Training": ("Train a small network here and now. Paused, it goes on where it was.", live_trainer),
 }
 # A tab is as wide as its name, so that all fit into a narrow window.
