@@ -9,7 +9,8 @@
 # %% [markdown]
 # # 10. Your own images: from a few masks to many
 #
-# [Start here](00_start_here.ipynb) | [5 Multi-scale fusion](05_multi_scale_fusion.ipynb) | **10 Your own images**
+# [Start here](00_start_here.ipynb) | [9 Prototype correlations](09_prototype_correlations.ipynb) |
+# **10 Your own images** | [11 Ablations](11_ablations.ipynb)
 #
 # **What you will learn.** How to segment your own images with one mask, with several, and with several classes; how to
 # save the masks; and how to lay out a folder to train on.
@@ -284,4 +285,4 @@ for name, areas in zip(dataset.class_names, dataset.class_areas.T, strict=True):
 #
 # **Further reading.** [README](../README.md#your-own-images): the same from the command line.
 #
-# Previous: [9 Prototype correlations](09_prototype_correlations.ipynb)
+# Previous: [9 Prototype correlations](09_prototype_correlations.ipynb). Next: [11 Ablations](11_ablations.ipynb)

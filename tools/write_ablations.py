@@ -9,8 +9,8 @@ from pathlib import Path
 
 from dpnet_lite.ablation.comparisons import Judged, judge
 from dpnet_lite.ablation.report import verdict_table, write_report
-from dpnet_lite.ablation.studies import Study, load_study, shipped_studies
-from dpnet_lite.ablation.table import SHIPPED, Row, shipped_rows
+from dpnet_lite.ablation.studies import Study, load_study
+from dpnet_lite.ablation.table import SHIPPED, Row, shipped_names, shipped_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "docs" / "ablations"
@@ -21,8 +21,7 @@ MODULE_GOALS = ("CCM, alone", "PIM, with CCM and MSF", "MSF, with CCM and PIM") 
 
 def shipped(data: str) -> list[tuple[Study, list[Row]]]:
     """The studies whose rows come with the package, in the order of their names."""
-    names = [name for name in shipped_studies() if (SHIPPED / data / f"{name}.jsonl.gz").exists()]
-    return [(load_study(name), shipped_rows(name, data)) for name in names]
+    return [(load_study(name), shipped_rows(name, data)) for name in shipped_names(data)]
 
 
 def goals(judged: list[Judged]) -> str:

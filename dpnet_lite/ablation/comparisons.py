@@ -10,6 +10,7 @@ import numpy as np
 
 from ..evaluation import EpisodeScores, Floats
 from ..intervals import mean_paired_difference
+from ..reporting import percent
 from ..resampling import Interval
 from .studies import Comparison, Study
 from .table import Row, unpack_scores
@@ -37,6 +38,17 @@ class Judged:
         if self.interval.low > 0:
             return "better"
         return "worse" if self.interval.high < 0 else NO_DIFFERENCE
+
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one sentence, with its numbers in points of mIoU."""
+        points = percent(self.difference, self.interval, signed=True)
+        counted = f"{points} points, ahead in {self.wins} of {self.pairs} pairs"
+        names = f"{self.comparison.variant!r}", f"{self.comparison.control!r}"
+        if self.verdict == NO_DIFFERENCE:
+            return f"{NO_DIFFERENCE} between {names[0]} and {names[1]}: {counted}"
+        return f"{names[0]} is {self.verdict} than {names[1]}: {counted}"
 
 
 def judge(study: Study, rows: Sequence[Row], *, n_resamples: int = 2000) -> list[Judged]:

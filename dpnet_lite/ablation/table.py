@@ -84,6 +84,11 @@ def shipped_rows(study: str, data: str = "toy") -> list[Row]:
     return list(read_rows(require_file(SHIPPED / data / f"{study}.jsonl.gz")))
 
 
+def shipped_names(data: str = "toy") -> list[str]:
+    """Names of the studies whose rows come with the package."""
+    return sorted(path.name.removesuffix(".jsonl.gz") for path in (SHIPPED / data).glob("*.jsonl.gz"))
+
+
 def pack_scores(scores: EpisodeScores) -> Row:
     """Scores as short texts: only classes that occur, counts as compressed int32."""
     seen, numbers = np.unique(scores.class_index, return_inverse=True)
