@@ -103,8 +103,8 @@ print(f"the best of ten equal variants leads by {best.mean():+.2f} points on ave
 # So choices were made on seeds 11 and 12, and the tables here are of other seeds *(our rule)*.
 #
 # **Four: many questions.** At a level of 95 %, one question in twenty finds something where nothing is. Ask ten
-# independent questions and the chance of at least one false find is about 40 %. *Holm's correction* makes the p-values hold for all
-# questions together; section 11.4 does it by hand.
+# independent questions and the chance of at least one false find is about 40 %. *Holm's correction* makes the p-values
+# hold for all questions together; section 11.4 does it by hand.
 #
 # ## 11.3 A paired difference by hand
 #

@@ -16,6 +16,7 @@ from .apps import (
     live_trainer,
     scale_explorer,
 )
+from .payoff import payoff_explorer
 from .picture import error_message
 
 PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
@@ -44,6 +45,11 @@ PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
         "Change a switch: a short run trains that variant and the full network in pairs, and its bar joins those of "
         "the shipped studies, which are ten times as long.",
         live_ablation,
+    ),
+    "Payoff": (
+        "When is the full network ahead of the one with the support prototype alone? Choose a study, one of its "
+        "conditions, and a fact by which the episodes are sorted.",
+        payoff_explorer,
     ),
     "Training": ("Train a small network here and now. Paused, it goes on where it was.", live_trainer),
 }
