@@ -278,8 +278,8 @@ live_ablation()
 
 # %% [markdown]
 # *What to see:* before you change a switch there are only the shipped bars, each the difference between a variant and
-# the full network. Expect the live bars to be long: a short run is a weak witness. If a short bar disagrees with a long
-# one, believe the long one.
+# the full network; it has just the modules that it names. Expect the live bars to be long: a short run is a weak
+# witness. If a short bar disagrees with a long one, believe the long one.
 #
 # ## 11.8 A study of your own
 #

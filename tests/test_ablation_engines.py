@@ -55,12 +55,13 @@ def wait_for_rows(path: Path, count: int, process: subprocess.Popen) -> None:
         time.sleep(0.02)
 
 
-def workers(name: bytes) -> list[int]:
-    """Numbers of the processes whose command line has `name`, without this one."""
+def workers(name: bytes, parent: int | None = None) -> list[int]:
+    """Numbers of the processes whose command line has `name`, if asked for those of one parent."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if name in (folder / "cmdline").read_bytes() and int(folder.name) != os.getpid():
+            own = f"PPid:\t{parent}\n" in (folder / "status").read_text() if parent else True
+            if own and name in (folder / "cmdline").read_bytes() and int(folder.name) != os.getpid():
                 found.append(int(folder.name))
     return found
 
@@ -116,6 +117,25 @@ def test_workers_do_not_outlive_a_killed_parent(tmp_path):
     while any(Path(f"/proc/{child}/exe").exists() for child in children):
         assert time.monotonic() < deadline, "a worker is still there"
         time.sleep(0.1)
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_so(tmp_path):
+    with started(tmp_path, "local") as process:
+        wait_for_rows(tmp_path / "rows.jsonl", 1, process)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) != 0
+    told = (tmp_path / "output.txt").read_text()
+    assert "runs are done and kept; the same command goes on" in told
+    assert told.count("Traceback") == 1  # that of this script; the command line has none, and no worker has
+    assert rows_without_times(tmp_path / "rows.jsonl")
+
+
+def test_a_worker_that_dies_is_told(tmp_path):
+    with started(tmp_path, "local") as process:
+        wait_for_rows(tmp_path / "rows.jsonl", 1, process)
+        os.kill(workers(b"spawn_main", parent=process.pid)[0], signal.SIGKILL)
+        assert process.wait(timeout=60) != 0
+    assert "finished runs are kept: call again, with fewer --jobs" in (tmp_path / "output.txt").read_text()
 
 
 def test_ray_gives_the_same_rows_although_a_worker_is_killed(reference, tmp_path):

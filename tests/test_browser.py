@@ -98,12 +98,12 @@ def keep(page: Any, name: str) -> None:
         page.screenshot(path=Path(folder) / f"{name}.png")
 
 
-def change_of_picture(page: Any, picture: Any, action: Any) -> None:
-    """`action` must change what the picture shows."""
+def change_of_picture(page: Any, picture: Any, action: Any, *, seconds: int = 30) -> None:
+    """`action` must change what the picture shows, within so many seconds."""
     before = picture.get_attribute("src")
     action()
     page.wait_for_function(
-        "([image, old]) => image.src !== old", arg=[picture.element_handle(), before], timeout=30_000
+        "([image, old]) => image.src !== old", arg=[picture.element_handle(), before], timeout=1000 * seconds
     )
 
 
@@ -163,13 +163,33 @@ def test_a_notebook_runs_in_jupyterlab_and_its_explorer_answers(browser: Any, la
     page.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "control", "value", "seconds"),
+    [("11_ablations", "MSF", "off", 300), ("12_when_does_it_pay", "condition", "gap 1", 60)],
+    ids=["11", "12"],
+)
+def test_a_choice_in_a_lesson_on_ablations_changes_its_picture(
+    browser: Any, lab: str, name: str, control: str, value: str, seconds: int
+) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(f"{lab}/lab/tree/notebooks/{name}.ipynb?token={TOKEN}")
+    run_all_cells(page)
+    picture = page.locator("img.widget-image, .widget-image img, img.jupyter-widgets").last
+    picture.scroll_into_view_if_needed()
+    choice = page.locator(".widget-dropdown", has=page.locator(f"label:text-is('{control}')")).last.locator("select")
+    change_of_picture(page, picture, lambda: choice.select_option(label=value), seconds=seconds)
+    assert page.locator("[role=alert]:visible").count() == 0
+    keep(page, f"lab_{name[:2]}")
+    page.close()
+
+
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 420)])
 def test_the_page_of_make_app_shows_every_explorer_and_takes_a_click(
     browser: Any, app: str, theme: str, width: int
 ) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(f"{app}/?theme={theme}", timeout=120_000)
-    for tab in ("Episode", "Cycle", "Gallery", "Interaction", "Scales", "Training"):
+    for tab in ("Episode", "Cycle", "Gallery", "Interaction", "Scales", "Ablation", "Payoff", "Training"):
         page.get_by_role("tab", name=tab).click()
         picture = page.locator("img.widget-image:visible, .widget-image:visible img").last
         picture.wait_for(timeout=60_000)

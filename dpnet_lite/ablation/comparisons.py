@@ -39,7 +39,6 @@ class Judged:
             return "better"
         return "worse" if self.interval.high < 0 else NO_DIFFERENCE
 
-
     @property
     def sentence(self) -> str:
         """The verdict in one sentence, with its numbers in points of mIoU."""

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -21,7 +22,6 @@ from .runs import Run, execute
 from .table import Row
 
 EngineName = Literal["local", "ray"]
-ORPHAN_CHECK = 2.0  # seconds between two looks whether the parent is still there
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _run_in_processes(runs: Sequence[Run], options: EngineOptions) -> Iterator[t
     jobs = min(options.jobs or os.cpu_count() or 1, len(runs))
     pool = ProcessPoolExecutor(
         jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker,
-        initargs=(options.threads, os.getpid()),
+        initargs=(options.threads,),
     )  # fmt: skip
     try:
         waiting = iter(enumerate(runs))
@@ -92,6 +92,11 @@ def _run_in_processes(runs: Sequence[Run], options: EngineOptions) -> Iterator[t
             for future in done:
                 yield pending.pop(future), future.result()
                 pending |= {pool.submit(execute, run): number for number, run in _first(waiting, 1)}
+    except BrokenProcessPool:
+        raise RuntimeError(
+            "a process of this study died, perhaps for want of memory; finished runs are kept: call again, with "
+            "fewer --jobs"
+        ) from None
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in list((pool._processes or {}).values()):  # a run half done is of no use: do not wait for it
@@ -102,13 +107,15 @@ def _first(items: Iterator[tuple[int, Run]], count: int) -> list[tuple[int, Run]
     return [item for _, item in zip(range(count), items, strict=False)]
 
 
-def _start_worker(threads: int, parent: int) -> None:
-    """One thread a run, so that runs do not get in each other's way; gone when the parent is gone."""
-    torch.set_num_threads(threads)
+def _start_worker(number: int) -> None:
+    """Few threads a run, so that runs do not get in each other's way; Ctrl-C is the parent's; gone when it is gone."""
+    torch.set_num_threads(number)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(ORPHAN_CHECK)
+        parent.join()  # returns when the parent ends, also when it is killed
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

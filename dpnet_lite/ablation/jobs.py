@@ -47,11 +47,15 @@ def run_study(runs: Sequence[Run], table: Table, options: EngineOptions, say: Sa
     todo = list(open_runs.values())
     bar = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} runs, {remaining} left"
     with tqdm(total=len(todo), desc="ablation", bar_format=bar, mininterval=0.5) as progress:
-        for number, rows in run_all(todo, options):
-            table.append(rows)
-            run = todo[number]
-            progress.set_description_str(f"{run.variant.name}, fold {run.fold}, seed {run.seed}")
-            progress.update()
+        try:
+            for number, rows in run_all(todo, options):
+                table.append(rows)
+                run = todo[number]
+                progress.set_description_str(f"{run.variant.name}, fold {run.fold}, seed {run.seed}")
+                progress.update()
+        except KeyboardInterrupt:
+            kept = f"{progress.n} of {len(todo)} runs are done and kept; the same command goes on"
+            raise KeyboardInterrupt(f"stopped; {kept}") from None
 
 
 def labelled_rows(runs: Sequence[Run], table: Table) -> list[Row]:

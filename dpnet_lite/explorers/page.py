@@ -43,7 +43,7 @@ PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
     "Scales": ("What one level of the fusion gets and gives, and the answer without it.", scale_explorer),
     "Ablation": (
         "Change a switch: a short run trains that variant and the full network in pairs, and its bar joins those of "
-        "the shipped studies, which are ten times as long.",
+        "the shipped study, which is ten times as long. A shipped variant has just the modules that it names.",
         live_ablation,
     ),
     "Payoff": (
@@ -53,10 +53,12 @@ PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
     ),
     "Training": ("Train a small network here and now. Paused, it goes on where it was.", live_trainer),
 }
-# A tab is as wide as its name, so that all fit into a narrow window.
+# A tab is as wide as its name; in a narrow window they stand in several rows.
 TITLE = (
-    "<style>.jupyter-widget-tab .lm-TabBar-tab {flex: 0 1 auto !important; "
-    "min-width: 0 !important; padding: 0 4px !important}</style>"
+    "<style>.jupyter-widget-tab .lm-TabBar-tab {flex: 0 0 auto !important; min-width: 0 !important; "
+    "padding: 0 4px !important} .jupyter-widget-tab .lm-TabBar-content {flex-wrap: wrap !important} "
+    ".jupyter-widget-tab .lm-TabBar {min-height: 0 !important; max-height: none !important; height: auto !important; "
+    "overflow: visible !important}</style>"
     "<h1>DPNet Lite: explorers</h1>"
 )
 
