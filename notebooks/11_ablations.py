@@ -79,8 +79,9 @@ spread_of_differences = (pairs[:, 1] - pairs[:, 0]).std(ddof=1)
 print(f"standard deviation of the scores {spread_of_scores:.1f} points, of the differences {spread_of_differences:.1f}")
 
 # %% [markdown]
-# *What to see:* a line in blue rises, one in orange falls. The ends of the lines are scattered, for folds differ; the
-# slopes are much more alike. The two printed numbers say how much noise the pairing takes away.
+# *What to see:* a line in blue rises, one in orange falls. The ends of the lines are scattered, for folds and seeds
+# differ. Are the slopes more alike than the ends? The two printed numbers say it. Pairing takes away the luck that both
+# share; what is left is the luck of each network's own training.
 #
 # **Two: unequal chances.** A variant with more parameters or more steps can win without its idea. All variants have the
 # same budget; their parameters are printed; and "support only" is the full network with P in the place of P_q: all its
@@ -268,8 +269,8 @@ show("rivals")
 # ## 11.7 The live lab
 #
 # Change a switch: a short paired run trains that variant and the full network, on two folds with two seeds each, in the
-# background. Its orange bar joins the blue ones of the shipped study, which had about eight times the steps and five
-# times the pairs. A second variant takes half the time, for the full network is trained already. *Stop* gives a run up.
+# background. Its orange bar joins the blue ones of the shipped study, which had about eight times the steps and more
+# pairs. A second variant takes half the time, for the full network is trained already. *Stop* gives a run up.
 
 # %%
 from dpnet_lite.explorers.apps import live_ablation
