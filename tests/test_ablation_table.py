@@ -83,7 +83,7 @@ def test_pack_keeps_every_bit():
 
 
 def test_a_compressed_file_of_rows_is_the_same_every_time(tmp_path):
-    paths = [tmp_path / "a.jsonl.gz", tmp_path / "b.jsonl.gz"]
+    paths = [tmp_path / "a.jsonl.xz", tmp_path / "b.jsonl.xz"]
     for path in paths:
         write_rows(path, [row(1), row(2)])
     assert paths[0].read_bytes() == paths[1].read_bytes()
@@ -91,5 +91,5 @@ def test_a_compressed_file_of_rows_is_the_same_every_time(tmp_path):
 
 
 def test_rows_that_are_not_shipped():
-    with pytest.raises(FileNotFoundError, match=r"nothing\.jsonl\.gz"):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.jsonl\.xz"):
         shipped_rows("nothing")

@@ -93,7 +93,7 @@ def ablate(
     labelled = labelled_rows(runs, rows)
     judged = judge(study, labelled)
     say(verdict_table(judged, study))
-    write_rows(folder / "rows.jsonl.gz", labelled)
+    write_rows(folder / "rows.jsonl.xz", labelled)
     if importlib.util.find_spec("matplotlib") is None:
         say(f"rows: {folder / 'rows.jsonl'}; no report: it needs matplotlib: pip install 'dpnet-lite[notebooks]'")
         return judged

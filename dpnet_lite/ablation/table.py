@@ -7,8 +7,8 @@ file is read and fenced off when the next is written. Rows of several processes 
 from __future__ import annotations
 
 import base64
-import gzip
 import json
+import lzma
 import os
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,7 +59,7 @@ def read_rows(path: Path) -> Iterable[Row]:
     """The whole rows of a file, in order; none where there is no file. A row that was cut off is skipped."""
     if not path.exists():
         return
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+    with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as file:
         for line in file:
             try:
                 row = json.loads(line)
@@ -72,7 +72,7 @@ def read_rows(path: Path) -> Iterable[Row]:
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Rows as a compressed file of their own, replaced whole; the same rows give the same bytes."""
     text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
-    write_atomically(path, gzip.compress(text.encode(), mtime=0))
+    write_atomically(path, lzma.compress(text.encode(), preset=9))
 
 
 def shipped_rows(study: str, data: str = "toy") -> list[Row]:
@@ -81,33 +81,36 @@ def shipped_rows(study: str, data: str = "toy") -> list[Row]:
     Raises:
         FileNotFoundError: this study has not been run on this data.
     """
-    return list(read_rows(require_file(SHIPPED / data / f"{study}.jsonl.gz")))
+    return list(read_rows(require_file(SHIPPED / data / f"{study}.jsonl.xz")))
 
 
 def shipped_names(data: str = "toy") -> list[str]:
     """Names of the studies whose rows come with the package."""
-    return sorted(path.name.removesuffix(".jsonl.gz") for path in (SHIPPED / data).glob("*.jsonl.gz"))
+    return sorted(path.name.removesuffix(".jsonl.xz") for path in (SHIPPED / data).glob("*.jsonl.xz"))
 
 
 def pack_scores(scores: EpisodeScores) -> Row:
-    """Scores as short texts: only classes that occur, counts as compressed int32."""
+    """Scores as short texts: only classes that occur; intersection, union and valid pixels of every episode."""
     seen, numbers = np.unique(scores.class_index, return_inverse=True)
+    intersection, union, background, _ = scores.counts.T
+    pixels = np.stack([intersection, union, union + background])  # [3, n], the other counts follow from these
+    kind = np.min_scalar_type(int(pixels.max()))  # the smallest unsigned integer that holds them
     return {
         "class_names": [scores.class_names[index] for index in seen],
         "episodes_sha256": scores.episodes_sha256,
         "class_index": pack(numbers.astype(np.uint8)),
-        "counts": pack(scores.counts.astype(np.int32)),
+        "pixels": pack(pixels.astype(kind)),
+        "kind": kind.name,
     }
 
 
 def unpack_scores(packed: Mapping[str, Any]) -> EpisodeScores:
     """The inverse of `pack_scores`, with the classes that occur numbered from 0."""
-    return EpisodeScores(
-        unpack(packed["class_index"], np.uint8),
-        unpack(packed["counts"], np.int32).reshape(-1, 4),
-        tuple(packed["class_names"]),
-        packed["episodes_sha256"],
-    )
+    pixels = unpack(packed["pixels"], np.dtype(packed["kind"])).reshape(3, -1)
+    intersection, union, valid = pixels.astype(np.int64)
+    counts = np.stack([intersection, union, valid - union, valid - intersection], axis=1)  # [3, n] -> [n, 4]
+    classes = unpack(packed["class_index"], np.uint8)
+    return EpisodeScores(classes, counts, tuple(packed["class_names"]), packed["episodes_sha256"])
 
 
 def pack(array: np.ndarray) -> str:
@@ -115,6 +118,6 @@ def pack(array: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
 
 
-def unpack(text: str, kind: type[np.generic]) -> np.ndarray:
+def unpack(text: str, kind: np.dtype[Any] | type[np.generic]) -> np.ndarray:
     """The inverse of `pack`, in one dimension."""
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=kind)
