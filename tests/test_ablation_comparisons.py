@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -77,6 +79,15 @@ def test_a_true_lead_is_found():
     assert judged.verdict == "better" and judged.wins >= 18 and judged.pairs == 20 and judged.p_corrected < 0.001
     means = {name: np.mean([unpack_scores(r["scores"]).miou for r in rows if r["variant"] == name]) for name in "ab"}
     assert judged.difference == pytest.approx(means["b"] - means["a"], abs=1e-12)
+
+
+def test_p_values_are_corrected_over_all_questions_of_the_study():
+    study, rows = simulated_study(0.03, seed=2, seeds=(1, 2))
+    questions = (*study.comparisons, Comparison("a or b", "a", "b"), Comparison("again", "b", "a"))
+    study = replace(study, comparisons=questions)
+    judged = judge(study, rows)
+    assert judged[0].p < 0.1 and [entry.p_corrected for entry in judged] == holm([entry.p for entry in judged])
+    assert judged[0].p_corrected == pytest.approx(min(1, 3 * judged[0].p)) != judged[0].p
 
 
 def test_nothing_is_found_where_there_is_nothing():

@@ -14,8 +14,10 @@ import pytest
 from ablation_runs import SMALL, main, rows_without_times, runs
 
 from dpnet_lite.ablation.engines import EngineOptions
+from dpnet_lite.ablation.ray_engine import _require_room
 from dpnet_lite.ablation.table import unpack_scores
 
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks at processes as Linux shows them")
 SCRIPT = Path(__file__).with_name("ablation_runs.py")
 ROWS = 2 * (2 * 2 * 2 + 2)  # conditions x (folds x seeds x trained variants + folds x untrained ones)
 
@@ -55,14 +57,18 @@ def wait_for_rows(path: Path, count: int, process: subprocess.Popen) -> None:
         time.sleep(0.02)
 
 
-def workers(name: bytes, parent: int | None = None) -> list[int]:
-    """Numbers of the processes whose command line has `name`, if asked for those of one parent."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            own = f"PPid:\t{parent}\n" in (folder / "status").read_text() if parent else True
-            if own and name in (folder / "cmdline").read_bytes() and int(folder.name) != os.getpid():
-                found.append(int(folder.name))
+def workers(name: bytes, ancestor: int) -> list[int]:
+    """Numbers of the descendants of a process whose command line has `name`."""
+    found, generation = [], [ancestor]
+    while generation:
+        children = [
+            int(child)
+            for parent in generation
+            for tasks in Path(f"/proc/{parent}/task").glob("*/children")
+            for child in tasks.read_text().split()
+        ]
+        found += [child for child in children if name in Path(f"/proc/{child}/cmdline").read_bytes()]
+        generation = children
     return found
 
 
@@ -98,7 +104,11 @@ def test_killed_twice_and_resumed_the_rows_are_the_same(reference, tmp_path):
     for count in (1, 9):
         with started(tmp_path, "local") as process:
             wait_for_rows(path, count, process)
+            children = workers(b"spawn_main", process.pid)
             process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert len(children) == 2
+        wait_until_gone(children)  # workers do not outlive a killed parent
         finished = rows_without_times(path)
         assert 0 < len(finished) < ROWS
     finish(tmp_path, "local")
@@ -106,15 +116,9 @@ def test_killed_twice_and_resumed_the_rows_are_the_same(reference, tmp_path):
     assert finished.items() <= rows_without_times(path).items()
 
 
-def test_workers_do_not_outlive_a_killed_parent(tmp_path):
-    with started(tmp_path, "local") as process:
-        wait_for_rows(tmp_path / "rows.jsonl", 1, process)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert len(children) >= 2
+def wait_until_gone(processes: list[int]) -> None:
     deadline = time.monotonic() + 20
-    while any(Path(f"/proc/{child}/exe").exists() for child in children):
+    while any(Path(f"/proc/{number}/exe").exists() for number in processes):
         assert time.monotonic() < deadline, "a worker is still there"
         time.sleep(0.1)
 
@@ -133,7 +137,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(tmp_path):
 def test_a_worker_that_dies_is_told(tmp_path):
     with started(tmp_path, "local") as process:
         wait_for_rows(tmp_path / "rows.jsonl", 1, process)
-        os.kill(workers(b"spawn_main", parent=process.pid)[0], signal.SIGKILL)
+        os.kill(workers(b"spawn_main", process.pid)[0], signal.SIGKILL)
         assert process.wait(timeout=60) != 0
     assert "finished runs are kept: call again, with fewer --jobs" in (tmp_path / "output.txt").read_text()
 
@@ -142,11 +146,17 @@ def test_ray_gives_the_same_rows_although_a_worker_is_killed(reference, tmp_path
     path = tmp_path / "rows.jsonl"
     with started(tmp_path, "ray") as process:
         wait_for_rows(path, 1, process)
-        victims = workers(b"ray::_execute")
+        victims = workers(b"ray::_execute", process.pid)
         assert victims
         os.kill(victims[0], signal.SIGKILL)
         assert process.wait(timeout=300) == 0, (tmp_path / "output.txt").read_text()
     assert rows_without_times(path) == rows_without_times(reference / "rows.jsonl")
+
+
+def test_ray_that_has_no_room_says_so():
+    with pytest.raises(ValueError, match=r"a run wants 0\.5 GPUs, but the cluster has 0; .* --gpus-per-run"):
+        _require_room({"CPU": 2.0}, EngineOptions("ray", gpus=0.5))
+    _require_room({"CPU": 2.0, "GPU": 1.0}, EngineOptions("ray", gpus=0.5))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ DECIDING = (
     "model/*.py", "datasets/*.py", "episodes.py", "features.py", "fold_data.py", "losses.py",
     "training.py", "comparison.py", "scoring.py", "evaluation.py", "ablation/banks.py", "ablation/masks.py",
     "ablation/runs.py",
+    "ablation/untrained.py", "heads.py",
 )  # fmt: skip
 
 

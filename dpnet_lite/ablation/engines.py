@@ -98,8 +98,9 @@ def _run_in_processes(runs: Sequence[Run], options: EngineOptions) -> Iterator[t
             "fewer --jobs"
         ) from None
     finally:
+        processes = list((pool._processes or {}).values())  # shutdown forgets them
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in list((pool._processes or {}).values()):  # a run half done is of no use: do not wait for it
+        for process in processes:  # a run half done is of no use: do not wait for it
             process.terminate()
 
 

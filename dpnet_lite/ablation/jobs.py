@@ -95,7 +95,7 @@ def ablate(
     say(verdict_table(judged, study))
     write_rows(folder / "rows.jsonl.xz", labelled)
     if importlib.util.find_spec("matplotlib") is None:
-        say(f"rows: {folder / 'rows.jsonl'}; no report: it needs matplotlib: pip install 'dpnet-lite[notebooks]'")
+        say(f"rows: {folder / 'rows.jsonl.xz'}; no report: it needs matplotlib: pip install 'dpnet-lite[notebooks]'")
         return judged
     for path in write_report(study, labelled, judged, folder):
         say(f"written: {path}")

@@ -38,6 +38,7 @@ def run_on_ray(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[in
             logging_level=logging.ERROR,
         )  # fmt: skip
     try:
+        _require_room(ray.cluster_resources(), options)
         task = ray.remote(_execute).options(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=RETRIES)
         pending = {task.remote(run, options.threads): number for number, run in enumerate(runs)}
         while pending:
@@ -47,6 +48,16 @@ def run_on_ray(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[in
     finally:
         if started_here:
             ray.shutdown()
+
+
+def _require_room(resources: dict[str, float], options: EngineOptions) -> None:
+    """ValueError where no run would ever start; Ray itself would wait without a word."""
+    for name, wanted in (("CPU", options.cpus), ("GPU", options.gpus)):
+        if wanted > resources.get(name, 0):
+            raise ValueError(
+                f"a run wants {wanted:g} {name}s, but the cluster has {resources.get(name, 0):g}; give less with "
+                f"--{name.lower()}s-per-run, or more machines"
+            )
 
 
 def _execute(run: Run, threads: int) -> list[Row]:

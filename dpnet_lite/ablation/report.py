@@ -23,8 +23,9 @@ NOTES = f"""Each variant is trained on the same episodes, from the same initial 
 number of steps, and scored on the same test episodes of novel classes. mIoU: pixels added up per class, averaged over
 the classes of a fold, then over folds and seeds. Brackets: 95 % bootstrap intervals over episodes and seeds; that of a
 difference is paired. Wins: pairs of fold and seed in which the variant is ahead. p: two-sided sign-flip test over these
-pairs, corrected after Holm over all comparisons of this study; n pairs cannot give a p below 2 / 2^n. A difference
-whose interval contains 0 is called "{NO_DIFFERENCE}"."""
+pairs, corrected after Holm over all comparisons of this study. It holds for these folds and their test episodes, and n
+pairs cannot give a p below 2 / 2^n. The verdict goes by the interval alone: a difference whose interval contains 0 is
+called "{NO_DIFFERENCE}", and a "better" with a large p is weak."""
 
 
 def report_tables(study: Study, rows: Sequence[Row], judged: Sequence[Judged]) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from ..checkpoints import versions
@@ -175,7 +176,17 @@ def _trained(run: Run) -> tuple[EpisodeNetwork, dict[str, Any]]:
     key = digest([run.training_identity(), code_hash()])
     folder = (config.cache_folder or default_cache()) / "ablation"
     path, state = folder / f"{key}.safetensors", folder / key
-    if not path.exists():
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{key}.lock"):  # two studies may ask for the same weights at once
+        facts = _train_once(run, path, state)
+    head, _ = load_head(path, device=device)
+    return head, {"parameters": sum(weights.numel() for weights in head.parameters()), **facts}
+
+
+def _train_once(run: Run, path: Path, state: Path) -> dict[str, Any]:
+    """Train and save to `path` unless that was done before; what is to be known of the training."""
+    config, device = run.config, run.config.device
+    if not (path.exists() and path.with_suffix(".json").exists()):  # written one after the other
         data = shared_fold(config, run.fold, config.gap, run.scenes)
         fabric = make_fabric(device, run.training.precision)
         start = time.perf_counter()
@@ -188,10 +199,9 @@ def _trained(run: Run) -> tuple[EpisodeNetwork, dict[str, Any]]:
             "training_episodes": result.episodes_sha256,
         }
         save_head(path, result.head, data.train.backbone, size=data.train.size, **facts)
-    head, metadata = load_head(path, device=device)
     _remove_state(state)
-    parameters = sum(weights.numel() for weights in head.parameters())
-    return head, {"parameters": parameters, **{n: metadata[n] for n in ("training_seconds", "training_episodes")}}
+    _, metadata = load_head(path)
+    return {name: metadata[name] for name in ("training_seconds", "training_episodes")}
 
 
 def _initial_weights(run: Run, data: FoldData) -> dict[str, Tensor]:
