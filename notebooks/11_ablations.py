@@ -74,21 +74,30 @@ axes.set_xticks([0, 1], ["support only", "full"], fontsize=11)
 axes.set_ylabel("mIoU of novel classes, %", fontsize=11)
 axes.set_xlim(-0.3, 1.3)
 plt.show()
-spread_of_scores = pairs.std(axis=0, ddof=1).mean()
 spread_of_differences = (pairs[:, 1] - pairs[:, 0]).std(ddof=1)
-print(f"standard deviation of the scores {spread_of_scores:.1f} points, of the differences {spread_of_differences:.1f}")
+unpaired = np.sqrt(pairs.var(axis=0, ddof=1).sum())  # variances of unrelated numbers add up
+print(f"standard deviation of a difference: {unpaired:.1f} points between unrelated runs, "
+      f"{spread_of_differences:.1f} within pairs")  # fmt: skip
 
 # %% [markdown]
 # *What to see:* a line in blue rises, one in orange falls. The ends of the lines are scattered, for folds and seeds
-# differ. Are the slopes more alike than the ends? The two printed numbers say it. Pairing takes away the luck that both
-# share; what is left is the luck of each network's own training.
+# differ. Are the slopes more alike than the ends? The two printed numbers say it: how much a difference would vary if
+# its two runs had nothing in common (other fold, other seed), and how much it varies within pairs. Pairing takes away
+# the luck that both share; what is left is the luck of each network's own training, and folds in which a module is
+# worth more than in others.
 #
 # **Two: unequal chances.** A variant with more parameters or more steps can win without its idea. All variants have the
-# same budget; their parameters are printed; and "support only" is the full network with P in the place of P_q: all its
-# layers, not its idea. It is the fair control for the pseudo-prototype.
+# same number of steps; their parameters are printed; and "support only" is the full network with P in the place of P_q:
+# all its layers, not its idea. It is the fair control for the pseudo-prototype. Not every module has such a control:
+# the last lines name the questions whose two networks differ in size.
 
 # %%
-print(cost_table(study, rows))
+print(cost_table(study, rows) + "\n")
+parameters = {row["variant"]: row["parameters"] for row in rows}
+for question in study.comparisons:
+    ratio = parameters[question.variant] / max(1, parameters[question.control])
+    if abs(ratio - 1) > 0.01:
+        print(f"{question.name}: {question.variant!r} has {ratio:.2f} times the parameters of {question.control!r}")
 
 # %% [markdown]
 # **Three: choosing and reporting on the same numbers.** Take ten variants that are *exactly equal*, and report the
@@ -211,7 +220,9 @@ print("\n".join(entry.sentence for entry in judged.values()))
 # *What to see:* each row is one question, its bar the interval, the line at 0 "no difference". Blue bars lie to the
 # right of the line, vermilion ones to the left, grey ones touch it. The sentences under the picture are the verdicts,
 # made from the numbers; read CCM, PIM and MSF off them, and note where a module adds nothing that these runs can
-# measure. Compare the length of the bars: questions differ in how sure one can be.
+# measure. Compare the length of the bars: questions differ in how sure one can be. And go back to the list of section
+# 11.2: where the two networks differ in size, the verdict is on the module *with its parameters*. These rows cannot say
+# how much of it is the idea.
 #
 # ## 11.6 The alternatives of each module
 #
@@ -249,8 +260,9 @@ show("interaction")
 show("scales")
 
 # %% [markdown]
-# *What to see:* **scales.** A pyramid of two to four scales, and dilated convolutions at one. The objects of the toy
-# world differ in size by less than a factor of two, so a pyramid has little to gain here; photographs may differ.
+# *What to see:* **scales.** A pyramid of two to four scales, and dilated convolutions at one. The toy world draws the
+# radius of its objects from a range whose ends differ by less than a factor of two, which may leave a pyramid little to
+# gain; photographs may differ.
 
 # %%
 show("aux")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dpnet_lite.ablation.live import Bench, LiveAblation, LiveResult
 from dpnet_lite.config import ModelConfig, TrainingConfig
+from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.explorers.ablation import (
     CONTROL,
     SWITCHES,
@@ -23,8 +26,10 @@ from dpnet_lite.explorers.ablation import (
 )
 from dpnet_lite.fold_data import TEST_SEED
 from dpnet_lite.intervals import mean_paired_difference
+from dpnet_lite.live_training import small_toy_fold
 from dpnet_lite.resampling import Interval
 from dpnet_lite.scoring import head_segmenter, score_episodes
+from dpnet_lite.training import Trainer
 
 FULL = ModelConfig(channels=8)
 VARIANT = replace(FULL, pseudo_prototype=False)
@@ -87,6 +92,72 @@ def test_the_control_itself_is_no_variant(bench):
         LiveAblation("same", FULL, FULL, bench)
 
 
+def plain_scores(model, start, fold, seed, bench):
+    """A network trained in one piece and scored, without the bench's own functions."""
+    data = small_toy_fold(fold, n_train=bench.n_train)
+    training = replace(bench.training, seed=seed)
+    first = Trainer(start, training, data.train, data.base, fold=fold).head.module.state_dict()
+    head = Trainer(model, training, data.train, data.base, fold=fold, initial_weights=first).run().head
+    episodes = draw_episodes(
+        data.test.dataset, data.novel, fold=fold, n_shot=1, count=bench.n_episodes, seed=TEST_SEED
+    )  # fmt: skip
+    return score_episodes(head_segmenter(head), data.test, episodes)
+
+
+def test_every_fold_and_seed_is_a_run_of_its_own():
+    bench = Bench((0, 1), (1, 2), TrainingConfig(steps=7, batch_size=2, flip=False), n_episodes=40, n_train=70)
+    run = finish(LiveAblation("single", SINGLE, FULL, bench), 4)
+    pairs = [(fold, seed) for fold in (0, 1) for seed in (1, 2)]
+    own, other = ([plain_scores(model, FULL, *pair, bench) for pair in pairs] for model in (SINGLE, FULL))
+    assert len({scores.counts.tobytes() for scores in own}) == 4  # no two runs are the same
+    assert run.result == LiveResult("single", *mean_paired_difference(own, other), 4)
+
+
+def test_another_control_or_budget_takes_nothing_from_earlier_runs(bench):
+    """With another control a network starts from other weights: its old scores would be no pair."""
+    finish(LiveAblation("v", VARIANT, FULL, bench), 10)
+    other = LiveAblation("v", VARIANT, SINGLE, bench)
+    assert [(key.model, key.start) for key in other.todo] == [(SINGLE, SINGLE), (VARIANT, SINGLE)] * 2
+    bench.training = replace(bench.training, steps=9)
+    assert len(LiveAblation("v", VARIANT, FULL, bench).todo) == 4
+    bench.training = replace(bench.training, steps=7)
+    assert LiveAblation("v", VARIANT, FULL, bench).todo == []
+    bench.n_episodes = 60
+    assert len(LiveAblation("v", VARIANT, FULL, bench).todo) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"folds": ()}, r"folds is \(\); give at least one, and each once"),
+        ({"seeds": (1, 1)}, r"seeds is \(1, 1\); give at least one, and each once"),
+        ({"n_episodes": 0}, "n_episodes is 0; give at least 1"),
+    ],
+)
+def test_a_bench_without_proper_pairs_is_refused_before_any_training(bench, changes, words):
+    with pytest.raises(ValueError, match=words):
+        LiveAblation("v", VARIANT, FULL, replace(bench, **changes))
+
+
+def test_a_piece_has_at_least_one_step(bench):
+    with pytest.raises(ValueError, match="steps is 0; give at least 1"):
+        LiveAblation("v", VARIANT, FULL, bench).advance(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "setting"),
+    [
+        ("CCM", "off", ("pseudo_prototype", False)), ("selection", "oracle", ("selection", "oracle")),
+        ("PIM", "off", ("interaction", "off")), ("MSF", "off", ("fusion", "single")),
+        ("auxiliary", "none", ("auxiliary", "none")), ("background", "off", ("background", False)),
+        ("prior", "on", ("prior", True)),
+    ],
+)  # fmt: skip
+def test_a_switch_changes_its_setting_and_no_other(name, value, setting):
+    chosen = {n: next(iter(values)) for n, values in SWITCHES.items()} | {name: value}
+    assert variant_model(chosen) == replace(base_model(), **dict([setting]))
+
+
 def test_every_switch_is_a_setting_and_the_first_is_that_of_the_full_network():
     first = {name: next(iter(values)) for name, values in SWITCHES.items()}
     assert variant_name(first) == CONTROL and variant_model(first) == base_model()
@@ -109,6 +180,32 @@ def test_the_picture_shows_live_and_shipped_differences_apart():
     np.testing.assert_allclose(axes.lines[0].get_xdata(), [-3, 2])
     assert axes.lines[1].get_xdata()[0] == pytest.approx(-1)
     assert shipped["support only"].difference < 0
+
+
+def test_the_key_says_which_bars_are_short_and_which_full_length():
+    figure = ablation_figure([LiveResult("MSF off", -0.01, Interval(-0.03, 0.02), 4)], shipped_differences())
+    key = figure.legends[0]
+    handles = {text.get_text(): handle for text, handle in zip(key.texts, key.legend_handles, strict=True)}
+    lines = figure.axes[0].lines
+    for name, dot in (("short live run", lines[1]), ("full length, shipped", lines[3])):
+        assert (handles[name].get_color(), handles[name].get_marker()) == (dot.get_color(), dot.get_marker())
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_of_many_switches_leave_room_for_the_bars():
+    last = {name: list(values)[-1] for name, values in SWITCHES.items()}
+    live = [
+        LiveResult(name, -0.01, Interval(-0.03, 0.02), 4)
+        for name in (variant_name(last), f"{variant_name(last)} again")
+    ]
+    figure = ablation_figure(live, shipped_differences())
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw(renderer)
+    axes = figure.axes[0]
+    assert axes.bbox.width > 0.5 * figure.bbox.width
+    boxes = [text.get_window_extent(renderer) for text in axes.get_yticklabels()]
+    assert all(box.x0 >= 0 for box in boxes)
+    assert all(above.y0 > below.y1 for above, below in pairwise(boxes))
 
 
 def small_lab() -> AblationLab:
@@ -169,6 +266,6 @@ def test_an_error_is_shown_and_kept():
         lab.bench.n_episodes = 0
         lab.switches["MSF"].value = "off"
         await lab.task
-        assert isinstance(lab.error, ValueError) and "count is 0" in lab.message.value
+        assert isinstance(lab.error, ValueError) and "n_episodes is 0; give at least 1" in lab.message.value
 
     asyncio.run(play(small_lab()))

@@ -6,7 +6,8 @@ eight times as long, on all folds and more seeds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from ..config import ModelConfig, TrainingConfig
 from ..episodes import EpisodeList, draw_episodes
@@ -18,7 +19,16 @@ from ..resampling import Interval
 from ..scoring import head_segmenter, score_episodes
 from ..training import Trainer
 
-Key = tuple[ModelConfig, int, int]  # network, fold, seed
+
+class Key(NamedTuple):
+    """All that the scores of a network depend on: two networks with the same key have the same scores."""
+
+    model: ModelConfig
+    start: ModelConfig  # whose initial weights it takes where shapes fit
+    training: TrainingConfig  # with the run's seed
+    fold: int
+    n_episodes: int
+    n_train: int
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,23 @@ class Bench:
     n_train: int = 600  # scenes of a fold
     scores: dict[Key, EpisodeScores] = field(default_factory=dict)
 
+    def pairs(self) -> list[tuple[int, int]]:
+        """Every combination of fold and seed.
+
+        Raises:
+            ValueError: there is none, one comes twice, or there is no episode to score.
+        """
+        for name, values in (("folds", self.folds), ("seeds", self.seeds)):
+            if not values or len(set(values)) != len(values):
+                raise ValueError(f"{name} is {values}; give at least one, and each once")
+        if self.n_episodes < 1:
+            raise ValueError(f"n_episodes is {self.n_episodes}; give at least 1")
+        return [(fold, seed) for fold in self.folds for seed in self.seeds]
+
+    def key(self, model: ModelConfig, start: ModelConfig, fold: int, seed: int) -> Key:
+        """Under which the scores of a network are kept."""
+        return Key(model, start, replace(self.training, seed=seed), fold, self.n_episodes, self.n_train)
+
     def data(self, fold: int) -> FoldData:
         """Features of a fold."""
         return small_toy_fold(fold, n_train=self.n_train)
@@ -59,7 +86,7 @@ class Bench:
 
     def trainer(self, model: ModelConfig, start: ModelConfig, fold: int, seed: int) -> Trainer:
         """A training run from the weights that `start` would have, where their shapes fit."""
-        data, training = self.data(fold), TrainingConfig.from_dict({**self.training.to_dict(), "seed": seed})
+        data, training = self.data(fold), replace(self.training, seed=seed)
         first = Trainer(start, training, data.train, data.base, fold=fold)
         if model == start:
             return first
@@ -75,18 +102,15 @@ class LiveAblation:
         model, control: settings of both networks. The control also gives the initial weights.
 
     Raises:
-        ValueError: variant and control are the same.
+        ValueError: variant and control are the same, or the bench has no pairs or episodes.
     """
 
     def __init__(self, name: str, model: ModelConfig, control: ModelConfig, bench: Bench) -> None:
         if model == control:
             raise ValueError(f"{name!r} is the control itself; change a switch")
         self.name, self.model, self.control, self.bench = name, model, control, bench
-        self.pairs = [(fold, seed) for fold in bench.folds for seed in bench.seeds]
-        self.todo: list[Key] = [
-            (network, *pair) for pair in self.pairs for network in (control, model)
-            if (network, *pair) not in bench.scores
-        ]  # fmt: skip
+        self.pairs = [tuple(bench.key(net, control, *pair) for net in (model, control)) for pair in bench.pairs()]
+        self.todo = [key for pair in self.pairs for key in reversed(pair) if key not in bench.scores]  # control first
         self.steps = len(self.todo) * bench.training.steps + 1  # the last one judges
         self.step = 0
         self.trainer: Trainer | None = None
@@ -97,28 +121,32 @@ class LiveAblation:
         return self.result is not None
 
     def advance(self, steps: int) -> None:
-        """Train for up to `steps` steps of one network; score it where it is trained, judge where all are scored."""
+        """Train for up to `steps` steps of one network; score it where it is trained, judge where all are scored.
+
+        Raises:
+            ValueError: steps is below 1.
+        """
+        if steps < 1:
+            raise ValueError(f"steps is {steps}; give at least 1")
         if self.done:
             return
         if not self.todo:
             self._judge()
             return
-        network, fold, seed = self.todo[0]
+        key = self.todo[0]
         if self.trainer is None:
-            self.trainer = self.bench.trainer(network, self.control, fold, seed)
+            self.trainer = self.bench.trainer(key.model, key.start, key.fold, key.training.seed)
         before = self.trainer.step
         head = self.trainer.run(stop_after=before + steps).head
         self.step += self.trainer.step - before
-        if self.trainer.step == self.bench.training.steps:
-            data = self.bench.data(fold)
-            scores = score_episodes(head_segmenter(head), data.test, self.bench.episodes(fold))
+        if self.trainer.step == key.training.steps:
+            data = self.bench.data(key.fold)
+            scores = score_episodes(head_segmenter(head), data.test, self.bench.episodes(key.fold))
             self.bench.scores[self.todo.pop(0)] = scores
             self.trainer = None
 
     def _judge(self) -> None:
-        own, other = (
-            [self.bench.scores[network, *pair] for pair in self.pairs] for network in (self.model, self.control)
-        )
+        own, other = ([self.bench.scores[key] for key in keys] for keys in zip(*self.pairs, strict=True))
         difference, interval = mean_paired_difference(own, other)
         self.result = LiveResult(self.name, difference, interval, len(self.pairs))
         self.step = self.steps

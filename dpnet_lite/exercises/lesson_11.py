@@ -33,7 +33,7 @@ def check_paired(paired: Callable[[Any, Any], Any]) -> str:
 
 def check_holm(corrected: Callable[[Sequence[float]], Any]) -> str:
     """`corrected(p_values)`, m p-values in any order -> m corrected ones in the same order."""
-    for p_values in ([0.04, 0.01, 0.03, 0.9], [0.5, 0.4, 0.02], [0.011, 0.012, 0.2]):
+    for p_values in ([0.04, 0.01, 0.03, 0.9], [0.6, 0.02, 0.7, 0.01], [0.5, 0.4, 0.02], [0.011, 0.012, 0.2]):
         given = ask(corrected, list(p_values))
         require(given is not None, "your function returns nothing; end it with a return")
         try:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from textwrap import fill
 from typing import Any
 
 import ipywidgets as widgets
+import numpy as np
 from matplotlib.figure import Figure
 
 from ..ablation.comparisons import Judged, judge
@@ -37,6 +39,7 @@ SWITCHES: dict[str, Switch] = {
     "background": {"on": {}, "off": {"background": False}},
     "prior": {"off": {}, "on": {"prior": True}},
 }  # fmt: skip
+LABEL = 30  # letters in a line of a row's name: more would leave the bars no room
 CONTROL = "full"  # of the study `modules`: every switch at its first value
 ALT = "Difference of mIoU between each variant and the full network, with intervals: short live runs, shipped studies"
 
@@ -71,18 +74,22 @@ def shipped_differences() -> dict[str, Judged]:
 
 def ablation_figure(live: Sequence[LiveResult], shipped: Mapping[str, Judged]) -> Figure:
     """A row for each short run and each shipped variant: the difference to the full network and its interval."""
-    figure, grid = new_figure(1, width=7.5, height=1.6 + 0.34 * (len(live) + len(shipped)))
-    axes = grid[0, 0]
     rows = [(f"{r.name}", r.difference, r.interval, ORANGE, "s") for r in live]
     rows += [(name, entry.difference, entry.interval, BLUE, "o") for name, entry in shipped.items()]
-    for row, (_, difference, interval, colour, mark) in enumerate(rows):
+    names = [fill(name, LABEL) for name, *_ in rows]
+    heights = np.array([0.34 + 0.17 * name.count("\n") for name in names])  # inches, [rows]
+    ends = heights.cumsum()
+    places = ends - heights / 2
+    figure, grid = new_figure(1, width=7.5, height=1.6 + heights.sum())
+    axes = grid[0, 0]
+    for row, (_, difference, interval, colour, mark) in zip(places, rows, strict=True):
         axes.plot([100 * interval.low, 100 * interval.high], [row, row], color=colour, linewidth=2.5)
         axes.plot(100 * difference, row, mark, color=colour, markersize=8)
     if live and shipped:
-        axes.axhline(len(live) - 0.5, color=BLACK, linewidth=0.8, linestyle=":")
+        axes.axhline(ends[len(live) - 1], color=BLACK, linewidth=0.8, linestyle=":")
     axes.axvline(0, color=BLACK, linewidth=1)
-    axes.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=10)
-    axes.set_ylim(max(len(rows), 1) - 0.5, -0.5)
+    axes.set_yticks(places, names, fontsize=10)
+    axes.set_ylim(max(heights.sum(), 0.1), 0)
     axes.set_xlabel("mIoU less that of the full network, points, with 95 % interval", fontsize=11)
     for label, colour, mark in (("short live run", ORANGE, "s"), ("full length, shipped", BLUE, "o")):
         axes.plot([], [], mark, color=colour, linestyle="-", linewidth=2.5, label=label)
