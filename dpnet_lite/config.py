@@ -95,10 +95,6 @@ class ModelConfig(_Settings):
         if self.auxiliary == wrong:
             other = "support" if wrong == "query" else "query"
             raise ValueError(f"auxiliary is {wrong!r}, but the network {self.network!r} has {other!r} or 'none'")
-        wrong = {"panet": "query", "ssp": "support"}.get(self.network)
-        if self.auxiliary == wrong:
-            other = "support" if wrong == "query" else "query"
-            raise ValueError(f"auxiliary is {wrong!r}, but the network {self.network!r} has {other!r} or 'none'")
         _check_range("channels", self.channels, 4, 4096)
         _check_range("dropout", self.dropout, 0.0, 0.95)
         _check_range("selection_threshold", self.selection_threshold, -1.0, 1.0)

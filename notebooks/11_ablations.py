@@ -178,11 +178,11 @@ for index in order:
 # %% [markdown]
 # ### Exercise 11.2: Holm's correction (medium, 10 minutes)
 #
-# Write `corrected(p_values)`: a list of p-values in any order to the list of their corrected values in the same order.
+# Write `my_holm(p_values)`: a list of p-values in any order to the list of their corrected values in the same order.
 
 
 # %% jupyter={"source_hidden": true}
-def corrected(p_values):
+def my_holm(p_values):
     # BEGIN SOLUTION
     m, result, largest = len(p_values), [0.0] * len(p_values), 0.0
     for rank, index in enumerate(sorted(range(m), key=lambda i: p_values[i])):
@@ -195,7 +195,7 @@ def corrected(p_values):
 # %% tags=["check"]
 from dpnet_lite.exercises.lesson_11 import check_holm
 
-check_holm(corrected)
+check_holm(my_holm)
 
 # %% [markdown]
 # ## 11.5 The modules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -55,4 +56,5 @@ def main(folder: Path, engine: str, jobs: int) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore Ctrl-C
     main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
