@@ -1,10 +1,11 @@
-"""A study that runs in seconds, for tests of the engines: `python ablation_runs.py FOLDER ENGINE JOBS`."""
+"""A study that runs in seconds, for tests of the engines: `python ablation_runs.py FOLDER ENGINE JOBS [SEEDS]`."""
 
 from __future__ import annotations
 
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from dpnet_lite.ablation.engines import EngineOptions
@@ -50,11 +51,11 @@ def rows_without_times(path: Path) -> dict[str, dict]:
     return rows
 
 
-def main(folder: Path, engine: str, jobs: int) -> None:
-    options = EngineOptions(engine, jobs)
-    ablate(SMALL, config(folder), table=folder / "rows.jsonl", folder=folder, options=options, say=print, scenes=SCENES)
+def main(folder: Path, engine: str, jobs: int, seeds: int = len(SMALL.seeds)) -> None:
+    options, study = EngineOptions(engine, jobs), replace(SMALL, seeds=tuple(range(1, seeds + 1)))
+    ablate(study, config(folder), table=folder / "rows.jsonl", folder=folder, options=options, say=print, scenes=SCENES)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore Ctrl-C
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))

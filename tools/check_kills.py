@@ -18,12 +18,13 @@ TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
 from ablation_runs import rows_without_times  # noqa: E402
 
+SEEDS = 20  # of the small study: enough runs that none of the kills comes after the end
 COMMAND = [sys.executable, str(TESTS / "ablation_runs.py")]
 
 
 def study(folder: Path) -> subprocess.Popen[bytes]:
     with (folder / "output.txt").open("a") as output:
-        return subprocess.Popen([*COMMAND, str(folder), "local", "2"], stdout=output, stderr=output)
+        return subprocess.Popen([*COMMAND, str(folder), "local", "2", str(SEEDS)], stdout=output, stderr=output)
 
 
 def main(kills: int, seed: int) -> None:
@@ -39,7 +40,7 @@ def main(kills: int, seed: int) -> None:
         table, killed = cut / "rows.jsonl", 0
         while killed < kills:
             process = study(cut)
-            time.sleep(choose.uniform(0.2, 1.0) * seconds / 2)
+            time.sleep(choose.uniform(0.1, 0.3) * seconds)
             if process.poll() is not None:
                 break
             os.kill(process.pid, signal.SIGKILL)
