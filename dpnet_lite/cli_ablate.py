@@ -36,6 +36,8 @@ def add_ablate(commands: Any, *option_groups: Any) -> None:
     parser.add_argument("--address", default=None, help="of a running Ray cluster, such as auto or HOST:6379")
     parser.add_argument("--cpus-per-run", type=float, default=1.0, help="cores that Ray keeps for a run")
     parser.add_argument("--gpus-per-run", type=float, default=0.0, help="GPUs, such as 0.25 for four runs on one")
+    parser.add_argument("--accept-code", nargs="+", default=[], metavar="HASH",
+                        help="take rows that this code made as done, too; a report names the codes")  # fmt: skip
     parser.add_argument("--table", type=Path, default=Path("outputs/ablation/rows.jsonl"),
                         help="all rows of all studies (default: outputs/ablation/rows.jsonl)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=None, help="report folder (default: outputs/ablation/DATA/STUDY)")
@@ -66,12 +68,11 @@ def run_ablate(args: argparse.Namespace, config: DemoConfig, study: Study, say: 
 
     name = study.name + ("-quick" if args.quick else "")
     data = "toy" if config.data == "toy" else Path(config.data).name
-    options = EngineOptions(
-        args.engine, args.jobs, args.threads or 1, args.address, args.cpus_per_run, args.gpus_per_run
-    )
+    options = EngineOptions(args.engine, args.jobs, args.address, args.cpus_per_run, args.gpus_per_run)
     ablate(
         study, config, table=args.table, folder=args.out or Path("outputs/ablation") / data / name, options=options,
-        say=say, scenes=QUICK_SCENES if args.quick else TOY_SCENES, report_only=args.report,
+        say=say, scenes=QUICK_SCENES if args.quick else TOY_SCENES, threads=1 if args.threads is None else args.threads,
+        report_only=args.report, other_codes=args.accept_code,
     )  # fmt: skip
 
 

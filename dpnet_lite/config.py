@@ -14,7 +14,7 @@ Network = Literal["dpnet", "panet", "ssp"]
 Selection = Literal["support_first", "query_first", "soft", "threshold", "top_k", "oracle"]
 SelectionFeatures = Literal["reduced", "backbone"]
 ShotFusion = Literal["average", "joint"]
-Interaction = Literal["correlation", "agreement", "gate", "parts", "off"]
+Interaction = Literal["correlation", "joint", "agreement", "gate", "parts", "off"]
 Fusion = Literal["pyramid", "single", "aspp"]
 Comparison = Literal["features", "both", "similarity"]
 Auxiliary = Literal["support", "query", "none"]
@@ -66,7 +66,7 @@ class ModelConfig(_Settings):
     consensus_temperature: float = 0.04  # cosine units
     shot_fusion: ShotFusion = "average"  # K shots: average K pseudo-prototypes, or one CCM over all K * N pixels
 
-    interaction: Interaction = "correlation"  # PIM: C x C correlation, its diagonal, a gate, part prototypes, or off
+    interaction: Interaction = "correlation"  # PIM, see model/prototype_interaction.py
     n_parts: int = 4  # part prototypes per image, for interaction "parts"
 
     fusion: Fusion = "pyramid"  # MSF: top-down pyramid, a single scale, or ASPP

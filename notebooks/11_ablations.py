@@ -306,7 +306,7 @@ text = """
 title = "The background prototype"
 question = "Does comparing with the support's background help?"
 seeds = [1, 2, 3]
-model = { interaction = "agreement", fusion = "aspp" }
+model = { interaction = "joint", fusion = "aspp" }
 training = { steps = 500, batch_size = 4 }
 
 [[variant]]

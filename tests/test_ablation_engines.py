@@ -146,7 +146,7 @@ def test_ray_gives_the_same_rows_although_a_worker_is_killed(reference, tmp_path
     path = tmp_path / "rows.jsonl"
     with started(tmp_path, "ray") as process:
         wait_for_rows(path, 1, process)
-        victims = workers(b"ray::_execute", process.pid)
+        victims = workers(b"ray::execute", process.pid)
         assert victims
         os.kill(victims[0], signal.SIGKILL)
         assert process.wait(timeout=300) == 0, (tmp_path / "output.txt").read_text()
@@ -164,7 +164,6 @@ def test_ray_that_has_no_room_says_so():
     [
         ({"jobs": 0}, "jobs is 0; give at least 1"),
         ({"gpus": 0.5}, "are for --engine ray"),
-        ({"threads": 0}, "threads is 0"),
     ],
 )
 def test_settings_that_make_no_sense(settings, words):

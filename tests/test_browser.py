@@ -6,8 +6,8 @@ failure. DPNET_LITE_SCREENSHOTS names a folder for the pictures of the pages.
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import shlex
 import shutil
 import socket
@@ -27,7 +27,7 @@ from test_packaging import ROOT
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: test)")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-START_SECONDS, RUN_SECONDS = 60, 240
+START_SECONDS, RUN_SECONDS, ATTEMPTS = 60, 240, 3
 TOKEN = "browser-test"
 
 
@@ -123,19 +123,29 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-def run_all_cells(page: Any) -> None:
-    """Restart the kernel, run everything, wait for the last cell, and find no error."""
+def open_and_run(page: Any, lab: str, name: str) -> None:
+    """Open a notebook, run everything in its new kernel, wait for the last cell, and find no error."""
+    cells = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text("utf-8"))["cells"]
+    total = sum(cell["cell_type"] == "code" for cell in cells)
+    page.goto(f"{lab}/lab/tree/notebooks/{name}.ipynb?token={TOKEN}")
     prompts = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent)"
-    page.wait_for_selector(".jp-CodeCell .jp-InputPrompt", timeout=60_000)
+    # The cells appear one by one, and a busy machine takes its time.
+    page.wait_for_function(f"n => {prompts}.length === n", arg=total, timeout=60_000)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000)
-    total = page.locator(".jp-CodeCell").count()
-    page.get_by_role("menuitem", name="Kernel", exact=True).click()
-    page.get_by_text(re.compile("^Restart Kernel and Run All Cells")).click()
-    page.locator(".jp-Dialog .jp-mod-accept").click()
-    page.wait_for_function(f"() => {prompts}.some(text => text.includes('*'))", timeout=60_000)
+    for attempt in range(ATTEMPTS):
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        try:
+            page.wait_for_function(f"() => {prompts}.some(text => text.includes('*'))", timeout=20_000)
+            break
+        except playwright.TimeoutError:
+            # On a busy machine JupyterLab says "idle" too early and drops all cells. A person would press once more.
+            assert attempt + 1 < ATTEMPTS, f"no cell starts: {page.evaluate(prompts)}"
     done = f"n => !{prompts}.some(text => text.includes('*')) && {prompts}.at(-1).includes(`[${{n}}]`)"
-    page.wait_for_function(done, arg=total, timeout=1000 * RUN_SECONDS)
-    assert total > 5
+    try:
+        page.wait_for_function(done, arg=total, timeout=1000 * RUN_SECONDS)
+    except playwright.TimeoutError as error:
+        raise AssertionError(f"{total} cells, after {RUN_SECONDS} s: {page.evaluate(prompts)}") from error
     assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
 
 
@@ -144,8 +154,7 @@ def run_all_cells(page: Any) -> None:
 )
 def test_a_notebook_runs_in_jupyterlab_and_its_explorer_answers(browser: Any, lab: str, name: str, handle: str) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(f"{lab}/lab/tree/notebooks/{name}.ipynb?token={TOKEN}")
-    run_all_cells(page)
+    open_and_run(page, lab, name)
     picture = page.locator("img.widget-image, .widget-image img, img.jupyter-widgets").last
     picture.scroll_into_view_if_needed()
     slider = page.locator(".widget-slider", has=page.locator(f"label:text-is('{handle}')")).last
@@ -172,8 +181,7 @@ def test_a_choice_in_a_lesson_on_ablations_changes_its_picture(
     browser: Any, lab: str, name: str, control: str, value: str, seconds: int
 ) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(f"{lab}/lab/tree/notebooks/{name}.ipynb?token={TOKEN}")
-    run_all_cells(page)
+    open_and_run(page, lab, name)
     picture = page.locator("img.widget-image, .widget-image img, img.jupyter-widgets").last
     picture.scroll_into_view_if_needed()
     choice = page.locator(".widget-dropdown", has=page.locator(f"label:text-is('{control}')")).last.locator("select")

@@ -122,11 +122,11 @@ def test_the_trace_has_its_shapes_and_changes_nothing(config, n_shot):
     torch.testing.assert_close(trace.reliable.sum(dim=(1, 2)), torch.full((2,), float(config.pseudo_prototype)))
 
     interaction, n_parts = trace.interaction, config.n_parts
-    sides = {"correlation": (2, c, c), "agreement": (2, c, c), "parts": (2, n_parts, n_parts)}
+    sides = {"correlation": (2, c, c), "joint": (2, c, c), "agreement": (2, c, c), "parts": (2, n_parts, n_parts)}
     found = None if interaction.correlation is None else tuple(interaction.correlation.shape)
     assert found == sides.get(config.interaction)
     assert (interaction.gate is None) == (config.interaction in ("agreement", "off"))
-    assert (interaction.weights is None) == (config.interaction != "agreement")
+    assert (interaction.weights is None) == (config.interaction not in ("joint", "agreement"))
     assert interaction.prototype.shape == interaction.pseudo_prototype.shape == (2, c)
     assert interaction.query.shape == (2, c, *CELLS)
 

@@ -39,7 +39,7 @@ def case(mode="correlation", n_parts=3, g1=0.7, g2=-0.4):
     """A module with learned g1 and g2, and random P, P_q [2, C], F_q [2, C, 3, 4], parts [2, n_parts, C]."""
     torch.manual_seed(0)
     module = PrototypeInteraction(CHANNELS, mode=mode, n_parts=n_parts)
-    if mode in ("correlation", "agreement", "parts"):
+    if mode in ("correlation", "joint", "agreement", "parts"):
         with torch.no_grad():
             module.g1.fill_(g1)
             module.g2.fill_(g2)
@@ -95,6 +95,23 @@ def test_correlation_equals_its_formulas():
         np.testing.assert_allclose(found.query[b].detach(), new_query, atol=1e-5)
 
 
+def test_joint_weighs_prototypes_and_query_of_the_correlation_alike():
+    module, (prototype, pseudo), query, _ = case("joint")
+    found = module(prototype, pseudo, query)
+    for b in range(2):
+        p, p_q = prototype[b].double().numpy(), pseudo[b].double().numpy()
+        a = [[p[i] * p_q[j] / np.sqrt(CHANNELS) for j in range(CHANNELS)] for i in range(CHANNELS)]
+        new_p = p + 0.7 * slow_attention(a, p, p_q)
+        new_p_q = p_q - 0.4 * slow_attention(np.transpose(a), p_q, p)
+        weights = 2 * slow_gate(module, new_p, new_p_q)
+        np.testing.assert_allclose(found.correlation[b].detach(), a, atol=1e-5)
+        np.testing.assert_allclose(found.weights[b].detach(), weights, atol=1e-5)
+        np.testing.assert_allclose(found.prototype[b].detach(), weights * new_p, atol=1e-5)
+        np.testing.assert_allclose(found.pseudo_prototype[b].detach(), weights * new_p_q, atol=1e-5)
+        expected = weights[:, None, None] * query[b].double().numpy()
+        np.testing.assert_allclose(found.query[b].detach(), expected, atol=1e-5)
+
+
 def test_parts_equal_their_formulas():
     module, (prototype, pseudo), query, parts = case("parts")
     found = module(prototype, pseudo, query, **parts)
@@ -138,7 +155,7 @@ def test_at_the_start_the_prototypes_are_as_they_were(mode):
     assert module.g1.grad != 0  # yet g1 can leave 0
 
 
-@pytest.mark.parametrize("mode", ["correlation", "gate", "parts"])
+@pytest.mark.parametrize("mode", ["correlation", "joint", "gate", "parts"])
 def test_the_gate_lies_between_0_and_1(mode):
     module, (prototype, pseudo), query, parts = case(mode)
     gate = module(5 * prototype, 5 * pseudo, query, **parts).gate

@@ -12,11 +12,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
-
-import torch
 
 from .runs import Run, execute
 from .table import Row
@@ -31,21 +28,18 @@ class EngineOptions:
     Attributes:
         jobs: processes on this machine ("local"; 1 is this process), or runs at once ("ray"; None: as many as the
             cluster has room for).
-        threads: of PyTorch, for each run.
         address: of a Ray cluster; None starts one on this machine.
         cpus, gpus: share of a machine that Ray keeps for one run; 0.25 GPUs put four runs on one.
     """
 
     engine: EngineName = "local"
     jobs: int | None = None
-    threads: int = 1
     address: str | None = None
     cpus: float = 1.0
     gpus: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value, least in (("jobs", self.jobs, 1), ("threads", self.threads, 1), ("cpus", self.cpus, 0),
-                                   ("gpus", self.gpus, 0)):  # fmt: skip
+        for name, value, least in (("jobs", self.jobs, 1), ("cpus", self.cpus, 0), ("gpus", self.gpus, 0)):
             if value is not None and value < least:
                 raise ValueError(f"{name} is {value}; give at least {least}")
         if self.engine == "local" and (self.address is not None or self.gpus):
@@ -59,30 +53,15 @@ def run_all(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[int, 
 
         yield from run_on_ray(runs, options)
     elif options.jobs == 1:
-        with threads(options.threads):
-            for number, run in enumerate(runs):
-                yield number, execute(run)
+        for number, run in enumerate(runs):
+            yield number, execute(run)
     else:
         yield from _run_in_processes(runs, options)
 
 
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """PyTorch with that many threads. With another number sums may differ in their last digits, and so may weights."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _run_in_processes(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[int, list[Row]]]:
     jobs = min(options.jobs or os.cpu_count() or 1, len(runs))
-    pool = ProcessPoolExecutor(
-        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker,
-        initargs=(options.threads,),
-    )  # fmt: skip
+    pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
         waiting = iter(enumerate(runs))
         # Two runs a process are handed over at a time: a stop has little to take back.
@@ -108,9 +87,8 @@ def _first(items: Iterator[tuple[int, Run]], count: int) -> list[tuple[int, Run]
     return [item for _, item in zip(range(count), items, strict=False)]
 
 
-def _start_worker(number: int) -> None:
-    """Few threads a run, so that runs do not get in each other's way; Ctrl-C is the parent's; gone when it is gone."""
-    torch.set_num_threads(number)
+def _start_worker() -> None:
+    """Ctrl-C is the parent's; gone when it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None

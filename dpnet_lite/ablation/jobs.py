@@ -22,24 +22,27 @@ from .table import Row, Table, write_rows
 Say = Callable[[str], None]
 
 
-def study_runs(study: Study, config: DemoConfig, scenes: tuple[int, int] = TOY_SCENES) -> list[Run]:
+def study_runs(study: Study, config: DemoConfig, scenes: tuple[int, int] = TOY_SCENES, threads: int = 1) -> list[Run]:
     """The runs of a study on the data of `config`; the study's own budget counts on the toy world alone."""
     config = replace(config, model=ModelConfig.from_dict({**config.model.to_dict(), **study.model}))
     if config.data == "toy":
         training = TrainingConfig.from_dict({**config.training.to_dict(), **study.training})
         config = replace(config, training=training)
-    return plan(study, config, scenes)
+    return plan(study, config, scenes, threads)
 
 
-def run_study(runs: Sequence[Run], table: Table, options: EngineOptions, say: Say) -> None:
+def run_study(
+    runs: Sequence[Run], table: Table, options: EngineOptions, say: Say, other_codes: Sequence[str] = ()
+) -> None:
     """Execute what `table` lacks of `runs`, rows into the table as they come; shows runs done and the time left.
 
+    Rows count as done if the present code made them, or one of `other_codes`.
     Stopped by Ctrl-C or killed, it loses only the runs that were under way; the same call goes on from there.
     """
     open_runs: dict[tuple[str, ...], Run] = {}
     for run in runs:
         keys = run.keys()
-        if table.find(keys, code_hash()) is None:
+        if table.find(keys, (code_hash(), *other_codes)) is None:
             open_runs.setdefault(tuple(keys), run)  # runs without training are the same for all seeds
     say(f"{len(open_runs)} of {len(runs)} runs to do, the others are in {table.path}")
     if not open_runs:
@@ -58,39 +61,39 @@ def run_study(runs: Sequence[Run], table: Table, options: EngineOptions, say: Sa
             raise KeyboardInterrupt(f"stopped; {kept}") from None
 
 
-def labelled_rows(runs: Sequence[Run], table: Table) -> list[Row]:
+def labelled_rows(runs: Sequence[Run], table: Table, other_codes: Sequence[str] = ()) -> list[Row]:
     """The rows of a study with the names it gives them: variant and condition, fold and seed.
 
-    They are those of the present code; where the table lacks some, all are those of another code that has them all,
-    the latest one.
+    They are those of the present code, or else of `other_codes`; where the table lacks some, all are those of another
+    code that has them all, the latest one.
 
     Raises:
         ValueError: no code has all rows.
     """
     keys = [run.keys() for run in runs]
-    codes = dict.fromkeys([code_hash(), *(code for _, code in reversed(table.rows))])
-    for code in codes:
-        found = [table.find(own, code) for own in keys]
+    present = (code_hash(), *other_codes)
+    for codes in dict.fromkeys([present, *((code,) for _, code in reversed(table.rows))]):
+        found = [table.find(own, codes) for own in keys]
         if all(rows is not None for rows in found):
             return [
                 {**row, "variant": run.variant.name, "condition": condition.name, "fold": run.fold, "seed": run.seed}
                 for run, rows in zip(runs, found, strict=True)
                 for condition, row in zip(run.conditions, rows or [], strict=True)
             ]
-    missing = sum(table.find(own, code_hash()) is None for own in keys)
+    missing = sum(table.find(own, present) is None for own in keys)
     raise ValueError(f"{missing} of {len(runs)} runs are not in {table.path}; run the study first, without --report")
 
 
 def ablate(
     study: Study, config: DemoConfig, *, table: Path, folder: Path, options: EngineOptions, say: Say,
-    scenes: tuple[int, int] = TOY_SCENES, report_only: bool = False,
+    scenes: tuple[int, int] = TOY_SCENES, threads: int = 1, report_only: bool = False, other_codes: Sequence[str] = (),
 ) -> list[Judged]:  # fmt: skip
     """Run what is missing of a study, write its report, its figures and its rows to `folder`, say the verdicts."""
-    runs = study_runs(study, config, scenes)
+    runs = study_runs(study, config, scenes, threads)
     rows = Table(table)
     if not report_only:
-        run_study(runs, rows, options, say)
-    labelled = labelled_rows(runs, rows)
+        run_study(runs, rows, options, say, other_codes)
+    labelled = labelled_rows(runs, rows, other_codes)
     judged = judge(study, labelled)
     say(verdict_table(judged, study))
     write_rows(folder / "rows.jsonl.xz", labelled)

@@ -8,8 +8,6 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import torch
-
 from .runs import Run, execute
 from .table import Row
 
@@ -39,8 +37,8 @@ def run_on_ray(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[in
         )  # fmt: skip
     try:
         _require_room(ray.cluster_resources(), options)
-        task = ray.remote(_execute).options(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=RETRIES)
-        pending = {task.remote(run, options.threads): number for number, run in enumerate(runs)}
+        task = ray.remote(execute).options(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=RETRIES)
+        pending = {task.remote(run): number for number, run in enumerate(runs)}
         while pending:
             done, _ = ray.wait(list(pending), num_returns=1)
             for reference in done:
@@ -58,8 +56,3 @@ def _require_room(resources: dict[str, float], options: EngineOptions) -> None:
                 f"a run wants {wanted:g} {name}s, but the cluster has {resources.get(name, 0):g}; give less with "
                 f"--{name.lower()}s-per-run, or more machines"
             )
-
-
-def _execute(run: Run, threads: int) -> list[Row]:
-    torch.set_num_threads(threads)
-    return execute(run)

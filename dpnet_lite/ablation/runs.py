@@ -55,6 +55,11 @@ class Run:
     seed: int
     n_episodes: int
     scenes: tuple[int, int] = TOY_SCENES
+    threads: int = 1  # of PyTorch: with another number sums may differ in their last digits, and so may weights
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ValueError(f"threads is {self.threads}; give at least 1")
 
     @property
     def model(self) -> ModelConfig:
@@ -71,7 +76,10 @@ class Run:
     def training_identity(self) -> dict[str, Any]:
         """What the trained weights depend on, apart from the code, as plain JSON."""
         backbone = config_backbone(self.config)
-        facts: dict[str, Any] = {"backbone": backbone.cache_key, "fold": self.fold}
+        kind = self.config.device.partition(":")[0]
+        facts: dict[str, Any] = {
+            "backbone": backbone.cache_key, "fold": self.fold, "device": kind, "threads": self.threads,
+        }  # fmt: skip
         if self.config.data == "toy":
             facts["data"] = toy_worlds(self.config, self.fold, self.config.gap, self.scenes)[0].fingerprint
         else:
@@ -101,7 +109,7 @@ def digest(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def plan(study: Study, config: DemoConfig, scenes: tuple[int, int] = TOY_SCENES) -> list[Run]:
+def plan(study: Study, config: DemoConfig, scenes: tuple[int, int] = TOY_SCENES, threads: int = 1) -> list[Run]:
     """All runs of a study, those of the first seed first, so that a study that is stopped has whole pairs.
 
     Raises:
@@ -112,7 +120,7 @@ def plan(study: Study, config: DemoConfig, scenes: tuple[int, int] = TOY_SCENES)
             raise ValueError(f"condition {condition.name!r} of study {study.name!r} sets the gap, a dial of the toy "
                              "world; run this study with --data toy")  # fmt: skip
     return [
-        Run(config, variant, study.conditions, fold, seed, study.n_episodes, scenes)
+        Run(config, variant, study.conditions, fold, seed, study.n_episodes, scenes, threads)
         for seed in study.seeds
         for fold in study.folds
         for variant in study.variants
@@ -125,6 +133,16 @@ def execute(run: Run) -> list[Row]:
     The trained weights are kept beside the cached features: another study, or another condition, takes them from
     there. A training that was killed goes on from its last state.
     """
+    before = torch.get_num_threads()
+    torch.set_num_threads(run.threads)
+    try:
+        return _rows(run)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _rows(run: Run) -> list[Row]:
+    """`execute`, in as many threads as there are."""
     segmenter, facts, observed = _segmenter(run)
     rows = []
     for condition, key in zip(run.conditions, run.keys(), strict=True):
@@ -144,7 +162,6 @@ def execute(run: Run) -> list[Row]:
             "scores": pack_scores(scores), "miou": scores.miou, "fb_iou": scores.fb_iou, **facts,
             "seconds_per_episode": seconds / run.n_episodes, "versions": versions(),
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {run.config.device}",
-            "threads": torch.get_num_threads(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }  # fmt: skip
         if observed:

@@ -49,9 +49,9 @@ class Table:
             os.fsync(file.fileno())
         self.rows.update({(row["key"], row["code"]): row for row in new})
 
-    def find(self, keys: Sequence[str], code: str) -> list[Row] | None:
-        """The rows of all `keys` made by `code`, in their order; None where one is missing."""
-        found = [self.rows.get((key, code)) for key in keys]
+    def find(self, keys: Sequence[str], codes: Sequence[str]) -> list[Row] | None:
+        """The rows of all `keys`, in their order, each made by the first of `codes` that has it; None if one lacks."""
+        found = [next((self.rows[key, code] for code in codes if (key, code) in self.rows), None) for key in keys]
         return None if any(row is None for row in found) else [row for row in found if row is not None]
 
 

@@ -31,8 +31,8 @@ SWITCHES: dict[str, Switch] = {
         "oracle": {"selection": "oracle"},
     },
     "PIM": {
-        "agreement": {}, "correlation": {"interaction": "correlation"}, "gate": {"interaction": "gate"},
-        "parts": {"interaction": "parts"}, "off": {"interaction": "off"},
+        "joint": {}, "correlation": {"interaction": "correlation"}, "agreement": {"interaction": "agreement"},
+        "gate": {"interaction": "gate"}, "parts": {"interaction": "parts"}, "off": {"interaction": "off"},
     },
     "MSF": {"ASPP": {}, "pyramid": {"fusion": "pyramid"}, "off": {"fusion": "single"}},
     "auxiliary": {"query": {}, "support": {"auxiliary": "support"}, "none": {"auxiliary": "none"}},

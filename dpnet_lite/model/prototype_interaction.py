@@ -9,6 +9,11 @@ No formula is public; the ones here are our choice:
     gate = sigmoid(MLP[P'; P_q'; P' * P_q'])      [B, C]
     F_q' = F_q + gate * F_q
 
+"joint" weighs all three alike, so that the query feature stays comparable with the prototypes:
+
+    w    = 2 gate                                 [B, C]
+    P'  <- w P',  P_q' <- w P_q',  F_q' = w F_q
+
 Alternatives, ours as well: the gate alone ("gate"), cross-attention between a few part prototypes ("parts"), nothing
 ("off"), and "agreement", which takes the diagonal of A: a channel counts more where P and P_q agree in it.
 
@@ -34,7 +39,7 @@ class Interaction(NamedTuple):
     query: Tensor  # F_q', [B, C, h, w]
     correlation: Tensor | None  # A, [B, C, C] ("correlation") or [B, n_parts, n_parts] ("parts")
     gate: Tensor | None  # [B, C] in (0, 1)
-    weights: Tensor | None = None  # w, [B, C] in (0, 2), of both prototypes and the query alike ("agreement")
+    weights: Tensor | None = None  # w, [B, C] in (0, 2), of both prototypes and the query alike ("joint", "agreement")
 
 
 def correlation_matrix(prototype: Tensor, pseudo_prototype: Tensor) -> Tensor:
@@ -70,14 +75,14 @@ def part_prototypes(features: Tensor, weights: Tensor, n_parts: int, *, n_rounds
 
 
 class PrototypeInteraction(nn.Module):
-    """PIM in one of its modes: "correlation" (default), "agreement", "gate", "parts" or "off"."""
+    """PIM in one of its modes: "correlation" (default), "joint", "agreement", "gate", "parts" or "off"."""
 
     def __init__(self, channels: int, *, mode: str = "correlation", n_parts: int = 4) -> None:
         super().__init__()
         self.mode, self.n_parts = mode, n_parts
         if mode == "agreement":
             self.strength = nn.Parameter(torch.zeros(()))  # s
-        if mode in ("correlation", "agreement", "parts"):
+        if mode in ("correlation", "joint", "agreement", "parts"):
             self.g1 = nn.Parameter(torch.zeros(()))
             self.g2 = nn.Parameter(torch.zeros(()))
         if mode not in ("agreement", "off"):
@@ -100,7 +105,7 @@ class PrototypeInteraction(nn.Module):
             return Interaction(prototype, pseudo_prototype, query, None, None)
         if self.mode == "agreement":
             return self._by_agreement(prototype, pseudo_prototype, query)
-        if self.mode == "correlation":
+        if self.mode in ("correlation", "joint"):
             prototype, pseudo_prototype, correlation = self._by_correlation(prototype, pseudo_prototype)
         elif self.mode == "parts":
             assert support_parts is not None and query_parts is not None
@@ -110,6 +115,10 @@ class PrototypeInteraction(nn.Module):
             from_support = (correlation.transpose(1, 2).softmax(dim=2) @ support_parts).mean(dim=1)  # [B, C]
             pseudo_prototype = pseudo_prototype + self.g2 * from_support
         gate = self.gate(torch.cat([prototype, pseudo_prototype, prototype * pseudo_prototype], dim=1))  # [B, C]
+        if self.mode == "joint":
+            weights = 2 * gate  # about 1 at the start
+            first, second = weights * prototype, weights * pseudo_prototype
+            return Interaction(first, second, weights[..., None, None] * query, correlation, gate, weights)
         return Interaction(prototype, pseudo_prototype, query + gate[..., None, None] * query, correlation, gate)
 
     def _by_correlation(self, prototype: Tensor, pseudo_prototype: Tensor) -> tuple[Tensor, Tensor, Tensor]:
