@@ -21,9 +21,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def multiplicities(
-    n: int, n_resamples: int, generator: np.random.Generator, *, n_drawn: int | None = None
-) -> Floats:
+def multiplicities(n: int, n_resamples: int, generator: np.random.Generator, *, n_drawn: int | None = None) -> Floats:
     """How often each of n things occurs in `n_drawn` draws (default n) with replacement: float64 [n_resamples, n]."""
     drawn = generator.integers(n, size=(n_resamples, n if n_drawn is None else n_drawn))
     drawn += n * np.arange(n_resamples)[:, None]  # its own range of numbers for every resample
