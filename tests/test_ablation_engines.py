@@ -164,6 +164,7 @@ def test_ray_that_has_no_room_says_so():
     [
         ({"jobs": 0}, "jobs is 0; give at least 1"),
         ({"gpus": 0.5}, "are for --engine ray"),
+        ({"engine": "ray", "jobs": 2, "address": "auto"}, "jobs is 2, but a cluster .* leave --jobs out"),
     ],
 )
 def test_settings_that_make_no_sense(settings, words):

@@ -55,6 +55,16 @@ def test_a_row_that_was_cut_off_is_skipped_and_the_next_is_whole(tmp_path, cut):
     assert sorted(r["value"] for r in read_rows(path)) == [1, 2, 3]
 
 
+def test_two_writers_of_the_same_row_write_it_once(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    first, second = Table(path), Table(path)
+    first.append([row(1)])
+    second.append([row(1), row(2)])
+    first.append([row(2), row(3)])
+    assert [r["value"] for r in read_rows(path)] == [1, 2, 3]
+    assert first.find(["k2", "k3"], ["c"]) == [row(2), row(3)]
+
+
 def test_two_writers_do_not_mix_their_rows(tmp_path):
     path = tmp_path / "rows.jsonl"
     tables = [Table(path) for _ in range(4)]

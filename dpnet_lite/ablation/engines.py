@@ -26,8 +26,8 @@ class EngineOptions:
     """Where runs are executed.
 
     Attributes:
-        jobs: processes on this machine ("local"; 1 is this process), or runs at once ("ray"; None: as many as the
-            cluster has room for).
+        jobs: processes on this machine ("local"; 1 is this process), or runs at once on a cluster that Ray starts
+            here; None: as many as there are cores.
         address: of a Ray cluster; None starts one on this machine.
         cpus, gpus: share of a machine that Ray keeps for one run; 0.25 GPUs put four runs on one.
     """
@@ -44,6 +44,9 @@ class EngineOptions:
                 raise ValueError(f"{name} is {value}; give at least {least}")
         if self.engine == "local" and (self.address is not None or self.gpus):
             raise ValueError("--address and --gpus-per-run are for --engine ray")
+        if self.address is not None and self.jobs is not None:
+            raise ValueError(f"jobs is {self.jobs}, but a cluster at an address runs as many as it has room for; "
+                             "leave --jobs out, or ask for more with --cpus-per-run")  # fmt: skip
 
 
 def run_all(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[int, list[Row]]]:

@@ -30,9 +30,8 @@ def run_on_ray(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[in
 
     started_here = not ray.is_initialized()
     if started_here:
-        n_cpus = None if options.address else options.jobs  # a cluster that runs already has its own number
         ray.init(
-            address=options.address, num_cpus=n_cpus, log_to_driver=False, include_dashboard=False,
+            address=options.address, num_cpus=options.jobs, log_to_driver=False, include_dashboard=False,
             logging_level=logging.ERROR,
         )  # fmt: skip
     try:

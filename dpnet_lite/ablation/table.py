@@ -31,23 +31,30 @@ class Table:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: dict[tuple[str, str], Row] = {}
-        for row in read_rows(path):
+        self._size = path.stat().st_size if path.exists() else 0  # of the file when its rows were last read
+        self._add(read_rows(path))
+
+    def _add(self, rows: Iterable[Row]) -> None:
+        for row in rows:
             self.rows.setdefault((row["key"], row["code"]), row)
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Write rows to the end of the file, on the disk before this returns."""
-        new = [row for row in rows if (row["key"], row["code"]) not in self.rows]
-        if not new:
-            return
+        """Write those rows that are new to the end of the file, on the disk before this returns."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{self.path}.lock"), self.path.open("ab+") as file:
             size = file.seek(0, os.SEEK_END)
+            if size != self._size:  # another process has written since
+                self._add(read_rows(self.path))
+            new = [row for row in rows if (row["key"], row["code"]) not in self.rows]
             file.seek(max(0, size - 1))
             fence = b"" if size == 0 or file.read(1) == b"\n" else b"\n"
-            file.write(fence + "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in new).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        self.rows.update({(row["key"], row["code"]): row for row in new})
+            text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in new).encode()
+            if text:
+                file.write(fence + text)
+                file.flush()
+                os.fsync(file.fileno())
+            self._size = file.seek(0, os.SEEK_END)
+        self._add(new)
 
     def find(self, keys: Sequence[str], codes: Sequence[str]) -> list[Row] | None:
         """The rows of all `keys`, in their order, each made by the first of `codes` that has it; None if one lacks."""
