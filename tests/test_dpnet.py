@@ -104,7 +104,8 @@ def test_the_trace_has_its_shapes_and_changes_nothing(config, n_shot):
 
     trace, c = traced.trace, config.channels
     n_runs = 0 if not config.pseudo_prototype else 1 if config.shot_fusion == "joint" else n_shot
-    n_cells, n_levels = CELLS[0] * CELLS[1], len(config.scales) if config.fusion == "pyramid" else 1
+    n_cells = CELLS[0] * CELLS[1]
+    n_levels = {"pyramid": len(config.scales), "single": 1, "aspp": 4}[config.fusion]
     n_support = n_cells * (n_shot if config.shot_fusion == "joint" else 1)
     expected = {
         "support": (2, n_shot, c, *CELLS), "query": (2, c, *CELLS), "support_masks": (2, n_shot, *CELLS),

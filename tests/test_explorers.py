@@ -14,6 +14,7 @@ from PIL import Image
 
 ipywidgets = pytest.importorskip("ipywidgets", reason="ipywidgets is not installed (extra: notebooks)")
 
+from dpnet_lite.config import ModelConfig  # noqa: E402
 from dpnet_lite.explorers.apps import (  # noqa: E402
     RULES,
     cycle_explorer,
@@ -30,6 +31,7 @@ from dpnet_lite.explorers.interaction import interaction_figure, similarity_maps
 from dpnet_lite.explorers.picture import png  # noqa: E402
 from dpnet_lite.explorers.scales import without_scale  # noqa: E402
 from dpnet_lite.explorers.shell import Explorer, panel_at  # noqa: E402
+from dpnet_lite.model.head import Head  # noqa: E402
 from dpnet_lite.plots import GREEN, ORANGE, overlay  # noqa: E402
 from dpnet_lite.study import selection_quality  # noqa: E402
 
@@ -149,6 +151,33 @@ def test_a_flattened_scale_is_as_if_its_output_were_its_mean(level):
         silenced = study.view(view.episode).trace.fused
     assert torch.allclose(silenced, wanted, atol=1e-4) and not torch.allclose(silenced, trace.fused, atol=1e-2)
     assert torch.equal(study.view(view.episode).trace.fused, trace.fused)  # the head is as before
+
+
+@pytest.mark.parametrize("level", [0, 2, 3])
+def test_a_flattened_branch_of_aspp_is_its_mean_and_the_global_mean_0(level):
+    torch.manual_seed(0)
+    channels = 8
+    head = Head(ModelConfig(channels=channels, fusion="aspp"), 12, 6).eval()
+    arguments = torch.rand(1, 1, 12, 9, 9), torch.rand(1, 1, 9, 9).round(), torch.rand(1, 12, 9, 9)
+
+    def traced():
+        with torch.no_grad():
+            return head(*arguments, size=(9, 9), trace=True).trace
+
+    before = traced()
+    atrous = head.fusion.atrous
+    with torch.no_grad():
+        after = before.interaction
+        prototypes = torch.cat([after.prototype, after.pseudo_prototype], dim=1)
+        mixed = head.fusion.levels[0](after.query, prototypes, before.maps, None)
+        seen = [z.expand(-1, -1, 9, 9).clone() for z in before.levels]
+        seen[level] = torch.zeros_like(mixed) if level == 3 else seen[level].mean(dim=(2, 3), keepdim=True) + 0 * mixed
+        wanted = head.fusion.merge(mixed + atrous.merge(torch.relu(torch.cat(seen, dim=1))))
+    with without_scale(head, level):
+        silenced = traced().fused
+    torch.testing.assert_close(silenced, wanted)
+    assert not torch.allclose(silenced, before.fused, atol=1e-3)
+    assert torch.equal(traced().fused, before.fused)
 
 
 def test_a_missing_level_is_refused():

@@ -68,6 +68,45 @@ def test_the_pyramid_equals_its_plain_form():
     torch.testing.assert_close(final, merged, atol=1e-4, rtol=1e-4)
 
 
+def slow_dilated(x, convolution, dilation):
+    """A 3x3 convolution with holes, pixel by pixel, zeros outside: x [C, h, w]."""
+    weight, bias = convolution.weight, convolution.bias
+    result = torch.zeros_like(x)
+    for row in range(x.shape[1]):
+        for column in range(x.shape[2]):
+            result[:, row, column] = bias
+            for i in (-1, 0, 1):
+                for j in (-1, 0, 1):
+                    r, c = row + i * dilation, column + j * dilation
+                    if 0 <= r < x.shape[1] and 0 <= c < x.shape[2]:
+                        result[:, row, column] += weight[:, :, i + 1, j + 1] @ x[:, r, c]
+    return result
+
+
+@torch.no_grad()
+def test_aspp_equals_its_formulas():
+    torch.manual_seed(3)
+    module = MultiScaleFusion(ModelConfig(channels=CHANNELS, fusion="aspp"), N_MAPS)
+    query, p, p_q, maps = inputs((7, 9))
+    final, levels = module(query, p, p_q, maps)
+    assert list(module.seen_by()) == ["dilation 1", "dilation 3", "dilation 6", "global mean"]
+    mixed = plain_level(module.levels[0], query, torch.cat([p, p_q], dim=1), maps, None)
+    for b in range(2):
+        x = mixed[b]
+        seen = [slow_dilated(x, *pair) for pair in zip(module.atrous.branches, (1, 3, 6), strict=True)]
+        whole = module.atrous.globally
+        seen.append((whole.weight[:, :, 0, 0] @ x.mean(dim=(1, 2)) + whole.bias)[:, None, None])
+        for found, expected in zip(levels, seen, strict=True):
+            torch.testing.assert_close(found[b], expected, atol=1e-4, rtol=1e-4)
+        wide = torch.relu(torch.cat([*seen[:-1], seen[-1].expand_as(x)]))
+        inner = x + torch.einsum("oc,chw->ohw", module.atrous.merge.weight[:, :, 0, 0], wide)
+        inner = inner + module.atrous.merge.bias[:, None, None]
+        expected = (
+            torch.einsum("oc,chw->ohw", module.merge.weight[:, :, 0, 0], inner) + module.merge.bias[:, None, None]
+        )
+        torch.testing.assert_close(final[b], expected, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("size", "sizes"),
     [
@@ -93,7 +132,7 @@ def test_every_mode_runs_both_ways_at_odd_sizes(fusion, comparison, size):
     query, p, p_q, maps = (x.requires_grad_() for x in inputs(size, n_maps))
     final, levels = module(query, p, p_q, maps)
     assert final.shape == query.shape
-    assert len(levels) == (len(module.scales) if fusion == "pyramid" else 1)
+    assert len(levels) == len(module.seen_by()) == {"pyramid": 4, "single": 1, "aspp": 4}[fusion]
     final.square().sum().backward()
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None and bool(parameter.grad.isfinite().all()), name

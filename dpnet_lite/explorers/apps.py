@@ -27,7 +27,7 @@ from .cycle import cycle_figure
 from .episode import episode_figure, pick_episode, toy_study
 from .gallery import cases_figure, precision_of
 from .interaction import interaction_figure
-from .scales import scales_figure
+from .scales import level_titles, scales_figure
 from .shell import Explorer
 from .training import LiveTrainer
 
@@ -138,8 +138,8 @@ def scale_explorer(fold: int = 0) -> Explorer:
     def draw(fold: int, position: int, gap: float, seed: int, level: int) -> Figure:
         return scales_figure(toy_study(fold, gap), _view(fold, gap, position, seed, 1, DEFAULT_RULE), level)
 
-    levels = _view(fold, DEFAULT_GAP, 0, 0, 1, DEFAULT_RULE).trace.levels
-    options = [(f"{level.shape[-2]} x {level.shape[-1]}", number) for number, level in enumerate(levels)]
+    titles = level_titles(toy_study(fold, DEFAULT_GAP).head, _view(fold, DEFAULT_GAP, 0, 0, 1, DEFAULT_RULE))
+    options = [(title, number) for number, title in enumerate(titles)]
     level = widgets.Dropdown(options=options, description="level", style=WIDE)
     alt = "The comparison maps and features of one level of the fusion, and the answers with and without it"
     return Explorer(draw, {**scene_controls(fold), "level": level}, alt=alt)

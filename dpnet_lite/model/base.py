@@ -27,7 +27,7 @@ class Trace(NamedTuple):
     interaction: Interaction  # P', P_q', F_q', A, gate
     maps: Tensor  # similarity maps given to the fusion, [B, n_maps, h, w]
     map_names: tuple[str, ...]  # what each of them is
-    levels: list[Tensor]  # X_b, finest scale first
+    levels: list[Tensor]  # X_b, or Z_d and Z_g, finest scale first
     fused: Tensor  # F_q^final, [B, C, h, w]
 
 

@@ -7,6 +7,13 @@ path runs from fine to coarse and ours from coarse to fine. Per scale b:
     X_b = Conv1x1[ pool_b(F_q'); P'; P_q'; similarity maps ] + top-down, then residual 2 x Conv3x3
     F_q^final = Conv1x1[ up(X_1); ...; up(X_n) ]
 
+"aspp" has one scale of the grid and several of the convolution, after DeepLab's ASPP: a dilated one compares cells that
+lie d apart, and a global mean sees the whole query. Our choice as well:
+
+    X   = U_1 without top-down, then residual 2 x Conv3x3
+    Z_d = Conv3x3(X) with dilation d = 1, 3, 6;  Z_g = Conv1x1(mean of X)
+    F_q^final = Conv1x1[ X + Conv1x1(ReLU[Z_1; Z_3; Z_6; Z_g]) ]
+
 The similarity maps are cosines of every query pixel with P', P_q' and the background prototype. The convolution
 over [F; P] needs to learn a comparison; a map is one, and holds for classes never seen in training (our choice).
 """
@@ -52,17 +59,20 @@ def resized(features: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
 
 
 class AtrousPyramid(nn.Module):
-    """ASPP: parallel dilated convolutions and a global average, [B, C, h, w] -> the same."""
+    """ASPP: parallel dilated convolutions and a global average."""
 
     def __init__(self, channels: int, dilations: tuple[int, ...] = (1, 3, 6)) -> None:
         super().__init__()
+        self.dilations = dilations
         self.branches = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=d, dilation=d) for d in dilations)
         self.globally = nn.Conv2d(channels, channels, 1)
         self.merge = nn.Conv2d((len(dilations) + 1) * channels, channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        whole = self.globally(x.mean(dim=(2, 3), keepdim=True)).expand_as(x)
-        return x + self.merge(torch.relu(torch.cat([*(branch(x) for branch in self.branches), whole], dim=1)))
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """X [B, C, h, w] -> the same shape, and Z_d [B, C, h, w], last of them Z_g [B, C, 1, 1]."""
+        seen = [*(branch(x) for branch in self.branches), self.globally(x.mean(dim=(2, 3), keepdim=True))]
+        wide = torch.cat([*seen[:-1], seen[-1].expand_as(x)], dim=1)
+        return x + self.merge(torch.relu(wide)), seen
 
 
 class MultiScaleFusion(nn.Module):
@@ -76,12 +86,20 @@ class MultiScaleFusion(nn.Module):
         self.atrous = AtrousPyramid(config.channels) if config.fusion == "aspp" else None
         self.merge = nn.Conv2d(len(self.scales) * config.channels, config.channels, 1)
 
+    def seen_by(self) -> dict[str, nn.Module]:
+        """What gives each of the levels of `forward`, by its name, in the same order."""
+        if self.atrous is None:
+            return {f"scale {scale:g}": level for scale, level in zip(self.scales, self.levels, strict=True)}
+        names = [f"dilation {dilation}" for dilation in self.atrous.dilations]
+        return dict(zip([*names, "global mean"], [*self.atrous.branches, self.atrous.globally], strict=True))
+
     def forward(
         self, query: Tensor, prototype: Tensor, pseudo_prototype: Tensor, maps: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
         """Fuse F_q' [B, C, h, w] with P', P_q' [B, C] and maps [B, n_maps, h, w].
 
-        Returns F_q^final [B, C, h, w] and the levels X_b, finest first, each at its own size.
+        Returns F_q^final [B, C, h, w] and what was seen at each scale, finest first: the levels X_b, each at its own
+        size, or for "aspp" Z_d and Z_g.
         """
         prototypes = torch.cat([prototype, pseudo_prototype], dim=1)  # [B, 2C]
         height, width = query.shape[-2:]
@@ -97,6 +115,6 @@ class MultiScaleFusion(nn.Module):
             coarser = level(pooled, prototypes, pooled_maps, coarser)
             levels.insert(0, coarser)
         if self.atrous is not None:
-            levels = [self.atrous(levels[0])]
-        final = self.merge(torch.cat([resized(level, (height, width)) for level in levels], dim=1))
-        return final, levels
+            mixed, levels = self.atrous(levels[0])
+            return self.merge(mixed), levels
+        return self.merge(torch.cat([resized(level, (height, width)) for level in levels], dim=1)), levels
