@@ -66,10 +66,10 @@ class ModelConfig(_Settings):
     consensus_temperature: float = 0.04  # cosine units
     shot_fusion: ShotFusion = "average"  # K shots: average K pseudo-prototypes, or one CCM over all K * N pixels
 
-    interaction: Interaction = "correlation"  # PIM, see model/prototype_interaction.py
+    interaction: Interaction = "joint"  # PIM, see model/prototype_interaction.py
     n_parts: int = 4  # part prototypes per image, for interaction "parts"
 
-    fusion: Fusion = "pyramid"  # MSF: top-down pyramid, a single scale, or ASPP
+    fusion: Fusion = "aspp"  # MSF: dilated convolutions (ASPP), a top-down pyramid, or a single scale
     scales: tuple[float, ...] = (
         1.0,
         0.5,

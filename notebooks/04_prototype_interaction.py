@@ -47,25 +47,27 @@ print(f"class: {view.class_name}; C = {channels} channels")
 # formula is public and no relative does the same, so all formulas below are *(our choice)*:
 #
 # $$A = \frac{P\,P_q^\top}{\sqrt{C}}, \qquad
-# P' = P + g_1\,\mathrm{softmax_{row}}(A)\,P_q, \qquad
-# P_q' = P_q + g_2\,\mathrm{softmax_{row}}(A^\top)\,P$$
+# P^+ = P + g_1\,\mathrm{softmax_{row}}(A)\,P_q, \qquad
+# P_q^+ = P_q + g_2\,\mathrm{softmax_{row}}(A^\top)\,P$$
 #
-# $$\mathrm{gate} = \sigma(\mathrm{MLP}[P';\,P_q';\,P' * P_q']), \qquad F_q' = F_q + \mathrm{gate} * F_q$$
+# $$\mathrm{gate} = \sigma(\mathrm{MLP}[P^+;\,P_q^+;\,P^+ * P_q^+]), \qquad w = 2\,\mathrm{gate}, \qquad
+# P' = w * P^+, \quad P_q' = w * P_q^+, \quad F_q' = w * F_q$$
 #
 # - A is a C x C table: entry (a, b) is large where channel a is strong in P *and* channel b is strong in $P_q$.
 # - The softmax turns a row of A into weights that add up to 1. So every channel of P looks at the channels of $P_q$ and
 #   takes a weighted mean of them; then the same the other way round.
 # - $g_1$ and $g_2$ are two learned numbers that start at 0: training begins without any exchange.
-# - The gate has one number between 0 and 1 for each channel. It says how much this channel of the *query* is
-#   reinforced: 0 leaves it as it is, 1 doubles it. $\sigma$ is the logistic function, the MLP is two linear layers with
-#   a ReLU between them, and * multiplies element by element.
+# - The gate has one number between 0 and 1 for each channel, and w is twice that: 1 leaves the channel as it is, 2
+#   doubles it, 0 closes it. All three get the *same* weights, so that they can still be compared: a cosine then counts
+#   the channels that P and $P_q$ make important. $\sigma$ is the logistic function, the MLP is two linear layers with a
+#   ReLU between them, and * multiplies element by element.
 #
 # Do not mix up two correlations: S of lesson 3 compares *cells* of two images, A compares *channels* of two vectors.
 
 # %% [markdown]
 # ### Exercise 4.1: reinforce both prototypes (medium, 15 minutes)
 #
-# Write `my_reinforced(P, P_q, g1, g2)` for two prototypes [C] and two numbers. Return `(P', P_q')`.
+# Write `my_reinforced(P, P_q, g1, g2)` for two prototypes [C] and two numbers. Return $(P^+, P_q^+)$.
 
 
 # %% jupyter={"source_hidden": true}
@@ -83,23 +85,23 @@ from dpnet_lite.exercises.lesson_04 import check_reinforced
 check_reinforced(my_reinforced)
 
 # %% [markdown]
-# ### Exercise 4.2: the gated query (easy, 5 minutes)
+# ### Exercise 4.2: the weighted query (easy, 5 minutes)
 #
-# Write `my_gated(F_q, gate)` for a feature map [C, h, w] and a gate [C]. Return $F_q'$, [C, h, w].
+# Write `my_weighted(F_q, gate)` for a feature map [C, h, w] and a gate [C]. Return $F_q'$, [C, h, w].
 
 
 # %% jupyter={"source_hidden": true}
-def my_gated(F_q: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
-    """The query feature, each channel reinforced by its gate."""
+def my_weighted(F_q: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    """The query feature, each channel times twice its gate."""
     # BEGIN SOLUTION
-    return F_q + gate[:, None, None] * F_q
+    return 2 * gate[:, None, None] * F_q
     # END SOLUTION
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_04 import check_gated
+from dpnet_lite.exercises.lesson_04 import check_weighted
 
-check_gated(my_gated)
+check_weighted(my_weighted)
 
 # %% [markdown]
 # ## 4.2 By hand, and as the package has it
@@ -112,10 +114,11 @@ module = study.head.interaction
 with torch.no_grad():
     g1, g2 = float(module.g1), float(module.g2)
     A = P[:, None] * P_q[None, :] / channels**0.5  # [C, C]
-    P_new = P + g1 * (functional.softmax(A, dim=1) @ P_q)
-    P_q_new = P_q + g2 * (functional.softmax(A.T, dim=1) @ P)
-    gate = module.gate(torch.cat([P_new, P_q_new, P_new * P_q_new]))  # the MLP with the logistic function, [C]
-    F_q_new = F_q + gate[:, None, None] * F_q
+    P_plus = P + g1 * (functional.softmax(A, dim=1) @ P_q)
+    P_q_plus = P_q + g2 * (functional.softmax(A.T, dim=1) @ P)
+    gate = module.gate(torch.cat([P_plus, P_q_plus, P_plus * P_q_plus]))  # the MLP with the logistic function, [C]
+    w = 2 * gate
+    P_new, P_q_new, F_q_new = w * P_plus, w * P_q_plus, w[:, None, None] * F_q
 
 interaction = view.trace.interaction
 assert torch.allclose(A, interaction.correlation[0], atol=1e-4)
@@ -141,9 +144,9 @@ interaction_figure(view)
 # ## 4.4 Does it help? Measure it
 #
 # Two tables, over many episodes. *Best IoU* is the IoU of a similarity map with the best threshold for that query, as
-# in notebook 2. It is taken four times: before; with the exchange between the prototypes alone (P' for P); with the
-# gate alone ($F_q'$ for $F_q$); with both. Then cosines before and after the exchange; *own* is the prototype that the
-# query's true mask would give.
+# in notebook 2. It is taken four times: before; with the exchange between the prototypes alone ($P^+$ for P); with the
+# weights alone (w P and w $F_q$); with both (P' and $F_q'$). Then cosines before, after the exchange and after both;
+# *own* is the prototype that the query's true mask would give, and is weighted as the others are.
 
 
 # %%
@@ -151,30 +154,41 @@ from dpnet_lite.model.prototypes import cosine_map, masked_average
 from dpnet_lite.study import best_threshold_iou
 
 views = [study.view(episode) for episode in episodes]
-WAYS = ("before", "exchange", "gate", "both")
+WAYS = ("before", "exchange", "weights", "both")
+KINDS = {"prototype": "P", "pseudo_prototype": "P_q"}
+
+
+def vectors(v, way: str) -> dict[str, torch.Tensor]:
+    """Both prototypes and the own one, [1, C], and the query feature [1, C, h, w], in one of the four ways."""
+    old, new = v.trace, v.trace.interaction
+    w = new.weights if way in ("weights", "both") else torch.ones_like(new.weights)  # [1, C]
+    found = {name: getattr(old, name) for name in KINDS}
+    if way in ("exchange", "both"):
+        found = {name: getattr(new, name) / new.weights for name in KINDS}  # P+ and P_q+
+    found["own"] = masked_average(old.query, v.truth_shares[None])
+    return {**{name: w * value for name, value in found.items()}, "query": w[..., None, None] * old.query}
+
+
 best = {}
-for kind in ("prototype", "pseudo_prototype"):
+for kind in KINDS:
     rows = []
     for v in views:
-        old, new = v.trace, v.trace.interaction
-        pairs = [(old.query, getattr(old, kind)), (old.query, getattr(new, kind)),
-                 (new.query, getattr(old, kind)), (new.query, getattr(new, kind))]  # fmt: skip
-        rows.append([best_threshold_iou(cosine_map(*pair)[0], v.truth_shares >= 0.5) for pair in pairs])
+        each = [vectors(v, way) for way in WAYS]
+        maps = [cosine_map(one["query"], one[kind])[0] for one in each]
+        rows.append([best_threshold_iou(found, v.truth_shares >= 0.5) for found in maps])
     best[kind] = 100 * np.array(rows)  # [episodes, 4]
 print(f"{'best IoU of the map of':24}" + "".join(f"{way:>10}" for way in WAYS))
-for kind, name in (("prototype", "P"), ("pseudo_prototype", "P_q")):
+for kind, name in KINDS.items():
     print(f"{name:24}" + "".join(f"{value:10.1f}" for value in best[kind].mean(axis=0)))
 
-own = [masked_average(v.trace.query, v.truth_shares[None]) for v in views]
-print(f"\n{'cosine of':24}{'before':>10}{'exchange':>10}")
-for name, first, second in (("P and P_q", "prototype", "pseudo_prototype"), ("P and own", "prototype", None),
-                            ("P_q and own", "pseudo_prototype", None)):  # fmt: skip
-    columns = []
-    for traces in ([v.trace for v in views], [v.trace.interaction for v in views]):
-        others = own if second is None else [getattr(t, second) for t in traces]
-        vectors = zip(traces, others, strict=True)
-        columns.append(np.mean([float(functional.cosine_similarity(getattr(t, first), o)) for t, o in vectors]))
-    print(f"{name:24}{columns[0]:10.3f}{columns[1]:10.3f}")
+print(f"\n{'cosine of':24}" + "".join(f"{way:>10}" for way in WAYS))
+for first, second in (("prototype", "pseudo_prototype"), ("prototype", "own"), ("pseudo_prototype", "own")):
+    means = []
+    for way in WAYS:
+        each = [vectors(v, way) for v in views]
+        means.append(np.mean([float(functional.cosine_similarity(one[first], one[second])) for one in each]))
+    name = f"{KINDS[first]} and {KINDS.get(second, second)}"
+    print(f"{name:24}" + "".join(f"{mean:10.3f}" for mean in means))
 
 figure, grid = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained", sharey=True)
 for axes, (kind, name) in zip(grid, (("prototype", "$P$"), ("pseudo_prototype", "$P_q$")), strict=True):

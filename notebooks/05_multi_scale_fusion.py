@@ -14,8 +14,8 @@
 # [4 Prototype interaction](04_prototype_interaction.ipynb) | **5 Multi-scale fusion** |
 # [6 Training](06_training.ipynb)
 #
-# **What you will learn.** How both prototypes are compared with the query at several scales, how the scales are
-# merged, how the mask comes out, and how to find out what a scale is good for.
+# **What you will learn.** How both prototypes are compared with the query, how far the network looks around a cell
+# while it compares, how these scales are merged, how the mask comes out, and how to find out what a scale is good for.
 #
 # **What you need.** [Notebook 4](04_prototype_interaction.ipynb): $P'$, $P_q'$ and $F_q'$; what a convolution is.
 #
@@ -29,30 +29,38 @@ import torch
 import torch.nn.functional as functional
 
 from dpnet_lite.explorers.episode import toy_study
-from dpnet_lite.explorers.scales import scales_figure, without_scale
+from dpnet_lite.explorers.scales import level_titles, scales_figure, without_scale
 
 FOLD = 0
 study = toy_study(FOLD, gap=0.5)
 episodes = study.episodes(count=60)
 view = study.view(episodes[0])
 fusion, trace = study.head.fusion, view.trace
-levels = [tuple(level.shape[-2:]) for level in trace.levels]
-print(f"class: {view.class_name}; levels, finest first: {levels}")
+names = list(fusion.seen_by())
+print(f"class: {view.class_name}; scales, finest first: {', '.join(level_titles(study.head, view))}")
 
 # %% [markdown]
 # ## 5.1 What is known, and what we chose
 #
 # Both prototypes are fused with the query feature at several scales, to capture context in the dense comparison; the
-# result is $F_q^{final}$, which goes to a separate decoder *(stated)*. A pyramid of pooled features has a model in
-# PFENet, whose path runs from fine to coarse while ours runs from coarse to fine. The formulas are *(our choice)*:
+# result is $F_q^{final}$, which goes to a separate decoder *(stated)*. How, is not public. There are two ways to see at
+# several scales: make the *grid* coarser, a **pyramid** (PFENet has one), or look *further* on the same grid. The
+# second is what the shipped network does. A **dilated** convolution with dilation d is a 3 x 3 convolution whose nine
+# cells lie d apart: it looks 2d + 1 cells wide and costs no more than d = 1. Several of them side by side, and a mean
+# over the whole query, are known as *atrous spatial pyramid pooling*, **ASPP** *(precedent: DeepLab; CANet has it
+# behind its dense comparison)*. The formulas are *(our choice)*:
 #
-# $$U_b = \mathrm{Conv}_{1\times1}(\mathrm{pool}_b(F_q')) + \mathrm{Linear}[P';\,P_q'] +
-# \mathrm{Conv}_{1\times1}(\mathrm{pool}_b(Y)) + \mathrm{up}(X_{coarser})$$
+# $$U = \mathrm{Conv}_{1\times1}(F_q') + \mathrm{Linear}[P';\,P_q'] + \mathrm{Conv}_{1\times1}(Y), \qquad
+# X = U + \mathrm{Conv}_{3\times3}(\mathrm{ReLU}(\mathrm{Conv}_{3\times3}(\mathrm{ReLU}(U))))$$
 #
-# $$X_b = U_b + \mathrm{Conv}_{3\times3}(\mathrm{ReLU}(\mathrm{Conv}_{3\times3}(\mathrm{ReLU}(U_b)))), \qquad
-# F_q^{final} = \mathrm{Conv}_{1\times1}[\mathrm{up}(X_1);\,\ldots;\,\mathrm{up}(X_n)]$$
+# $$Z_d = \mathrm{Conv}_{3\times3}^{\,d}(X),\; d = 1, 3, 6, \qquad
+# Z_g = \mathrm{Conv}_{1\times1}(\mathrm{mean}(X)), \qquad
+# F_q^{final} = \mathrm{Conv}_{1\times1}\big(X + \mathrm{Conv}_{1\times1}(\mathrm{ReLU}[Z_1;\,Z_3;\,Z_6;\,Z_g])\big)$$
 #
-# b counts the scales, 1 is the finest; *pool* averages blocks of cells, *up* resizes bilinearly.
+# U compares cell by cell, X mixes neighbours, and every Z looks at X with its own width; $Z_g$ is one vector for the
+# whole query. With the settings `fusion="pyramid"` the network has the pyramid of exercise 5.1 instead
+# ([details](../docs/method.md#multi-scale-fusion-module-msf)). Why it is not the default is a matter of measurement:
+# the study of scales in [results](../docs/results.md#ablations).
 #
 # Y are the **comparison maps**, made from cosines *(our choice)*. A convolution would have to *learn* what a comparison
 # is, from base classes only; a cosine is one, for any class. There are three sets of features: the reduced ones after
@@ -70,7 +78,7 @@ for name, values in zip(trace.map_names, trace.maps[0], strict=True):
     print(f"  {name:26} on the object {inside:+.2f}, elsewhere {outside:+.2f}")
 
 # %% [markdown]
-# ### Exercise 5.1: a pyramid (easy, 10 minutes)
+# ### Exercise 5.1: the other way, a pyramid (easy, 10 minutes)
 #
 # Write `my_pyramid(features, scales)` for features [C, h, w] and scales such as (1, 0.5, 0.25). Return a list with one
 # tensor per scale s, [C, round(s h), round(s w)]: each of its cells is the *mean* of the block of cells that it covers.
@@ -94,32 +102,28 @@ check_pyramid(my_pyramid)
 # %% [markdown]
 # ## 5.2 By hand, and as the package has it
 #
-# The formulas with the shipped network's weights, from the coarsest level to the finest, then the merge. The
-# assertions compare with what the network itself computed.
+# The formulas with the shipped network's weights, from the comparison to the merge. The assertions compare with what
+# the network itself computed.
 
 # %%
-after = trace.interaction
+after, level, atrous = trace.interaction, fusion.levels[0], fusion.atrous
 prototypes = torch.cat([after.prototype, after.pseudo_prototype], dim=1)  # [P'; P_q'], [1, 2C]
-X: list[torch.Tensor] = []  # finest first
 with torch.no_grad():
-    for number in reversed(range(len(levels))):
-        level, size = fusion.levels[number], levels[number]
-        U = level.pixel(functional.adaptive_avg_pool2d(after.query, size))
-        U = U + level.prototypes(prototypes)[:, :, None, None]
-        U = U + level.maps(functional.adaptive_avg_pool2d(trace.maps, size))
-        if X:  # the coarsest level has nothing above it
-            U = U + functional.interpolate(X[0], size, mode="bilinear", align_corners=False)
-        convolutions = level.residual
-        X.insert(0, U + convolutions.second(torch.relu(convolutions.first(torch.relu(U)))))
-    wide = [functional.interpolate(x, levels[0], mode="bilinear", align_corners=False) for x in X]
-    final = fusion.merge(torch.cat(wide, dim=1))
+    U = level.pixel(after.query) + level.prototypes(prototypes)[:, :, None, None] + level.maps(trace.maps)
+    X = U + level.residual.second(torch.relu(level.residual.first(torch.relu(U))))
+    Z = []
+    for convolution, d in zip(atrous.branches, atrous.dilations, strict=True):
+        Z.append(functional.conv2d(X, convolution.weight, convolution.bias, padding=d, dilation=d))
+    Z.append(atrous.globally(X.mean(dim=(2, 3), keepdim=True)))  # one vector, [1, C, 1, 1]
+    wide = torch.cat([*Z[:-1], Z[-1].expand_as(X)], dim=1)  # [1, 4C, h, w]
+    final = fusion.merge(X + atrous.merge(torch.relu(wide)))
 
-assert all(torch.allclose(mine, theirs, atol=1e-3) for mine, theirs in zip(X, trace.levels, strict=True))
+assert all(torch.allclose(mine, theirs, atol=1e-3) for mine, theirs in zip(Z, trace.levels, strict=True))
 assert torch.allclose(final, trace.fused, atol=1e-3)
 print(f"F_q^final: {tuple(final.shape[1:])}")
 
 # %% [markdown]
-# ## 5.3 One level at a time
+# ## 5.3 One scale at a time
 
 # %%
 scales_figure(study, view, level=0)
@@ -128,26 +132,26 @@ scales_figure(study, view, level=0)
 scales_figure(study, view, level=2)
 
 # %% [markdown]
-# *What to see:* above, the maps of $P'$ and $P_q'$ as this level gets them; purple is above the query's mean, orange
-# below. Below, the length of each cell's vector in $X_b$ and in $F_q^{final}$. It differs between object and
-# background, but length alone does not say what the decoder does with it. Green paint and outline are the truth. Then
-# the network's answer, and its answer when this level is *flattened*: it says the same everywhere, its own mean, to the
-# merge and to the next finer level. It can no longer tell *where* anything is.
+# *What to see:* above, the maps of $P'$ and $P_q'$; purple is above the query's mean, orange below. Below, the length
+# of each cell's vector in $Z$ and in $F_q^{final}$. It differs between object and background, but length alone does not
+# say what the decoder does with it. Green paint and outline are the truth. Then the network's answer, and its answer
+# when this scale is *flattened*: it says the same everywhere, its own mean over the query. It can no longer tell
+# *where* anything is.
 
 # %% [markdown]
 # ## 5.4 Which scale carries small and large objects?
 #
-# Flatten one level after the other, over many episodes, and look at the loss of IoU separately by size: the share of
-# the query that the class covers, all its objects together. The network was not trained without that level, so this
-# asks what the *trained* network relies on, not what a network without the level could learn. And since each level
-# takes over what the coarser ones found, to flatten a fine one also stops what came to it from them.
+# Flatten one scale after the other, over many episodes, and look at the loss of IoU separately by size: the share of
+# the query that the class covers, all its objects together. The global mean says the same everywhere as it is; it is
+# set to 0 instead. The network was not trained without that scale, so this asks what the *trained* network relies on,
+# not what a network without the scale could learn.
 
 # %%
 views = [study.view(episode) for episode in episodes]
 area = np.array([v.truth.mean() for v in views])
 full = np.array([v.iou for v in views])
 losses = []
-for number in range(len(levels)):
+for number in range(len(names)):
     with without_scale(study.head, number):
         losses.append(full - np.array([study.view(episode).iou for episode in episodes]))
 
@@ -160,24 +164,19 @@ for offset, (name, chosen), colour in zip(
     heights = [100 * loss[chosen].mean() for loss in losses]
     errors = [100 * loss[chosen].std(ddof=1) / chosen.sum() ** 0.5 for loss in losses]
     label = f"{name}: {100 * area[chosen].min():.0f} to {100 * area[chosen].max():.0f} % of the image"
-    axes.bar(np.arange(len(levels)) + offset, heights, 0.23, yerr=errors, color=colour, label=label, capsize=3)
+    axes.bar(np.arange(len(names)) + offset, heights, 0.23, yerr=errors, color=colour, label=label, capsize=3)
 axes.axhline(0, color="black", linewidth=0.8)
-axes.set_xticks(range(len(levels)), [f"{h} x {w}" for h, w in levels])
-axes.set(xlabel="level that is flattened", ylabel="loss of IoU, points")
+axes.set_xticks(range(len(names)), names)
+axes.set(xlabel="scale that is flattened", ylabel="loss of IoU, points")
 axes.legend(frameon=False, title="objects")
 plt.show()
-for (h, w), loss in zip(levels, losses, strict=True):
-    print(f"{h:2} x {w:2} flattened: mean IoU {100 * (full - loss).mean():5.1f} %; none: {100 * full.mean():.1f} %")
+for name, loss in zip(names, losses, strict=True):
+    print(f"without {name:12}: mean IoU {100 * (full - loss).mean():5.1f} %; with all: {100 * full.mean():.1f} %")
 for name, chosen in groups.items():
-    print(f"{name:6}: mean IoU {100 * full[chosen].mean():.1f} % with all levels")
+    print(f"{name:6}: mean IoU {100 * full[chosen].mean():.1f} % with all scales")
 
 # %% [markdown]
-# *What to see:* a bar is the mean loss over a third of the episodes; the whisker is one standard error. The two
-# finest levels say where things are, and without one of them little is left. Compare the finest level's bars with the
-# last lines of text: a group cannot lose more than it has, so these bars show the groups' IoU and nothing of size. The
-# third level does tell sizes apart: it matters more the larger the object, and one of its cells is about as large as a
-# small object. The coarsest adds hardly anything. Where a bar's whisker reaches zero, nothing can be said with so few
-# episodes.
+# *What to see:* WHATTOSEE54
 
 # %% [markdown]
 # ## 5.5 The decoder, and the mask
@@ -229,8 +228,8 @@ print(f"decide, then resize: mean IoU {100 * np.mean(early):.1f} %; resize, then
 # %% [markdown]
 # ## 5.6 Turn it yourself
 #
-# With a running kernel: choose an episode and a level, and compare the two answers below. Look for an episode in which
-# flattening the 6 x 6 level takes a large object away and leaves a small one.
+# With a running kernel: choose an episode and a scale, and compare the two answers below. Look for an episode in which
+# the answer without the global mean is worse than any other.
 
 # %%
 from dpnet_lite.explorers.apps import scale_explorer
@@ -240,13 +239,14 @@ scale_explorer()
 # %% [markdown]
 # ## Recap
 #
-# - At every scale the query feature, both prototypes and the comparison maps are mixed; coarse levels feed finer ones
-#   *(several scales are stated, the rest is our choice)*.
-# - Flattening a level shows what the trained network relies on it for.
+# - The query feature, both prototypes and the comparison maps are mixed cell by cell; dilated convolutions and a global
+#   mean then look around each cell at several scales *(several scales are stated, the rest is our choice)*.
+# - Flattening a scale shows what the trained network relies on it for.
 # - Resize the logits, not the predicted mask and never the true one.
 #
 # **Further reading.** Tian et al., *Prior guided feature enrichment network for few-shot segmentation*, TPAMI 2020
-# (PFENet); Lin et al., *Feature pyramid networks for object detection*, CVPR 2017;
+# (PFENet); Chen et al., *Rethinking atrous convolution for semantic image segmentation*, 2017 (ASPP with a global
+# mean); Zhang et al., *CANet*, CVPR 2019;
 # [The method](../docs/method.md#multi-scale-fusion-module-msf).
 #
 # Previous: [4 Prototype interaction](04_prototype_interaction.ipynb).

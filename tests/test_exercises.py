@@ -12,7 +12,7 @@ from dpnet_lite.exercises import Wrong
 from dpnet_lite.exercises.lesson_01 import check_episode, check_folds
 from dpnet_lite.exercises.lesson_02 import check_masked_average, check_two_prototypes
 from dpnet_lite.exercises.lesson_03 import check_cycle, check_quality
-from dpnet_lite.exercises.lesson_04 import check_gated, check_reinforced
+from dpnet_lite.exercises.lesson_04 import check_reinforced, check_weighted
 from dpnet_lite.exercises.lesson_05 import check_mask, check_pyramid
 from dpnet_lite.exercises.lesson_06 import check_learning_rate, check_loss
 from dpnet_lite.exercises.lesson_07 import check_interval, check_miou
@@ -67,8 +67,8 @@ def reinforced(P, P_q, g1, g2):
     return P + g1 * A.softmax(dim=1) @ P_q, P_q + g2 * A.T.softmax(dim=1) @ P
 
 
-def gated(F_q, gate):
-    return F_q + gate[:, None, None] * F_q
+def weighted(F_q, gate):
+    return F_q * 2 * gate.reshape(-1, 1, 1)
 
 
 def pyramid(features, scales):
@@ -130,7 +130,7 @@ def auc(sign, clean):
 
 RIGHT = {
     check_folds: folds, check_episode: episode, check_masked_average: safe_average, check_two_prototypes: nearest,
-    check_cycle: reliable, check_quality: quality, check_reinforced: reinforced, check_gated: gated,
+    check_cycle: reliable, check_quality: quality, check_reinforced: reinforced, check_weighted: weighted,
     check_pyramid: pyramid, check_mask: mask, check_loss: loss, check_learning_rate: rate, check_miou: miou,
     check_interval: interval, check_weight_places: places, check_auc: auc, check_class_mask: class_mask,
     check_merged: merged,
@@ -188,14 +188,15 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_cycle, lambda S, m: torch.ones(S.shape[1]).bool(), "the set should be"),
         (check_reinforced, lambda p, q, a, b: (p + a * torch.outer(p, q).softmax(1) @ q, q), "square root of C"),
         (check_reinforced, lambda p, q, a, b: (p + a * correlation(p, q).softmax(0) @ q, q), "along a row"),
-        (check_reinforced, lambda p, q, a, b: (p, q), "P' differs"),
+        (check_reinforced, lambda p, q, a, b: (p, q), "P\\+ differs"),
         (check_reinforced, lambda p, q, a, b: (reinforced(p, q, a, b)[0], q + b * correlation(p, q).softmax(1).T @ p),
          "before the softmax"),
         (check_reinforced, lambda p, q, a, b: (reinforced(p, q, a, b)[0], q), "P_q' differs"),
         (check_reinforced, lambda p, q, a, b: p, "return a pair"),
-        (check_gated, lambda f, g: g[:, None, None] * f, "does not take its place"),
-        (check_gated, lambda f, g: f + g * f, "one number per channel"),
-        (check_gated, lambda f, g: f, "the numbers differ"),
+        (check_weighted, lambda f, g: g[:, None, None] * f, "twice the gate"),
+        (check_weighted, lambda f, g: 2 * g * f, "one number per channel"),
+        (check_weighted, lambda f, g: f + g[:, None, None] * f, "do not add F_q once more"),
+        (check_weighted, lambda f, g: f, "the numbers differ"),
         (check_pyramid, lambda f, s: [f[:, :: round(1 / x), :: round(1 / x)] for x in s], "picks single cells"),
         (check_pyramid, lambda f, s: [torch.nn.functional.max_pool2d(f, round(1 / x)) for x in s], "takes the largest"),
         (check_pyramid, lambda f, s: [f] * 4, "scale 0.5 returns the shape"),

@@ -98,7 +98,7 @@ def test_pictures_follow_what_they_show(view):
 def test_maps_before_and_after_are_plain_cosines(view):
     trace = view.trace
     maps = list(similarity_maps(view).values())
-    gated = trace.query[0] * (1 + trace.interaction.gate[0])[:, None, None]
+    gated = trace.query[0] * 2 * trace.interaction.gate[0][:, None, None]
     for values, query, prototype in (
         (maps[0], trace.query[0], trace.prototype[0]), (maps[1], gated, trace.interaction.prototype[0]),
         (maps[2], trace.query[0], trace.pseudo_prototype[0]), (maps[3], gated, trace.interaction.pseudo_prototype[0]),
@@ -122,62 +122,57 @@ def test_wrong_channels_and_other_interactions_are_refused(view):
     with pytest.raises(ValueError, match="channel is 64; choose 0 to 63"):
         interaction_figure(view, 64)
     bare = replace(view, trace=view.trace._replace(interaction=view.trace.interaction._replace(correlation=None)))
-    with pytest.raises(ValueError, match="no C x C correlation; use interaction='correlation'"):
+    with pytest.raises(ValueError, match="no C x C correlation; use interaction='joint'"):
         interaction_figure(bare)
 
 
-@pytest.mark.parametrize("level", [0, 3])
-def test_a_flattened_scale_is_as_if_its_output_were_its_mean(level):
-    """Against the fusion written out: each level with what its coarser neighbour gives, then the merge."""
-    study = toy_study(0, 0.5)
-    view = study.view(study.episodes()[0])
-    trace, fusion = view.trace, study.head.fusion
-    after = trace.interaction
-    prototypes = torch.cat([after.prototype, after.pseudo_prototype], dim=1)
-    coarser, outputs = None, []
-    with torch.no_grad():
-        for number in (3, 2, 1, 0):
-            size = trace.levels[number].shape[-2:]
-            pooled = torch.nn.functional.adaptive_avg_pool2d(after.query, size)
-            maps = torch.nn.functional.adaptive_avg_pool2d(trace.maps, size)
-            coarser = fusion.levels[number](pooled, prototypes, maps, coarser)
-            if number == level:
-                coarser = coarser.mean(dim=(2, 3), keepdim=True).expand_as(coarser)
-            outputs.insert(0, coarser)
-        full = trace.query.shape[-2:]
-        wide = [torch.nn.functional.interpolate(x, full, mode="bilinear", align_corners=False) for x in outputs]
-        wanted = fusion.merge(torch.cat(wide, dim=1))
-    with without_scale(study.head, level):
-        silenced = study.view(view.episode).trace.fused
-    assert torch.allclose(silenced, wanted, atol=1e-4) and not torch.allclose(silenced, trace.fused, atol=1e-2)
-    assert torch.equal(study.view(view.episode).trace.fused, trace.fused)  # the head is as before
-
-
-@pytest.mark.parametrize("level", [0, 2, 3])
-def test_a_flattened_branch_of_aspp_is_its_mean_and_the_global_mean_0(level):
+def small_head(fusion):
+    """A head with random weights, and what it gives for an episode of 9 x 9 cells, with its trace."""
     torch.manual_seed(0)
-    channels = 8
-    head = Head(ModelConfig(channels=channels, fusion="aspp"), 12, 6).eval()
+    head = Head(ModelConfig(channels=8, fusion=fusion), 12, 6).eval()
     arguments = torch.rand(1, 1, 12, 9, 9), torch.rand(1, 1, 9, 9).round(), torch.rand(1, 12, 9, 9)
 
+    @torch.no_grad()
     def traced():
-        with torch.no_grad():
-            return head(*arguments, size=(9, 9), trace=True).trace
+        return head(*arguments, size=(9, 9), trace=True).trace
 
-    before = traced()
-    atrous = head.fusion.atrous
-    with torch.no_grad():
-        after = before.interaction
-        prototypes = torch.cat([after.prototype, after.pseudo_prototype], dim=1)
-        mixed = head.fusion.levels[0](after.query, prototypes, before.maps, None)
-        seen = [z.expand(-1, -1, 9, 9).clone() for z in before.levels]
-        seen[level] = torch.zeros_like(mixed) if level == 3 else seen[level].mean(dim=(2, 3), keepdim=True) + 0 * mixed
-        wanted = head.fusion.merge(mixed + atrous.merge(torch.relu(torch.cat(seen, dim=1))))
+    return head, traced
+
+
+def flattened(x):
+    return x.mean(dim=(2, 3), keepdim=True).expand_as(x)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("level", [0, 2, 3])
+@pytest.mark.parametrize("fusion", ["pyramid", "aspp"])
+def test_a_flattened_scale_is_as_if_its_output_were_its_mean(fusion, level):
+    """Against the fusion written out: the pyramid from coarse to fine, or all branches; a single cell becomes 0."""
+    head, traced = small_head(fusion)
+    trace = traced()
+    after = trace.interaction
+    prototypes = torch.cat([after.prototype, after.pseudo_prototype], dim=1)
+    if fusion == "pyramid":
+        coarser, outputs = None, []
+        for number in (3, 2, 1, 0):
+            size = trace.levels[number].shape[-2:]
+            pooled, maps = (torch.nn.functional.adaptive_avg_pool2d(x, size) for x in (after.query, trace.maps))
+            coarser = head.fusion.levels[number](pooled, prototypes, maps, coarser)
+            if number == level:
+                coarser = 0 * coarser if size == (1, 1) else flattened(coarser)
+            outputs.insert(0, coarser)
+        wide = [torch.nn.functional.interpolate(x, (9, 9), mode="bilinear", align_corners=False) for x in outputs]
+        wanted = head.fusion.merge(torch.cat(wide, dim=1))
+    else:
+        mixed = head.fusion.levels[0](after.query, prototypes, trace.maps, None)
+        seen = [z.expand_as(mixed) for z in trace.levels]
+        seen[level] = torch.zeros_like(mixed) if level == 3 else flattened(seen[level])
+        wanted = head.fusion.merge(mixed + head.fusion.atrous.merge(torch.relu(torch.cat(seen, dim=1))))
     with without_scale(head, level):
         silenced = traced().fused
     torch.testing.assert_close(silenced, wanted)
-    assert not torch.allclose(silenced, before.fused, atol=1e-3)
-    assert torch.equal(traced().fused, before.fused)
+    assert not torch.allclose(silenced, trace.fused, atol=1e-3)
+    assert torch.equal(traced().fused, trace.fused)  # the head is as before
 
 
 def test_a_missing_level_is_refused():

@@ -23,8 +23,7 @@ INTRODUCTION = """## Ablations
 
 What they are and how they are judged: lesson 11. Every report names its folds, seeds, budget and code. The *full*
 network of these studies has PIM in the form "joint" and MSF in the form "aspp". Both were chosen on the training
-seeds 11 to 13 (last rows of the trials), which no table here uses; the default network has "correlation" and
-"pyramid" still."""
+seeds 11 to 13 (last rows of the trials), which no table here uses, and are the default since."""
 
 
 def shipped(data: str) -> list[tuple[Study, list[Row]]]:

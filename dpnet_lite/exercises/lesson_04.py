@@ -15,7 +15,7 @@ def _module(channels: int) -> PrototypeInteraction:
     """An interaction whose learned numbers are not at their start, where they would do nothing."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = PrototypeInteraction(channels)
+        module = PrototypeInteraction(channels, mode="correlation")  # P+ and P_q+, without weights
     with torch.no_grad():
         module.g1.fill_(0.7)
         module.g2.fill_(-0.4)
@@ -23,7 +23,7 @@ def _module(channels: int) -> PrototypeInteraction:
 
 
 def check_reinforced(function: Callable[[Tensor, Tensor, float, float], tuple[Tensor, Tensor]]) -> str:
-    """4.1: function(P [C], P_q [C], g1, g2) -> (P' [C], P_q' [C]).
+    """4.1: function(P [C], P_q [C], g1, g2) -> (P+ [C], P_q+ [C]).
 
     Raises:
         Wrong: one of the two is not that of the formulas.
@@ -32,7 +32,7 @@ def check_reinforced(function: Callable[[Tensor, Tensor, float, float], tuple[Te
     for channels in (5, 16):
         P, P_q = 2 * torch.rand(channels, generator=generator), 2 * torch.rand(channels, generator=generator)
         answer = ask(function, P.clone(), P_q.clone(), 0.7, -0.4)
-        pair = require_pair(answer, "(P', P_q')")
+        pair = require_pair(answer, "(P+, P_q+)")
         first, second = (require_tensor(part, (channels,), "reinforced") for part in pair)
         with torch.no_grad():
             wanted = _module(channels)(P[None], P_q[None], torch.zeros(1, channels, 1, 1))
@@ -40,29 +40,30 @@ def check_reinforced(function: Callable[[Tensor, Tensor, float, float], tuple[Te
         columns = P + 0.7 * (torch.outer(P, P_q) / channels**0.5).softmax(dim=0) @ P_q
         require(not close(first, unscaled), "divide the correlation by the square root of C")
         require(
-            not close(first, columns), "the softmax of P' runs along a row: its weights add up to 1 over P_q's channels"
+            not close(first, columns), "the softmax of P+ runs along a row: its weights add up to 1 over P_q's channels"
         )
-        require(close(first, wanted.prototype[0]), "P' differs from P + g1 softmax_row(A) P_q")
+        require(close(first, wanted.prototype[0]), "P+ differs from P + g1 softmax_row(A) P_q")
         transposed = P_q - 0.4 * (torch.outer(P, P_q) / channels**0.5).softmax(dim=1).T @ P
         require(not close(second, transposed), "transpose A before the softmax, not after it")
         untransposed = P_q - 0.4 * (torch.outer(P, P_q) / channels**0.5).softmax(dim=1) @ P
         from_new = P_q - 0.4 * (torch.outer(P, P_q) / channels**0.5).T.softmax(dim=1) @ first
-        require(not close(second, untransposed), "for P_q' the rows belong to the channels of P_q: transpose A")
-        require(not close(second, from_new), "P_q' takes from P as it was before, not from P'")
-        require(close(second, wanted.pseudo_prototype[0]), "P_q' differs from P_q + g2 softmax_row(A^T) P")
+        require(not close(second, untransposed), "for P_q+ the rows belong to the channels of P_q: transpose A")
+        require(not close(second, from_new), "P_q+ takes from P as it was before, not from P+")
+        require(close(second, wanted.pseudo_prototype[0]), "P_q+ differs from P_q + g2 softmax_row(A^T) P")
     return right("4.1", "both prototypes agree with the package")
 
 
-def check_gated(function: Callable[[Tensor, Tensor], Tensor]) -> str:
+def check_weighted(function: Callable[[Tensor, Tensor], Tensor]) -> str:
     """4.2: function(F_q [C, h, w], gate [C]) -> F_q' [C, h, w].
 
     Raises:
-        Wrong: the answer is not F_q + gate * F_q, channel by channel.
+        Wrong: the answer is not 2 gate * F_q, channel by channel.
     """
     generator = torch.Generator().manual_seed(1)
     F_q, gate = torch.randn(5, 4, 5, generator=generator), torch.rand(5, generator=generator)
-    given = require_tensor(ask(function, F_q.clone(), gate.clone()), (5, 4, 5), "gated")
-    require(not close(given, gate[:, None, None] * F_q), "add the gated feature to F_q; it does not take its place")
-    require(not close(given, F_q + gate * F_q), "the gate has one number per channel: give it the shape [C, 1, 1]")
-    require(close(given, F_q + gate[:, None, None] * F_q), "the numbers differ from F_q + gate * F_q")
-    return right("4.2", "every channel is reinforced by its own gate")
+    given = require_tensor(ask(function, F_q.clone(), gate.clone()), (5, 4, 5), "weighted")
+    require(not close(given, gate[:, None, None] * F_q), "w is twice the gate")
+    require(not close(given, 2 * gate * F_q), "the gate has one number per channel: give it the shape [C, 1, 1]")
+    require(not close(given, F_q + gate[:, None, None] * F_q), "w takes the place of 1: do not add F_q once more")
+    require(close(given, 2 * gate[:, None, None] * F_q), "the numbers differ from w * F_q with w = 2 gate")
+    return right("4.2", "every channel is weighed by its own number")

@@ -39,7 +39,7 @@ def interaction_figure(view: EpisodeView, channel: int = 0) -> Figure:
     interaction = view.trace.interaction
     correlation, gate = interaction.correlation, interaction.gate
     if correlation is None or gate is None or correlation.shape[-1] != view.trace.prototype.shape[1]:
-        raise ValueError("this head's interaction has no C x C correlation; use interaction='correlation'")
+        raise ValueError("this head's interaction has no C x C correlation; use interaction='joint'")
     if not 0 <= channel < correlation.shape[1]:
         raise ValueError(f"channel is {channel}; choose 0 to {correlation.shape[1] - 1}")
     order = view.trace.prototype[0].argsort(descending=True)

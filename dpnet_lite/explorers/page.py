@@ -40,7 +40,7 @@ PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
         "Click on a row of the correlation to choose a channel.",
         interaction_explorer,
     ),
-    "Scales": ("What one level of the fusion gets and gives, and the answer without it.", scale_explorer),
+    "Scales": ("What the fusion sees at one scale, and the answer without it.", scale_explorer),
     "Ablation": (
         "Change a switch: a short run trains that variant and the full network in pairs, and its bar joins those of "
         "the shipped study, which is eight times as long. A shipped variant has just the modules that it names.",

@@ -4,15 +4,14 @@ Stated by the paper: the correlation of P and P_q is used to reinforce three thi
 No formula is public; the ones here are our choice:
 
     A    = P P_q^T / sqrt(C)                     [B, C, C]
-    P'   = P   + g1 softmax_row(A)   P_q
-    P_q' = P_q + g2 softmax_row(A^T) P            g1, g2 learned, 0 at the start
-    gate = sigmoid(MLP[P'; P_q'; P' * P_q'])      [B, C]
-    F_q' = F_q + gate * F_q
+    P+   = P   + g1 softmax_row(A)   P_q
+    P_q+ = P_q + g2 softmax_row(A^T) P            g1, g2 learned, 0 at the start
+    gate = sigmoid(MLP[P+; P_q+; P+ * P_q+])      [B, C]
+    w    = 2 gate
+    P'   = w P+,  P_q' = w P_q+,  F_q' = w F_q
 
-"joint" weighs all three alike, so that the query feature stays comparable with the prototypes:
-
-    w    = 2 gate                                 [B, C]
-    P'  <- w P',  P_q' <- w P_q',  F_q' = w F_q
+That is "joint": one weight a channel for all three, which so stay comparable. "correlation", an earlier form, has
+P' = P+, P_q' = P_q+, F_q' = F_q + gate * F_q.
 
 Alternatives, ours as well: the gate alone ("gate"), cross-attention between a few part prototypes ("parts"), nothing
 ("off"), and "agreement", which takes the diagonal of A: a channel counts more where P and P_q agree in it.
@@ -75,9 +74,9 @@ def part_prototypes(features: Tensor, weights: Tensor, n_parts: int, *, n_rounds
 
 
 class PrototypeInteraction(nn.Module):
-    """PIM in one of its modes: "correlation" (default), "joint", "agreement", "gate", "parts" or "off"."""
+    """PIM in one of its modes: "joint", "correlation", "agreement", "gate", "parts" or "off"."""
 
-    def __init__(self, channels: int, *, mode: str = "correlation", n_parts: int = 4) -> None:
+    def __init__(self, channels: int, *, mode: str, n_parts: int = 4) -> None:
         super().__init__()
         self.mode, self.n_parts = mode, n_parts
         if mode == "agreement":
