@@ -200,36 +200,38 @@ plt.show()
 
 # %% [markdown]
 # *What to see:* a dot is an episode; above the grey line the whole interaction made the map better. Most dots lie close
-# to the line. The first table says which part does what: compare *exchange* with *before*, then *gate* with *before*.
-# Here the exchange between the prototypes does not move the maps, and what little changes there is the gate's. The
-# prototypes themselves do move: the second table says how much; lesson 9 finds in which direction.
+# to the line. The first table says which part does what: compare *exchange* with *before*, then *weights* with
+# *before*. Neither moves the maps by much on average. The prototypes themselves do move: both steps make P and $P_q$ a
+# little less alike; lesson 9 finds in which direction they go.
 #
 # The learned $g_1$ and $g_2$ of section 4.2 say the same: training has kept them small. Look at their signs as well. A
 # negative one means that training came to *subtract* a little of the other prototype, which is not what *reinforce*
 # suggests. All this is a finding about *our* formulas on *this* data, not about the paper's module, whose formula is
 # not public.
 #
-# The gate, at least, is neither all closed nor all open:
+# The weights do differ, from channel to channel and from episode to episode:
 
 # %%
-gates = torch.cat([v.trace.interaction.gate for v in views])  # [episodes, C]
-order = gates.mean(dim=0).argsort(descending=True)
+w = torch.cat([v.trace.interaction.weights for v in views])  # [episodes, C]
+order = w.mean(dim=0).argsort(descending=True)
 figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
-low, middle, high = np.quantile(gates[:, order].numpy(), [0.1, 0.5, 0.9], axis=0)
+low, middle, high = np.quantile(w[:, order].numpy(), [0.1, 0.5, 0.9], axis=0)
 axes.fill_between(range(channels), low, high, color="#56B4E9", alpha=0.5, label="middle 80 % of the episodes")
 axes.plot(middle, color="#0072B2", label="median")
-axes.set(xlabel="channel, by its mean gate", ylabel="gate", ylim=(0, 1))
+axes.axhline(1, color="grey", linewidth=1)
+axes.set(xlabel="channel, by its mean weight", ylabel="weight $w$", ylim=(0, 2))
 axes.legend(frameon=False)
 plt.show()
-between, within = gates.mean(dim=0).std(), gates.std(dim=0).mean()
-print(f"the gate differs by {between:.2f} from channel to channel, and by {within:.2f} from episode to episode")
+between, within = w.mean(dim=0).std(), w.std(dim=0).mean()
+print(f"w differs by {between:.2f} from channel to channel, and by {within:.2f} from episode to episode")
 
 # %% [markdown]
-# *What to see:* a channel that is always open or always closed does the same in every episode; a wide band means that
-# the gate depends on the prototypes, which is what it is for.
+# *What to see:* the grey line, 1, leaves a channel as it is. A narrow band away from it is the same in every episode
+# and could as well have been learned by the reduction; a wide band means that the weight depends on the prototypes,
+# which is what it is for.
 #
 # Whether a network *trained* without the interaction is worse is another question. It needs training runs, with the
-# same budget and several seeds, and belongs to an ablation.
+# same budget and several seeds: [notebook 11](11_ablations.ipynb).
 
 # %% [markdown]
 # ## 4.5 Turn it yourself
@@ -245,10 +247,9 @@ interaction_explorer()
 # %% [markdown]
 # ## Recap
 #
-# - The correlation A of P and $P_q$ lets each prototype take from the other, and a gate reinforces channels of the
-#   query *(that three things are reinforced is stated, how is our choice)*.
-# - Measured on trained weights, the exchange between the prototypes does next to nothing here; the gate changes the
-#   maps a little.
+# - The correlation A of P and $P_q$ lets each prototype take from the other, and one weight a channel reinforces both
+#   and the query alike *(that three things are reinforced is stated, how is our choice)*.
+# - Measured on trained weights, neither step moves the maps by much here.
 #
 # **Further reading.** Vaswani et al., *Attention is all you need*, NeurIPS 2017 (attention); Hu et al.,
 # *Squeeze-and-excitation networks*, CVPR 2018 (gates for channels);

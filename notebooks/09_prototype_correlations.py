@@ -233,29 +233,48 @@ plt.show()
 # same outline come first. In the *own* episode the two are more alike than in two episodes of the class. Some of that
 # is by construction, since $P_q$ was selected with the help of this P; the step to the other classes is much larger.
 #
-# After the interaction, the cosine falls a little in every group, and most for pairs of different classes. One might
-# report that the interaction drives classes apart. But the Pearson correlation and the centred cosine hardly move: the
-# dashed lines on the right lie on the solid ones. A measure that changes where two others do not asks for an
-# explanation:
+# After the interaction the cosine falls in every group, and most for pairs that do not share the outline. One might
+# report that the interaction drives classes apart. But by the centred cosine classes that share nothing stay where they
+# were, and it is pairs of *one* class that become a little less alike. Measures that disagree ask for an explanation.
+# Two things happen to a prototype (lesson 4): the exchange with the other one, and the weights w. The next cell takes
+# them apart.
 
 # %%
-module = study.head.interaction
+module, w = study.head.interaction, found.weights  # w [N, C]
 print(f"learned: g1 = {float(module.g1.detach()):+.3f}, g2 = {float(module.g2.detach()):+.3f}")
+print(f"w: mean {w.mean():.2f}, from {w.quantile(0.05):.2f} to {w.quantile(0.95):.2f} in nine of ten cases")
 for kind in ("P", "P_q"):
-    change = vectors[kind + "'"] - vectors[kind]  # [N, C]
+    change = vectors[kind + "'"] / w - vectors[kind]  # by the exchange alone, [N, C]
     flat = change.mean(dim=1, keepdim=True).expand_as(change)  # the part that is the same in all channels
     size = (change.norm(dim=1) / vectors[kind].norm(dim=1)).mean()
     share = (flat.square().sum(dim=1) / change.square().sum(dim=1)).mean()
-    print(f"{kind:4} changes by {100 * size:.1f} % of its length; "
+    print(f"the exchange changes {kind} by {100 * size:.1f} % of its length; "
           f"{100 * share:.1f} % of the squared change is the same number in every channel")  # fmt: skip
+
+STEPS = {
+    "exchange": {kind: vectors[kind + "'"] / w for kind in ("P", "P_q")},
+    "weights": {kind: w * vectors[kind] for kind in ("P", "P_q")},
+}
+print(f"\n{'change of the cosine, by':28}" + "".join(f"{step:>24}" for step in STEPS))
+for name, measure in MEASURES.items():
+    changes = {step: measure(made["P"], made["P_q"]).numpy() - values[name][0] for step, made in STEPS.items()}
+    for group in ("own episode", "same class", "neither"):
+        line = ""
+        for change in changes.values():
+            low, high = percentile_interval(group_means(change, weights)[group])
+            line += f"{group_means(change, once)[group][0]:+10.3f} [{low:+.3f}, {high:+.3f}]"
+        print(f"{name:15}{group:13}{line}")
 attention = torch.stack([study.view(e).trace.interaction.correlation[0].softmax(dim=1) for e in episodes[:20]])
 print(f"mean of the largest weight in a row of the softmax: {attention.amax(dim=-1).mean():.3f}; "
       f"all equal would be {1 / P.shape[1]:.3f}")  # fmt: skip
 
 # %% [markdown]
-# So the softmax of the interaction is nearly flat: each channel takes about the plain mean of the other prototype, and
-# with a negative $g$ about the same number is taken away from all channels. That lowers the cosine of
-# nearly every two vectors, whatever their class, and it says nothing about classes. This holds for *our* formulas
+# *What to see:* the softmax is nearly flat, so each channel takes about the plain mean of the other prototype, and with
+# a negative $g$ about the same number is taken away from all channels. That lowers the cosine of nearly every two
+# vectors, most where they were least alike; Pearson's correlation looks at differences from the vector's own mean and
+# does not see it at all. What the other two measures see are the weights, which differ from channel to channel and make
+# prototypes of one class a little less alike. So neither step brings prototypes closer to their class, and the fall of
+# the cosine between classes says nothing about classes. This holds for *our* formulas
 # ([The method](../docs/method.md#prototype-interaction-module-pim)) in this trained network. The paper's formula is not
 # public, and it may do more.
 
@@ -588,8 +607,8 @@ plt.show()
 #   before you compare classes.
 # - Measure across episodes that share no image, and leave the own episode out.
 # - Within a class, P and $P_q$ are much more alike than across classes; classes of one outline come next.
-# - In this trained network our interaction changes the prototypes by nearly the same number in all channels; measures
-#   that do not see such a shift hardly move. The formula is ours: this says nothing of the paper's.
+# - In this trained network the exchange changes a prototype by nearly the same number in all channels, which the cosine
+#   sees and Pearson's correlation does not. The formula is ours: this says nothing of the paper's.
 # - t-SNE keeps neighbours; what else it keeps must be measured. The silhouette falls with the gap, for perfect
 #   selections as well.
 # - Agreement of P and $P_q$ is a sign of a good mask, but an unsure one.

@@ -32,6 +32,7 @@ class Prototypes:
     class_names: tuple[str, ...]  # of the n classes that occur, in the order of the catalogue
     labels: Tensor  # int64 [N], position of each episode's class in class_names
     vectors: dict[str, Tensor]  # float32 [N, C] for each of KINDS; "own" is what the query's true mask gives
+    weights: Tensor  # float32 [N, C], w of the interaction; 1 where its form has none
     ious: np.ndarray  # float64 [N] in [0, 1], of the predicted masks
     precisions: np.ndarray  # float64 [N] in [0, 1], of the selections behind P_q
 
@@ -68,12 +69,13 @@ def collect_prototypes(study: ToyStudy, episodes: Sequence[Episode]) -> Prototyp
     if not episodes:
         raise ValueError("there are 0 episodes; give at least one")
     rows: list[tuple[Tensor, ...]] = []
-    ious, precisions = [], []
+    ious, precisions, weights = [], [], []
     for episode in episodes:
         view = study.view(episode)
         trace, after = view.trace, view.trace.interaction
         own = masked_average(trace.query, view.truth_shares[None])  # [1, C]
         rows.append((trace.prototype, trace.pseudo_prototype, after.prototype, after.pseudo_prototype, own))
+        weights.append(torch.ones_like(own) if after.weights is None else after.weights)
         ious.append(view.iou)
         precisions.append(selection_quality(trace.reliable[0], view.truth_shares)[0])
     classes, labels = np.unique([episode.class_index for episode in episodes], return_inverse=True)
@@ -82,6 +84,7 @@ def collect_prototypes(study: ToyStudy, episodes: Sequence[Episode]) -> Prototyp
         class_names=tuple(study.class_names[index] for index in classes),
         labels=torch.from_numpy(labels.astype(np.int64)),
         vectors={kind: torch.cat(column) for kind, column in zip(KINDS, columns, strict=True)},
+        weights=torch.cat(weights),
         ious=np.array(ious),
         precisions=np.array(precisions),
     )
