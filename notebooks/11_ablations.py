@@ -24,8 +24,12 @@
 
 # %%
 # %matplotlib inline
+import textwrap
+from collections import Counter
+
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython.display import Markdown, display
 
 from dpnet_lite.ablation.comparisons import holm, judge, label, runs_of, sign_flip_p
 from dpnet_lite.ablation.figures import differences_figure, scores_figure
@@ -45,12 +49,21 @@ print(f"{study.question}\n{len(rows)} rows; shipped studies: {', '.join(shipped_
 # data, with that budget*. The paper surely has such a table, but it is not public; the one below is this project's own,
 # on the built-in toy world.
 #
-# A *study* is a list of *variants* (networks that differ in a setting), each trained on several *folds* and with
-# several
-# *seeds*. The full network of these studies has CCM (the cycle comparison of notebook 3), PIM in its form "joint" (the
-# correlation of notebook 4, but its gate weighs both prototypes and the query feature alike, *our choice*) and MSF in
-# its form "ASPP" (dilated convolutions and a global mean, *our choice*). Both forms were the best of their alternatives
-# on training seeds that are not among those shown here; the studies on interaction and scales below compare all forms.
+# **Reminder.** An *episode* is a support image with its mask, and a query. *P* is the mean feature of the support's
+# object, *$P_q$* that of the query pixels that the cycle comparison selects. In each *fold* a quarter of the classes is
+# *novel*: never trained on, all tests are on them. A *seed* starts the random numbers of a training. *mIoU* and
+# *FB-IoU*: notebook 7. All studies are on the toy world at gap 0.5, unless they vary the gap.
+#
+# A *study* is a list of *variants* (networks that differ in a setting), each trained on several folds and with several
+# seeds. Its *full* network has
+#
+# - CCM, the cycle comparison of notebook 3;
+# - PIM in its form "joint": the correlation of P and $P_q$, and one weight a channel for both and the query;
+# - MSF in its form "ASPP": dilated convolutions and a global mean.
+#
+# Which form a module has is *our choice*. Both did best in short trials with other training seeds than those shown here
+# ([results](../docs/results.md)). The novel classes were the same, so this protects against the luck of a seed, not
+# against that of these classes.
 
 # %%
 for variant in study.variants:
@@ -80,16 +93,16 @@ print(f"standard deviation of a difference: {unpaired:.1f} points between unrela
       f"{spread_of_differences:.1f} within pairs")  # fmt: skip
 
 # %% [markdown]
-# *What to see:* a line in blue rises, one in orange falls. The ends of the lines are scattered, for folds and seeds
-# differ. Are the slopes more alike than the ends? The two printed numbers say it: how much a difference would vary if
-# its two runs had nothing in common (other fold, other seed), and how much it varies within pairs. Pairing takes away
-# the luck that both share; what is left is the luck of each network's own training, and folds in which a module is
-# worth more than in others.
+# *What to see:* blue lines rise; a falling one would be orange. The ends of the lines are scattered, for folds and
+# seeds differ. Are the slopes more alike than the ends? The two printed numbers say it: how much a difference would
+# vary if its two runs had nothing in common (other fold, other seed), and how much it varies within pairs. Pairing
+# takes away the luck that both share; what is left is the luck of each network's own training, and folds in which a
+# module is worth more than in others.
 #
-# **Two: unequal chances.** A variant with more parameters or more steps can win without its idea. All variants have the
-# same number of steps; their parameters are printed; and "support only" is the full network with P in the place of P_q:
-# all its layers, not its idea. It is the fair control for the pseudo-prototype. Not every module has such a control:
-# the last lines name the questions whose two networks differ in size.
+# **Two: unequal chances.** A variant with more parameters or more steps can win without its idea. All trained variants
+# have the same number of steps; their parameters are printed; and "support only" is the full network with P in the
+# place of P_q: all its layers, not its idea. It is the fair control for the pseudo-prototype. Not every module has such
+# a control: the last lines name the questions whose two networks differ in size.
 
 # %%
 print(cost_table(study, rows) + "\n")
@@ -100,19 +113,21 @@ for question in study.comparisons:
         print(f"{question.name}: {question.variant!r} has {ratio:.2f} times the parameters of {question.control!r}")
 
 # %% [markdown]
-# **Three: choosing and reporting on the same numbers.** Take ten variants that are *exactly equal*, and report the
-# best. The cell simulates it with the noise measured above: the winner looks better than it is, although nothing is.
+# **Three: choosing and reporting on the same numbers.** Take ten variants that are *exactly as good* as the control,
+# and report the best. The cell simulates it with the noise measured above: the winner looks better, although none is.
+# (Some of that noise is real, folds differ; so the printed lead is an upper estimate.)
 
 # %%
 generator = np.random.default_rng(0)
 noise = spread_of_differences / np.sqrt(len(pairs))  # standard error of a mean difference
-best = generator.normal(0, noise, (2000, 10)).max(axis=1)  # of ten equal variants, 2000 times
-print(f"the best of ten equal variants leads by {best.mean():+.2f} points on average, in truth by 0")
+scores_of_equals = generator.normal(0, noise / np.sqrt(2), (2000, 11))  # ten variants and their control, 2000 times
+best = scores_of_equals[:, :10].max(axis=1) - scores_of_equals[:, 10]
+print(f"the best of ten equal variants leads the control by {best.mean():+.2f} points on average, in truth by 0")
 
 # %% [markdown]
 # So choices were made on seeds 11 to 13, and the tables here are of other seeds *(our rule)*.
 #
-# **Four: many questions.** At a level of 95 %, one question in twenty finds something where nothing is. Ask ten
+# **Four: many questions.** With 95 % intervals, one in twenty questions *about nothing* finds something. Ask ten
 # independent questions and the chance of at least one false find is about 40 %. *Holm's correction* makes the p-values
 # hold for all questions together; section 11.4 does it by hand.
 #
@@ -120,7 +135,8 @@ print(f"the best of ten equal variants leads by {best.mean():+.2f} points on ave
 #
 # For one comparison, with plain NumPy: the mean difference, the number of *wins* (pairs in which the variant is ahead),
 # and a p-value from the *sign-flip test*: if the two networks were equally good, each pair's difference could as well
-# have the other sign; how often do random signs give a mean as far from 0?
+# have the other sign; how often do random signs give a mean at least as far from 0? Here 20,000 random patterns of
+# signs are tried; the package counts all patterns where there are few pairs.
 
 # %%
 differences = pairs[:, 1] - pairs[:, 0]
@@ -141,8 +157,8 @@ print(entry.sentence)
 #
 # ### Exercise 11.1: a paired difference (easy, 5 minutes)
 #
-# Write `paired(variant, control)`: two arrays of scores, entry i of both from the same pair, to the mean of variant
-# less control and the number of pairs in which the variant is ahead (a draw is no win).
+# Write `paired(variant, control)`. It takes two arrays of scores, entry i of both from the same pair, and returns two
+# numbers: the mean of variant less control, and in how many pairs the variant is ahead (a draw is no win).
 
 
 # %% jupyter={"source_hidden": true}
@@ -162,7 +178,8 @@ check_paired(paired)
 # ## 11.4 Many questions: Holm's correction
 #
 # Sort the m p-values. The smallest is multiplied by m, the next by m - 1, and so on; none may fall below the one
-# before it, and none exceed 1. The cell does it for this study's questions and compares with the package.
+# before it, and none exceed 1. The cell does it for this study's questions and compares with the package. If you want
+# to do exercise 11.2, do it before you read the cell.
 
 # %%
 names = list(judged)
@@ -174,11 +191,18 @@ assert np.allclose(by_hand, [judged[name].p_corrected for name in names])
 assert np.allclose(by_hand, holm(p_values))
 for index in order:
     print(f"{names[index]:24} p {p_values[index]:.4f}, corrected {by_hand[index]:.4f}")
+print(f"smallest p that {len(differences)} pairs can give: 2 / 2^{len(differences)} = {2 / 2 ** len(differences):.4f}")
+
+# %% [markdown]
+# *What to see:* a smallest possible p means "ahead in every pair". Several questions may share it; it says nothing of
+# how large their effects are. A pair is a fold with a seed; pairs of one fold share classes and test episodes, so p
+# holds for these folds.
 
 # %% [markdown]
 # ### Exercise 11.2: Holm's correction (medium, 10 minutes)
 #
-# Write `my_holm(p_values)`: a list of p-values in any order to the list of their corrected values in the same order.
+# Write `my_holm(p_values)`. It takes a list of p-values in any order and returns the list of their corrected values in
+# the same order. Example: [0.01, 0.04, 0.03] becomes [0.03, 0.06, 0.06].
 
 
 # %% jupyter={"source_hidden": true}
@@ -204,99 +228,119 @@ check_holm(my_holm)
 #   and with P in its place, with and without the other modules.
 # - **PIM** hypothesis: two prototypes that correct each other are better than two that do not. Experiment: with the
 #   interaction and without, both prototypes present.
-# - **MSF** hypothesis: context at several scales helps the dense comparison. Experiment: one scale against several.
+# - **MSF** hypothesis: context at several scales helps the dense comparison. Experiment: dilated convolutions and a
+#   global mean against neither; the pyramid, another form, is in section 11.6.
 
 # %%
-print(score_table(study, rows))
+display(Markdown(score_table(study, rows)))
 scores_figure(study, rows)
 plt.show()
 
 # %%
 differences_figure(list(judged.values()))
 plt.show()
-print("\n".join(entry.sentence for entry in judged.values()))
+for entry in judged.values():
+    print(textwrap.fill(f"{entry.sentence} p after Holm: {entry.p_corrected:.3f}.", 110, subsequent_indent="    "))
+print()
+for module in ("CCM", "PIM", "MSF"):
+    own = [entry for entry in judged.values() if entry.comparison.name.startswith(f"{module},")]
+    verdicts = Counter(entry.verdict for entry in own)
+    print(f"{module}: " + ", ".join(f"{word} in {count} of {len(own)} questions" for word, count in verdicts.items()))
 
 # %% [markdown]
 # *What to see:* each row is one question, its bar the interval, the line at 0 "no difference". Blue bars lie to the
 # right of the line, vermilion ones to the left, grey ones touch it. The sentences under the picture are the verdicts,
-# made from the numbers; read CCM, PIM and MSF off them, and note where a module adds nothing that these runs can
-# measure. Compare the length of the bars: questions differ in how sure one can be. And go back to the list of section
+# made from the numbers; the last lines sum them up for each module, also where one adds nothing that these runs can
+# measure. A verdict goes by the interval of its one question; believe a "better" only if its corrected p is small, too.
+# Compare the length of the bars: questions differ in how sure one can be. And go back to the list of section
 # 11.2: where the two networks differ in size, the verdict is on the module *with its parameters*. These rows cannot say
 # how much of it is the idea.
 #
 # ## 11.6 The alternatives of each module
 #
 # Each module could have been built otherwise. The next cells show the shipped studies one by one, with their question
-# and their verdicts; a study that does not come with the package yet says how to run it.
+# and their verdicts.
 
 
 # %%
 def show(name):
     if name not in shipped_names():
-        print(f"{name}: not shipped yet; run it with: dpnet-lite ablate {name}")
+        print(f"{name}: its rows do not come with the package; run it with: dpnet-lite ablate {name}")
         return
     study, rows = load_study(name), shipped_rows(name)
     verdicts = judge(study, rows)
-    print(f"{study.question}\n\n{score_table(study, rows)}\n")
+    display(Markdown(f"{study.question}\n\n{score_table(study, rows)}"))
     differences_figure(verdicts)
     plt.show()
-    print("\n".join(entry.sentence for entry in verdicts))
+    for entry in verdicts:
+        print(textwrap.fill(entry.sentence, 110, subsequent_indent="    "))
 
 
+# %% [markdown]
+# **Selection.** How CCM picks pixels. Hypothesis: the cycle finds pixels that a plain threshold on the similarity does
+# not. The oracle knows the truth: its lead is what a better selection could still win in this network.
+
+# %%
 show("selection")
 
 # %% [markdown]
-# *What to see:* **selection.** How CCM picks pixels. Hypothesis: the cycle finds pixels that a plain threshold on the
-# similarity does not. The oracle knows the truth: its lead is what any better rule could still win.
+# **Interaction.** Forms of PIM against none. Hypothesis: two prototypes that take from each other what they share
+# compare better than two that do not. *Joint* against *correlation* asks whether it matters that the prototypes are
+# weighed as the query is.
 
 # %%
 show("interaction")
 
 # %% [markdown]
-# *What to see:* **interaction.** Four forms of PIM against none. Hypothesis: the correlation of both prototypes carries
-# what their mean does not.
+# **Scales.** Pyramids of two to four scales, and dilated convolutions at one. Hypothesis: the more scales, the better.
+# The objects of the toy world differ little in size, which may leave a pyramid little to gain; photographs may differ.
 
 # %%
 show("scales")
 
 # %% [markdown]
-# *What to see:* **scales.** A pyramid of two to four scales, and dilated convolutions at one. The toy world draws the
-# radius of its objects from a range whose ends differ by less than a factor of two, which may leave a pyramid little to
-# gain; photographs may differ.
+# **Auxiliary branch**, used in training only. Hypothesis: a second loss close to the prototypes teaches them more
+# directly.
 
 # %%
 show("aux")
 
 # %% [markdown]
-# *What to see:* **auxiliary branch**, used in training only. Hypothesis: a second loss close to the prototypes teaches
-# them more directly.
+# **Rivals**, ideas from outside the paper under the same protocol: small reconstructions on the same frozen features,
+# not the published networks (see [the method](../docs/method.md#rivals)). Hypothesis: $P_q$ is worth more than what
+# these ideas bring.
 
 # %%
 show("rivals")
 
 # %% [markdown]
-# *What to see:* **rivals**, ideas from outside the paper under the same protocol: small reconstructions on the same
-# frozen features, not the published networks (see [the method](../docs/method.md#rivals)).
-#
 # ## 11.7 The live lab
 #
 # Change a switch: a short paired run trains that variant and the full network, on two folds with two seeds each, in the
-# background. Its orange bar joins the blue ones of the shipped study, which had about eight times the steps and more
-# pairs. A second variant takes half the time, for the full network is trained already. *Stop* gives a run up.
+# background. Its orange bar joins the blue ones of the shipped study, which trained far longer and in more pairs (both
+# budgets are printed). A second variant takes half the time, for the full network is trained
+# already. *Stop* gives a run up.
 
 # %%
+from dpnet_lite.ablation.live import Bench
 from dpnet_lite.explorers.apps import live_ablation
 
+bench = Bench()  # the defaults of the live lab
+budget = next(row["identity"]["training"] for row in rows if row["parameters"])
+print(f"live: {bench.training.steps} steps of {bench.training.batch_size} episodes, {len(bench.pairs())} pairs; "
+      f"shipped: {budget['steps']} steps of {budget['batch_size']} episodes, {len(differences)} pairs")  # fmt: skip
 live_ablation()
 
 # %% [markdown]
-# *What to see:* before you change a switch there are only the shipped bars, each the difference between a variant and
-# the full network; it has just the modules that it names. Expect the live bars to be long: a short run is a weak
-# witness. If a short bar disagrees with a long one, believe the long one.
+# *What to see:* before you change a switch there are only the shipped bars, each a variant *less the full network*; it
+# has just the modules that it names. So the sign is the other way round than in section 11.5: left of 0 the variant is
+# worse, and what it lacks was worth that much. Blue says only that a bar was shipped. Expect the live bars to be long:
+# a short run is a weak witness. If a short bar disagrees with a long one, believe the long one.
 #
 # ## 11.8 A study of your own
 #
-# A study is a text file. This one asks whether the background prototype helps, alone and with the auxiliary branch:
+# A study is a text file. `model` sets the full network, each `[[variant]]` changes something of it, and each
+# `[[comparison]]` asks a question: variant less control. This one asks whether the background prototype helps:
 
 # %%
 import tempfile

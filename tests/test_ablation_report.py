@@ -48,7 +48,8 @@ def test_the_figures_show_what_was_judged(whole):
     assert sorted(dots) == pytest.approx(
         sorted(100 * unpack_scores(r["scores"]).miou for r in rows if r["variant"] == "a")
     )  # fmt: skip
-    labels = conditions_figure(study, rows).legends[0].get_texts()
+    figure = conditions_figure(study, rows)
+    labels = figure.legends[0].get_texts()
     assert [label.get_text() for label in labels] == ["a", "b"]
 
 

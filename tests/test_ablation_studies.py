@@ -105,3 +105,13 @@ def test_quick_is_the_same_study_with_less_of_everything():
     assert (small.variants, small.comparisons) == (study.variants, study.comparisons)
     assert len(small.folds) == len(small.seeds) == 2
     assert small.training["steps"] < study.training["steps"] and small.n_episodes < study.n_episodes
+
+
+def test_masks_that_are_moved_are_on_a_way_of_their_own():
+    study = load_study("label-noise")
+    names = [condition.name for condition in study.conditions]
+    assert [names[way] for way in study.ways] == [
+        ["eroded by 6", "eroded by 3", "as drawn", "dilated by 3", "dilated by 6"],
+        ["shifted by 6", "shifted by 12"],
+    ]
+    assert load_study("modules").ways == (slice(0, 1),)

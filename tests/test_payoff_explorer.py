@@ -103,14 +103,14 @@ def test_an_error_is_shown_where_rows_are_missing(rows, monkeypatch):
 
 def test_differences_along_pair_the_runs(rows):
     found = differences_along(load_study("gap"), rows["gap"], "full", "support only", n_resamples=50)
-    assert found.conditions == ("gap 0", "gap 0.25", "gap 0.5", "gap 0.75", "gap 1")
+    assert found.conditions == ("gap 0", "gap 0.25", "gap 0.5", "gap 0.75", "gap 1") and found.ways == (slice(0, 5),)
     assert all(low < value < high for value, (low, high) in zip(found.values, found.intervals, strict=True))
     with pytest.raises(ValueError, match="'full' and 'MSF' need the same runs under 'gap 0'"):
         differences_along(load_study("gap"), rows["gap"], "full", "MSF")
 
 
 def test_figures_hold_every_line_and_panel(rows):
-    one = Along(("a", "b"), np.array([0.1, -0.2]), (Interval(0, 0.2), Interval(-0.3, -0.1)))
+    one = Along(("a", "b"), np.array([0.1, -0.2]), (Interval(0, 0.2), Interval(-0.3, -0.1)), (slice(0, 2),))
     figure = along_figure({"first": one, "second": one}, "points")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["first", "second"]
     assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["a", "b"]

@@ -16,6 +16,7 @@ from .studies import Comparison, Study
 from .table import Row, unpack_scores
 
 NO_DIFFERENCE = "no measurable difference"
+JUDGED_RESAMPLES = 2000  # of episodes and runs, for every interval of a difference between variants
 EXACT_UP_TO = 16  # pairs whose 2^n sign patterns are all counted; beyond, a random sample of them
 
 
@@ -50,7 +51,7 @@ class Judged:
         return f"{names[0]} is {self.verdict} than {names[1]}: {counted}"
 
 
-def judge(study: Study, rows: Sequence[Row], *, n_resamples: int = 2000) -> list[Judged]:
+def judge(study: Study, rows: Sequence[Row], *, n_resamples: int = JUDGED_RESAMPLES) -> list[Judged]:
     """Judge every comparison of a study under every condition, on labelled rows (see `jobs.labelled_rows`).
 
     A pair is a fold and a seed: variant and control have had the same training episodes, the same initial weights

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 from ..intervals import mean_interval
 from ..plots import BLACK, BLUE, GREEN, ORANGE
@@ -15,7 +17,14 @@ from .studies import Study
 from .table import Row, unpack_scores
 
 VERMILION, PURPLE, SKY, GREY = "#D55E00", "#CC79A7", "#56B4E9", "#767676"  # Okabe and Ito's
-LINE_STYLES = tuple(zip((BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, BLACK), "os^Dv<>", strict=True))
+# A variant looks the same in every picture: colour, mark and dashes by its name; the others share what is left.
+VARIANT_STYLES = {
+    "full": (BLACK, "o", "-"), "support only": (ORANGE, "s", "-"), "training-free": (GREY, "X", ":"),
+    "baseline": (VERMILION, "v", "--"), "CCM": (BLUE, "D", "--"), "MSF": (GREEN, "P", "-."),
+    "CCM + PIM": (PURPLE, "^", "-."),
+}  # fmt: skip
+OTHER_STYLES = ((SKY, "<", "-"), (GREEN, ">", "--"), (PURPLE, "*", "-"), (BLUE, "h", ":"))
+MAIN = ("full", "support only")  # drawn thicker
 VERDICT_STYLES = {"better": (BLUE, "o"), "worse": (VERMILION, "s"), NO_DIFFERENCE: (GREY, "D")}
 
 
@@ -71,20 +80,39 @@ def scores_figure(study: Study, rows: Sequence[Row]) -> Figure:
 
 
 def conditions_figure(study: Study, rows: Sequence[Row]) -> Figure:
-    """mIoU of every variant along the conditions, with intervals; lines differ in colour and mark."""
+    """mIoU of every variant along the conditions, with intervals; lines differ in colour, mark and dashes.
+
+    A line joins conditions that are steps along one way: a support mask that is moved is another way than one that is
+    larger or smaller.
+    """
     scores = {label(row): unpack_scores(row["scores"]) for row in rows}
     names = [condition.name for condition in study.conditions]
     figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
+    others = iter(OTHER_STYLES * len(study.variants))
     for number, variant in enumerate(study.variants):
-        colour, mark = LINE_STYLES[number % len(LINE_STYLES)]
+        style = VARIANT_STYLES.get(variant.name) or next(others)
         runs = [list(runs_of(scores, variant.name, name).values()) for name in names]
         means = np.array([100 * np.mean([run.miou for run in own]) for own in runs])
         ends = 100 * np.array([mean_interval(own, resample_runs=True) for own in runs])  # [conditions, 2]
         places = np.arange(len(names)) + 0.04 * (number - (len(study.variants) - 1) / 2)
-        axes.errorbar(places, means, np.abs(ends.T - means), color=colour, marker=mark, capsize=3, label=variant.name)
+        for way in study.ways:
+            draw_line(axes, places[way], means[way], ends[way], style, thick=variant.name in MAIN)
+        draw_line(axes, [], [], np.empty((0, 2)), style, thick=variant.name in MAIN, label=variant.name)
     axes.set_xticks(range(len(names)), names, fontsize=11, rotation=20 if len(names) > 5 else 0)
     axes.set_ylabel("mIoU of novel classes, %", fontsize=12)
     axes.tick_params(axis="y", labelsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=11)
     return figure
+
+
+def draw_line(
+    axes: Axes, places: ArrayLike, values: ArrayLike, ends: np.ndarray, style: tuple[str, str, str], *,
+    thick: bool = True, label: str | None = None,
+) -> None:  # fmt: skip
+    """Values with their intervals `ends` [n, 2], joined by a line; `style` is colour, mark and dashes."""
+    colour, mark, dashes = style
+    axes.errorbar(
+        places, values, np.abs(ends.T - np.asarray(values)), color=colour, marker=mark, linestyle=dashes, capsize=3,
+        linewidth=2.2 if thick else 1.2, markersize=7 if thick else 5, label=label,
+    )  # fmt: skip

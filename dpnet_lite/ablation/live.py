@@ -1,7 +1,7 @@
 """A short paired run for somebody who watches: a variant and its control, trained and scored a few steps at a time.
 
-Short means little evidence: it shows how an ablation is done, and which way a change points. The shipped studies run
-eight times as long, on all folds and more seeds.
+Short means little evidence: it shows how an ablation is done, and which way a change points. The shipped studies train
+far longer, on all folds and more seeds.
 """
 
 from __future__ import annotations

@@ -28,6 +28,13 @@ pairs cannot give a p below 2 / 2^n. The verdict goes by the interval alone: a d
 called "{NO_DIFFERENCE}", and a "better" with a large p is weak."""
 
 
+ALT = {
+    "differences": "Differences of mIoU with their intervals; the numbers stand in the table of verdicts",
+    "scores": "mIoU of every variant with its interval; the numbers stand in the table of scores",
+    "conditions": "mIoU of every variant along the conditions; the numbers stand in the table of scores",
+}
+
+
 def report_tables(study: Study, rows: Sequence[Row], judged: Sequence[Judged]) -> str:
     """The report as Markdown, without figures: question, verdicts, scores, cost, provenance."""
     parts = [
@@ -80,7 +87,8 @@ def cost_table(study: Study, rows: Sequence[Row]) -> str:
         own = [row for row in rows if row["variant"] == variant.name and row["condition"] == first]
         seconds = [sum(row[key] for row in own) / len(own) for key in ("training_seconds", "seconds_per_episode")]
         table.append([variant.name, f"{own[0]['parameters']:,}", f"{seconds[0]:.1f}", f"{1000 * seconds[1]:.1f}"])
-    return aligned(table) + f"\n\nScoring: {first}. Times vary with what else the machine does; compare ratios."
+    remark = "Times vary with what else the machine does: read large differences only."
+    return f"{aligned(table)}\n\nScoring: {first}. {remark}"
 
 
 def provenance(study: Study, rows: Sequence[Row]) -> str:
@@ -113,7 +121,7 @@ def write_report(
 
     text = report_tables(study, rows, judged)
     figures = {name: _png(figure) for name, figure in study_figures(study, rows, judged).items()}
-    pictures = "\n\n".join(f"![{name}]({name}.png)" for name in figures)
+    pictures = "\n\n".join(f"![{ALT[name]}]({name}.png)" for name in figures)
     files = {f"{name}.png": picture for name, picture in figures.items()}
     files["report.md"] = f"{text}\n## Figures\n\n{pictures}\n".encode()
     if page:
@@ -143,7 +151,7 @@ def html_page(title: str, text: str, figures: dict[str, bytes]) -> str:
     from markdown_it import MarkdownIt
 
     images = "".join(
-        f'<h3>{html.escape(name)}</h3><img alt="{html.escape(name)}: the numbers stand in the tables" '
+        f'<h3>{html.escape(name)}</h3><img alt="{html.escape(ALT[name])}" '
         f'src="data:image/png;base64,{base64.b64encode(data).decode()}">'
         for name, data in figures.items()
     )

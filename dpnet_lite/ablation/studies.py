@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -87,6 +88,13 @@ class Study:
     n_episodes: int = 500  # per fold and condition
     model: dict[str, Any] = field(default_factory=dict)  # settings of all variants, on top of the data's preset
     training: dict[str, Any] = field(default_factory=dict)  # budget on the toy world, the same for all variants
+
+    @property
+    def ways(self) -> tuple[slice, ...]:
+        """Conditions that are steps along one way; a moved mask is on another than one that is larger or smaller."""
+        moved = [condition.mask == "shifted" for condition in self.conditions]
+        cuts = [0, *(k for k in range(1, len(moved)) if moved[k] != moved[k - 1]), len(moved)]
+        return tuple(slice(low, high) for low, high in pairwise(cuts))
 
     def __post_init__(self) -> None:
         for kind, entries in (("variant", self.variants), ("condition", self.conditions)):

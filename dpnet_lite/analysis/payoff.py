@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ..ablation.comparisons import label, runs_of
+from ..ablation.comparisons import JUDGED_RESAMPLES, label, runs_of
 from ..ablation.studies import Condition, Study
 from ..ablation.table import Row, shipped_rows, unpack_scores
 from ..datasets.base import Sample
@@ -36,7 +36,7 @@ STRATA: dict[str, tuple[tuple[float, ...], tuple[str, ...]]] = {
     SAME_OUTLINE: ((0, 1, 2, 99), ("none", "1", "2 or more")),
     SAME_TEXTURE: ((0, 1, 2, 99), ("none", "1", "2 or more")),
     HIDDEN: ((0, 0.001, 0.05, 1), ("none", "up to 5 %", "more")),
-    PRECISION: ((0, 0.2, 0.5, 0.8, 0.95, 1), ("0-.2", ".2-.5", ".5-.8", ".8-.95", ".95-1")),
+    PRECISION: ((0, 0.2, 0.5, 0.8, 0.95, 1), ("0 to 0.2", "to 0.5", "to 0.8", "to 0.95", "to 1")),
 }
 QUARTERS = 4
 
@@ -48,6 +48,7 @@ class Along:
     conditions: tuple[str, ...]
     values: Floats  # [conditions]
     intervals: tuple[Interval, ...]
+    ways: tuple[slice, ...]  # conditions that are steps along one way
 
 
 @lru_cache(maxsize=4)
@@ -57,7 +58,7 @@ def study_rows(name: str) -> list[Row]:
 
 
 def differences_along(
-    study: Study, rows: Sequence[Row], variant: str, control: str, *, n_resamples: int = 1000
+    study: Study, rows: Sequence[Row], variant: str, control: str, *, n_resamples: int = JUDGED_RESAMPLES
 ) -> Along:
     """mIoU of `variant` less that of `control` under each condition, paired as `judge` does it."""
     scores = {label(row): unpack_scores(row["scores"]) for row in rows if row["variant"] in (variant, control)}
@@ -68,7 +69,8 @@ def differences_along(
             raise ValueError(f"{variant!r} and {control!r} need the same runs under {condition.name!r}")
         found.append(mean_paired_difference([*ours.values()], [*theirs.values()], n_resamples=n_resamples))
     values, intervals = zip(*found, strict=True)
-    return Along(tuple(condition.name for condition in study.conditions), np.array(values), intervals)
+    names = tuple(condition.name for condition in study.conditions)
+    return Along(names, np.array(values), intervals, study.ways)
 
 
 def scores_along(study: Study, rows: Sequence[Row], variant: str) -> Floats:
@@ -86,7 +88,8 @@ def precision_along(study: Study, rows: Sequence[Row], variant: str) -> Along:
         paired = paired_ious(rows, variant, variant, condition.name)
         found.append(overall(replace(paired, variant=paired.precision, control=np.zeros_like(paired.precision))))
     names = tuple(condition.name for condition in study.conditions)
-    return Along(names, np.array([one.difference for one in found]), tuple(one.interval for one in found))
+    means, intervals = [one.difference for one in found], tuple(one.interval for one in found)
+    return Along(names, np.array(means), intervals, study.ways)
 
 
 def facts_of(paired: PairedEpisodes, condition: Condition) -> dict[str, Floats]:

@@ -43,7 +43,7 @@ PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
     "Scales": ("What the fusion sees at one scale, and the answer without it.", scale_explorer),
     "Ablation": (
         "Change a switch: a short run trains that variant and the full network in pairs, and its bar joins those of "
-        "the shipped study, which is eight times as long. A shipped variant has just the modules that it names.",
+        "the shipped study, which trained far longer. A shipped variant has just the modules that it names.",
         live_ablation,
     ),
     "Payoff": (

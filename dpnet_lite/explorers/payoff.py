@@ -14,12 +14,13 @@ import ipywidgets as widgets
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..ablation.figures import OTHER_STYLES, VARIANT_STYLES, VERMILION, draw_line
 from ..ablation.studies import Study, load_study
 from ..analysis.payoff import PRECISION, Along, by_fact, differences_along, facts_of, study_rows
 from ..analysis.scenes import FACTS
 from ..analysis.strata import PairedEpisodes, Stratified, overall, paired_ious
 from ..evaluation import Floats
-from ..plots import BLACK, BLUE, GREEN, ORANGE
+from ..plots import BLACK, BLUE, ORANGE
 from .shell import Explorer
 
 if TYPE_CHECKING:
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
 
 STUDIES = ("gap", "shots", "label-noise")
 VARIANT, CONTROL = "full", "support only"
-VERMILION, PURPLE = "#D55E00", "#CC79A7"  # Okabe and Ito's
-STYLES = tuple(zip((BLUE, ORANGE, GREEN, VERMILION, PURPLE, BLACK), "os^Dv<", ("-", "--", "-.", ":", "-", "--"),
-                   strict=True))  # fmt: skip
+# Differences have styles of their own, by the module they are about; a precision has that of its variant.
+DIFFERENCE_STYLES = {
+    "full less support only": VARIANT_STYLES["full"], "CCM less baseline": VARIANT_STYLES["CCM"],
+    "MSF less baseline": VARIANT_STYLES["MSF"], "CCM + PIM less CCM": VARIANT_STYLES["CCM + PIM"],
+}  # fmt: skip
 WIDE = {"description_width": "initial"}
 
 
@@ -37,8 +40,10 @@ def along_figure(series: Mapping[str, Along], what: str, *, percent: bool = Fals
     """Lines along the conditions of a study, each with its intervals; they differ in colour, mark and dashes."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
+    others = iter(OTHER_STYLES * len(series))
     for number, (name, along) in enumerate(series.items()):
-        _line(axes, along, number, len(series), name)
+        style = {**VARIANT_STYLES, **DIFFERENCE_STYLES}.get(name) or next(others)
+        _line(axes, along, 0.05 * (number - (len(series) - 1) / 2), style, name)
     _finish(axes, what, zero=zero)
     if percent:
         axes.set_ylim(0, 100)
@@ -57,17 +62,17 @@ def strata_figure(tables: Mapping[str, tuple[Stratified, Sequence[str]]], mean: 
         _strata(axes, table, names, mean)
         axes.set_title(name, fontsize=12)
     for axes in grid[:, 0]:
-        axes.set_ylabel("difference of IoU", fontsize=11)
+        axes.set_ylabel("difference of IoU, points", fontsize=11)
     return figure
 
 
-def _line(axes: Axes, along: Along, number: int, n_lines: int, name: str) -> None:
-    colour, mark, dashes = STYLES[number % len(STYLES)]
+def _line(axes: Axes, along: Along, aside: float, style: tuple[str, str, str], name: str | None) -> None:
     values = 100 * along.values
     ends = 100 * np.array(along.intervals)  # [conditions, 2]
-    places = np.arange(len(values)) + 0.05 * (number - (n_lines - 1) / 2)
-    axes.errorbar(places, values, np.abs(ends.T - values), color=colour, marker=mark, linestyle=dashes, capsize=3,
-                  markersize=7, label=name)  # fmt: skip
+    places = np.arange(len(values)) + aside
+    for way in along.ways:
+        draw_line(axes, places[way], values[way], ends[way], style)
+    draw_line(axes, [], [], np.empty((0, 2)), style, label=name)
     axes.set_xticks(range(len(values)), along.conditions, fontsize=11, rotation=25 if len(values) > 5 else 0)
 
 
@@ -109,7 +114,7 @@ def payoff_figure(study: str, position: int, fact: str) -> Figure:
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     along = _along(study)
-    _line(left, along, 0, 1, "")
+    _line(left, along, 0, VARIANT_STYLES["full"], None)
     left.plot(position, 100 * along.values[position], "o", markersize=16, markerfacecolor="none",
               markeredgecolor=VERMILION, markeredgewidth=2)  # fmt: skip
     _finish(left, "difference of mIoU, points", zero=True)
@@ -119,7 +124,7 @@ def payoff_figure(study: str, position: int, fact: str) -> Figure:
     _strata(right, table, names, overall(paired).difference)
     right.set_ylabel("difference of IoU, points", fontsize=11)
     right.set_title(f"{along.conditions[position]}, by {fact}", fontsize=12)
-    right.set_xlabel(f"in brackets: share of episodes, %\nfrom first to last: {table.verdict}", fontsize=11)
+    right.set_xlabel(f"in brackets: share of episodes, %\nlast less first: {table.verdict}", fontsize=11)
     return figure
 
 
