@@ -212,8 +212,8 @@ lead over support-only clearly; 1,000 steps raised both networks and became the 
 backbone pretrained for 4,000 steps on these. It lifts both networks, support-only more than DPNet. It was found last
 and is not shipped: every run would have to be repeated. Rows with batches of 4 are the search for better forms of PIM
 and MSF in the budget of the ablations, means over the folds and seeds named; those of one seed were stopped early. Its
-outcome, PIM by agreement and MSF by dilated convolutions, is what the studies under "Ablations" compare, on other
-seeds. "Oracle object": the selection starts from the true object's
+outcome, the form "joint" of PIM and "aspp" of MSF, is what the studies under "Ablations" compare with the others, on
+other seeds. "Oracle object": the selection starts from the true object's
 pixels most like P and keeps only pixels on the object.
 """
 
