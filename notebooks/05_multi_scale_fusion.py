@@ -59,8 +59,8 @@ print(f"class: {view.class_name}; scales, finest first: {', '.join(level_titles(
 #
 # U compares cell by cell, X mixes neighbours, and every Z looks at X with its own width; $Z_g$ is one vector for the
 # whole query. With the settings `fusion="pyramid"` the network has the pyramid of exercise 5.1 instead
-# ([details](../docs/method.md#multi-scale-fusion-module-msf)). Why it is not the default is a matter of measurement:
-# the study of modules in [results](../docs/results.md#ablations), and the trials at its end.
+# ([details](../docs/method.md#multi-scale-fusion-module-msf)). Why it is not the default is
+# a matter of measurement ([trials](../docs/results.md#trials-that-led-to-the-defaults)).
 #
 # Y are the **comparison maps**, made from cosines *(our choice)*. A convolution would have to *learn* what a comparison
 # is, from base classes only; a cosine is one, for any class. There are three sets of features: the reduced ones after

@@ -197,9 +197,9 @@ for gap in GAPS:
 # %% [markdown]
 # *What to see:* the second table says how much an answer of the cycle is worth. Most of what it keeps is right, but
 # mind the base rate: add the first and the third column, and you have the share of right matches before the test. Of
-# what it rejects, a large part were right matches, thrown away. As the gap grows it has more to catch, and catches a
-# larger part of it, and still more wrong matches are kept. Two episodes show why. The first has the largest share of
-# wrong matches kept, the second the largest share of right matches rejected.
+# what it rejects, a large part were right matches, thrown away. As the gap grows it has more to catch, and at the
+# largest gap it catches a larger part of it; still more wrong matches are kept. Two episodes show why. The first has
+# the largest share of wrong matches kept, the second the largest share of right matches rejected.
 
 # %%
 from dpnet_lite.explorers.gallery import cycles_figure
@@ -334,9 +334,9 @@ plt.show()
 # *What to see:* left, two clouds, a dense one where the selection hits the object and one where it misses it (many
 # points lie on one another at 0), and a band in between, mostly at the largest gap. Right, the cost of the selection
 # grows with the gap, and so does the rest: a perfect $P_q$ alone does not make up for what the gap does to everything
-# else, the support prototype first. (The lists of the gaps hold different episodes, and neighbouring intervals overlap:
-# compare the ends.) Compare with the bars of the larger gaps before you say that a better selection is all that
-# few-shot segmentation needs.
+# else, the support prototype first. (The lists of the gaps hold different episodes, and intervals of neighbours may
+# overlap: compare the ends.) Compare with the bars of the larger gaps before you say that a better selection is all
+# that few-shot segmentation needs.
 
 # %% [markdown]
 # ## 8.6 Cause or correlation?
