@@ -240,7 +240,7 @@ plt.show()
 differences_figure(list(judged.values()))
 plt.show()
 for entry in judged.values():
-    print(textwrap.fill(f"{entry.sentence} p after Holm: {entry.p_corrected:.3f}.", 110, subsequent_indent="    "))
+    print(textwrap.fill(f"{entry.sentence}; p after Holm {entry.p_corrected:.3f}", 110, subsequent_indent="    "))
 print()
 for module in ("CCM", "PIM", "MSF"):
     own = [entry for entry in judged.values() if entry.comparison.name.startswith(f"{module},")]
