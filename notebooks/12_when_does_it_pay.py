@@ -149,7 +149,8 @@ for name, found in selecting.items():
 
 # %% [markdown]
 # *What to see:* precision is the share of $P_q$'s weight that lies on the object, here its mean over episodes. Where it
-# falls, $P_q$ describes more and more of something else.
+# falls, $P_q$ describes more and more of something else. The three lines lie on each other: the networks select alike,
+# and differ in what they make of it.
 #
 # ## 12.2 More support images, careless masks
 #

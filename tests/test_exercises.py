@@ -169,7 +169,7 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
          "transpose A"),
         (check_reinforced, lambda p, q, a, b: (
             reinforced(p, q, a, b)[0], q + b * correlation(p, q).T.softmax(1) @ reinforced(p, q, a, b)[0]),
-         "not from P'"),
+         "not from P\\+"),
         (check_mask, lambda x, s: mask(torch.stack([0 * x[0], x[1]]), s), "whether one logit is above 0"),
         (check_mask, lambda x, s: mask(x.softmax(dim=0), s), "not the probabilities"),
         (check_masked_average, lambda f, m: f.mean(dim=(1, 2)), "mean over all cells"),
@@ -191,7 +191,7 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_reinforced, lambda p, q, a, b: (p, q), "P\\+ differs"),
         (check_reinforced, lambda p, q, a, b: (reinforced(p, q, a, b)[0], q + b * correlation(p, q).softmax(1).T @ p),
          "before the softmax"),
-        (check_reinforced, lambda p, q, a, b: (reinforced(p, q, a, b)[0], q), "P_q' differs"),
+        (check_reinforced, lambda p, q, a, b: (reinforced(p, q, a, b)[0], q), "P_q\\+ differs"),
         (check_reinforced, lambda p, q, a, b: p, "return a pair"),
         (check_weighted, lambda f, g: g[:, None, None] * f, "twice the gate"),
         (check_weighted, lambda f, g: 2 * g * f, "one number per channel"),
