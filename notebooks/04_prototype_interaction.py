@@ -50,14 +50,14 @@ print(f"class: {view.class_name}; C = {channels} channels")
 # P^+ = P + g_1\,\mathrm{softmax_{row}}(A)\,P_q, \qquad
 # P_q^+ = P_q + g_2\,\mathrm{softmax_{row}}(A^\top)\,P$$
 #
-# $$\mathrm{gate} = \sigma(\mathrm{MLP}[P^+;\,P_q^+;\,P^+ * P_q^+]), \qquad w = 2\,\mathrm{gate}, \qquad
-# P' = w * P^+, \quad P_q' = w * P_q^+, \quad F_q' = w * F_q$$
+# $$\mathrm{gate} = \sigma(\mathrm{MLP}[P^+;\,P_q^+;\,P^+ * P_q^+]), \qquad u = 2\,\mathrm{gate}, \qquad
+# P' = u * P^+, \quad P_q' = u * P_q^+, \quad F_q' = u * F_q$$
 #
 # - A is a C x C table: entry (a, b) is large where channel a is strong in P *and* channel b is strong in $P_q$.
 # - The softmax turns a row of A into weights that add up to 1. So every channel of P looks at the channels of $P_q$ and
 #   takes a weighted mean of them; then the same the other way round.
 # - $g_1$ and $g_2$ are two learned numbers that start at 0: training begins without any exchange.
-# - The gate has one number between 0 and 1 for each channel, and w is twice that: 1 leaves the channel as it is, 2
+# - The gate has one number between 0 and 1 for each channel, and u is twice that: 1 leaves the channel as it is, 2
 #   doubles it, 0 closes it. All three get the *same* weights, so that they can still be compared: a cosine then counts
 #   the channels that P and $P_q$ make important. $\sigma$ is the logistic function, the MLP is two linear layers with a
 #   ReLU between them, and * multiplies element by element.
@@ -117,8 +117,8 @@ with torch.no_grad():
     P_plus = P + g1 * (functional.softmax(A, dim=1) @ P_q)
     P_q_plus = P_q + g2 * (functional.softmax(A.T, dim=1) @ P)
     gate = module.gate(torch.cat([P_plus, P_q_plus, P_plus * P_q_plus]))  # the MLP with the logistic function, [C]
-    w = 2 * gate
-    P_new, P_q_new, F_q_new = w * P_plus, w * P_q_plus, w[:, None, None] * F_q
+    u = 2 * gate
+    P_new, P_q_new, F_q_new = u * P_plus, u * P_q_plus, u[:, None, None] * F_q
 
 interaction = view.trace.interaction
 assert torch.allclose(A, interaction.correlation[0], atol=1e-4)
@@ -145,7 +145,7 @@ interaction_figure(view)
 #
 # Two tables, over many episodes. *Best IoU* is the IoU of a similarity map with the best threshold for that query, as
 # in notebook 2. It is taken four times: before; with the exchange between the prototypes alone ($P^+$ for P); with the
-# weights alone (w P and w $F_q$); with both (P' and $F_q'$). Then cosines before, after the exchange and after both;
+# weights alone (u P and u $F_q$); with both (P' and $F_q'$). Then cosines before, after the exchange and after both;
 # *own* is the prototype that the query's true mask would give, and is weighted as the others are.
 
 
@@ -161,12 +161,12 @@ KINDS = {"prototype": "P", "pseudo_prototype": "P_q"}
 def vectors(v, way: str) -> dict[str, torch.Tensor]:
     """Both prototypes and the own one, [1, C], and the query feature [1, C, h, w], in one of the four ways."""
     old, new = v.trace, v.trace.interaction
-    w = new.weights if way in ("weights", "both") else torch.ones_like(new.weights)  # [1, C]
+    u = new.weights if way in ("weights", "both") else torch.ones_like(new.weights)  # [1, C]
     found = {name: getattr(old, name) for name in KINDS}
     if way in ("exchange", "both"):
         found = {name: getattr(new, name) / new.weights for name in KINDS}  # P+ and P_q+
     found["own"] = masked_average(old.query, v.truth_shares[None])
-    return {**{name: w * value for name, value in found.items()}, "query": w[..., None, None] * old.query}
+    return {**{name: u * value for name, value in found.items()}, "query": u[..., None, None] * old.query}
 
 
 best = {}
@@ -212,18 +212,18 @@ plt.show()
 # The weights do differ, from channel to channel and from episode to episode:
 
 # %%
-w = torch.cat([v.trace.interaction.weights for v in views])  # [episodes, C]
-order = w.mean(dim=0).argsort(descending=True)
+u = torch.cat([v.trace.interaction.weights for v in views])  # [episodes, C]
+order = u.mean(dim=0).argsort(descending=True)
 figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
-low, middle, high = np.quantile(w[:, order].numpy(), [0.1, 0.5, 0.9], axis=0)
+low, middle, high = np.quantile(u[:, order].numpy(), [0.1, 0.5, 0.9], axis=0)
 axes.fill_between(range(channels), low, high, color="#56B4E9", alpha=0.5, label="middle 80 % of the episodes")
 axes.plot(middle, color="#0072B2", label="median")
 axes.axhline(1, color="grey", linewidth=1)
-axes.set(xlabel="channel, by its mean weight", ylabel="weight $w$", ylim=(0, 2))
+axes.set(xlabel="channel, by its mean weight", ylabel="weight $u$", ylim=(0, 2))
 axes.legend(frameon=False)
 plt.show()
-between, within = w.mean(dim=0).std(), w.std(dim=0).mean()
-print(f"w differs by {between:.2f} from channel to channel, and by {within:.2f} from episode to episode")
+between, within = u.mean(dim=0).std(), u.std(dim=0).mean()
+print(f"u differs by {between:.2f} from channel to channel, and by {within:.2f} from episode to episode")
 
 # %% [markdown]
 # *What to see:* the grey line, 1, leaves a channel as it is. A narrow band away from it is the same in every episode

@@ -236,15 +236,15 @@ plt.show()
 # After the interaction the cosine falls in every group, and most for pairs that do not share the outline. One might
 # report that the interaction drives classes apart. But by the centred cosine classes that share nothing stay where they
 # were, and it is pairs of *one* class that become a little less alike. Measures that disagree ask for an explanation.
-# Two things happen to a prototype (lesson 4): the exchange with the other one, and the weights w. The next cell takes
+# Two things happen to a prototype (lesson 4): the exchange with the other one, and the weights u. The next cell takes
 # them apart.
 
 # %%
-module, w = study.head.interaction, found.weights  # w [N, C]
+module, u = study.head.interaction, found.weights  # u [N, C]
 print(f"learned: g1 = {float(module.g1.detach()):+.3f}, g2 = {float(module.g2.detach()):+.3f}")
-print(f"w: mean {w.mean():.2f}, from {w.quantile(0.05):.2f} to {w.quantile(0.95):.2f} in nine of ten cases")
+print(f"u: mean {u.mean():.2f}, from {u.quantile(0.05):.2f} to {u.quantile(0.95):.2f} in nine of ten cases")
 for kind in ("P", "P_q"):
-    change = vectors[kind + "'"] / w - vectors[kind]  # by the exchange alone, [N, C]
+    change = vectors[kind + "'"] / u - vectors[kind]  # by the exchange alone, [N, C]
     flat = change.mean(dim=1, keepdim=True).expand_as(change)  # the part that is the same in all channels
     size = (change.norm(dim=1) / vectors[kind].norm(dim=1)).mean()
     share = (flat.square().sum(dim=1) / change.square().sum(dim=1)).mean()
@@ -252,8 +252,8 @@ for kind in ("P", "P_q"):
           f"{100 * share:.1f} % of the squared change is the same number in every channel")  # fmt: skip
 
 STEPS = {
-    "exchange": {kind: vectors[kind + "'"] / w for kind in ("P", "P_q")},
-    "weights": {kind: w * vectors[kind] for kind in ("P", "P_q")},
+    "exchange": {kind: vectors[kind + "'"] / u for kind in ("P", "P_q")},
+    "weights": {kind: u * vectors[kind] for kind in ("P", "P_q")},
 }
 print(f"\n{'change of the cosine, by':28}" + "".join(f"{step:>24}" for step in STEPS))
 for name, measure in MEASURES.items():

@@ -32,7 +32,7 @@ class Prototypes:
     class_names: tuple[str, ...]  # of the n classes that occur, in the order of the catalogue
     labels: Tensor  # int64 [N], position of each episode's class in class_names
     vectors: dict[str, Tensor]  # float32 [N, C] for each of KINDS; "own" is what the query's true mask gives
-    weights: Tensor  # float32 [N, C], w of the interaction; 1 where its form has none
+    weights: Tensor  # float32 [N, C], u of the interaction; 1 where its form has none
     ious: np.ndarray  # float64 [N] in [0, 1], of the predicted masks
     precisions: np.ndarray  # float64 [N] in [0, 1], of the selections behind P_q
 

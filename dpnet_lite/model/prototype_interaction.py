@@ -7,8 +7,8 @@ No formula is public; the ones here are our choice:
     P+   = P   + g1 softmax_row(A)   P_q
     P_q+ = P_q + g2 softmax_row(A^T) P            g1, g2 learned, 0 at the start
     gate = sigmoid(MLP[P+; P_q+; P+ * P_q+])      [B, C]
-    w    = 2 gate
-    P'   = w P+,  P_q' = w P_q+,  F_q' = w F_q
+    u    = 2 gate
+    P'   = u P+,  P_q' = u P_q+,  F_q' = u F_q
 
 That is "joint": one weight a channel for all three, which so stay comparable. "correlation", an earlier form, has
 P' = P+, P_q' = P_q+, F_q' = F_q + gate * F_q.
@@ -17,8 +17,8 @@ Alternatives, ours as well: the gate alone ("gate"), cross-attention between a f
 ("off"), and "agreement", which takes the diagonal of A: a channel counts more where P and P_q agree in it.
 
     z    = diag(A), less its mean over the channels, over its standard deviation
-    w    = 1 + tanh(s z)                          [B, C], s learned, 0 at the start
-    P'   = w (P + g1 P_q),  P_q' = w (P_q + g2 P),  F_q' = w F_q
+    u    = 1 + tanh(s z)                          [B, C], s learned, 0 at the start
+    P'   = u (P + g1 P_q),  P_q' = u (P_q + g2 P),  F_q' = u F_q
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Interaction(NamedTuple):
     query: Tensor  # F_q', [B, C, h, w]
     correlation: Tensor | None  # A, [B, C, C] ("correlation") or [B, n_parts, n_parts] ("parts")
     gate: Tensor | None  # [B, C] in (0, 1)
-    weights: Tensor | None = None  # w, [B, C] in (0, 2), of both prototypes and the query alike ("joint", "agreement")
+    weights: Tensor | None = None  # u, [B, C] in (0, 2), of both prototypes and the query alike ("joint", "agreement")
 
 
 def correlation_matrix(prototype: Tensor, pseudo_prototype: Tensor) -> Tensor:
