@@ -36,7 +36,7 @@ def add_ablate(commands: Any, *option_groups: Any) -> None:
     parser.add_argument("--address", default=None, help="of a running Ray cluster, such as auto or HOST:6379")
     parser.add_argument("--cpus-per-run", type=float, default=1.0, help="cores that Ray keeps for a run")
     parser.add_argument("--gpus-per-run", type=float, default=0.0, help="GPUs, such as 0.25 for four runs on one")
-    parser.add_argument("--accept-code", nargs="+", default=[], metavar="HASH",
+    parser.add_argument("--accept-code", action="append", default=[], metavar="HASH",
                         help="take rows that this code made as done, too; a report names the codes")  # fmt: skip
     parser.add_argument("--table", type=Path, default=Path("outputs/ablation/rows.jsonl"),
                         help="all rows of all studies (default: outputs/ablation/rows.jsonl)")  # fmt: skip

@@ -288,7 +288,7 @@ print(f"{rejected} ways are rejected; {on_object} of them had their match on the
 
 # %% [markdown]
 # *What to see:* the way back makes the selection cleaner, but it is a coarse sieve, and does not do what the idea of
-# 3.2 promised: a large part of what it rejects was right. Much of that lands just beside the mask, where cells see both
+# 3.2 promised: a large part of what it rejects was right. Some of that lands just beside the mask, where cells see both
 # object and background. [Lesson 8](08_inside_the_selection.ipynb) looks at these ways, gap by gap.
 
 # %% [markdown]

@@ -185,8 +185,10 @@ for name, (iou, share) in rows.items():
 # answer got *better*. The right half of the table is the area that the network marks, over the true area. With all
 # scales it marks too much of small objects and too little of large ones. Without the global mean it marks far more,
 # whatever the size: small objects lose by that, and large ones, of which it had marked too little, gain. So the global
-# mean knows no place; it decides how much of the query is to be called foreground. Dilation 1 does some of the same.
-# Dilation 3 adds a little to objects of every size, and most to large ones. The network hardly uses dilation 6. Where a
+# mean, which knows no place, takes part in how much of the query is called foreground. (Set to 0, it also loses what it
+# says in every query alike; this does not tell how much it goes by the query.) Dilation 1 does some of the same.
+# Dilation 3 adds a little to objects of every size, and most to large ones. Where dilation 6
+# sees something is hardly used. Where a
 # bar's whisker reaches zero, nothing can be said with so few episodes.
 
 # %% [markdown]

@@ -314,9 +314,11 @@ print(
 )
 
 # %% [markdown]
-# *What to see:* both scatter widely, for the lists are short. Without choosing, the mean is near 0; choosing moves the
-# histogram to the right, and the printed means say by how much. The more checkpoints, the shorter the list and the more
-# alike the checkpoints, the more. In this project a checkpoint is chosen on *base* classes held out from training, or
+# *What to see:* both scatter widely, for the lists are short. Without choosing, the mean is near 0. Choosing takes the
+# luckiest of several scores: it flatters the more, the more checkpoints there are, the shorter the list and the more
+# alike the checkpoints. Where one checkpoint is better than the others by more than the lists scatter, it wins nearly
+# every time, and little or nothing is flattered: compare the scores on all episodes, then the printed means. In this
+# project a checkpoint is chosen on *base* classes held out from training, or
 # the last one is taken *(our choice)*.
 
 # %% [markdown]

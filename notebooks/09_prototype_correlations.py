@@ -272,9 +272,10 @@ print(f"mean of the largest weight in a row of the softmax: {attention.amax(dim=
 # *What to see:* the softmax is nearly flat, so each channel takes about the plain mean of the other prototype, and with
 # a negative $g$ about the same number is taken away from all channels. That lowers the cosine of nearly every two
 # vectors, most where they were least alike; Pearson's correlation looks at differences from the vector's own mean and
-# does not see it at all. What the other two measures see are the weights, which differ from channel to channel and make
-# prototypes of one class a little less alike. So neither step brings prototypes closer to their class, and the fall of
-# the cosine between classes says nothing about classes. This holds for *our* formulas
+# does not see it at all. What the other two measures see are the weights, which differ from channel to channel. Both
+# say that prototypes of one class become a little less alike; but by Pearson's correlation those of other classes do so
+# even more, and by the centred cosine not at all. So no step brings prototypes closer to their class, and whether the
+# weights part classes depends on the measure. This holds for *our* formulas
 # ([The method](../docs/method.md#prototype-interaction-module-pim)) in this trained network. The paper's formula is not
 # public, and it may do more.
 

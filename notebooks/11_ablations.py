@@ -61,7 +61,7 @@ print(f"{study.question}\n{len(rows)} rows; shipped studies: {', '.join(shipped_
 # - PIM in its form "joint": the correlation of P and $P_q$, and one weight a channel for both and the query;
 # - MSF in its form "ASPP": dilated convolutions and a global mean.
 #
-# Which form a module has is *our choice*. Both did best in short trials with other training seeds than those shown here
+# Which form a module has is *our choice*. Both were chosen in trials with other training seeds than those shown here
 # ([results](../docs/results.md)). The novel classes were the same, so this protects against the luck of a seed, not
 # against that of these classes.
 
@@ -258,8 +258,8 @@ for module in ("CCM", "PIM", "MSF"):
 #
 # ## 11.6 The alternatives of each module
 #
-# Each module could have been built otherwise. The next cells show the shipped studies one by one, with their question
-# and their verdicts.
+# Each module could have been built otherwise. The next cells show one study each, with its question and its verdicts; a
+# study whose rows do not come with the package says how to run it, and its hypothesis is open.
 
 
 # %%

@@ -53,7 +53,10 @@ def test_rows_of_another_code_count_only_where_it_is_named(tmp_path, executed):
     assert names(executed) == left
     labelled = jobs.labelled_rows(planned, table, ["older"])
     assert {row["code"] for row in labelled} == {"older", code_hash()}
-    with pytest.raises(ValueError, match=r"runs are not in .*rows\.jsonl; run the study first"):
+    with pytest.raises(
+        ValueError,
+        match=r"7 of 12 runs with device cpu and 1 thread\(s\) are not in .*rows\.jsonl; run the study first",
+    ):
         jobs.labelled_rows(planned, table)
     executed.clear()
     done(planned, table)
@@ -85,9 +88,13 @@ def test_a_key_holds_what_changes_the_numbers(tmp_path, monkeypatch):
         replace(run, config=replace(run.config, gap=0.25)),
         replace(run, variant=replace(run.variant, model={"channels": 8})),
         replace(run, variant=replace(run.variant, training={"steps": 7})),
-        replace(run, conditions=run.conditions[::-1]),
+        *(replace(run, conditions=(replace(one, n_shot=3), *rest)) for one, *rest in [run.conditions]),
+        *(replace(run, conditions=(replace(one, gap=0.75), *rest)) for one, *rest in [run.conditions]),
+        *(replace(run, conditions=(one, replace(two, pixels=4))) for one, two in [run.conditions]),
+        *(replace(run, conditions=(one, replace(two, mask="eroded"))) for one, two in [run.conditions]),
     ]
     assert len(names([run, *others])) == len(others) + 1
+    assert run.keys() == replace(run, conditions=run.conditions[::-1]).keys()[::-1]
     same = [
         replace(run, config=replace(run.config, cache_folder=tmp_path / "elsewhere")),
         replace(run, variant=replace(run.variant, name="other name", what="other words")),

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from test_ablation_comparisons import simulated_study
 
 from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, judge
-from dpnet_lite.ablation.figures import conditions_figure, differences_figure, scores_figure
+from dpnet_lite.ablation.figures import (
+    OTHER_STYLES,
+    VARIANT_STYLES,
+    conditions_figure,
+    differences_figure,
+    scores_figure,
+)
 from dpnet_lite.ablation.report import html_page, report_tables, write_report
 from dpnet_lite.ablation.table import unpack_scores
 from dpnet_lite.checkpoints import versions
@@ -66,3 +73,17 @@ def test_names_of_ones_own_cannot_break_the_page():
     page = html_page("<b>", "# A & <i>B</i>\n\n| x |\n|---|\n| <script>alert(1)</script> |", {})
     assert "<title>&lt;b&gt;</title>" in page
     assert "<script" not in page and "&lt;script&gt;" in page
+
+
+def test_no_line_joins_masks_that_are_larger_with_masks_that_are_moved(whole):
+    study, rows, _ = whole
+    conditions = [replace(study.conditions[0], name=name, mask=mask, pixels=3 * (mask != "as drawn")) for name, mask in
+                  (("plain", "as drawn"), ("large", "dilated"), ("near", "shifted"), ("far", "shifted"))]  # fmt: skip
+    several = replace(study, conditions=tuple(conditions))
+    first = [row for row in rows if row["condition"] == study.conditions[0].name]
+    copies = [{**row, "condition": condition.name} for condition in conditions for row in first]
+    axes = conditions_figure(several, copies).axes[0]
+    ends = [(min(x), max(x)) for x in (line.get_xdata() for line in axes.lines) if len(x) > 1]
+    assert ends and not any(low < 1.5 < high for low, high in ends)
+    assert any(round(low) == 0 and round(high) == 1 for low, high in ends)
+    assert len(set(OTHER_STYLES)) == len(OTHER_STYLES) and not set(OTHER_STYLES) & set(VARIANT_STYLES.values())

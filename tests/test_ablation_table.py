@@ -32,14 +32,15 @@ def test_rows_come_back_by_key_and_code(tmp_path):
     again = Table(table.path)
     assert again.find(["k2", "k1"], ["c"]) == [row(2), row(1)]
     assert again.find(["k1"], ["other"]) == [row(1, "other")]
-    assert again.find(["k1", "k2"], ["other", "c"]) == [row(1, "other"), row(2)]  # the first that has it
+    assert again.find(["k1"], ["other", "c"]) == [row(1, "other")]
+    assert again.find(["k1", "k2"], ["other", "c"]) == [row(1), row(2)]  # codes are not mixed
     assert again.find(["k1", "k3"], ["c", "other"]) is None
 
 
 def test_a_row_is_written_once(tmp_path):
     table = Table(tmp_path / "rows.jsonl")
     for _ in range(2):
-        table.append([row(1)])
+        table.append([row(1), row(1)])
     assert table.path.read_text().count("\n") == 1
 
 

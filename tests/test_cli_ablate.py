@@ -81,7 +81,7 @@ def test_a_study_on_the_toy_world_and_its_report_again(study, tmp_path, capsys):
     assert "runs to do" not in capsys.readouterr().out
 
     assert run("ablate", study, "--quick", "--steps", 4, "--seeds", 7, 8, "--report", *options(tmp_path)) == 2
-    assert "4 of 4 runs are not in" in capsys.readouterr().err
+    assert "4 of 4 runs with device cpu and 1 thread(s) are not in" in capsys.readouterr().err
 
 
 def test_a_study_on_a_folder_takes_the_budget_of_photographs(study, tmp_path, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
@@ -302,3 +303,18 @@ def test_what_is_ignored_in_the_support_does_not_matter(shortcut):
     )
     assert torch.equal(known, changed)
     assert not torch.equal(known, head(other, masks, query, size=(9, 9)).logits)
+
+
+def test_the_support_branch_compares_in_the_channels_of_the_prototype():
+    head = build(replace(SMALL, interaction="joint", auxiliary="support", dropout=0.0)).train()
+    (support, masks, query), _ = inputs(n_shot=2)
+    output = head(support, masks, query, size=SIZE, trace=True)
+    after, features = output.trace.interaction, output.trace.support
+    for b in range(2):
+        for k in range(2):
+            pixel = (after.weights[b] * features[b, k, :, 3, 4]).detach().double().numpy()
+            prototype = after.pseudo_prototype[b].detach().double().numpy()
+            cosine = pixel @ prototype / (np.linalg.norm(pixel) * np.linalg.norm(prototype))
+            z = float(head.auxiliary.scale.detach()) * (cosine - float(head.auxiliary.threshold.detach()))
+            found = output.auxiliary_logits[2 * b + k, :, 3, 4].detach().numpy()
+            np.testing.assert_allclose(found, [-z, z], atol=1e-4)

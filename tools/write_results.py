@@ -212,7 +212,7 @@ lead over support-only clearly; 1,000 steps raised both networks and became the 
 backbone pretrained for 4,000 steps on these. It lifts both networks, support-only more than DPNet. It was found last
 and is not shipped: every run would have to be repeated. Rows with batches of 4 are the search for better forms of PIM
 and MSF in the budget of the ablations, means over the folds and seeds named; those of one seed were stopped early. Its
-outcome, the form "joint" of PIM and "aspp" of MSF, is what the studies under "Ablations" compare with the others, on
+outcome, the form "joint" of PIM and "aspp" of MSF, is what the studies under "Ablations" have in their full network, on
 other seeds, and the default since. "Oracle object": the selection starts from the true object's
 pixels most like P and keeps only pixels on the object.
 """

@@ -46,7 +46,7 @@ class EngineOptions:
             raise ValueError("--address and --gpus-per-run are for --engine ray")
         if self.address is not None and self.jobs is not None:
             raise ValueError(f"jobs is {self.jobs}, but a cluster at an address runs as many as it has room for; "
-                             "leave --jobs out, or ask for more with --cpus-per-run")  # fmt: skip
+                             "leave --jobs out, or give each run a larger share with --cpus-per-run")  # fmt: skip
 
 
 def run_all(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[int, list[Row]]]:

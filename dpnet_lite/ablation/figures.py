@@ -23,7 +23,8 @@ VARIANT_STYLES = {
     "baseline": (VERMILION, "v", "--"), "CCM": (BLUE, "D", "--"), "MSF": (GREEN, "P", "-."),
     "CCM + PIM": (PURPLE, "^", "-."),
 }  # fmt: skip
-OTHER_STYLES = ((SKY, "<", "-"), (GREEN, ">", "--"), (PURPLE, "*", "-"), (BLUE, "h", ":"))
+OTHER_STYLES = tuple(zip((SKY, GREEN, PURPLE, BLUE, VERMILION, GREY, ORANGE) * 2, "<>*hpd8" * 2,
+                         ["-", "--", "-.", ":"] * 3 + ["-", "--"], strict=True))  # fmt: skip
 MAIN = ("full", "support only")  # drawn thicker
 VERDICT_STYLES = {"better": (BLUE, "o"), "worse": (VERMILION, "s"), NO_DIFFERENCE: (GREY, "D")}
 

@@ -44,6 +44,10 @@ def run_study(
         keys = run.keys()
         if table.find(keys, (code_hash(), *other_codes)) is None:
             open_runs.setdefault(tuple(keys), run)  # runs without training are the same for all seeds
+    strangers = set(other_codes) - {code for _, code in table.rows}
+    if strangers:
+        have = ", ".join(sorted({code for _, code in table.rows})) or "no rows"
+        raise ValueError(f"no row of {table.path} was made by code {', '.join(sorted(strangers))}; it has {have}")
     say(f"{len(open_runs)} of {len(runs)} runs to do, the others are in {table.path}")
     if not open_runs:
         return
@@ -81,7 +85,9 @@ def labelled_rows(runs: Sequence[Run], table: Table, other_codes: Sequence[str] 
                 for condition, row in zip(run.conditions, rows or [], strict=True)
             ]
     missing = sum(table.find(own, present) is None for own in keys)
-    raise ValueError(f"{missing} of {len(runs)} runs are not in {table.path}; run the study first, without --report")
+    made = f"device {runs[0].config.device} and {runs[0].threads} thread(s)"
+    raise ValueError(f"{missing} of {len(runs)} runs with {made} are not in {table.path}; run the study first, without "
+                     "--report")  # fmt: skip
 
 
 def ablate(

@@ -82,7 +82,8 @@ def score_table(study: Study, rows: Sequence[Row]) -> str:
 def cost_table(study: Study, rows: Sequence[Row]) -> str:
     """Trained parameters of each variant and its mean times, on the machine that ran it."""
     table = [["variant", "trained parameters", "training, seconds", "scoring, milliseconds per episode"]]
-    first = study.conditions[0].name
+    plain = [condition.name for condition in study.conditions if condition.mask == "as drawn"]
+    first = [*plain, study.conditions[0].name][0]
     for variant in study.variants:
         own = [row for row in rows if row["variant"] == variant.name and row["condition"] == first]
         seconds = [sum(row[key] for row in own) / len(own) for key in ("training_seconds", "seconds_per_episode")]

@@ -45,7 +45,8 @@ class Table:
             size = file.seek(0, os.SEEK_END)
             if size != self._size:  # another process has written since
                 self._add(read_rows(self.path))
-            new = [row for row in rows if (row["key"], row["code"]) not in self.rows]
+            once = {(row["key"], row["code"]): row for row in rows}
+            new = [row for name, row in once.items() if name not in self.rows]
             file.seek(max(0, size - 1))
             fence = b"" if size == 0 or file.read(1) == b"\n" else b"\n"
             text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in new).encode()
@@ -57,9 +58,11 @@ class Table:
         self._add(new)
 
     def find(self, keys: Sequence[str], codes: Sequence[str]) -> list[Row] | None:
-        """The rows of all `keys`, in their order, each made by the first of `codes` that has it; None if one lacks."""
-        found = [next((self.rows[key, code] for code in codes if (key, code) in self.rows), None) for key in keys]
-        return None if any(row is None for row in found) else [row for row in found if row is not None]
+        """The rows of all `keys`, in their order, made by the first of `codes` that has them all; None if none has."""
+        for code in codes:
+            if all((key, code) in self.rows for key in keys):
+                return [self.rows[key, code] for key in keys]
+        return None
 
 
 def read_rows(path: Path) -> Iterable[Row]:

@@ -15,7 +15,7 @@ def _module(channels: int) -> PrototypeInteraction:
     """An interaction whose learned numbers are not at their start, where they would do nothing."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        module = PrototypeInteraction(channels, mode="correlation")  # P+ and P_q+, without weights
+        module = PrototypeInteraction(channels, mode="joint")
     with torch.no_grad():
         module.g1.fill_(0.7)
         module.g2.fill_(-0.4)
@@ -35,21 +35,22 @@ def check_reinforced(function: Callable[[Tensor, Tensor, float, float], tuple[Te
         pair = require_pair(answer, "(P+, P_q+)")
         first, second = (require_tensor(part, (channels,), "reinforced") for part in pair)
         with torch.no_grad():
-            wanted = _module(channels)(P[None], P_q[None], torch.zeros(1, channels, 1, 1))
+            found = _module(channels)(P[None], P_q[None], torch.zeros(1, channels, 1, 1))
+            first_wanted, second_wanted = (x[0] / found.weights[0] for x in (found.prototype, found.pseudo_prototype))
         unscaled = P + 0.7 * torch.outer(P, P_q).softmax(dim=1) @ P_q
         columns = P + 0.7 * (torch.outer(P, P_q) / channels**0.5).softmax(dim=0) @ P_q
         require(not close(first, unscaled), "divide the correlation by the square root of C")
         require(
             not close(first, columns), "the softmax of P+ runs along a row: its weights add up to 1 over P_q's channels"
         )
-        require(close(first, wanted.prototype[0]), "P+ differs from P + g1 softmax_row(A) P_q")
+        require(close(first, first_wanted), "P+ differs from P + g1 softmax_row(A) P_q")
         transposed = P_q - 0.4 * (torch.outer(P, P_q) / channels**0.5).softmax(dim=1).T @ P
         require(not close(second, transposed), "transpose A before the softmax, not after it")
         untransposed = P_q - 0.4 * (torch.outer(P, P_q) / channels**0.5).softmax(dim=1) @ P
         from_new = P_q - 0.4 * (torch.outer(P, P_q) / channels**0.5).T.softmax(dim=1) @ first
         require(not close(second, untransposed), "for P_q+ the rows belong to the channels of P_q: transpose A")
         require(not close(second, from_new), "P_q+ takes from P as it was before, not from P+")
-        require(close(second, wanted.pseudo_prototype[0]), "P_q+ differs from P_q + g2 softmax_row(A^T) P")
+        require(close(second, second_wanted), "P_q+ differs from P_q + g2 softmax_row(A^T) P")
     return right("4.1", "both prototypes agree with the package")
 
 

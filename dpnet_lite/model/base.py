@@ -24,7 +24,7 @@ class Trace(NamedTuple):
     matches: list[CycleMatches]  # per shot (one entry if shots are joint); empty without pseudo-prototype
     selections: list[Selection]  # as `matches`
     reliable: Tensor  # [B, h, w], share of each query pixel in P_q, sums to 1
-    interaction: Interaction  # P', P_q', F_q', A, gate
+    interaction: Interaction  # P', P_q', F_q', A, gate, u
     maps: Tensor  # similarity maps given to the fusion, [B, n_maps, h, w]
     map_names: tuple[str, ...]  # what each of them is
     levels: list[Tensor]  # X_b, or Z_d and Z_g, finest scale first

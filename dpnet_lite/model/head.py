@@ -141,5 +141,7 @@ class Head(EpisodeNetwork):
             return None
         if self.config.auxiliary == "query":
             return self.auxiliary(interaction.query, interaction.prototype)
+        if interaction.weights is not None:  # compared in the same channels as the prototype
+            support = interaction.weights[:, None, :, None, None] * support
         pseudo = interaction.pseudo_prototype.repeat_interleave(support.shape[1], dim=0)  # [B, C] -> [B * K, C]
         return self.auxiliary(support.flatten(0, 1), pseudo)

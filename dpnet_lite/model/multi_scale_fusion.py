@@ -10,7 +10,7 @@ path runs from fine to coarse and ours from coarse to fine. Per scale b:
 "aspp" has one scale of the grid and several of the convolution, after DeepLab's ASPP: a dilated one compares cells that
 lie d apart, and a global mean sees the whole query. Our choice as well:
 
-    X   = U_1 without top-down, then residual 2 x Conv3x3
+    U   = Conv1x1[ F_q'; P'; P_q'; similarity maps ];  X = U, then residual 2 x Conv3x3
     Z_d = Conv3x3(X) with dilation d = 1, 3, 6;  Z_g = Conv1x1(mean of X)
     F_q^final = Conv1x1[ X + Conv1x1(ReLU[Z_1; Z_3; Z_6; Z_g]) ]
 
@@ -76,7 +76,7 @@ class AtrousPyramid(nn.Module):
 
 
 class MultiScaleFusion(nn.Module):
-    """MSF in one of its modes: "pyramid" (default), "single" scale or "aspp"."""
+    """MSF in one of its modes: "aspp", "pyramid" or "single" scale."""
 
     def __init__(self, config: ModelConfig, n_maps: int) -> None:
         super().__init__()

@@ -36,7 +36,7 @@ class Interaction(NamedTuple):
     prototype: Tensor  # P', [B, C]
     pseudo_prototype: Tensor  # P_q', [B, C]
     query: Tensor  # F_q', [B, C, h, w]
-    correlation: Tensor | None  # A, [B, C, C] ("correlation") or [B, n_parts, n_parts] ("parts")
+    correlation: Tensor | None  # A, [B, C, C], or [B, n_parts, n_parts] ("parts")
     gate: Tensor | None  # [B, C] in (0, 1)
     weights: Tensor | None = None  # u, [B, C] in (0, 2), of both prototypes and the query alike ("joint", "agreement")
 
