@@ -150,7 +150,8 @@ def _add_data(parser: argparse.ArgumentParser, *, folds: bool, from_checkpoint: 
         help="folder for the frozen features of photographs (default: dpnet_lite in your cache folder)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: as PyTorch decides)")
+    parser.add_argument("--threads", type=int, default=None,
+                        help="CPU threads (default: as PyTorch decides; ablate: 1 for each run)")  # fmt: skip
 
 
 def _add_training_data(parser: argparse.ArgumentParser) -> None:

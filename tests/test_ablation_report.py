@@ -22,7 +22,8 @@ from dpnet_lite.ablation.table import unpack_scores
 from dpnet_lite.checkpoints import versions
 
 FOUND_BY = {
-    "identity": {"training": {"steps": 7, "batch_size": 3}, "n_episodes": 120}, "parameters": 12345,
+    "identity": {"training": {"steps": 7, "batch_size": 3}, "n_episodes": 120, "device": "cuda", "threads": 3},
+    "parameters": 12345,
     "training_seconds": 2.0, "seconds_per_episode": 0.004, "versions": versions(), "machine": "m", "code": "abc",
 }  # fmt: skip
 
@@ -42,6 +43,7 @@ def test_the_tables_hold_the_numbers_of_the_rows(whole):
         assert re.search(rf"\| {variant} +\| +\| {mean:.1f} \[", text)
     assert f"{100 * judged[0].difference:+.1f} [" in text and f"{judged[0].wins} of 4" in text
     assert "12,345" in text and "7 steps of 3 episodes" in text and "made by code abc" in text
+    assert "machines: m; device cuda, 3 thread(s) a run" in text
     assert f'"{NO_DIFFERENCE}"' in text
 
 

@@ -23,5 +23,5 @@ def test_every_deciding_file_is_there_and_the_network_is_among_them():
     found = {path for pattern in code_hash.DECIDING for path in code_hash.PACKAGE.glob(pattern)}
     assert all(list(code_hash.PACKAGE.glob(pattern)) for pattern in code_hash.DECIDING)
     names = {path.relative_to(code_hash.PACKAGE).as_posix() for path in found}
-    assert {"model/head.py", "training.py", "scoring.py", "datasets/toy.py", "ablation/runs.py"} <= names
+    assert {"model/head.py", "training.py", "scoring.py", "datasets/toy.py", "ablation/execution.py"} <= names
     assert "plots.py" not in names and len(code_hash.code_hash()) == 12

@@ -14,9 +14,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent
 DECIDING = (
     "model/*.py", "datasets/*.py", "episodes.py", "features.py", "fold_data.py", "losses.py",
-    "training.py", "comparison.py", "scoring.py", "evaluation.py", "ablation/banks.py", "ablation/masks.py",
-    "ablation/runs.py",
-    "ablation/untrained.py", "heads.py",
+    "training.py", "comparison.py", "scoring.py", "evaluation.py", "heads.py", "ablation/banks.py",
+    "ablation/execution.py", "ablation/masks.py", "ablation/runs.py", "ablation/untrained.py",
 )  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Literal
 
-from .runs import Run, execute
+from .execution import execute
+from .runs import Run
 from .table import Row
 
 EngineName = Literal["local", "ray"]

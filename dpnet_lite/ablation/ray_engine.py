@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .runs import Run, execute
+from .execution import execute
+from .runs import Run
 from .table import Row
 
 if TYPE_CHECKING:

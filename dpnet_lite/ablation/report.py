@@ -109,9 +109,14 @@ def provenance(study: Study, rows: Sequence[Row]) -> str:
     return (
         f"- folds {distinct(folds)}; seeds {distinct(seeds)}; {n_episodes} test episodes per fold and condition\n"
         f"{budget}- rows: {len(rows)}, made by code {distinct([row['code'] for row in rows])}\n- {versions}\n"
-        f"- machines: {distinct([row['machine'] for row in rows])}\n"
+        f"- machines: {distinct([row['machine'] for row in rows])}; {distinct([_computed_on(row) for row in rows])}\n"
         f"- test episodes, SHA-256: {', '.join(lists)}\n- the study: `dpnet-lite ablate {study.name}`"
     )
+
+
+def _computed_on(row: Row) -> str:
+    """Device and threads of a run, which its last digits depend on."""
+    return f"device {row['identity']['device']}, {row['identity']['threads']} thread(s) a run"
 
 
 def write_report(

@@ -149,7 +149,7 @@ class PlannedScenes:
         return self.world[index]
 
     def episodes(self, *, n_shot: int = 1, count: int = SCORED_EPISODES) -> EpisodeList:
-        """The list that the studies score on this world: `ablation.runs` draws the same."""
+        """The list that the studies score on this world: `ablation.execution` draws the same."""
         return draw_episodes(self, self.world.targets, fold=self.fold, n_shot=n_shot, count=count, seed=TEST_SEED)  # type: ignore[arg-type]
 
 
