@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .evaluation import EpisodeScores, Floats, Metric, class_tables, metric_of_sums
-from .resampling import Interval, few_weights, multiplicities, percentile_interval
+from .resampling import Interval, multiplicities, percentile_interval, run_weights
 
 
 def bootstrap_interval(
@@ -71,7 +71,8 @@ def mean_interval(
     """
     _check_settings(runs, metric, n_resamples)
     values = _resampled_values(runs, _list_numbers(runs), metric, n_resamples, seed)
-    return _interval_of_mean(values, runs, seed, level, resample_runs)
+    low, high = _interval_of_mean(values, runs, seed, level, resample_runs)
+    return Interval(max(low, 0.0), min(high, 1.0))  # few runs can carry it beyond what a metric can be
 
 
 def mean_paired_difference(
@@ -91,7 +92,7 @@ def mean_paired_difference(
     and within their fold, and then episodes within each run: it covers the noise of training seeds and of
     episodes. Folds are strata, as classes are: runs with the same classes form a fold, and all folds are
     always present. Runs on the same episode list share their draw, since the luck of a list is common to
-    them. Seeds are few, so they are drawn as `resampling.few_weights` says; with 1 seed a fold the interval covers
+    them. Seeds are few, so they are drawn as `resampling.run_weights` says; with 1 seed a fold the interval covers
     the episodes only. (A run drawn twice keeps one draw of episodes: exact where the runs of a fold share a list,
     slightly wide where each has its own.)
     Raises ValueError where the two sequences differ in length or a pair in its episodes.
@@ -135,9 +136,7 @@ def _interval_of_mean(
     if resample_runs:
         generator = np.random.default_rng([seed, 0])
         folds = np.array(_numbered([frozenset(run.class_names[c] for c in run.class_index) for run in runs]))
-        for fold in np.unique(folds):
-            members = np.flatnonzero(folds == fold)
-            weights[:, members] = few_weights(len(members), len(values), generator)
+        weights = run_weights(folds, len(values), generator)
     means = (weights * values).sum(axis=1) / values.shape[1]
     return percentile_interval(means, level)
 

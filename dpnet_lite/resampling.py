@@ -44,15 +44,32 @@ def bootstrap_weights(labels: ArrayLike, n_resamples: int = 1000, *, seed: int =
     return weights
 
 
-def few_weights(n: int, n_resamples: int, generator: np.random.Generator) -> Floats:
-    """Weights of n things of which there are few, float64 [n_resamples, n], each row adding up to n.
+def run_weights(folds: ArrayLike, n_resamples: int, generator: np.random.Generator) -> Floats:
+    """Weights of runs, of which there are few: float64 [n_resamples, n], adding up to the number of runs in each fold.
 
-    The plain bootstrap shows only (n - 1) / n of the variance of a mean, which matters for 2 to 5 training seeds. Here
-    n - 1 are drawn and weigh n / (n - 1) each, which gives all of it (Rao and Wu 1988). One thing alone weighs 1.
+    Runs are drawn within their fold. The plain bootstrap shows only (n - 1) / n of the variance of a mean, which
+    matters for 2 to 5 training seeds; here n - 1 are drawn and weigh n / (n - 1) each, which gives all of it (Rao and
+    Wu 1988). And a spread that is known from few runs may be too small by luck, so each resample's departure from
+    equal weights is stretched by sqrt(v / chi^2_v), as in Student's t, with v the runs less the folds. Without that,
+    95 % intervals of 3 seeds on 2 folds hold the truth in 88 % of cases. Weights may be negative.
+
+    Args:
+        folds: int [n], the fold of each run. A fold with one run gives it weight 1.
     """
-    if n == 1:
-        return np.ones((n_resamples, 1))
-    return multiplicities(n, n_resamples, generator, n_drawn=n - 1) * (n / (n - 1))
+    labels = np.asarray(folds)
+    kinds = np.unique(labels)
+    weights = np.ones((n_resamples, len(labels)))
+    freedom = len(labels) - len(kinds)
+    if freedom == 0:
+        return weights
+    stretch = np.sqrt(freedom / generator.chisquare(freedom, size=(n_resamples, 1)))
+    for kind in kinds:
+        members = np.flatnonzero(labels == kind)
+        n = len(members)
+        if n > 1:
+            drawn = multiplicities(n, n_resamples, generator, n_drawn=n - 1) * (n / (n - 1))
+            weights[:, members] += stretch * (drawn - 1)
+    return weights
 
 
 def percentile_interval(values: ArrayLike, level: float = 0.95) -> Interval:

@@ -25,3 +25,12 @@ def test_every_deciding_file_is_there_and_the_network_is_among_them():
     names = {path.relative_to(code_hash.PACKAGE).as_posix() for path in found}
     assert {"model/head.py", "training.py", "scoring.py", "datasets/toy.py", "ablation/execution.py"} <= names
     assert "plots.py" not in names and len(code_hash.code_hash()) == 12
+
+
+def test_the_text_of_a_syntax_tree_worked_by_hand():
+    """Fields that are empty, or that only some versions of Python have, do not occur."""
+    assert code_hash.plain_code("def f(x):\n    return x + 1\n") == (
+        "Module(body=[FunctionDef(name='f', args=arguments(args=[arg(arg='x')]), body=[Return(value=BinOp(left="
+        "Name(id='x', ctx=Load()), op=Add(), right=Constant(value=1)))])])"
+    )
+    assert code_hash.plain_code("x = 0") != code_hash.plain_code("x = None") != code_hash.plain_code("x = []")

@@ -81,8 +81,14 @@ def test_hierarchical_bootstrap_equals_a_slow_loop():
             for i, (a, b) in enumerate(zip(runs_a, runs_b, strict=True))
         ]
     )  # [runs, resamples]
-    drawn = np.random.default_rng([seed, 0]).integers(6, size=(n_resamples, 5))  # one fewer than there are runs
-    slow = [np.mean([values[run, resample] for run in drawn[resample]]) for resample in range(n_resamples)]
+    generator = np.random.default_rng([seed, 0])
+    stretch = np.sqrt(5 / generator.chisquare(5, n_resamples))  # six runs, one fold
+    drawn = generator.integers(6, size=(n_resamples, 5))  # one fewer than there are runs
+    slow = []
+    for resample in range(n_resamples):
+        mean = np.mean([values[run, resample] for run in range(6)])
+        mean_of_drawn = np.mean([values[run, resample] for run in drawn[resample]])
+        slow.append(mean + stretch[resample] * (mean_of_drawn - mean))
     difference, interval = mean_paired_difference(runs_a, runs_b, n_resamples=n_resamples, seed=seed)
     assert interval == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=1e-12)
     point = np.mean([a.miou for a in runs_a]) - np.mean([b.miou for b in runs_b])
@@ -165,12 +171,17 @@ def test_runs_are_drawn_within_their_fold():
     assert (difference, *interval) == pytest.approx((0.25, 0.25, 0.25), abs=1e-12)
 
     seeds_differ = [constant_run(fold, iou) for fold, iou in ((0, 0.5), (0, 0.7), (1, 0.5), (1, 0.7))]
-    _, interval = mean_paired_difference(seeds_differ, base)
-    assert interval == pytest.approx((0.0, 0.2), abs=1e-12)
+    # Both folds' draws are off by 0.1 to the same side in one resample of four; a stretch above s = 3.081 then has
+    # probability 1 - exp(-1 / s^2) = 0.1 (chi^2 with two degrees), which leaves 2.5 % beyond each end.
+    _, interval = mean_paired_difference(seeds_differ, base, n_resamples=40_000)
+    assert interval == pytest.approx((0.1 - 0.3081, 0.1 + 0.3081), abs=0.01)
     _, interval = mean_paired_difference(seeds_differ, base, resample_runs=False)
     assert interval == pytest.approx((0.1, 0.1), abs=1e-12)
     assert mean_interval(seeds_differ) == pytest.approx((0.6, 0.6), abs=1e-12)
-    assert mean_interval(seeds_differ, resample_runs=True) == pytest.approx((0.5, 0.7), abs=1e-12)
+    interval = mean_interval(seeds_differ, n_resamples=40_000, resample_runs=True)
+    assert interval == pytest.approx((0.6 - 0.3081, 0.6 + 0.3081), abs=0.01)
+    best = [constant_run(fold, iou) for fold, iou in ((0, 0.8), (0, 1.0))]
+    assert mean_interval(best, resample_runs=True).high == 1
 
 
 @pytest.mark.parametrize(

@@ -107,14 +107,17 @@ def slow_interval(paired, inside, n_resamples=4000):
     means = []
     for _ in range(n_resamples):
         total = size = 0.0
+        freedom = 2 * (n_seeds - 1)  # two folds
+        stretch = np.sqrt(freedom / generator.chisquare(freedom))
         for fold in (0, 1):
-            drawn = generator.integers(n_seeds, size=n_seeds - 1)
+            drawn = generator.integers(n_seeds, size=n_seeds - 1).tolist()
+            weights = [1 + stretch * (drawn.count(s) * n_seeds / (n_seeds - 1) - 1) for s in range(n_seeds)]
             for name in np.unique(paired.class_names[paired.folds == fold]):
                 members = np.flatnonzero(paired.class_names == name)
                 for e in generator.choice(members, len(members)):
-                    for s in drawn:
-                        total += paired.differences[s, e] * inside[s, e]
-                        size += inside[s, e]
+                    for s in range(n_seeds):
+                        total += weights[s] * paired.differences[s, e] * inside[s, e]
+                        size += weights[s] * inside[s, e]
         means.append(total / size)
     return np.quantile(means, [0.025, 0.975])
 

@@ -1,7 +1,7 @@
 """Which code made a result: one hash over everything that decides the numbers.
 
 Comments, docstrings and layout do not count, so that a better explanation does not make old results look foreign. Nor
-do defaults of settings: a row's identity holds every setting.
+do defaults of settings: a row's identity holds every setting. All versions of Python give the same hash.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ast
 import hashlib
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).parent.parent
 DECIDING = (
@@ -35,4 +36,12 @@ def plain_code(source: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    return ast.dump(tree)
+    return _plain(tree)
+
+
+def _plain(part: Any) -> str:
+    """A syntax tree as text without fields that are empty: newer versions of Python have more of them."""
+    if isinstance(part, ast.AST):
+        fields = [(name, value) for name, value in ast.iter_fields(part) if value is not None and value != []]
+        return f"{type(part).__name__}({', '.join(f'{name}={_plain(value)}' for name, value in fields)})"
+    return f"[{', '.join(map(_plain, part))}]" if isinstance(part, list) else repr(part)

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from ..ablation.comparisons import label, runs_of
 from ..ablation.table import Row, unpack, unpack_scores
 from ..evaluation import EpisodeScores, Floats
-from ..resampling import Interval, bootstrap_weights, few_weights, percentile_interval
+from ..resampling import Interval, bootstrap_weights, percentile_interval, run_weights
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,11 @@ def _resampled(paired: PairedEpisodes, inside: np.ndarray, n_resamples: int, see
     weights = bootstrap_weights(classes, n_resamples, seed=seed)  # [R, N]
     generator = np.random.default_rng([seed, 1])
     total, size = np.zeros(n_resamples), np.zeros(n_resamples)
-    for fold in np.unique(paired.folds):
+    folds = np.unique(paired.folds)
+    runs = run_weights(np.repeat(np.arange(len(folds)), len(inside)), n_resamples, generator)  # [R, folds * S]
+    for k, fold in enumerate(folds):
         own = paired.folds == fold
-        seed_weights = few_weights(len(inside), n_resamples, generator)  # [R, S]
+        seed_weights = runs[:, k * len(inside) : (k + 1) * len(inside)]  # [R, S]
         counted = inside[:, own].astype(float)
         sums = weights[:, own] @ (paired.differences[:, own] * counted).T  # [R, n] @ [n, S] -> [R, S]
         total += (seed_weights * sums).sum(axis=1)
