@@ -7,6 +7,7 @@ choice; the reasons stand at the functions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, get_args
 
 import numpy as np
@@ -110,22 +111,25 @@ def mean_paired_difference(
     return float(np.mean(differences)), interval
 
 
-def _resampled_sums(scores: EpisodeScores, n_resamples: int, generator: np.random.Generator) -> Floats:
-    """Sums over episodes drawn with replacement within each class, float64 [n_resamples, classes, 6]."""
-    # Equals gathering the drawn rows and adding them up, in a fraction of the memory.
-    sums = [multiplicities(len(rows), n_resamples, generator) @ rows for rows in class_tables(scores)]
-    return np.stack(sums, axis=1)
-
-
 def _resampled_values(
     runs: Sequence[EpisodeScores], lists: Sequence[int], metric: Metric, n_resamples: int, seed: int
 ) -> Floats:
     """The metric of each run on resampled episodes: float64 [n_resamples, runs]. One list, one draw."""
     columns = []
     for scores, number in zip(runs, lists, strict=True):
-        generator = np.random.default_rng([seed, 1 + number])
-        columns.append(metric_of_sums(_resampled_sums(scores, n_resamples, generator), metric))
+        tables = class_tables(scores)
+        draws = _draws_of_list(tuple(map(len, tables)), number, n_resamples, seed)
+        # Equals gathering the drawn rows and adding them up, in a fraction of the memory.
+        sums = np.stack([drawn @ rows for drawn, rows in zip(draws, tables, strict=True)], axis=1)
+        columns.append(metric_of_sums(sums, metric))  # sums: [n_resamples, classes, 6]
     return np.stack(columns, axis=-1)
+
+
+@lru_cache(maxsize=8)  # the lists of a few folds, which many runs share; 8 MB a list of 500 episodes
+def _draws_of_list(sizes: tuple[int, ...], number: int, n_resamples: int, seed: int) -> tuple[Floats, ...]:
+    """How often each episode of a list is drawn, class by class: [n_resamples, episodes of the class] each."""
+    generator = np.random.default_rng([seed, 1 + number])
+    return tuple(multiplicities(size, n_resamples, generator) for size in sizes)
 
 
 def _interval_of_mean(
