@@ -440,8 +440,9 @@ for name, found in against.items():
     print()
 for name, found in along.items():
     if name != "full less support only":
-        ahead = [c for c, interval in zip(found.conditions, found.intervals, strict=True) if interval[0] > 0]
-        print(f"gap, {name}: ahead at {', '.join(ahead) or 'none of the conditions'}")
+        ahead = [c for c, (low, _) in zip(found.conditions, found.intervals, strict=True) if low > 0]
+        behind = [c for c, (_, high) in zip(found.conditions, found.intervals, strict=True) if high < 0]
+        print(f"gap, {name}: ahead at {', '.join(ahead) or 'none'}; behind at {', '.join(behind) or 'none'}")
 print()
 for name, (table, labels) in tables.items():
     print(f"{name}, {labels[-1]!r} less {labels[0]!r}: {table.verdict}")
