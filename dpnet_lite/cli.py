@@ -169,6 +169,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 for an error that is told in one line, 130 after Ctrl-C."""
     args = build_parser().parse_args(arguments)
+    args.arguments = sys.argv[1:] if arguments is None else list(arguments)  # as typed, for the reports
     if getattr(args, "threads", None):
         torch.set_num_threads(args.threads)
     run: Handler = args.run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -68,11 +69,12 @@ def run_ablate(args: argparse.Namespace, config: DemoConfig, study: Study, say: 
 
     name = study.name + ("-quick" if args.quick else "")
     data = "toy" if config.data == "toy" else Path(config.data).name
+    command = shlex.join(["dpnet-lite", *(word for word in args.arguments if word != "--report")])  # what made the rows
     options = EngineOptions(args.engine, args.jobs, args.address, args.cpus_per_run, args.gpus_per_run)
     ablate(
         study, config, table=args.table, folder=args.out or Path("outputs/ablation") / data / name, options=options,
         say=say, scenes=QUICK_SCENES if args.quick else TOY_SCENES, threads=1 if args.threads is None else args.threads,
-        report_only=args.report, other_codes=args.accept_code,
+        report_only=args.report, other_codes=args.accept_code, command=command,
     )  # fmt: skip
 
 

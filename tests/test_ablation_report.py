@@ -37,12 +37,13 @@ def whole():
 
 def test_the_tables_hold_the_numbers_of_the_rows(whole):
     study, rows, judged = whole
-    text = report_tables(study, rows, judged)
+    text = report_tables(study, rows, judged, "dpnet-lite ablate own.toml --jobs 3")
     for variant in "ab":
         mean = 100 * np.mean([unpack_scores(r["scores"]).miou for r in rows if r["variant"] == variant])
         assert re.search(rf"\| {variant} +\| +\| {mean:.1f} \[", text)
     assert f"{100 * judged[0].difference:+.1f} [" in text and f"{judged[0].wins} of 4" in text
     assert "12,345" in text and "7 steps of 3 episodes" in text and "made by code abc" in text
+    assert "- command: `dpnet-lite ablate own.toml --jobs 3`" in text
     assert "machines: m; device cuda, 3 thread(s) a run" in text
     assert f'"{NO_DIFFERENCE}"' in text
 
@@ -63,7 +64,7 @@ def test_the_figures_show_what_was_judged(whole):
 
 
 def test_all_files_are_written(whole, tmp_path):
-    paths = write_report(*whole, tmp_path)
+    paths = write_report(*whole, tmp_path, command="c")
     assert {path.name for path in paths} == {"differences.png", "scores.png", "report.md", "report.html"}
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("data:image/png;base64,") == 2 and page.count("<table>") == 3 and "<script" not in page

@@ -69,6 +69,7 @@ def test_a_study_on_the_toy_world_and_its_report_again(study, tmp_path, capsys):
     assert "4 of 4 runs to do" in out and re.search(r"\| P_q +\| 2-shot +\| full against control +\|", out)
     report = (tmp_path / "report" / "report.md").read_text()
     assert "3 steps of 8 episodes" in report and "seeds 7, 8" in report
+    assert f"- command: `dpnet-lite ablate {study} --quick --steps 3 --seeds 7 8 --table" in report
     rows = list(read_rows(tmp_path / "report" / "rows.jsonl.xz"))
     assert {(r["variant"], r["condition"], r["fold"], r["seed"]) for r in rows} == {
         (v, c, 1, s) for v in ("control", "full") for c in ("1-shot", "2-shot") for s in (7, 8)

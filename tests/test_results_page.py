@@ -34,4 +34,5 @@ def test_a_damaged_table_is_mended(marks, line):
 def test_the_reports_are_in_step_with_the_rows(data):
     for study, rows in write_ablations.shipped(data):
         report = (write_ablations.REPORTS / data / study.name / "report.md").read_text(encoding="utf-8")
-        assert report.startswith(report_tables(study, rows, judge(study, rows))), "run `python tools/write_results.py`"
+        text = report_tables(study, rows, judge(study, rows), write_ablations.command(data, study, rows))
+        assert report.startswith(text), "run `python tools/write_results.py`"

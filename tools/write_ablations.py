@@ -20,6 +20,10 @@ from dpnet_lite.reporting import aligned, percent
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "docs" / "ablations"
 NAMES = {"toy": "Toy world", "photos": "Photographs"}
+OPTIONS = {
+    "toy": "",
+    "photos": "--data folder:photos --backbone vgg16 --backbone-weights vgg16_features_imagenet_fp16.safetensors",
+}
 LEAD = 0.05  # mIoU that the full network is to be ahead of its control on the toy world, set beforehand
 MODULE_GOALS = ("CCM, alone", "PIM, with CCM and MSF", "MSF, with CCM and PIM")  # each to be above 0, set beforehand
 
@@ -40,6 +44,15 @@ on. Support images repeat where a class has fewer than are asked for."""
 def shipped(data: str) -> list[tuple[Study, list[Row]]]:
     """The studies whose rows come with the package, in the order of their names."""
     return [(load_study(name), shipped_rows(name, data)) for name in shipped_names(data)]
+
+
+def command(data: str, study: Study, rows: list[Row]) -> str:
+    """What was run to make the rows."""
+    parts = [f"dpnet-lite ablate {study.name}", OPTIONS[data]]
+    seeds = sorted({row["seed"] for row in rows})
+    parts += [] if seeds == list(study.seeds) else [f"--seeds {' '.join(map(str, seeds))}"]
+    devices = {row["identity"]["device"] for row in rows} - {"cpu"}
+    return " ".join(part for part in (*parts, *(f"--device {device}" for device in devices)) if part)
 
 
 def goals(judged: list[Judged]) -> str:
@@ -105,7 +118,8 @@ def ablation_table() -> str:
 def main() -> None:
     for data in NAMES:
         for study, rows in shipped(data):
-            write_report(study, rows, judge(study, rows), REPORTS / data / study.name, page=False)
+            judged, folder = judge(study, rows), REPORTS / data / study.name
+            write_report(study, rows, judged, folder, command=command(data, study, rows), page=False)
 
 
 if __name__ == "__main__":

@@ -93,8 +93,12 @@ def labelled_rows(runs: Sequence[Run], table: Table, other_codes: Sequence[str] 
 def ablate(
     study: Study, config: DemoConfig, *, table: Path, folder: Path, options: EngineOptions, say: Say,
     scenes: tuple[int, int] = TOY_SCENES, threads: int = 1, report_only: bool = False, other_codes: Sequence[str] = (),
+    command: str = "",
 ) -> list[Judged]:  # fmt: skip
-    """Run what is missing of a study, write its report, its figures and its rows to `folder`, say the verdicts."""
+    """Run what is missing of a study, write its report, its figures and its rows to `folder`, say the verdicts.
+
+    The report names `command`, by default that of a shipped study as it is.
+    """
     runs = study_runs(study, config, scenes, threads)
     rows = Table(table)
     if not report_only:
@@ -106,6 +110,6 @@ def ablate(
     if importlib.util.find_spec("matplotlib") is None:
         say(f"rows: {folder / 'rows.jsonl.xz'}; no report: it needs matplotlib: pip install 'dpnet-lite[notebooks]'")
         return judged
-    for path in write_report(study, labelled, judged, folder):
+    for path in write_report(study, labelled, judged, folder, command=command or f"dpnet-lite ablate {study.name}"):
         say(f"written: {path}")
     return judged

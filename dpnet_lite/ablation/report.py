@@ -35,12 +35,12 @@ ALT = {
 }
 
 
-def report_tables(study: Study, rows: Sequence[Row], judged: Sequence[Judged]) -> str:
-    """The report as Markdown, without figures: question, verdicts, scores, cost, provenance."""
+def report_tables(study: Study, rows: Sequence[Row], judged: Sequence[Judged], command: str) -> str:
+    """The report as Markdown, without figures: question, verdicts, scores, cost, provenance with the `command`."""
     parts = [
         f"# {study.title}", study.question, "## Verdicts", verdict_table(judged, study), NOTES,
         "## Scores", score_table(study, rows), "## Cost", cost_table(study, rows),
-        "## Provenance", provenance(study, rows),
+        "## Provenance", provenance(rows, command),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
@@ -92,7 +92,7 @@ def cost_table(study: Study, rows: Sequence[Row]) -> str:
     return f"{aligned(table)}\n\nScoring: {first}. {remark}"
 
 
-def provenance(study: Study, rows: Sequence[Row]) -> str:
+def provenance(rows: Sequence[Row], command: str) -> str:
     """What a reader needs to run it again."""
 
     def distinct(values: Sequence[object]) -> str:
@@ -110,7 +110,7 @@ def provenance(study: Study, rows: Sequence[Row]) -> str:
         f"- folds {distinct(folds)}; seeds {distinct(seeds)}; {n_episodes} test episodes per fold and condition\n"
         f"{budget}- rows: {len(rows)}, made by code {distinct([row['code'] for row in rows])}\n- {versions}\n"
         f"- machines: {distinct([row['machine'] for row in rows])}; {distinct([_computed_on(row) for row in rows])}\n"
-        f"- test episodes, SHA-256: {', '.join(lists)}\n- the study: `dpnet-lite ablate {study.name}`"
+        f"- test episodes, SHA-256: {', '.join(lists)}\n- command: `{command}`"
     )
 
 
@@ -120,12 +120,15 @@ def _computed_on(row: Row) -> str:
 
 
 def write_report(
-    study: Study, rows: Sequence[Row], judged: Sequence[Judged], folder: Path, *, page: bool = True
+    study: Study, rows: Sequence[Row], judged: Sequence[Judged], folder: Path, *, command: str, page: bool = True
 ) -> list[Path]:
-    """Write report.md, the figures and, as one `page`, report.html to `folder`; returns their paths."""
+    """Write report.md, the figures and, as one `page`, report.html to `folder`; returns their paths.
+
+    The report names the `command` that made it.
+    """
     from .figures import study_figures
 
-    text = report_tables(study, rows, judged)
+    text = report_tables(study, rows, judged, command)
     figures = {name: _png(figure) for name, figure in study_figures(study, rows, judged).items()}
     pictures = "\n\n".join(f"![{ALT[name]}]({name}.png)" for name in figures)
     files = {f"{name}.png": picture for name, picture in figures.items()}
