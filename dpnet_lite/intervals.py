@@ -72,8 +72,8 @@ def mean_interval(
     """
     _check_settings(runs, metric, n_resamples)
     values = _resampled_values(runs, _list_numbers(runs), metric, n_resamples, seed)
-    low, high = _interval_of_mean(values, runs, seed, level, resample_runs)
-    return Interval(max(low, 0.0), min(high, 1.0))  # few runs can carry it beyond what a metric can be
+    observed = np.array([getattr(run, metric) for run in runs])
+    return _within(_interval_of_mean(values, observed, runs, seed, level, resample_runs), 0.0)
 
 
 def mean_paired_difference(
@@ -89,13 +89,12 @@ def mean_paired_difference(
     """Mean over runs of metric(a_i) - metric(b_i), and its interval.
 
     runs_a[i] and runs_b[i] are two methods on the same episodes (same fold and, for trained methods, same
-    seed). With resample_runs (a hierarchical bootstrap) each resample draws runs with replacement, as pairs
-    and within their fold, and then episodes within each run: it covers the noise of training seeds and of
-    episodes. Folds are strata, as classes are: runs with the same classes form a fold, and all folds are
-    always present. Runs on the same episode list share their draw, since the luck of a list is common to
-    them. Seeds are few, so they are drawn as `resampling.run_weights` says; with 1 seed a fold the interval covers
-    the episodes only. (A run drawn twice keeps one draw of episodes: exact where the runs of a fold share a list,
-    slightly wide where each has its own.)
+    seed). With resample_runs each resample draws episodes within each run, and besides runs, as pairs and within their
+    fold, and adds up what both change: it covers the noise of training seeds and of episodes. Folds are strata, as
+    classes are: runs with the same classes form a fold, and all folds are always present. Runs on the same episode list
+    share their draw, since the luck of a list is common to them. Seeds are few, so they are drawn as
+    `resampling.run_weights` says; with 1 seed a fold the interval covers the episodes only. Where networks differ in
+    which episodes suit them, that part of the noise counts twice: intervals are then a little wide, never narrow.
     Raises ValueError where the two sequences differ in length or a pair in its episodes.
     """
     _check_settings(runs_a, metric, n_resamples)
@@ -106,9 +105,9 @@ def mean_paired_difference(
     lists = _list_numbers(runs_a)
     values = _resampled_values(runs_a, lists, metric, n_resamples, seed)
     values -= _resampled_values(runs_b, lists, metric, n_resamples, seed)
-    interval = _interval_of_mean(values, runs_a, seed, level, resample_runs)
-    differences = [getattr(a, metric) - getattr(b, metric) for a, b in zip(runs_a, runs_b, strict=True)]
-    return float(np.mean(differences)), interval
+    differences = np.array([getattr(a, metric) - getattr(b, metric) for a, b in zip(runs_a, runs_b, strict=True)])
+    interval = _interval_of_mean(values, differences, runs_a, seed, level, resample_runs)
+    return float(differences.mean()), _within(interval, -1.0)
 
 
 def _resampled_values(
@@ -125,24 +124,35 @@ def _resampled_values(
     return np.stack(columns, axis=-1)
 
 
-@lru_cache(maxsize=8)  # the lists of a few folds, which many runs share; 8 MB a list of 500 episodes
+@lru_cache(maxsize=8)  # the lists of a few folds, which many runs share; 500 episodes, 2,000 times: 8 MB
 def _draws_of_list(sizes: tuple[int, ...], number: int, n_resamples: int, seed: int) -> tuple[Floats, ...]:
     """How often each episode of a list is drawn, class by class: [n_resamples, episodes of the class] each."""
     generator = np.random.default_rng([seed, 1 + number])
-    return tuple(multiplicities(size, n_resamples, generator) for size in sizes)
+    draws = tuple(multiplicities(size, n_resamples, generator) for size in sizes)
+    for drawn in draws:
+        drawn.setflags(write=False)  # they are shared
+    return draws
 
 
 def _interval_of_mean(
-    values: Floats, runs: Sequence[EpisodeScores], seed: int, level: float, resample_runs: bool
+    values: Floats, observed: Floats, runs: Sequence[EpisodeScores], seed: int, level: float, resample_runs: bool
 ) -> Interval:
-    """Percentiles of the mean over runs (last axis of values), if asked of runs drawn within folds."""
-    weights = np.ones_like(values)
+    """Percentiles of the mean over runs of resampled `values` [n_resamples, runs], if asked of runs drawn in folds.
+
+    The scatter of the `observed` values [runs] holds the luck of each run with its episodes already. So runs are drawn
+    from these, not from resampled values, which would have that luck once more.
+    """
+    means = values.mean(axis=1)
     if resample_runs:
         generator = np.random.default_rng([seed, 0])
         folds = np.array(_numbered([frozenset(run.class_names[c] for c in run.class_index) for run in runs]))
-        weights = run_weights(folds, len(values), generator)
-    means = (weights * values).sum(axis=1) / values.shape[1]
+        means = means + (run_weights(folds, len(values), generator) - 1) @ observed / len(runs)
     return percentile_interval(means, level)
+
+
+def _within(interval: Interval, lowest: float) -> Interval:
+    """The interval, not beyond what a metric or a difference of two can be: few runs can carry it there."""
+    return Interval(max(interval.low, lowest), min(interval.high, 1.0))
 
 
 def _numbered(keys: Sequence[Any]) -> list[int]:

@@ -39,7 +39,7 @@ from dpnet_lite.presets import TOY
 FOLD = 0
 data = small_toy_fold(FOLD)
 model = ModelConfig()
-settings = replace(TOY.training, steps=120)
+settings = replace(TOY.training, steps=120, batch_size=4)
 print(f"{len(data.train.dataset)} training scenes, {len(data.base)} base classes; {len(data.novel)} novel classes")
 print(f"a step takes {settings.batch_size} episodes of {settings.n_shot} shot; {settings.steps} steps")
 

@@ -81,14 +81,15 @@ def test_hierarchical_bootstrap_equals_a_slow_loop():
             for i, (a, b) in enumerate(zip(runs_a, runs_b, strict=True))
         ]
     )  # [runs, resamples]
+    observed = np.array([a.miou - b.miou for a, b in zip(runs_a, runs_b, strict=True)])
     generator = np.random.default_rng([seed, 0])
     stretch = np.sqrt(5 / generator.chisquare(5, n_resamples))  # six runs, one fold
     drawn = generator.integers(6, size=(n_resamples, 5))  # one fewer than there are runs
     slow = []
     for resample in range(n_resamples):
-        mean = np.mean([values[run, resample] for run in range(6)])
-        mean_of_drawn = np.mean([values[run, resample] for run in drawn[resample]])
-        slow.append(mean + stretch[resample] * (mean_of_drawn - mean))
+        episodes = np.mean([values[run, resample] for run in range(6)])
+        of_runs = np.mean([observed[run] for run in drawn[resample]]) - np.mean(observed)
+        slow.append(episodes + stretch[resample] * of_runs)
     difference, interval = mean_paired_difference(runs_a, runs_b, n_resamples=n_resamples, seed=seed)
     assert interval == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=1e-12)
     point = np.mean([a.miou for a in runs_a]) - np.mean([b.miou for b in runs_b])
@@ -96,6 +97,22 @@ def test_hierarchical_bootstrap_equals_a_slow_loop():
 
     _, narrow = mean_paired_difference(runs_a, runs_b, n_resamples=n_resamples, seed=seed, resample_runs=False)
     assert narrow == pytest.approx(np.quantile(values.mean(0), [0.025, 0.975]), abs=1e-12)
+
+
+def test_the_luck_of_a_run_with_its_episodes_counts_twice_at_most():
+    """Networks that are equally good, each luckier with other episodes: intervals may be sqrt(2) too wide, not more."""
+    generator = np.random.default_rng(0)
+    widths = []
+    for _ in range(12):
+        runs = [
+            scores_of_iou(2 * fold + np.arange(100) % 2, generator.integers(300, 701, 100), np.full(100, 1000),
+                          names=("a", "b", "c", "d", "e", "f"), sha=str(fold))
+            for fold in (0, 1, 2) for _ in range(8)
+        ]  # fmt: skip
+        low, high = mean_interval(runs, n_resamples=400, resample_runs=True)
+        widths.append(high - low)
+    standard_error = 0.4 / 12**0.5 / (24 * 100) ** 0.5  # an episode's IoU is uniform from 0.3 to 0.7
+    assert 1 < np.mean(widths) / (2 * 1.96 * standard_error) < 1.6
 
 
 def test_intervals_depend_on_the_seed_alone():
@@ -180,8 +197,9 @@ def test_runs_are_drawn_within_their_fold():
     assert mean_interval(seeds_differ) == pytest.approx((0.6, 0.6), abs=1e-12)
     interval = mean_interval(seeds_differ, n_resamples=40_000, resample_runs=True)
     assert interval == pytest.approx((0.6 - 0.3081, 0.6 + 0.3081), abs=0.01)
-    best = [constant_run(fold, iou) for fold, iou in ((0, 0.8), (0, 1.0))]
-    assert mean_interval(best, resample_runs=True).high == 1
+    ends = [constant_run(fold, iou) for fold, iou in ((0, 0.0), (0, 1.0), (0, 1.0))]
+    assert mean_interval(ends, resample_runs=True) == (0, 1)
+    assert mean_paired_difference(ends, ends[::-1])[1] == (-1, 1)
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,9 @@ def test_run_weights_show_the_whole_variance_of_a_mean(n):
     assert np.var(weights @ values / n) == pytest.approx(expected, rel=0.05)
 
 
-@pytest.mark.parametrize(("n_seeds", "n_folds"), [(2, 1), (2, 2), (3, 2), (5, 4)])
+@pytest.mark.parametrize(("n_seeds", "n_folds"), [(2, 1), (2, 2), (3, 2), (5, 2)])
 def test_intervals_of_few_runs_hold_the_truth_as_often_as_they_say(n_seeds, n_folds):
-    """Runs that scatter about 0, many times: without the stretch 52, 66, 88 and 94 % of the intervals hold 0."""
+    """Runs that scatter about 0, many times: without the stretch 52, 66, 88 and 91 % of the intervals hold 0."""
     generator = np.random.default_rng(n_seeds)
     folds = np.repeat(np.arange(n_folds), n_seeds)
     weights = run_weights(folds, 2_000, generator)

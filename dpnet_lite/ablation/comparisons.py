@@ -41,6 +41,12 @@ class Judged:
         return "worse" if self.interval.high < 0 else NO_DIFFERENCE
 
     @property
+    def graded_verdict(self) -> str:
+        """The verdict, "weak" where it does not outlast the correction for many questions."""
+        weak = self.verdict != NO_DIFFERENCE and self.p_corrected > 0.05
+        return f"{self.verdict}, weak" if weak else self.verdict
+
+    @property
     def sentence(self) -> str:
         """The verdict in one sentence, with its numbers in points of mIoU."""
         points = percent(self.difference, self.interval, signed=True)

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 NOTES = f"""Each variant is trained on the same episodes, from the same initial weights where shapes allow, for the same
 number of steps, and scored on the same test episodes of novel classes. mIoU: pixels added up per class, averaged over
-the classes of a fold, then over folds and seeds. Brackets: 95 % bootstrap intervals over episodes and seeds; that of a
-difference is paired. Wins: pairs of fold and seed in which the variant is ahead. p: two-sided sign-flip test over these
-pairs, corrected after Holm over all comparisons of this study. It holds for these folds and their test episodes, and n
-pairs cannot give a p below 2 / 2^n. The verdict goes by the interval alone: a difference whose interval contains 0 is
-called "{NO_DIFFERENCE}", and a "better" with a large p is weak."""
+the classes of a fold, then over folds and seeds. Brackets: 95 % bootstrap intervals over episodes and seeds, widened as
+Student's t is, for seeds are few; with one seed a fold, over episodes only. That of a difference is paired. Wins: pairs
+of fold and seed in which the variant is ahead. p: two-sided sign-flip test over these pairs, corrected after Holm over
+all comparisons of this study. It holds for these folds and their test episodes, and n pairs cannot give a p below
+2 / 2^n. The verdict goes by the interval alone: a difference whose interval contains 0 is called "{NO_DIFFERENCE}".
+"Weak": the corrected p is above 0.05."""
 
 
 ALT = {
@@ -57,7 +58,7 @@ def verdict_table(judged: Sequence[Judged], study: Study) -> str:
         rows.append([
             entry.comparison.name, *([entry.condition] if several else []), names,
             percent(entry.difference, entry.interval, signed=True), f"{entry.wins} of {entry.pairs}",
-            "< 0.001" if entry.p_corrected < 0.001 else f"{entry.p_corrected:.3f}", entry.verdict,
+            "< 0.001" if entry.p_corrected < 0.001 else f"{entry.p_corrected:.3f}", entry.graded_verdict,
         ])  # fmt: skip
     return aligned(rows)
 
@@ -88,7 +89,7 @@ def cost_table(study: Study, rows: Sequence[Row]) -> str:
         own = [row for row in rows if row["variant"] == variant.name and row["condition"] == first]
         seconds = [sum(row[key] for row in own) / len(own) for key in ("training_seconds", "seconds_per_episode")]
         table.append([variant.name, f"{own[0]['parameters']:,}", f"{seconds[0]:.1f}", f"{1000 * seconds[1]:.1f}"])
-    remark = "Times vary with what else the machine does: read large differences only."
+    remark = "Times are those of the machine named below and vary with what else it does: read large differences only."
     return f"{aligned(table)}\n\nScoring: {first}. {remark}"
 
 
