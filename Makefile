@@ -26,10 +26,12 @@ REMEDY =
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lab app notebooks figures clean rebuild
+.PHONY: help setup demo test lint lab app notebooks figures clean rebuild
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+
+setup: $(STAMP) ## set up .venv, and nothing else
 
 demo: $(STAMP) ## train on the built-in data, score on unseen classes, print a table, write pictures
 	.venv/bin/python -m dpnet_lite demo

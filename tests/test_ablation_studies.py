@@ -65,6 +65,8 @@ def test_a_study_of_ones_own(tmp_path):
     assert (study.name, study.folds, study.seeds) == ("mine", (1,), (4, 5))
     assert study.conditions == (Condition("1-shot"),)
     assert study.variant("a").model == {"pseudo_prototype": False}
+    scales = WHOLE.replace("pseudo_prototype = false", "scales = [1], dropout = 0")  # whole numbers will do
+    assert load_study(write(tmp_path, scales)).variant("a").model == {"scales": [1], "dropout": 0}
 
 
 @pytest.mark.parametrize(
@@ -83,6 +85,18 @@ def test_a_study_of_ones_own(tmp_path):
         (("title = \"T\"", "title = "), "mine.toml: "),
         (("[[comparison]]", "[[condition]]\nname = \"c\"\ngap = 2.0\n[[comparison]]"), "gap 2.0"),
         (("[[comparison]]", "[[condition]]\nname = \"c\"\nmask = \"eroded\"\n[[comparison]]"), "and pixels with all"),
+        (('title = "T"', 'title = "T"\nseeds = 1'), "the study has seeds 1; give a list of whole numbers"),
+        (('title = "T"', 'title = "T"\nseeds = []'), "the study has seeds []; give a list of whole numbers"),
+        (('title = "T"', 'title = "T"\nfolds = [0.5]'), "the study has folds [0.5]; give a list of whole numbers"),
+        (('title = "T"', 'title = "T"\nn_episodes = "many"'), "has n_episodes 'many'; give a whole number"),
+        (('title = "T"', 'title = 3'), "has title 3; give a text in quotes"),
+        (('title = "T"', 'title = "T"\nmodel = "joint"'), "has model 'joint'; give a table"),
+        (('title = "T"', 'title = "T"\ntraining = { steps = "500" }'), "has steps '500'; give a whole number"),
+        (('title = "T"', 'title = "T"\ntraining = { steps = 0 }'), "study 'mine': steps is 0"),
+        (('pseudo_prototype = false', 'pseudo_prototype = 0'), "'a' has pseudo_prototype 0; give true or false"),
+        (('pseudo_prototype = false', 'scales = 1'), "'a' has scales 1; give a list of numbers"),
+        (('control = "a"', 'control = "b"'), "compares 'b' with itself"),
+        ((WHOLE[WHOLE.index("[[comparison]]"):], ""), "the study compares nothing"),
         (('title = "T"', 'title = "T"\nvariants = []'), "write [[variant]] for each"),
         (('title = "T"', 'title = "T"\ncondition = "1-shot"'), "write [[condition]]"),
     ],
@@ -97,6 +111,8 @@ def test_mistakes_are_told(tmp_path, change, words):
 def test_a_study_that_is_not_there():
     with pytest.raises(FileNotFoundError, match="there is no study 'module'; shipped are aux, gap"):
         load_study("module")
+    with pytest.raises(FileNotFoundError, match=r"there is no file mine\.toml; shipped are"):
+        load_study("mine.toml")
 
 
 def test_quick_is_the_same_study_with_less_of_everything():

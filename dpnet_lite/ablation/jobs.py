@@ -39,16 +39,16 @@ def run_study(
     Rows count as done if the present code made them, or one of `other_codes`.
     Stopped by Ctrl-C or killed, it loses only the runs that were under way; the same call goes on from there.
     """
-    open_runs: dict[tuple[str, ...], Run] = {}
-    for run in runs:
-        keys = run.keys()
-        if table.find(keys, (code_hash(), *other_codes)) is None:
-            open_runs.setdefault(tuple(keys), run)  # runs without training are the same for all seeds
+    distinct = {tuple(run.keys()): run for run in reversed(runs)}  # runs without training are the same for all seeds
+    open_runs = {
+        keys: run for keys, run in reversed(distinct.items()) if table.find(keys, (code_hash(), *other_codes)) is None
+    }
     strangers = set(other_codes) - {code for _, code in table.rows}
     if strangers:
         have = ", ".join(sorted({code for _, code in table.rows})) or "no rows"
         raise ValueError(f"no row of {table.path} was made by code {', '.join(sorted(strangers))}; it has {have}")
-    say(f"{len(open_runs)} of {len(runs)} runs to do, the others are in {table.path}")
+    done = len(distinct) - len(open_runs)
+    say(f"{len(open_runs)} of {len(distinct)} runs to do" + (f", the others are in {table.path}" if done else ""))
     if not open_runs:
         return
     todo = list(open_runs.values())

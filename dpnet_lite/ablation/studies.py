@@ -20,6 +20,13 @@ SHIPPED = Path(__file__).parent / "studies"
 Method = Literal["trained", "prototypes", "self-support", "nearest pixel"]
 Entry = TypeVar("Entry", "Condition", "Variant", "Comparison")
 LISTS = ("condition", "variant", "comparison")
+LISTS_OF_ENTRIES = tuple(f"{name}s" for name in LISTS)
+WHOLE, NUMBER, TEXT, TABLE = "a whole number", "a number", "a text in quotes", "a table, such as { steps = 500 }"
+WHOLES, NUMBERS = "a list of whole numbers, such as [1, 2]", "a list of numbers, such as [1.0, 0.5]"
+KINDS = {  # of what stands in a file; all else is text
+    "folds": WHOLES, "seeds": WHOLES, "n_episodes": WHOLE, "n_shot": WHOLE, "pixels": WHOLE, "gap": NUMBER,
+    "model": TABLE, "training": TABLE,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,33 @@ class Variant:
                              f"choose one of {', '.join(get_args(Method))}")  # fmt: skip
         if self.method != "trained" and (self.model or self.training):
             raise ValueError(f"variant {self.name!r} needs no training; leave out its model and training settings")
-        for settings, kind in ((self.model, ModelConfig), (self.training, TrainingConfig)):
-            try:
-                kind.from_dict({**kind().to_dict(), **settings})  # a wrong name or value is told before any run
-            except (TypeError, ValueError) as error:
-                raise ValueError(f"variant {self.name!r}: {error}") from None
+        check_settings(f"variant {self.name!r}", self.model, self.training)
+
+
+def check_settings(where: str, model: Mapping[str, Any], training: Mapping[str, Any]) -> None:
+    """A wrong name, kind or value among settings is told before any run, with `where` it stands."""
+    kinds: tuple[tuple[Mapping[str, Any], type[Any]], ...] = ((model, ModelConfig), (training, TrainingConfig))
+    for settings, kind in kinds:
+        defaults = kind().to_dict()
+        for name in settings.keys() & defaults.keys():
+            given, wanted = kind_of(settings[name]), kind_of(defaults[name])
+            if given != wanted and (given, wanted) not in ((WHOLE, NUMBER), (WHOLES, NUMBERS)):
+                raise ValueError(f"{where} has {name} {settings[name]!r}; give {wanted}")
+        try:
+            kind.from_dict({**defaults, **settings})
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {error}") from None
+
+
+def kind_of(value: Any) -> str:
+    """In the words of an error message: what kind of value stands in a file."""
+    kinds = ((bool, "true or false"), (int, WHOLE), (float, NUMBER), (str, TEXT), (Mapping, TABLE))
+    for kind, words in kinds:
+        if isinstance(value, kind):
+            return words
+    if isinstance(value, (list, tuple)):
+        return WHOLES if value and all(kind_of(item) == WHOLE for item in value) else NUMBERS
+    return type(value).__name__
 
 
 @dataclass(frozen=True)
@@ -114,7 +143,7 @@ class Study:
         ):
             if not values or min(values) < least or len(set(values)) != len(values):
                 raise ValueError(f"study {self.name!r} has {name} {list(values)}; give each once, from {least}")
-        Variant(f"all of {self.name}", model=self.model, training=self.training)
+        check_settings(f"study {self.name!r}", self.model, self.training)
 
     def variant(self, name: str) -> Variant:
         """The variant of that name."""
@@ -124,8 +153,9 @@ class Study:
 def quick(study: Study) -> Study:
     """The same study in minutes: two folds, two seeds, 60 steps, 100 episodes. For trying out, not as evidence."""
     return replace(
-        study, folds=study.folds[:2], seeds=study.seeds[:2], n_episodes=100, training={**study.training, "steps": 60}
-    )
+        study, title=f"{study.title} (quick: a short training, to try the tool)", folds=study.folds[:2],
+        seeds=study.seeds[:2], n_episodes=100, training={**study.training, "steps": 60},
+    )  # fmt: skip
 
 
 def shipped_studies() -> list[str]:
@@ -141,7 +171,8 @@ def load_study(name: str) -> Study:
     """
     path = Path(name) if name.endswith(".toml") else SHIPPED / f"{name}.toml"
     if not path.is_file():
-        raise FileNotFoundError(f"there is no study {name!r}; shipped are {', '.join(shipped_studies())}; "
+        what = f"file {name}" if name.endswith(".toml") else f"study {name!r}"
+        raise FileNotFoundError(f"there is no {what}; shipped are {', '.join(shipped_studies())}; "
                                 "or give the path of a .toml file")  # fmt: skip
     try:
         return study_from(tomllib.loads(path.read_text(encoding="utf-8")), path.stem)
@@ -160,7 +191,14 @@ def study_from(values: Mapping[str, Any], name: str) -> Study:
     for key, kind in zip(LISTS, kinds, strict=True):
         if key in values or key != "condition":
             plain[f"{key}s"] = tuple(_entries(kind, key, values.get(key, [])))
-    return Study(**_known(Study, {"name": name, **plain}, "the study"))
+    study = Study(**_known(Study, {"name": name, **plain}, "the study"))
+    if not study.comparisons:
+        raise ValueError("the study compares nothing; add a [[comparison]] with name, variant and control")
+    for comparison in study.comparisons:
+        if comparison.variant == comparison.control:
+            raise ValueError(f"comparison {comparison.name!r} compares {comparison.variant!r} with itself; "
+                             "name another control")  # fmt: skip
+    return study
 
 
 def _entries(kind: type[Entry], key: str, tables: Sequence[Mapping[str, Any]]) -> list[Entry]:
@@ -174,6 +212,11 @@ def _known(kind: type[Any], table: Mapping[str, Any], where: str) -> Mapping[str
     unknown = sorted(set(table) - set(names))
     if unknown:
         raise ValueError(f"{where} has {unknown[0]!r}; it knows {', '.join(names)}")
+    for key, value in table.items():
+        wanted = KINDS.get(key, TEXT)
+        if key not in LISTS_OF_ENTRIES and kind_of(value) != wanted and (kind_of(value), wanted) != (WHOLE, NUMBER):
+            shown = list(value) if isinstance(value, tuple) else value
+            raise ValueError(f"{where} has {key} {shown!r}; give {wanted}")
     missing = [n for n in ("name", "variant", "control", "title", "question") if n in names and n not in table]
     if missing:
         raise ValueError(f"{where} lacks {missing[0]!r}")
