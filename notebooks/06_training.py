@@ -178,8 +178,8 @@ training_figure(run.losses, run.scores, run.steps)
 # %% [markdown]
 # *What to see:* left the loss of every tenth step. It falls quickly and stays rough, because every step has other
 # episodes, and some are hard. Right, base classes (squares, dashed) and novel classes (circles): while both rise
-# together, what is learned serves classes that were never seen. With few steps and 100 episodes a point or two up or
-# down is chance.
+# together, what is learned serves classes that were never seen. With few steps and few episodes several points up or
+# down are chance.
 
 # %% [markdown]
 # ## 6.4 Stop and go on
@@ -234,13 +234,13 @@ for title, seen in (("all", run), ("4", narrow)):
     last = seen.scores[-1]
     print(
         f"{title:>3} base classes: mIoU {last.base:.2f} on base, {last.novel:.2f} on novel, "
-        f"difference {last.base - last.novel:+.2f}"
+        f"difference {100 * (last.base - last.novel):+.1f} points"
     )
 
 # %% [markdown]
-# *What to see:* the distance between the two curves of a panel. On few classes the curve of the base
-# classes rises alone: what the network gains there does not serve other classes. On the novel classes so short a run
-# with few classes need not score much lower; the base score is what misleads. It is taken on the scenes of the
+# *What to see:* the distance between the two curves of a panel, and its print below. On few classes the curve of the
+# base classes rises far above the other: what the network gains there does not all serve other classes. (The base
+# classes of the two panels are not the same, so compare within a panel.) The base score is taken on the scenes of the
 # training, so a part of it may be scenes learned by heart. The loss alone does not tell: it is the loss of base
 # classes. This is why a protocol must say which classes training has seen, and why the choice of a checkpoint needs
 # base classes that are *held out* (`--training n_held_out=6 validate_every=50`).

@@ -56,9 +56,10 @@ for name, study in studies.items():
 # %% [markdown]
 # ## 12.1 Along the dial
 #
-# The toy world has a dial, the **gap**: at 0 all objects of a class look alike, at 1 colour, light, texture and pose
-# differ freely between two scenes. Support-query diversity is the obstacle that the paper names *(stated)*; the dial is
-# *(our choice)*. All networks were trained at gap 0.5 and are tested along the dial. The variants:
+# The toy world has a dial, the **gap**: at 0 all objects of a class look alike, at 1 colour, light, pose and the scale
+# of the texture differ nearly freely between two scenes. Support-query diversity is the obstacle that the paper names
+# *(stated)*; the dial is *(our choice)*. All networks were trained at gap 0.5 and are tested along the dial. The
+# variants:
 #
 # - *baseline*: P alone, no interaction, one scale. *CCM*: with $P_q$. *MSF*: the baseline with dilated convolutions.
 #   *CCM + PIM*: both prototypes interact, one scale. *full*: all three modules, in the forms of lesson 11.
@@ -134,7 +135,7 @@ for k, name in enumerate(names):
     rescued = f"{100 * (1 - loss_full[k] / loss[k]):8.0f} %" if loss[k] >= 5 else f"{'-':>10}"
     print(f"{name:10}{support_only[k]:13.1f}{full[k]:8.1f}{loss[k]:22.1f}{loss_full[k]:14.1f}{rescued}")
 broken = [name for name, value in zip(names, loss, strict=True) if value > support_only[0] / 4]
-print(f"support only breaks at: {broken[0] if broken else 'none of these'}")
+print(f"support only breaks at: {broken[0] if broken else 'none of these'} (a loss above {support_only[0] / 4:.1f})")
 
 # %% [markdown]
 # *What to see:* the last column. Read off how far it stays from 100 %: to be ahead everywhere is one thing, to rescue
@@ -149,8 +150,8 @@ for name, found in selecting.items():
 
 # %% [markdown]
 # *What to see:* precision is the share of $P_q$'s weight that lies on the object, here its mean over episodes. Where it
-# falls, $P_q$ describes more and more of something else. The three lines lie on each other: the networks select alike,
-# and differ in what they make of it.
+# falls, $P_q$ describes something else more often (12.4 shows that it is mostly all or nothing). The three lines lie on
+# each other: the networks select alike, and differ in what they make of it.
 #
 # ## 12.2 More support images, careless masks
 #
@@ -161,7 +162,9 @@ for name, found in selecting.items():
 
 # %%
 against = {"gap": along["full less support only"]}  # for each study; section 12.7 comes back to it
-for name in ("shots", "label-noise"):
+
+
+def show(name):
     study = studies[name]
     print(f"{name}: {study.n_episodes} episodes of each fold for every condition")
     display(conditions_figure(study, rows[name]))
@@ -173,13 +176,23 @@ for name in ("shots", "label-noise"):
         print(f"  {condition:13} {value:+5.1f} [{100 * low:+5.1f}, {100 * high:+5.1f}]  {verdict((low, high))}")
     free = differences_along(study, rows[name], "training-free", "full")
     leads = [condition for condition, (low, _) in zip(free.conditions, free.intervals, strict=True) if low > 0]
-    print(f"training-free is ahead of full at: {', '.join(leads) or 'none of these'}\n")
+    print(f"training-free is ahead of full at: {', '.join(leads) or 'none of these'}")
+    for variant in study.variants:
+        means = 100 * scores_along(study, rows[name], variant.name)
+        print(f"mIoU of {variant.name}: " + ", ".join(f"{mean:.1f}" for mean in means))
+
+
+show("shots")
+
+# %%
+show("label-noise")
 
 # %% [markdown]
 # *What to see:* each study has two pictures: first the scores, then what $P_q$ adds. Two things could happen with more
 # shots: P becomes better and leaves less to do, or the selection becomes better and $P_q$ with it. If the difference
 # falls by more than its intervals leave open, the first weighs more; if not, these runs cannot tell. With careless
-# masks look at *support only* first: how much does a wrong mask cost P? Then ask whether the difference is larger than
+# masks look at *support only* first: how much does a wrong mask cost P? Where both networks have next to nothing left
+# (the last printed lines), it matters little which of them is behind. Then ask whether the difference is larger than
 # with the masks as drawn, as it would be if $P_q$ made up for the errors. Keep in mind that the way back of the cycle
 # trusts the same mask, also where it covers background. And look where *training-free* crosses the trained networks.
 # They saw exact masks only in training; it has learned nothing that a wrong mask could upset *(our guess, not tested)*.
@@ -188,9 +201,9 @@ for name in ("shots", "label-noise"):
 # ## 12.3 What the labels do not say
 #
 # Means over all episodes hide where a difference comes from. We need facts about single episodes. Some are in the
-# labels: how large the object is. Others are not: how many objects were drawn; how many are of another class
-# (**distractors**), and how many of these share the class's outline or texture (look-alikes); which share of the object
-# others hide (**hidden share**). The toy world can tell them: every scene is
+# labels: how much of the image the class covers (called *object size* here). Others are not: how many objects were
+# drawn; how many are of another class (**distractors**), and how many of these share the class's outline or texture
+# (look-alikes); which share of the object others hide (**hidden share**). The toy world can tell them: every scene is
 # drawn from a plan, and `dpnet_lite.analysis.scenes` repeats the plan with the same random numbers. The first assertion
 # says that the labels agree, the second that the episode list is the one that was scored.
 
@@ -372,8 +385,8 @@ for title, positions in picked.items():
 # %% [markdown]
 # *What to see:* top row: the support; middle: the pixels behind $P_q$; bottom: the mask; the outline is the truth.
 # These pictures come from the *shipped* network, which was trained longer. The numbers below them are means of the
-# study's networks; where their precision and the one in the picture disagree, believe the one below. Look where the
-# blue lies in a loss, and where in a win.
+# study's networks; where their precision and the one in the picture disagree, believe the one below, and do not read
+# the picture. In the other columns, look where the blue lies in a loss, and where in a win.
 #
 # A few pictures are a few pictures. The next cell compares the facts of the worst and the best episodes, one in twenty
 # of each, of all folds, with those of all.
@@ -454,15 +467,15 @@ print(f"lowest precisions: {100 * first.share:.0f} % of all scored episodes, ful
 # %% [markdown]
 # How to read it:
 #
-# - **Where the selection decides.** If the largest contrast is that of the precision, then the difference follows the
-#   outcome of the selection more closely than any single fact of the scene. The facts may still act through it. Where
-#   the selection lies on the object, $P_q$ adds what the support did not show. Where it lies on another object, $P_q$
-#   describes the wrong thing, and the network can follow it below what P alone reaches: the last line says whether it
-#   does.
-# - **Where the conditions decide.** Gap, shots and masks change how often the one or the other happens. The lists say
-#   where the balance is positive, where negative, and where these runs cannot tell. An error that lets *background*
-#   into the support mask (too large, beside the object) can hit twice: P averages wrong cells, and the way back accepts
-#   them. A mask that is too small only leaves cells out. The list says whether the two kinds differ here.
+# - **What goes with it.** If the largest contrast is that of the precision, then no single fact of the scene parts the
+#   episodes as the outcome of the selection does. The facts may still act through it. Our reading, which these tables
+#   cannot prove: where the selection lies on the object, $P_q$ adds what the support did not show; where it lies on
+#   another object, $P_q$ describes the wrong thing, and the network follows it. The last line says whether *full* is
+#   behind there.
+# - **Under which conditions.** The lists say where the balance is positive, where negative, and where these runs cannot
+#   tell; they are not corrected for their number. An error that lets *background* into the support mask can hit twice:
+#   P averages wrong cells, and the way back accepts them. Look whether the lead turns with a small such error, or with
+#   the larger ones only.
 # - **What to do with it.** The fact that matters most is not known when a new query comes: precision needs the truth.
 #   [Lesson 8](08_inside_the_selection.ipynb) asks which signs could stand in for it.
 #

@@ -17,7 +17,8 @@ from .table import Row, unpack_scores
 
 NO_DIFFERENCE = "no measurable difference"
 JUDGED_RESAMPLES = 2000  # of episodes and runs, for every interval of a difference between variants
-EXACT_UP_TO = 16  # pairs whose 2^n sign patterns are all counted; beyond, a random sample of them
+EXACT_UP_TO = 16  # pairs whose 2^n sign patterns are all counted; beyond, a random sample of them:
+N_PATTERNS = 100_000
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Judged:
         names = f"{self.comparison.variant!r}", f"{self.comparison.control!r}"
         if self.verdict == NO_DIFFERENCE:
             return f"{NO_DIFFERENCE} between {names[0]} and {names[1]}: {counted}"
-        return f"{names[0]} is {self.verdict} than {names[1]}: {counted}"
+        weak = " (weak)" if self.graded_verdict != self.verdict else ""
+        return f"{names[0]} is {self.verdict} than {names[1]}{weak}: {counted}"
 
 
 def judge(study: Study, rows: Sequence[Row], *, n_resamples: int = JUDGED_RESAMPLES) -> list[Judged]:
@@ -107,7 +109,7 @@ def _judge_one(
     return Judged(comparison, condition, difference, interval, wins, len(pairs), sign_flip_p(by_pair))
 
 
-def sign_flip_p(differences: Floats, *, n_samples: int = 100_000, seed: int = 0) -> float:
+def sign_flip_p(differences: Floats, *, n_samples: int = N_PATTERNS, seed: int = 0) -> float:
     """Two-sided p-value of paired differences [n]: how often random signs give a mean as far from 0.
 
     If variant and control were exchangeable, each pair's sign would be a coin's. All 2^n patterns are counted up to 16

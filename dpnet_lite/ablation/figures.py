@@ -72,7 +72,7 @@ def scores_figure(study: Study, rows: Sequence[Row]) -> Figure:
         axes.plot(values.mean(), row, "o", color=BLUE, markersize=8)
     axes.set_yticks(range(len(study.variants)), [variant.name for variant in study.variants], fontsize=11)
     axes.set_ylim(len(study.variants) - 0.5, -0.5)
-    axes.set_xlabel("mIoU of novel classes, %: mean with its 95 % interval; dots: folds and seeds", fontsize=11)
+    axes.set_xlabel("mIoU of novel classes, %: mean with its 95 % interval;\ndots: folds and seeds", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="x", color="#dddddd")
     axes.set_axisbelow(True)

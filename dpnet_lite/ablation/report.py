@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..evaluation import EpisodeScores
 from ..reporting import aligned, mean, percent, score_cell
 from ..tensor_files import write_atomically
-from .comparisons import NO_DIFFERENCE, Judged, label, runs_of
+from .comparisons import EXACT_UP_TO, N_PATTERNS, NO_DIFFERENCE, Judged, label, runs_of
 from .studies import Study
 from .table import Row, unpack_scores
 
@@ -25,8 +25,9 @@ the classes of a fold, then over folds and seeds. Brackets: 95 % bootstrap inter
 Student's t is, for seeds are few; with one seed a fold, over episodes only. That of a difference is paired. Wins: pairs
 of fold and seed in which the variant is ahead. p: two-sided sign-flip test over these pairs, corrected after Holm over
 all comparisons of this study. It holds for these folds and their test episodes, and n pairs cannot give a p below
-2 / 2^n. The verdict goes by the interval alone: a difference whose interval contains 0 is called "{NO_DIFFERENCE}".
-"Weak": the corrected p is above 0.05."""
+2 / 2^n, nor can more than {EXACT_UP_TO} pairs, of which {N_PATTERNS:,} patterns of signs are tried, give one below
+1 / {N_PATTERNS:,}. The verdict goes by the interval alone: a difference whose interval contains 0 is called
+"{NO_DIFFERENCE}". "Weak": the corrected p is above 0.05."""
 
 
 ALT = {
