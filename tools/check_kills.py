@@ -40,7 +40,7 @@ def main(kills: int, seed: int) -> None:
         table, killed = cut / "rows.jsonl", 0
         while killed < kills:
             process = study(cut)
-            time.sleep(choose.uniform(0.1, 0.3) * seconds)
+            time.sleep(choose.uniform(0.05, 0.25) * seconds)
             if process.poll() is not None:
                 break
             os.kill(process.pid, signal.SIGKILL)
