@@ -1,6 +1,6 @@
 """A training run that goes on in small pieces and is scored on the way, for somebody who watches.
 
-The scores on novel classes are for looking. To choose weights by them would be cheating: lesson 7 shows by how much.
+The scores on novel classes are for looking. To choose weights by them would be cheating: lesson 7 shows what it does.
 """
 
 from __future__ import annotations

@@ -161,7 +161,8 @@ check_learning_rate(my_rate)
 #
 # `LiveTraining` runs the `Trainer` in pieces and scores the weights now and then: on episodes of the base classes,
 # drawn from the training scenes themselves, and on episodes of novel classes. The second score is for *looking*. Who
-# chooses the step by it has looked at the answer; [lesson 7](07_evaluation.ipynb) shows by how much that flatters.
+# chooses the step by it has looked at the answer; [lesson 7](07_evaluation.ipynb) shows what such a choice does to a
+# score.
 
 # %%
 from dpnet_lite.explorers.training import training_figure

@@ -293,6 +293,9 @@ for module in ("CCM", "PIM", "MSF"):
 
 
 # %%
+found = {}  # verdicts by data and study
+
+
 def show(name, data="toy"):
     if name not in shipped_names(data):
         print(f"{name}: its rows on {data} do not come with the package; run it with: dpnet-lite ablate {name}")
@@ -304,6 +307,7 @@ def show(name, data="toy"):
     plt.show()
     for entry in verdicts:
         tell(entry, entry.condition if len(study.conditions) > 1 else "")
+    found[data, name] = {entry.comparison.name: entry.verdict for entry in verdicts}
 
 
 # %% [markdown]
@@ -312,6 +316,9 @@ def show(name, data="toy"):
 
 # %%
 show("selection")
+verdicts = found["toy", "selection"]  # the text below says so
+assert verdicts["oracle"] == verdicts["support first"] == "better"
+assert verdicts["plain cycle"] == verdicts["soft"] == "worse"
 
 # %% [markdown]
 # *What to see:* three things. The oracle is far ahead of all rules: a better selection could still win much. It is an
