@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .caches import default_cache
 from .checkpoints import versions
 from .comparison import FULL, FoldResult, run_fold, training_facts
 from .config import ModelConfig, TrainingConfig
@@ -118,11 +119,6 @@ def demo_bank(config: DemoConfig, backbone: Backbone) -> FeatureBank:
     roots = [Path(config.data), *config.extra_base]
     cache = config.cache_folder or default_cache()
     return folder_bank(roots, backbone, size=config.size, cache_folder=cache, device=config.device, stage=Stages())
-
-
-def default_cache() -> Path:
-    """Where the features of photographs are kept: `dpnet_lite` in the user's folder for caches."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dpnet_lite"
 
 
 def _stages(config: DemoConfig, fold: int, seed: int) -> Stages:

@@ -82,14 +82,16 @@ class EpisodeList:
 
 
 def class_pools(
-    dataset: SegmentationDataset, classes: Sequence[int], *, min_area: float = DEFAULT_MIN_AREA
+    dataset: SegmentationDataset, classes: Sequence[int], *, min_area: float = DEFAULT_MIN_AREA, min_pixels: int = 0
 ) -> dict[int, np.ndarray]:
     """Per class, the indices (int64, ascending) of the images that can serve its episodes.
 
-    These are the images of which the class covers at least `min_area`, a share in [0, 1], and not nothing.
+    These are the images of which the class covers at least `min_area`, a share in [0, 1], and not nothing. With
+    `min_pixels` it must also have that many pixels at the image's own size; the data set must then have counts.
 
     Raises:
-        ValueError: `classes` is empty, repeats a class or names one that does not exist; bad `min_area`.
+        ValueError: `classes` is empty, repeats a class or names one that does not exist; bad `min_area` or
+            `min_pixels`.
     """
     n_classes = len(dataset.class_names)
     unknown = [index for index in classes if not 0 <= index < n_classes]
@@ -101,6 +103,8 @@ def class_pools(
         raise ValueError(f"min_area is {min_area}; give a share of the image from 0 to 1")
     areas = dataset.class_areas
     large_enough = (areas > 0) & (areas >= np.float32(min_area))  # bool [n_images, n_classes]
+    if min_pixels:
+        large_enough &= _class_pixels(dataset, min_pixels) >= min_pixels
     return {int(index): np.flatnonzero(large_enough[:, index]) for index in classes}
 
 
@@ -113,6 +117,7 @@ def draw_episodes(
     count: int,
     seed: int,
     min_area: float = DEFAULT_MIN_AREA,
+    min_pixels: int = 0,
 ) -> EpisodeList:
     """Draw `count` episodes over `classes`; the same arguments give the same list in any process.
 
@@ -129,6 +134,7 @@ def draw_episodes(
         count: episodes, at least 1.
         seed: at least 0.
         min_area: smallest share of an image that the class may cover, in [0, 1].
+        min_pixels: smallest number of pixels of the class at the image's own size, for data sets with counts.
 
     Raises:
         ValueError: an argument is out of range, or no class has two images.
@@ -137,7 +143,7 @@ def draw_episodes(
     for name, value, lowest in lowest_values:
         if value < lowest:
             raise ValueError(f"{name} is {value}; it must be at least {lowest}")
-    pools = class_pools(dataset, classes, min_area=min_area)
+    pools = class_pools(dataset, classes, min_area=min_area, min_pixels=min_pixels)
     usable = np.array([index for index, pool in pools.items() if len(pool) >= 2], dtype=np.int64)
     if not len(usable):
         counts = ", ".join(f"{dataset.class_names[index]} {len(pool)}" for index, pool in pools.items())
@@ -148,6 +154,17 @@ def draw_episodes(
         _draw_one(int(index), pools[int(index)], n_shot, generator) for index in _take_turns(usable, count, generator)
     )
     return EpisodeList(dataset.fingerprint, fold, n_shot, seed, episodes)
+
+
+def _class_pixels(dataset: SegmentationDataset, min_pixels: int) -> np.ndarray:
+    """int32 [n_images, n_classes]: the counts of a data set that has them."""
+    pixels: np.ndarray | None = getattr(dataset, "class_pixels", None)
+    if pixels is None or min_pixels < 0:
+        raise ValueError(
+            f"min_pixels is {min_pixels}; give 0 or more, and more than 0 only for data sets that count pixels, "
+            f"which {dataset.name} {'does' if pixels is not None else 'does not'}"
+        )
+    return pixels
 
 
 def _draw_one(class_index: int, pool: np.ndarray, n_shot: int, generator: np.random.Generator) -> Episode:

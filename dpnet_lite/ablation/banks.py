@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from filelock import FileLock
 
+from ..caches import default_cache
 from ..datasets.base import Sample
 from ..datasets.folder import FolderDataset
 from ..datasets.folds import base_classes, novel_classes
 from ..datasets.toy import ToyWorld, catalogue_names
-from ..demo import DemoConfig, default_cache, demo_bank, demo_fold
+from ..demo import DemoConfig, demo_bank, demo_fold
 from ..features import FeatureBank
 from ..fold_data import N_FOLDS, FoldData, toy_test_world, toy_training_world
 from ..model.backbone import Backbone, build_backbone

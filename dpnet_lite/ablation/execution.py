@@ -14,9 +14,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from ..caches import default_cache
 from ..checkpoints import versions
 from ..comparison import train_head
-from ..demo import default_cache
 from ..devices import make_fabric
 from ..episodes import draw_episodes
 from ..features import EpisodeBatch

@@ -49,3 +49,22 @@ class SegmentationDataset(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+
+class CountedDataset(SegmentationDataset, Protocol):
+    """A data set whose masks were counted, for rules in pixels rather than shares."""
+
+    @property
+    def class_pixels(self) -> np.ndarray:
+        """int32 [n_images, n_classes]: pixels of the class at the image's own size."""
+        ...
+
+
+def label_value(dataset: SegmentationDataset, index: int, class_index: int) -> int:
+    """The value that stands for a class in the labels of an image.
+
+    `class_index` + 1 by the rule of `Sample`. A data set of more classes than 8-bit labels hold has a method
+    `label_value(index, class_index)` of its own; -1 there means that the image cannot show the class.
+    """
+    own = getattr(dataset, "label_value", None)
+    return class_index + 1 if own is None else int(own(index, class_index))

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import IGNORE_LABEL, Sample, SegmentationDataset
+from .base import IGNORE_LABEL, Sample, SegmentationDataset, label_value
 
 NovelPolicy = Literal["background", "ignore", "drop"]
 
@@ -40,11 +40,24 @@ class TrainingView:
 
     @cached_property
     def class_areas(self) -> np.ndarray:
-        areas = self.dataset.class_areas.copy()
+        return self._seen(self.dataset.class_areas)
+
+    @cached_property
+    def class_pixels(self) -> np.ndarray | None:
+        """As `CountedDataset` has it, where the data set is one; else None."""
+        pixels = getattr(self.dataset, "class_pixels", None)
+        return None if pixels is None else self._seen(pixels)
+
+    def _seen(self, counts: np.ndarray) -> np.ndarray:
+        """What training sees of areas or counts [n_images, n_classes]."""
+        seen = counts.copy()
         if self.policy == "drop":
-            areas[(areas[:, list(self.novel)] > 0).any(axis=1)] = 0
-        areas[:, list(self.novel)] = 0
-        return areas
+            seen[(self.dataset.class_areas[:, list(self.novel)] > 0).any(axis=1)] = 0
+        seen[:, list(self.novel)] = 0
+        return seen
+
+    def label_value(self, index: int, class_index: int) -> int:
+        return label_value(self.dataset, index, class_index)
 
     def relabel(self, labels: Tensor) -> Tensor:
         """Labels as training sees them, uint8 of any shape: novel classes become 255 under "ignore"."""
