@@ -8,7 +8,7 @@ LAB_OPTIONS ?=
 APP_OPTIONS ?=
 
 CANDIDATES := python3.14 python3.13 python3.12 python3.11 python3
-EXTRAS := notebooks,cluster,test
+EXTRAS := notebooks,cluster,benchmarks,test
 STAMP := .venv/.installed
 
 ifeq ($(strip $(UV)),)
