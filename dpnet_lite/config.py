@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 Network = Literal["dpnet", "panet", "ssp"]
 Selection = Literal["support_first", "query_first", "soft", "threshold", "top_k", "oracle"]
@@ -19,6 +19,8 @@ Fusion = Literal["pyramid", "single", "aspp"]
 Comparison = Literal["features", "both", "similarity"]
 Auxiliary = Literal["support", "query", "none"]
 Schedule = Literal["cosine", "poly"]
+Optimiser = Literal["adamw", "sgd"]
+Precision = Literal["32-true", "bf16-mixed", "64-true"]
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -34,7 +36,15 @@ def _check_range(name: str, value: float, low: float, high: float) -> None:
 class _Settings:
     """Round trip of a settings dataclass through a plain dictionary."""
 
+    added_later: ClassVar[tuple[str, ...]] = ()
+
     def to_dict(self) -> dict[str, Any]:
+        """All settings but those of `added_later` at their defaults: results of older code keep their names."""
+        values: dict[str, Any] = self.all_settings()
+        defaults = {field.name: field.default for field in fields(self)}  # type: ignore[arg-type]
+        return {n: value for n, value in values.items() if n not in self.added_later or value != defaults[n]}
+
+    def all_settings(self) -> dict[str, Any]:
         return asdict(self)  # type: ignore[call-overload]
 
     @classmethod
@@ -114,26 +124,41 @@ class TrainingConfig(_Settings):
     """How the head is trained. The backbone is frozen throughout."""
 
     steps: int = 1000  # optimiser steps
-    batch_size: int = 8  # episodes per step and process
+    batch_size: int = 8  # episodes per step, over all processes
     n_shot: int = 1  # support images per training episode
     learning_rate: float = 2e-3  # peak, after warm-up
-    weight_decay: float = 1e-2  # AdamW's
+    weight_decay: float = 1e-2  # AdamW's, or SGD's
     warmup_steps: int = 50
     schedule: Schedule = "cosine"  # after warm-up: half a cosine to 0, or poly with power 0.9
     gradient_clip: float = 1.0  # largest norm of the gradient
     foreground_weight: float = 1.0  # weight of foreground pixels in both cross-entropies; IoU asks for more than 1
     auxiliary_weight: float = 1.0  # lambda in CE(main) + lambda CE(auxiliary)
     flip: bool = True  # mirror query and support at random, independently
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
     checkpoint_every: int = 250  # steps; 0 writes only at the end
     validate_every: int = 0  # steps between scores on held-out base classes; 0: take the last weights
     n_held_out: int = 0  # base classes kept from training for choosing the checkpoint
     seed: int = 0
 
+    optimiser: Optimiser = "adamw"
+    momentum: float = 0.9  # SGD's
+    accumulate: int = 1  # parts that a process takes its share of a step in, to save memory
+    compile: bool = False  # torch.compile the head
+    # Augmentation, where training reads images rather than kept features (see `augmentation.py`).
+    scale: float = 0.0  # 0.1 scales by 0.9 to 1.1
+    rotation: float = 0.0  # largest angle in degrees
+    blur: float = 0.0  # share of the images that are blurred
+    min_pixels: int = 0  # of the class at the image's own size, for data sets that count them
+
+    added_later: ClassVar[tuple[str, ...]] = (
+        "optimiser", "momentum", "accumulate", "compile", "scale", "rotation", "blur", "min_pixels",
+    )  # fmt: skip
+
     def __post_init__(self) -> None:
         _check_choice("schedule", self.schedule, get_args(Schedule))
-        _check_choice("precision", self.precision, ("32-true", "bf16-mixed"))
-        for name in ("steps", "batch_size", "n_shot"):
+        _check_choice("optimiser", self.optimiser, get_args(Optimiser))
+        _check_choice("precision", self.precision, get_args(Precision))
+        for name in ("steps", "batch_size", "n_shot", "accumulate"):
             _check_range(name, getattr(self, name), 1, 10_000_000)
         for name in ("warmup_steps", "checkpoint_every", "validate_every", "n_held_out"):
             _check_range(name, getattr(self, name), 0, 10_000_000)
@@ -142,6 +167,11 @@ class TrainingConfig(_Settings):
         _check_range("gradient_clip", self.gradient_clip, 1e-6, 1e6)
         _check_range("foreground_weight", self.foreground_weight, 0.01, 100.0)
         _check_range("auxiliary_weight", self.auxiliary_weight, 0.0, 100.0)
+        _check_range("momentum", self.momentum, 0.0, 0.9999)
+        _check_range("scale", self.scale, 0.0, 0.9)
+        _check_range("rotation", self.rotation, 0.0, 180.0)
+        _check_range("blur", self.blur, 0.0, 1.0)
+        _check_range("min_pixels", self.min_pixels, 0, 10_000_000)
         if (self.validate_every > 0) != (self.n_held_out > 0):
             raise ValueError(
                 f"validate_every is {self.validate_every} and n_held_out {self.n_held_out}; set both or neither: "

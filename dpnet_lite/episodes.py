@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -17,6 +17,7 @@ import numpy as np
 from .datasets.base import SegmentationDataset
 
 DEFAULT_MIN_AREA = 0.02  # share of the image; smaller objects nearly vanish at feature size
+LARGE_POOL = 5_000  # images; above it, shuffling a whole pool for one episode takes too long
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,11 @@ def _class_pixels(dataset: SegmentationDataset, min_pixels: int) -> np.ndarray:
 
 def _draw_one(class_index: int, pool: np.ndarray, n_shot: int, generator: np.random.Generator) -> Episode:
     query = int(generator.choice(pool))
-    support = _take_turns(pool[pool != query], n_shot, generator)
+    rest = pool[pool != query]
+    if len(rest) > max(LARGE_POOL, n_shot):
+        support: Iterable[np.integer] = generator.choice(rest, n_shot, replace=False)
+    else:
+        support = _take_turns(rest, n_shot, generator)
     return Episode(class_index, query, tuple(int(image) for image in support))
 
 

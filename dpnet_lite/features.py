@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .config import TrainingConfig
 from .datasets.base import SegmentationDataset
 from .datasets.novel import TrainingView
 from .datasets.transforms import normalise, resize_sample
 from .episodes import Episode
 from .model.backbone import Backbone
 from .model.prototypes import masks_at
+from .parts import Part, mirrored_views
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 CHUNK = 16  # images through the backbone at once
@@ -124,9 +126,24 @@ class FeatureBank:
         labels = self.labels[index]
         return binary(labels.flip(-1) if view else labels, class_index)
 
+    def training_batches(self, parts: Sequence[Part], config: TrainingConfig) -> Iterator[EpisodeBatch]:
+        """A batch for each part, in order; images are mirrored at random where asked for and where views are kept.
+
+        Raises:
+            ValueError: an augmentation is set that kept features cannot have.
+        """
+        wrong = [name for name in ("scale", "rotation", "blur") if getattr(config, name)]
+        if wrong:
+            raise ValueError(
+                f"{wrong[0]} is {getattr(config, wrong[0])}, but kept features cannot be augmented so; set it to 0"
+            )
+        flip = config.flip and self.features.shape[1] > 1
+        for part in parts:
+            yield self.batch(part.episodes, mirrored_views(part, config) if flip else None)
+
     def batch(
         self,
-        episodes: list[Episode],
+        episodes: Sequence[Episode],
         views: list[list[int]] | None = None,
         *,
         edit_support: Callable[[Tensor], Tensor] | None = None,

@@ -2,37 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
+import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from .config import ModelConfig, TrainingConfig
+from .config import TrainingConfig
 from .features import EpisodeBatch
 from .model.base import Output
 from .model.prototypes import masks_at
 
+SMALLEST_WEIGHT = 0.01  # of a pixel, by the range of TrainingConfig.foreground_weight
+
+
+class Targets(NamedTuple):
+    """What the two branches are to say of a batch; 255 is ignored."""
+
+    main: Tensor  # int64 [B, H, W]
+    auxiliary: Tensor | None  # int64 [B, h, w] for the query or [B * K, h, w] for the support, by `cell_labels`
+
+
+def episode_targets(batch: EpisodeBatch, auxiliary: str) -> Targets:
+    """The targets of a batch; `auxiliary` is the setting of `ModelConfig`. The auxiliary branch works on cells."""
+    if auxiliary == "none":
+        return Targets(batch.query_labels, None)
+    if auxiliary == "query":
+        cells = (batch.query_features.shape[-2], batch.query_features.shape[-1])
+        parts = [masks_at(batch.query_labels == value, cells) for value in (1, 0)]
+    else:  # [B, K, h, w] -> [B * K, h, w]
+        parts = [batch.support_masks.flatten(0, 1), batch.support_background.flatten(0, 1)]
+    return Targets(batch.query_labels, cell_labels(*parts))
+
+
+def target_weights(targets: Sequence[Targets], foreground_weight: float) -> Tensor:
+    """Sums of the weights of all pixels that count, main and auxiliary, float64 [2].
+
+    A mean over a step that several processes share, or take in parts, divides by the sum over all of them.
+    """
+    sums = torch.zeros(2, dtype=torch.float64, device=targets[0].main.device)
+    for target in targets:
+        for branch, labels in enumerate(target):
+            if labels is not None:
+                foreground = (labels == 1).sum()
+                sums[branch] += foreground_weight * foreground + (labels == 0).sum()
+    return sums
+
 
 def episode_loss(
-    output: Output, batch: EpisodeBatch, model: ModelConfig, config: TrainingConfig
+    output: Output, targets: Targets, config: TrainingConfig, totals: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """CE(main) + lambda CE(auxiliary) and CE(main) alone [ours]; 255 is ignored.
 
-    The auxiliary branch sees labels at feature size, by `cell_labels`.
+    Args:
+        output: of the network in training.
+        targets: of the same episodes, by `episode_targets`.
+        config: gives lambda and the weight of foreground pixels.
+        totals: float64 [2], what the sums over pixels are divided by; by default `target_weights` of these targets,
+            so that the result is a mean over their pixels.
     """
-    weight = None
-    if config.foreground_weight != 1.0:
-        weight = output.logits.new_tensor([1.0, config.foreground_weight])
-    main = functional.cross_entropy(output.logits, batch.query_labels, weight=weight, ignore_index=255)
+    if totals is None:
+        totals = target_weights([targets], config.foreground_weight)
+    main = _cross_entropy(output.logits, targets.main, config.foreground_weight, totals[0])
     logits = output.auxiliary_logits
     if logits is None:
         return main, main
-    if model.auxiliary == "query":
-        cells = (logits.shape[2], logits.shape[3])
-        labels = cell_labels(masks_at(batch.query_labels == 1, cells), masks_at(batch.query_labels == 0, cells))
-    else:  # [B, K, h, w] -> [B * K, h, w]
-        labels = cell_labels(batch.support_masks.flatten(0, 1), batch.support_background.flatten(0, 1))
-    auxiliary = functional.cross_entropy(logits, labels, weight=weight, ignore_index=255)
+    assert targets.auxiliary is not None, "the network has an auxiliary branch, so its targets were asked for"
+    auxiliary = _cross_entropy(logits, targets.auxiliary, config.foreground_weight, totals[1])
     return main + config.auxiliary_weight * auxiliary, main
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, foreground_weight: float, total: Tensor) -> Tensor:
+    """Sum over the pixels that count, divided by `total`; 0 where nothing counts."""
+    weight = None if foreground_weight == 1.0 else logits.new_tensor([1.0, foreground_weight])
+    loss = functional.cross_entropy(logits, labels, weight=weight, ignore_index=255, reduction="sum")
+    return loss / total.clamp(min=SMALLEST_WEIGHT).to(loss.dtype)
 
 
 def cell_labels(foreground: Tensor, background: Tensor) -> Tensor:

@@ -249,7 +249,7 @@ def test_the_rival_has_the_same_size_and_starts_from_the_same_weights(config, in
     data = toy_fold(backbone, 0, seed=0, n_train=62, n_test=42)
     full, rival = (Trainer(m, config.training, data.train, data.base, fold=0) for m in (model, support_only(model)))
     assert full.episodes == rival.episodes
-    own, other = full.head.module.state_dict(), rival.head.module.state_dict()
+    own, other = full.network.state_dict(), rival.network.state_dict()
     assert list(own) == list(other) and all(torch.equal(own[name], other[name]) for name in own)
     difference = {k for k, v in model.to_dict().items() if support_only(model).to_dict()[k] != v}
     assert difference == {"pseudo_prototype"}

@@ -81,7 +81,7 @@ def test_the_control_is_trained_once(bench):
 def test_pairs_start_alike_and_see_the_same_episodes(bench):
     control, variant = (bench.trainer(model, FULL, 0, 1) for model in (FULL, SINGLE))
     assert control.episodes.sha256 == variant.episodes.sha256
-    ours, theirs = control.head.module.state_dict(), variant.head.module.state_dict()
+    ours, theirs = control.network.state_dict(), variant.network.state_dict()
     shared = [name for name in ours if name in theirs and ours[name].shape == theirs[name].shape]
     assert len(shared) > 10 and all(torch.equal(ours[name], theirs[name]) for name in shared)
     assert bench.episodes(0).seed == TEST_SEED
@@ -96,7 +96,7 @@ def plain_scores(model, start, fold, seed, bench):
     """A network trained in one piece and scored, without the bench's own functions."""
     data = small_toy_fold(fold, n_train=bench.n_train)
     training = replace(bench.training, seed=seed)
-    first = Trainer(start, training, data.train, data.base, fold=fold).head.module.state_dict()
+    first = Trainer(start, training, data.train, data.base, fold=fold).network.state_dict()
     head = Trainer(model, training, data.train, data.base, fold=fold, initial_weights=first).run().head
     episodes = draw_episodes(
         data.test.dataset, data.novel, fold=fold, n_shot=1, count=bench.n_episodes, seed=TEST_SEED

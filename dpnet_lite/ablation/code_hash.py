@@ -15,7 +15,7 @@ from typing import Any
 PACKAGE = Path(__file__).parent.parent
 DECIDING = (
     "model/*.py", "datasets/*.py", "episodes.py", "features.py", "fold_data.py", "losses.py",
-    "training.py", "comparison.py", "scoring.py", "evaluation.py", "heads.py", "ablation/banks.py",
+    "training.py", "training_setup.py", "parts.py", "comparison.py", "scoring.py", "evaluation.py", "heads.py", "ablation/banks.py",
     "ablation/execution.py", "ablation/masks.py", "ablation/runs.py", "ablation/untrained.py",
 )  # fmt: skip
 

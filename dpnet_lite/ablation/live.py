@@ -90,7 +90,7 @@ class Bench:
         first = Trainer(start, training, data.train, data.base, fold=fold)
         if model == start:
             return first
-        weights = first.head.module.state_dict()
+        weights = first.network.state_dict()
         return Trainer(model, training, data.train, data.base, fold=fold, initial_weights=weights)
 
 

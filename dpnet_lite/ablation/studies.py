@@ -71,7 +71,7 @@ def check_settings(where: str, model: Mapping[str, Any], training: Mapping[str, 
     """A wrong name, kind or value among settings is told before any run, with `where` it stands."""
     kinds: tuple[tuple[Mapping[str, Any], type[Any]], ...] = ((model, ModelConfig), (training, TrainingConfig))
     for settings, kind in kinds:
-        defaults = kind().to_dict()
+        defaults = kind().all_settings()
         for name in settings.keys() & defaults.keys():
             given, wanted = kind_of(settings[name]), kind_of(defaults[name])
             if given != wanted and (given, wanted) not in ((WHOLE, NUMBER), (WHOLES, NUMBERS)):

@@ -44,6 +44,8 @@ class EpisodeNetwork(nn.Module):
         super().__init__()
         self.config, self.in_channels, self.deep_channels = config, in_channels, deep_channels
         self.reduce = nn.Sequential(nn.Conv2d(in_channels, config.channels, 1), nn.ReLU())
+        # In training, where a batch is a part of a larger one: its first episode's place there, and the whole's length.
+        self.batch_place: tuple[int, int] | None = None
 
     def forward(
         self,
@@ -103,11 +105,15 @@ class EpisodeNetwork(nn.Module):
         """Reduced features F_s [B, K, C, h, w] and F_q [B, C, h, w].
 
         In training, channels are dropped: the same ones in all images of an episode, which are to be compared.
+        They are drawn for the whole batch that this one is a part of (`batch_place`), so that an episode loses the
+        same channels however a step is divided.
         """
         both = torch.cat([support_features, query_features[:, None]], dim=1)  # [B, K + 1, D, h, w]
         images = both.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # [B * (K + 1), D, h, w]
         reduced = self.reduce(images).unflatten(0, both.shape[:2])
         if self.training and self.config.dropout > 0:
-            keep = torch.full_like(reduced[:, :1, :, :1, :1], 1.0 - self.config.dropout).bernoulli()
+            first, whole = self.batch_place or (0, len(reduced))
+            share = reduced.new_full((whole, 1, reduced.shape[2], 1, 1), 1.0 - self.config.dropout)
+            keep = share.bernoulli()[first : first + len(reduced)]  # [B, 1, C, 1, 1]
             reduced = reduced * keep / (1.0 - self.config.dropout)
         return reduced[:, :-1], reduced[:, -1]

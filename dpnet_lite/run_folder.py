@@ -1,0 +1,70 @@
+"""The folder of one training run: its state for resuming, and its log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .checkpoints import load_training_state, save_training_state
+
+
+class RunFolder:
+    """`state.bin` and `log.jsonl` of a run; with `path` None, or in all processes but the first, nothing is written."""
+
+    def __init__(self, path: Path | None, *, writes: bool = True) -> None:
+        self.path, self.writes = path, writes and path is not None
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the state, atomically."""
+        if self.writes and self.path is not None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            save_training_state(self.path / "state.bin", state)
+
+    def log(self, rows: Sequence[Mapping[str, float]], *, anew: bool = False) -> None:
+        """Add rows to the log, or begin it again with them."""
+        if self.writes and self.path is not None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with (self.path / "log.jsonl").open("w" if anew else "a") as log:
+                log.writelines(json.dumps(row) + "\n" for row in rows)
+
+    def refuse_stopped_run(self) -> None:
+        """ValueError where a run was stopped here: it is not overwritten because somebody forgot --resume."""
+        if self.path is None or not (self.path / "state.bin").exists():
+            return
+        state = load_training_state(self.path / "state.bin")
+        steps = state["identity"]["training"]["steps"]
+        if state["step"] < steps:
+            raise ValueError(
+                f"{self.path} holds a run stopped at step {state['step']} of {steps}; "
+                "go on with --resume, or delete that folder to start anew"
+            )
+
+    def restore(self, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """The saved state.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it belongs to a run of another identity; the message names what differs.
+        """
+        if self.path is None or not (self.path / "state.bin").exists():
+            raise FileNotFoundError(f"nothing to resume in {self.path}; leave out --resume to start anew")
+        state = load_training_state(self.path / "state.bin")
+        for part, value in identity.items():
+            saved = state["identity"].get(part)
+            if saved != value:
+                raise ValueError(
+                    f"{self.path} was trained with {_difference(part, saved, value)}; "
+                    "resume with the same settings, or train anew with another --out"
+                )
+        return state
+
+
+def _difference(part: str, saved: Any, given: Any) -> str:
+    """What two identities do not share: "steps 100 (now 200)", or the part's name where it has no fields."""
+    if not (isinstance(saved, dict) and isinstance(given, dict)):
+        return f"other {part}"
+    names = [name for name in saved | given if saved.get(name) != given.get(name)]
+    told = [f"{name} {saved.get(name, 'by default')} (now {given.get(name, 'the default')})" for name in names]
+    return ", ".join(told) or f"other {part}"
