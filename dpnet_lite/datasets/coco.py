@@ -21,7 +21,7 @@ from torch import Tensor
 from .base import Sample
 from .coco_masks import draw_masks
 from .images import read_image, read_mask
-from .mask_index import Progress, build_index
+from .mask_index import MaskIndex, Progress, build_index
 
 CocoSplit = Literal["train", "val"]
 YEARS = (2014, 2017)
@@ -30,28 +30,27 @@ YEARS = (2014, 2017)
 class Coco20i:
     """One split of COCO with class masks.
 
-    The first use draws the masks and counts them (see `coco_masks`), later ones find both in the cache. Images
-    without any annotation are left out. Images may be absent until one is asked for: indices, folds and episodes need
-    the annotations alone.
+    Opening it draws the masks that are not in the cache yet (see `coco_masks`). Images without any annotation are left
+    out. Images may be absent until one is asked for: counts and episodes need the annotations alone.
 
     Args:
         root: the folder with annotations/.
         split: "train" or "val".
-        year: of the annotation files; may be left out where there is one year only. Published work on COCO-20i uses
-            2014 [HSNet, PFENet].
+        year: 2014 or 2017; if None, 2014 where its annotations are there, which published work on COCO-20i uses
+            [HSNet, PFENet], else 2017.
         cache_folder: for masks and counts; the user's cache if None.
         workers: processes that draw masks.
         progress: wraps the loops that take long.
 
     Attributes:
-        name: "coco20i".
+        name: "coco20i-train" or "coco20i-val".
         class_names: the 80 classes, in the order of the category ids.
         ids: names of the images without extension, ascending.
-        index: counts of the masks, a `MaskIndex`.
+        mask_folder: where the drawn masks lie.
 
     Raises:
         FileNotFoundError: no annotations.
-        ValueError: no such split or year, or two years where none was named; the annotations do not make sense.
+        ValueError: no such split or year, or the annotations do not make sense.
     """
 
     def __init__(
@@ -64,21 +63,26 @@ class Coco20i:
         workers: int = 1,
         progress: Progress = iter,
     ) -> None:
-        self.root, self.split, self.name = Path(root).expanduser(), split, "coco20i"
+        self.root, self.split, self.name = Path(root).expanduser(), split, f"coco20i-{split}"
         self.year = find_year(self.root, split) if year is None else year
         cache = None if cache_folder is None else Path(cache_folder)
         annotations = annotation_path(self.root, split, self.year)
         self._masks = draw_masks(annotations, cache_folder=cache, workers=workers, progress=progress)
         self.class_names, self.ids = self._masks.class_names, self._masks.ids
-        self.index = build_index(
+        self.mask_folder, self._progress = self._masks.folder, progress
+
+    @cached_property
+    def index(self) -> MaskIndex:
+        """Sizes and counts of all masks."""
+        return build_index(
             self.ids, self.read_labels, len(self.class_names), content=self._masks.content,
-            cache_folder=self._masks.folder.parent, progress=progress,
+            cache_folder=self._masks.folder.parent, progress=self._progress,
         )  # fmt: skip
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over name, split and counts; neither images nor places of files are part of it."""
-        return hashlib.sha256(f"{self.name} {self.split} {self.index.sha256}".encode()).hexdigest()
+        """SHA-256 (hex) over name, split and the counts of the masks; neither paths nor images count."""
+        return hashlib.sha256(f"coco20i {self.split} {self.index.sha256}".encode()).hexdigest()
 
     @property
     def class_areas(self) -> np.ndarray:
@@ -134,16 +138,13 @@ def image_folder(root: Path, split: str, year: int) -> Path:
 
 
 def find_year(root: Path, split: str) -> int:
-    """The year whose annotations are there.
+    """The year whose annotations are there; 2014, as in published work, where both are.
 
     Raises:
-        FileNotFoundError: of none.
-        ValueError: of two.
+        FileNotFoundError: neither is.
     """
-    years = [year for year in YEARS if annotation_path(root, split, year).is_file()]
-    if not years:
-        wanted = annotation_path(root, split, YEARS[0])
-        raise FileNotFoundError(f"{wanted} is not there (nor that of 2017); unpack COCO's annotations_trainval2014.zip")
-    if len(years) > 1:
-        raise ValueError(f"{root / 'annotations'} has the years {years[0]} and {years[1]}; name one with year=")
-    return years[0]
+    for year in YEARS:
+        if annotation_path(root, split, year).is_file():
+            return year
+    wanted = annotation_path(root, split, YEARS[0])
+    raise FileNotFoundError(f"{wanted} is not there (nor that of 2017); unpack COCO's annotations_trainval2014.zip")

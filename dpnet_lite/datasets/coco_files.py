@@ -1,0 +1,115 @@
+"""What is there of COCO, and drawing its masks ahead of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .coco import YEARS, Coco20i, annotation_path, find_year, image_folder
+from .coco_annotations import Annotations, read_annotations
+from .coco_masks import require_pycocotools
+from .findings import Finding
+from .mask_index import Progress
+
+# Images of PFENet's lists of COCO 2014 [its README], which leave out those without annotation.
+ANNOTATED_IN_2014 = {"train": 82_081, "val": 40_137}
+SPLITS = ("train", "val")
+
+
+def check_coco(root: str | Path, lists: str | Path | None = None) -> list[Finding]:
+    """Compare a copy with the official layout: annotations are parsed, images are looked for but not read.
+
+    Args:
+        root: the folder with annotations/.
+        lists: there is no such thing for COCO; must be None.
+
+    Raises:
+        ValueError: `lists` was given.
+    """
+    if lists is not None:
+        raise ValueError(f"lists is {lists}, but COCO-20i takes its images from the annotations; leave it out")
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        return [Finding("missing", f"{root} is not a folder; give the one with annotations/ and train2014/")]
+    findings: list[Finding] = []
+    for split in SPLITS:
+        try:
+            year = find_year(root, split)
+        except FileNotFoundError as error:
+            findings.append(Finding("missing", str(error)))
+            continue
+        findings += _check(root, split, year)
+        if year != YEARS[0]:
+            findings.append(Finding("note", f"{split} is of {year}; published work uses {YEARS[0]}"))
+    try:
+        require_pycocotools()
+    except ModuleNotFoundError as error:
+        findings.append(Finding("missing", str(error)))
+    return findings
+
+
+def prepare_coco(
+    root: str | Path,
+    *,
+    download: bool = False,
+    workers: int = 1,
+    cache_folder: Path | None = None,
+    progress: Callable[[str], Progress] = lambda name: iter,
+) -> str:
+    """Draw the masks of both splits into the cache, and count them; says what was done, in a few lines.
+
+    Args:
+        root: the folder with annotations/.
+        download: not offered; True raises an error that says what to get.
+        workers: processes that draw.
+        cache_folder: the user's cache if None.
+        progress: gives the wrapper of a loop for the name of a step.
+
+    Raises:
+        ValueError: `download`, or the annotations do not make sense.
+        FileNotFoundError: no annotations.
+    """
+    if download:
+        raise ValueError(
+            "COCO is not downloaded by this command; unpack train2014.zip, val2014.zip and "
+            f"annotations_trainval2014.zip from cocodataset.org in {root}"
+        )
+    lines = []
+    for split in SPLITS:
+        step = progress(f"masks of {split}")
+        dataset = Coco20i(root, split, cache_folder=cache_folder, workers=workers, progress=step)
+        lines.append(f"{split} {dataset.year}: {len(dataset.index):,} masks in {dataset.mask_folder}")
+    return "\n".join(lines)
+
+
+def _check(root: Path, split: str, year: int) -> list[Finding]:
+    path = annotation_path(root, split, year)
+    try:
+        annotations = read_annotations(path)
+    except ValueError as error:
+        return [Finding("wrong", str(error))]
+    count = len(annotations.images)
+    listed = f"{path.name}: {len(annotations.class_names)} classes, {annotations.n_listed:,} images"
+    findings = [Finding("found", f"{listed}, {count:,} of them with annotations")]
+    expected = ANNOTATED_IN_2014[split]
+    if year == 2014 and count != expected:
+        text = f"{path.name}: PFENet's list of this split has {expected:,} images, this one {count:,}"
+        findings.append(Finding("note", text))
+    return [*findings, *_check_images(image_folder(root, split, year), annotations)]
+
+
+def _check_images(folder: Path, annotations: Annotations) -> list[Finding]:
+    if not folder.is_dir():
+        return [Finding("missing", f"{folder}/; unpack {folder.name}.zip there")]
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    wanted = [image.file_name for image in annotations.images]
+    missing = [name for name in wanted if name not in sizes]
+    empty = [name for name in wanted if sizes.get(name) == 0]
+    findings = []
+    if missing:
+        text = f"{folder}/ lacks {len(missing):,} of {len(wanted):,} images, first {missing[0]}; unpack it again"
+        findings.append(Finding("missing", text))
+    if empty:
+        text = f"{folder}/ has {len(empty):,} empty files, first {empty[0]}; unpack it again"
+        findings.append(Finding("wrong", text))
+    return findings or [Finding("found", f"{folder}/: all {len(wanted):,} annotated images")]
