@@ -164,7 +164,7 @@ def test_wrong_weights_are_refused_in_one_line(tmp_path: Path) -> None:
 
 
 def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="'alexnet': choose one of tiny, resnet50"):
+    with pytest.raises(ValueError, match="'alexnet': choose one of tiny, resnet50, resnet101, resnet50_v2"):
         build_backbone("alexnet")
     with pytest.raises(ValueError, match="precision 'fp16': choose one of fp32, bf16"):
         build_backbone("tiny", "random", precision="fp16")

@@ -1,9 +1,9 @@
-"""Frozen feature extractors: a tiny ResNet for the built-in world, four torchvision networks at stride 8.
+"""Frozen feature extractors: a tiny ResNet for the built-in world, networks of torchvision and PFENet at stride 8.
 
 All of them give a grid of ceil(H / stride) x ceil(W / stride), 60 x 60 for 473 px at stride 8, and join a
 middle and a deep stage of the same size. The deep stage keeps its resolution because its stride becomes a
 dilation: at every second row and column it still equals the undilated network's output (for sides divisible
-by 16).
+by 16), save in PFENet's networks, which dilate one convolution more (see `deep_stem`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
 from dpnet_lite.checkpoints import load_checkpoint
+from dpnet_lite.model.deep_stem import DEEP_STEM_NAMES, DeepStemResNet, backbone_keys, recognise
 from dpnet_lite.model.tiny_resnet import TinyResNet
 from dpnet_lite.tensor_files import digest_tensors, load_tensors
 
@@ -112,6 +113,8 @@ ARCHITECTURES = {
     "tiny": Architecture(TinyResNet, 144, 96, 4, ("classifier.",)),
     "resnet50": Architecture(lambda: ResNetLayers("resnet50"), 1536, 1024, 8, ("layer4.", "fc.")),
     "resnet101": Architecture(lambda: ResNetLayers("resnet101"), 1536, 1024, 8, ("layer4.", "fc.")),
+    "resnet50_v2": Architecture(lambda: DeepStemResNet("resnet50"), 1536, 1024, 8, ("layer4.", "fc.")),
+    "resnet101_v2": Architecture(lambda: DeepStemResNet("resnet101"), 1536, 1024, 8, ("layer4.", "fc.")),
     "vgg16": Architecture(vgg16_layers, 1024, 512, 8, ("classifier.",)),
     "mobilenet_v2": Architecture(
         mobilenet_v2_layers, 128, 96, 8, ("classifier.", *(f"features.{index}." for index in range(14, 19)))
@@ -150,7 +153,8 @@ class Backbone(nn.Module):
         """Features of images.
 
         images: float32 [B, 3, H, W], RGB, normalised as the weights expect (ImageNet mean and deviation for
-        torchvision's). Returns float32 [B, out_channels, ceil(H / stride), ceil(W / stride)], channels_last.
+        torchvision's and PFENet's). Returns float32 [B, out_channels, ceil(H / stride), ceil(W / stride)],
+        channels_last.
         """
         if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.float32:
             raise ValueError(f"images are {images.dtype} {list(images.shape)}: give normalised float32 [B, 3, H, W]")
@@ -172,9 +176,10 @@ def build_backbone(
 
     name: one of ARCHITECTURES. weights: None for the shipped tiny weights or torchvision's ImageNet weights
     (IMAGENET1K_V1, those of the few-shot literature; torchvision downloads them); "random" for a random
-    initialisation from `seed`; or a .safetensors, .pth or .pt file with torchvision's keys in any float type.
-    The global random state is left as it was. Raises ValueError for an unknown name or weights that do not
-    fit, FileNotFoundError for weights that are not there.
+    initialisation from `seed`; or a .safetensors, .pth or .pt file with torchvision's keys in any float type, for
+    resnet50_v2 and resnet101_v2 with PFENet's (these two have no default weights). The global random state is
+    left as it was. Raises ValueError for an unknown name or weights that do not fit, FileNotFoundError for
+    weights that are not there.
     """
     if name not in ARCHITECTURES:
         raise ValueError(f"unknown backbone {name!r}: choose one of {', '.join(ARCHITECTURES)}")
@@ -194,6 +199,10 @@ def default_weights(name: str) -> Mapping[str, Tensor]:
         if not TINY_WEIGHTS.is_file():
             raise FileNotFoundError(f"no tiny backbone at {TINY_WEIGHTS}: make it with `dpnet-lite pretrain`")
         return load_checkpoint(TINY_WEIGHTS)[0]
+    if name in DEEP_STEM_NAMES:
+        raise FileNotFoundError(
+            f"{name} has no default weights: give --backbone-weights FILE, the {name}.pth that PFENet's README links to"
+        )
     try:
         entry = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
         tensors: Mapping[str, Tensor] = entry.get_state_dict(progress=False, check_hash=True)
@@ -206,8 +215,13 @@ def default_weights(name: str) -> Mapping[str, Tensor]:
 
 
 def load_weights(name: str, body: nn.Module, found: Mapping[str, Tensor], *, source: str) -> None:
-    """Copy `found` into `body`, in place; ValueError naming the first key that does not fit."""
-    wanted = body.state_dict()
+    """Copy `found` into `body`, in place; ValueError naming its architecture, or the first key, that does not fit."""
+    found, wanted = backbone_keys(found), body.state_dict()
+    kind = recognise(found)
+    if kind is not None and kind[0] != name:
+        known = kind[0] in ARCHITECTURES
+        advice = f"choose --backbone {kind[0]}" if known else f"there is no such backbone here, give {name}'s weights"
+        raise ValueError(f"{source} does not fit {name}: it holds {kind[1]}; {advice}")
     remedy = f"give weights with torchvision's keys for {name}, or choose another backbone"
     for key, tensor in wanted.items():
         if key not in found:
