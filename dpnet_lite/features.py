@@ -10,14 +10,14 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .config import TrainingConfig
-from .datasets.base import SegmentationDataset
+from .datasets.base import SegmentationDataset, label_value
 from .datasets.novel import TrainingView
 from .datasets.transforms import normalise, resize_sample
 from .episodes import Episode
@@ -37,6 +37,24 @@ class EpisodeBatch(NamedTuple):
     support_background: Tensor  # float32 [B, K, h, w], share of background; what is left is ignored (255)
     query_features: Tensor  # float32 [B, D, h, w]
     query_labels: Tensor  # int64 [B, S, S]: 0, 1 or 255 (ignored)
+
+
+class EpisodeSource(Protocol):
+    """Where training and scoring take their batches from: kept features (`FeatureBank`) or images (`ImageSource`)."""
+
+    dataset: SegmentationDataset
+    backbone: Backbone
+    size: int  # side of the network's square in pixels
+
+    def training_batches(self, parts: Sequence[Part], config: TrainingConfig) -> Iterator[EpisodeBatch]:
+        """A batch for each part, in order; augmented as `config` says, from its seed, the step and the place alone."""
+        ...
+
+    def batch(
+        self, episodes: Sequence[Episode], *, edit_support: Callable[[Tensor], Tensor] | None = None
+    ) -> EpisodeBatch:
+        """Gather episodes as they are; `edit_support` changes the support labels, int64 [B * K, S, S]."""
+        ...
 
 
 class FeatureBank:
@@ -124,7 +142,7 @@ class FeatureBank:
     def binary_labels(self, index: int, class_index: int, view: int = 0) -> Tensor:
         """Labels of one class at the fixed size, int64 [S, S]: 1 the class, 0 anything else, 255 ignored."""
         labels = self.labels[index]
-        return binary(labels.flip(-1) if view else labels, class_index)
+        return binary(labels.flip(-1) if view else labels, label_value(self.dataset, index, class_index))
 
     def training_batches(self, parts: Sequence[Part], config: TrainingConfig) -> Iterator[EpisodeBatch]:
         """A batch for each part, in order; images are mirrored at random where asked for and where views are kept.
@@ -174,7 +192,7 @@ class FeatureBank:
         )
 
 
-def binary(labels: Tensor, class_index: int) -> Tensor:
-    """Index labels (k = class k - 1, 255 ignored) to one class's: int64 with 1, 0 and 255."""
-    target = (labels == class_index + 1).long()
+def binary(labels: Tensor, value: int) -> Tensor:
+    """Index labels to those of the class that `value` stands for (see `label_value`): int64 with 1, 0 and 255."""
+    target = (labels == value).long()
     return target.masked_fill(labels == 255, 255)

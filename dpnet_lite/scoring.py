@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from .datasets.base import SegmentationDataset, label_value
 from .episodes import EpisodeList
 from .evaluation import EpisodeScores, episode_counts
-from .features import EpisodeBatch, FeatureBank, binary
+from .features import EpisodeBatch, EpisodeSource, binary
 from .model.base import EpisodeNetwork, Trace
 from .model.training_free import foreground_score
 
@@ -59,7 +60,7 @@ def training_free_segmenter(deep_channels: int) -> Segmenter:
 @torch.no_grad()
 def score_episodes(
     segment: Segmenter,
-    bank: FeatureBank,
+    bank: EpisodeSource,
     episodes: EpisodeList,
     *,
     original_size: bool = False,
@@ -85,11 +86,21 @@ def score_episodes(
         for row, episode in enumerate(chunk):
             labels = batch.query_labels[row]
             if original_size:
-                labels = binary(bank.dataset[episode.query].labels, episode.class_index)
+                labels = own_labels(bank.dataset, episode.query, episode.class_index)
             prediction = predicted_mask(logits[row], (labels.shape[0], labels.shape[1]))
             class_index.append(episode.class_index)
             counts.append(episode_counts(prediction, labels))
     return EpisodeScores.from_lists(class_index, counts, bank.dataset.class_names, episodes.sha256)
+
+
+def own_labels(dataset: SegmentationDataset, index: int, class_index: int) -> Tensor:
+    """Labels of one class at the image's own size, int64 [H, W]: 1 the class, 0 anything else, 255 ignored.
+
+    The image itself is not read where the data set can give labels alone.
+    """
+    read = getattr(dataset, "read_labels", None)
+    labels = dataset[index].labels if read is None else read(index)
+    return binary(labels, label_value(dataset, index, class_index))
 
 
 def predicted_mask(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -12,18 +12,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from .config import ModelConfig, TrainingConfig
-from .datasets.base import SegmentationDataset
-from .features import EpisodeBatch
+from .features import EpisodeBatch, EpisodeSource
 from .interrupts import interrupt_held, terminate_as_interrupt
 from .losses import Targets, episode_loss, episode_targets, learning_rate, target_weights
-from .model.backbone import Backbone
 from .model.base import EpisodeNetwork
 from .parts import Part, StepParts, check_division
 from .run_folder import RunFolder
@@ -32,18 +30,6 @@ from .training_setup import build_optimiser, hash_seed, initial_network, trainin
 Progress = Callable[[Iterable[int]], Iterable[int]]
 Validate = Callable[[EpisodeNetwork], float]
 FREE = ("accumulate", "compile")  # settings that change how a step is computed, not what
-
-
-class EpisodeSource(Protocol):
-    """Where a training takes its batches from: kept features, or images."""
-
-    dataset: SegmentationDataset
-    backbone: Backbone
-    size: int
-
-    def training_batches(self, parts: Sequence[Part], config: TrainingConfig) -> Iterator[EpisodeBatch]:
-        """A batch for each part, in order; augmented as `config` says, from its seed, the step and the place alone."""
-        ...
 
 
 class TrainingStopped(KeyboardInterrupt):

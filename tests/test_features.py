@@ -123,9 +123,9 @@ def test_progress_sees_every_chunk(world, backbone):
 
 def test_binary_labels_worked_by_hand():
     labels = torch.tensor([[0, 3, 255], [2, 3, 0]], dtype=torch.uint8)
-    assert binary(labels, 2).tolist() == [[0, 1, 255], [0, 1, 0]]
-    assert binary(labels, 254).tolist() == [[0, 0, 255], [0, 0, 0]]  # 255 is never a class
-    assert binary(labels, 2).dtype == torch.int64
+    assert binary(labels, 3).tolist() == [[0, 1, 255], [0, 1, 0]]
+    assert binary(labels, 255).tolist() == [[0, 0, 255], [0, 0, 0]]  # 255 is never a class
+    assert binary(labels, 3).dtype == torch.int64
 
 
 def slow_mask(labels, class_index, cells):

@@ -1,0 +1,146 @@
+"""Episodes straight from the images, for data sets whose features fit into no memory.
+
+Worker processes decode and squash the images ahead of time; augmentation and the frozen backbone run on the device.
+`FeatureBank` is the other way: it computes every image's features once, and cannot augment.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from .augmentation import augment, draw_views
+from .config import TrainingConfig
+from .datasets.base import SegmentationDataset, label_value
+from .datasets.transforms import normalise, resize_sample
+from .episodes import Episode
+from .features import EpisodeBatch, binary
+from .model.backbone import Backbone
+from .model.prototypes import masks_at
+from .parts import Part
+
+PREFETCH = 4  # parts that each worker keeps ready
+
+
+class DecodedPart(NamedTuple):
+    """The images of a part as the workers give them: for every episode the query, then the support."""
+
+    images: Tensor  # uint8 [B * (1 + K), 3, S, S]
+    labels: Tensor  # uint8 [B * (1 + K), S, S] with 0, 1 and 255
+
+
+class ImageSource:
+    """Batches of episodes from the images of a data set.
+
+    Args:
+        dataset: gives images and labels, for training as a `TrainingView`.
+        backbone: frozen; its device is where augmentation and features are computed.
+        size: side S of the network's square in pixels.
+        workers: processes that decode for training; 0 decodes in this one.
+        kept: features of at most this many images are kept, as float16 on the CPU, for `batch`.
+    """
+
+    def __init__(
+        self, dataset: SegmentationDataset, backbone: Backbone, *, size: int, workers: int = 0, kept: int = 0
+    ) -> None:
+        if workers < 0 or kept < 0:
+            raise ValueError(f"workers is {workers} and kept {kept}; give 0 or more")
+        self.dataset, self.backbone, self.size = dataset, backbone, size
+        self.workers, self.kept = workers, kept
+        self.device = next(backbone.parameters()).device
+        self._features: OrderedDict[int, Tensor] = OrderedDict()
+
+    def training_batches(self, parts: Sequence[Part], config: TrainingConfig) -> Iterator[EpisodeBatch]:
+        """A batch for each part, in order, augmented as `config` says."""
+        loader = DataLoader(
+            DecodedParts(self.dataset, parts, self.size), batch_size=None, num_workers=self.workers,
+            prefetch_factor=PREFETCH if self.workers else None, pin_memory=self.device.type == "cuda",
+            worker_init_fn=_ignore_interrupts, generator=torch.Generator(),
+        )  # fmt: skip
+        for part, decoded in zip(parts, loader, strict=True):
+            images, labels = (tensor.to(self.device, non_blocking=True) for tensor in decoded)
+            images, labels = augment(images, labels, draw_views(part, config))
+            yield self._assemble(self.backbone(normalise(images)), labels.long(), len(part.episodes))
+
+    def batch(
+        self, episodes: Sequence[Episode], *, edit_support: Callable[[Tensor], Tensor] | None = None
+    ) -> EpisodeBatch:
+        """Gather episodes as they are, for scoring.
+
+        Args:
+            episodes: of one number of shots.
+            edit_support: changes the support labels, int64 [B * K, S, S] with 0, 1 and 255.
+        """
+        features, labels = [], []
+        for episode in episodes:
+            for index in (episode.query, *episode.support):
+                own_features, own_labels = self._image(index)
+                features.append(own_features)
+                labels.append(one_class(self.dataset, own_labels, index, episode.class_index))
+        stacked = torch.stack(features).float().to(self.device)
+        return self._assemble(stacked, torch.stack(labels).to(self.device).long(), len(episodes), edit_support)
+
+    def _image(self, index: int) -> tuple[Tensor, Tensor]:
+        """Features, float16 [D, h, w], and squashed labels, uint8 [S, S], of one image."""
+        sample = resize_sample(self.dataset[index], self.size)
+        if index in self._features:
+            self._features.move_to_end(index)
+            return self._features[index], sample.labels
+        features = self.backbone(normalise(sample.image[None]).to(self.device))[0].half().cpu()
+        self._features[index] = features
+        while len(self._features) > self.kept:
+            self._features.popitem(last=False)
+        return features, sample.labels
+
+    def _assemble(
+        self, features: Tensor, labels: Tensor, n_episodes: int, edit: Callable[[Tensor], Tensor] | None = None
+    ) -> EpisodeBatch:
+        """Features [B * (1 + K), D, h, w] and labels int64 [B * (1 + K), S, S] -> a batch."""
+        features = features.unflatten(0, (n_episodes, -1))  # [B, 1 + K, D, h, w]
+        labels = labels.unflatten(0, (n_episodes, -1))  # [B, 1 + K, S, S]
+        supports = labels[:, 1:]
+        if edit is not None:
+            supports = edit(supports.flatten(0, 1)).unflatten(0, (n_episodes, -1))  # via [B * K, S, S]
+        cells = (features.shape[-2], features.shape[-1])
+        return EpisodeBatch(
+            support_features=features[:, 1:],
+            support_masks=masks_at(supports == 1, cells),
+            support_background=masks_at(supports == 0, cells),
+            query_features=features[:, 0],
+            query_labels=labels[:, 0],
+        )
+
+
+class DecodedParts(Dataset[DecodedPart]):
+    """Part k's images, decoded and squashed; what the workers run."""
+
+    def __init__(self, dataset: SegmentationDataset, parts: Sequence[Part], size: int) -> None:
+        self.dataset, self.parts, self.size = dataset, parts, size
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, number: int) -> DecodedPart:
+        images, labels = [], []
+        for episode in self.parts[number].episodes:
+            for index in (episode.query, *episode.support):
+                sample = resize_sample(self.dataset[index], self.size)
+                images.append(sample.image)
+                labels.append(one_class(self.dataset, sample.labels, index, episode.class_index))
+        return DecodedPart(torch.stack(images), torch.stack(labels))
+
+
+def one_class(dataset: SegmentationDataset, labels: Tensor, index: int, class_index: int) -> Tensor:
+    """Labels of image `index`, uint8 of any shape, as those of one class: 1 the class, 0 anything else, 255 ignored."""
+    return binary(labels, label_value(dataset, index, class_index)).to(torch.uint8)
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the main one alone decides what becomes of the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
