@@ -63,10 +63,9 @@ def read_annotations(path: Path) -> Annotations:
         ValueError: the file is cut short, is no such file, or an entry does not make sense.
     """
     data = _read_json(path)
+    index_of = _category_indices(path, data)
     instances: dict[int, list[Instance]] = {}
     try:
-        categories = sorted((int(category["id"]), str(category["name"])) for category in data["categories"])
-        index_of = {number: index for index, (number, _) in enumerate(categories)}
         for entry in sorted(data["annotations"], key=lambda entry: int(entry["id"])):
             instance = Instance(index_of[entry["category_id"]], bool(entry.get("iscrowd")), entry["segmentation"])
             instances.setdefault(entry["image_id"], []).append(instance)
@@ -77,14 +76,23 @@ def read_annotations(path: Path) -> Annotations:
         ]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: an entry does not make sense ({error!r}); unpack it again") from None
-    class_names = tuple(name for _, name in categories)
-    if class_names != COCO_CLASSES:
-        other = [name for name in class_names if name not in COCO_CLASSES]
+    return Annotations(COCO_CLASSES, tuple(sorted(images, key=_by_name)), len(data["images"]))
+
+
+def _category_indices(path: Path, data: Mapping[str, Any]) -> dict[int, int]:
+    """Class index of every category id."""
+    try:
+        categories = sorted((int(category["id"]), str(category["name"])) for category in data["categories"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: a category does not make sense ({error!r}); unpack it again") from None
+    names = [name for _, name in categories]
+    if tuple(names) != COCO_CLASSES:
+        other = [name for name in names if name not in COCO_CLASSES]
         raise ValueError(
-            f"{path} has {len(class_names)} categories{f', such as {other[0]!r}' if other else ''}, not the "
+            f"{path} has {len(names)} categories{f', such as {other[0]!r}' if other else ''}, not the "
             f"{len(COCO_CLASSES)} of COCO in their order; give COCO's instances_*.json"
         )
-    return Annotations(class_names, tuple(sorted(images, key=_by_name)), len(data["images"]))
+    return {number: index for index, (number, _) in enumerate(categories)}
 
 
 def _by_name(image: AnnotatedImage) -> str:

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -124,7 +125,9 @@ def instance_pixels(segmentation: Any, height: int, width: int) -> np.ndarray:
             )
         is_plain = isinstance(segmentation["counts"], list)
         code = coder.frPyObjects(segmentation, height, width) if is_plain else segmentation
-    return np.asarray(coder.decode(code), dtype=bool)
+    with warnings.catch_warnings():  # pycocotools 2.0.11 makes its arrays in a way that NumPy 2 speaks against
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+        return np.asarray(coder.decode(code), dtype=bool)
 
 
 def _draw_missing(annotations: Path, folder: Path, content: str, workers: int, progress: Progress) -> CocoMasks:
