@@ -25,6 +25,7 @@ VOC_CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
+PREPARE = "dpnet-lite data prepare pascal5i"
 WHERE_LISTS_COME_FROM = {
     "train.txt": "it comes with VOC2012's trainval archive",
     "val.txt": "it comes with VOC2012's trainval archive",
@@ -185,13 +186,13 @@ def _pair_masks(ids: Sequence[str], folders: PascalFolders) -> list[Path]:
     """Path of the mask of every id."""
     if not folders.mask_names:
         raise FileNotFoundError(
-            f"{folders.base} has no masks in SegmentationClassAug or SegmentationClass; give another root, or run: "
-            "dpnet-lite data prepare pascal5i"
+            f"{folders.base} has no masks in SegmentationClassAug or SegmentationClass; give another root, "
+            f"or run: {PREPARE}"
         )
     missing = [name for name in ids if name not in folders.mask_names]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(ids)} images have no mask, first {missing[0]}; SBD's are made from its .mat files "
-            "by: dpnet-lite data prepare pascal5i"
+            f"by: {PREPARE}"
         )
     return [folders.mask_names[name] for name in ids]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .base import CountedDataset
-from .folds import base_classes, novel_classes
-from .published import MIN_PIXELS, PUBLISHED
+import numpy as np
+
+from .published import MIN_PIXELS, PUBLISHED, fold_classes
 
 
 class FoldFacts(NamedTuple):
@@ -37,15 +37,30 @@ PASCAL5I_FACTS = PascalFacts(
 )
 
 
-def measured_facts(train: CountedDataset, val: CountedDataset) -> PascalFacts:
-    """The same numbers of a copy."""
+def measured_facts(train_pixels: np.ndarray, val_pixels: np.ndarray) -> PascalFacts:
+    """The same numbers of a copy, from the counts of its masks, int32 [n_images, 20] (`class_pixels`)."""
     entry, folds = PUBLISHED["pascal5i"], []
-    assert entry.layout is not None
     for fold in range(entry.n_folds):
-        novel = list(novel_classes(entry.n_classes, fold, entry.n_folds, entry.layout))
-        base = list(base_classes(entry.n_classes, fold, entry.n_folds, entry.layout))
-        is_used = (train.class_pixels[:, base] >= MIN_PIXELS).any(axis=1)  # bool [n_images]
-        shows_novel = (train.class_pixels[:, novel] > 0).any(axis=1)
-        is_test = (val.class_pixels[:, novel] >= MIN_PIXELS).any(axis=1)
+        classes = fold_classes("pascal5i", fold, "val")
+        base, novel = list(classes.base), list(classes.novel)
+        is_used = (train_pixels[:, base] >= MIN_PIXELS).any(axis=1)  # bool [n_images]
+        shows_novel = (train_pixels[:, novel] > 0).any(axis=1)
+        is_test = (val_pixels[:, novel] >= MIN_PIXELS).any(axis=1)
         folds.append(FoldFacts(int(is_used.sum()), int((is_used & shows_novel).sum()), int(is_test.sum())))
-    return PascalFacts(len(train), len(val), tuple(folds))
+    return PascalFacts(len(train_pixels), len(val_pixels), tuple(folds))
+
+
+def differences(measured: PascalFacts) -> list[str]:
+    """One plain line for every number that is not the published one; empty where all are."""
+    pairs = [
+        ("images of train", measured.train_images, PASCAL5I_FACTS.train_images),
+        ("images of val", measured.val_images, PASCAL5I_FACTS.val_images),
+    ]
+    for fold, (ours, known) in enumerate(zip(measured.folds, PASCAL5I_FACTS.folds, strict=True)):
+        texts = (
+            f"fold {fold}, training images with {MIN_PIXELS:,} px of a base class",
+            f"fold {fold}, of these with a novel class",
+            f"fold {fold}, test images with {MIN_PIXELS:,} px of a novel class",
+        )
+        pairs += zip(texts, ours, known, strict=True)
+    return [f"{text}: {ours:,} here, {known:,} in the published data" for text, ours, known in pairs if ours != known]
