@@ -58,7 +58,7 @@ def run_data(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     root = args.root.expanduser()
     try:
         if args.job == "check":
-            report = check_data(args.name, root, args.lists)
+            report = check_data(args.name, root, args.lists, steps=Stages())
             say(report.text)
         elif args.job == "prepare":
             cache = args.cache or default_cache()

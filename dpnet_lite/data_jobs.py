@@ -23,13 +23,13 @@ class Report(NamedTuple):
     problem: str | None
 
 
-def check_data(name: str, root: Path, lists: Path | None = None) -> Report:
+def check_data(name: str, root: Path, lists: Path | None = None, *, steps: Steps = lambda name: iter) -> Report:
     """What is there of a data set, what is missing and what is wrong.
 
     Raises:
         ValueError: no such data set, or lists for one that takes none.
     """
-    findings = _findings(name, root, lists)
+    findings = _findings(name, root, lists, steps)
     lines = [f"{published(name).title} in {root}"]
     for kind, heading in HEADINGS.items():
         texts = [finding.text for finding in findings if finding.kind == kind]
@@ -55,7 +55,7 @@ def prepare_data(
     if name == "coco20i":
         from .datasets.coco_files import prepare_coco
 
-        return prepare_coco(root, download=download, workers=workers, cache_folder=cache_folder, progress=steps)
+        return prepare_coco(root, download=download, workers=workers, cache_folder=cache_folder, steps=steps)
     if download:
         raise ValueError(
             "FSS-1000 is not downloaded by this command, since it lies on Google Drive; follow the link of "
@@ -111,12 +111,12 @@ def write_episodes(
     return Report("\n".join(lines), problem)
 
 
-def _findings(name: str, root: Path, lists: Path | None) -> list[Finding]:
+def _findings(name: str, root: Path, lists: Path | None, steps: Steps) -> list[Finding]:
     published(name)
     if name == "pascal5i":
         from .datasets.pascal_files import check_pascal
 
-        return check_pascal(root, lists)
+        return check_pascal(root, lists, progress=steps("reading masks"))
     if name == "coco20i":
         from .datasets.coco_files import check_coco
 

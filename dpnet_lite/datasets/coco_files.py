@@ -54,7 +54,7 @@ def prepare_coco(
     download: bool = False,
     workers: int = 1,
     cache_folder: Path | None = None,
-    progress: Callable[[str], Progress] = lambda name: iter,
+    steps: Callable[[str], Progress] = lambda name: iter,
 ) -> str:
     """Draw the masks of both splits into the cache, and count them; says what was done, in a few lines.
 
@@ -63,7 +63,7 @@ def prepare_coco(
         download: not offered; True raises an error that says what to get.
         workers: processes that draw.
         cache_folder: the user's cache if None.
-        progress: gives the wrapper of a loop for the name of a step.
+        steps: gives the wrapper of a loop for the name of a step.
 
     Raises:
         ValueError: `download`, or the annotations do not make sense.
@@ -76,8 +76,9 @@ def prepare_coco(
         )
     lines = []
     for split in SPLITS:
-        step = progress(f"masks of {split}")
-        dataset = Coco20i(root, split, cache_folder=cache_folder, workers=workers, progress=step)
+        dataset = Coco20i(
+            root, split, cache_folder=cache_folder, workers=workers, progress=steps(f"masks of {split}")
+        )
         lines.append(f"{split} {dataset.year}: {len(dataset.index):,} masks in {dataset.mask_folder}")
     return "\n".join(lines)
 
