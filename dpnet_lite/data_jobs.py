@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .datasets.findings import Finding
 from .datasets.mask_index import Progress
-from .datasets.published import open_published, published
+from .datasets.published import fold_classes, open_published, published
 from .published_episodes import SHOTS, compare_with_published, draw_lists, published_hashes, write_list
 
 HEADINGS = {"found": "found", "note": "worth knowing", "missing": "missing", "wrong": "wrong"}
@@ -86,9 +86,15 @@ def write_episodes(
         shots: 1 and 5 are published.
         cache_folder: for counts and masks; the user's cache if None.
         steps: gives the wrapper of a loop for the name of a step.
+
+    Raises:
+        ValueError: no such data set or fold.
+        FileNotFoundError: a part of the copy is absent.
     """
     entry = published(name)
     folds = range(entry.n_folds) if folds is None else folds
+    for fold in folds:  # before hours of drawing masks
+        fold_classes(name, fold, entry.test_split, n_split_classes=1)
     dataset = open_published(
         name, root, entry.test_split, lists=lists, cache_folder=cache_folder, progress=steps("counting masks")
     )
