@@ -101,8 +101,10 @@ def test_absent_and_binary_lists(tmp_path: Path) -> None:
 def test_rule_of_hsnet_by_hand() -> None:
     """A class is kept from three of the pixels (1, 1), (1, 33), (33, 1), ... on; its size does not matter."""
     labels = torch.zeros(100, 70, dtype=torch.uint8)  # the pixels looked at: rows 1, 33, 65, 97 and columns 1, 33, 65
-    labels[1, 1] = labels[33, 33] = labels[97, 65] = 4
+    labels[0:2, 0:2] = labels[32:34, 32:34] = labels[96:98, 64:66] = 4  # decided: all four candidates each time
     labels[34:64, :] = 7  # 2,100 px between the rows looked at
-    labels[65, :] = 255
-    labels[1, 33] = labels[1, 65] = 9
-    assert hsnet_classes(labels) == (3,)
+    labels[64:66, :] = 255
+    labels[1, 33] = labels[1, 65] = labels[96, 0] = 9  # three with the right ties, two with ours
+    labels[33, 1] = labels[33, 65] = labels[97, 1] = 12  # three with ours, none where the other pixel is taken
+    assert hsnet_classes(labels) == ((3, 11), (8, 11))
+    assert hsnet_classes(torch.full((1, 1), 5, dtype=torch.uint8)) == ((), ())

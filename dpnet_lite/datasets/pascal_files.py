@@ -43,7 +43,8 @@ def check_pascal(root: str | Path, lists: str | Path | None = None, *, progress:
         try:
             ids = folders.read_split(split) if lists is None else read_ids(lists, split)
         except (FileNotFoundError, ValueError) as error:
-            findings.append(Finding("missing" if isinstance(error, FileNotFoundError) else "wrong", str(error)))
+            finding = Finding("missing" if isinstance(error, FileNotFoundError) else "wrong", str(error))
+            findings += [finding] if finding not in findings else []  # val.txt is needed for both splits
             continue
         split_findings, counted = _check_split(folders, split, ids, progress)
         findings += split_findings
@@ -84,10 +85,8 @@ def _check_split(
                 Finding("wrong", f"{split}: {len(texts) - SHOWN:,} more of this kind; get the folder again")
             )
     if not has_images:
-        text = (
-            f"{split}: there is no folder {folders.images[0]}; masks alone do to draw episodes, not to train or score"
-        )
-        findings.append(Finding("missing", f"{text}: it comes with VOC2012's trainval archive"))
+        text = f"{split}: no folder {folders.images[0]} (masks alone do to draw episodes, not to train or score)"
+        findings.append(Finding("missing", f"{text}; it comes with VOC2012's trainval archive"))
     elif broken.absent_images:
         text = (
             f"{split}: {len(broken.absent_images):,} of {len(ids):,} images are absent, first {broken.absent_images[0]}"
