@@ -12,6 +12,7 @@ from coco_fss_trees import FSS_SPLITS, write_coco, write_fss
 from official_trees import write_pascal
 
 from dpnet_lite import published_episodes
+from dpnet_lite.cli import main
 from dpnet_lite.cli_data import add_data, run_data
 from dpnet_lite.cli_options import OneLineParser
 from dpnet_lite.datasets import fss
@@ -159,3 +160,13 @@ def test_folds_that_do_not_exist(fss_root: Path, tmp_path: Path) -> None:
         run("episodes", "coco20i", "--root", tmp_path / "nowhere", "--folds", "0", "4")
     with pytest.raises(FileNotFoundError, match=r"has no test\.txt or fss_test_set\.txt"):
         run("episodes", "fss1000", "--root", tmp_path, "--out", tmp_path / "out")
+
+
+def test_exit_status(fss_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["data", "check", "fss1000", "--root", str(fss_root)]
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("FSS-1000 in ")
+    (fss_root / "test.txt").unlink()
+    assert main(words) == 2
+    shown = capsys.readouterr()
+    assert "missing:\n" in shown.out and shown.err.startswith("dpnet-lite: error: 1 missing in ")
