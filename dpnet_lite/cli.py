@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 
 from .cli_ablate import chosen_study, list_studies, run_ablate
+from .cli_data import run_data
+from .cli_full_size import evaluate_by_protocol, published_data, train_by_recipe
 from .cli_options import Handler, option_parser, with_settings
 from .datasets.toy import DEFAULT_GAP
 from .demo import DemoConfig, run_demo
@@ -20,16 +22,20 @@ from .fold_data import N_FOLDS
 from .heads import load_head
 from .jobs import evaluate_checkpoint, train_one
 from .presets import PHOTOGRAPHS, TOY
+from .progress import is_first_process
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    if is_first_process():
+        print(text, flush=True)
 
 
 def _demo_config(
     args: argparse.Namespace, *, seeds: Sequence[int], shots: Sequence[int] = (1,), episodes: int = 1
 ) -> DemoConfig:
     is_toy = args.data == "toy"
+    if published_data(args.data) is not None:
+        raise ValueError(f"{args.data} is a published data set; train and evaluate take it, this command does not")
     if is_toy and (getattr(args, "extra_base", []) or getattr(args, "backbone", None) not in (None, "tiny")):
         raise ValueError("--extra-base and another --backbone need --data folder:PATH; the toy world has its own")
     if is_toy and (args.size not in (None, TOY.size) or args.folds != "interleaved" or args.n_folds != N_FOLDS):
@@ -49,7 +55,8 @@ def _demo_config(
         backbone_weights=args.backbone_weights, precision=getattr(args, "precision", "fp32"),
         folds=_folds(args, is_toy), n_folds=args.n_folds, seeds=tuple(seeds), shots=tuple(shots),
         n_episodes=episodes, gap=DEFAULT_GAP if args.gap is None else args.gap, layout=args.folds,
-        extra_base=tuple(Path(path) for path in getattr(args, "extra_base", [])), policy=getattr(args, "novel", "drop"),
+        extra_base=tuple(Path(path) for path in getattr(args, "extra_base", [])),
+        policy=getattr(args, "novel", None) or "drop",
         original_size=getattr(args, "original_size", False), cache_folder=args.cache, device=args.device,
     )  # fmt: skip
 
@@ -71,6 +78,11 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    if published_data(args.data) is not None:
+        say(train_by_recipe(args, with_settings))
+        return
+    if args.recipe is not None or args.estimate or args.lists is not None:
+        raise ValueError("--recipe, --estimate and --lists need a published data set, such as --data pascal5i:PATH")
     saved = train_one(
         _demo_config(args, seeds=[args.seed]), args.out, resume=args.resume, overwrite=args.overwrite,
         tensorboard=args.tensorboard,
@@ -79,14 +91,19 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    if published_data(args.data) is not None:
+        say(evaluate_by_protocol(args))
+        return
     _, metadata = load_head(args.checkpoint)
     own = metadata.get("data", "toy")
     if args.data is None and own != "toy":
         raise ValueError(f"{args.checkpoint} was trained on {own}; give --data folder:PATH, or --data toy")
     args.data = args.data or "toy"
     args.fold = int(metadata.get("fold", 0)) if args.fold is None else args.fold
-    config = _demo_config(args, seeds=[0], shots=args.shots, episodes=args.episodes)
-    say(evaluate_checkpoint(config, args.checkpoint, size=args.size, seed=args.seed, output=args.out))
+    config = _demo_config(args, seeds=[0], shots=args.shots, episodes=500 if args.episodes is None else args.episodes)
+    say(evaluate_checkpoint(
+        config, args.checkpoint, size=args.size, seed=args.seed, output=args.out, protocols=args.protocol or [],
+    ))  # fmt: skip
 
 
 def _predict(args: argparse.Namespace) -> None:
@@ -155,8 +172,12 @@ def _ablate(args: argparse.Namespace) -> None:
     run_ablate(args, config, study, say)
 
 
+def _data(args: argparse.Namespace) -> None:
+    run_data(args, say)
+
+
 HANDLERS: dict[str, Handler] = {
-    "ablate": _ablate, "demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict,
+    "ablate": _ablate, "data": _data, "demo": _demo, "train": _train, "evaluate": _evaluate, "predict": _predict,
     "pretrain": _pretrain, "info": _info,
 }  # fmt: skip
 

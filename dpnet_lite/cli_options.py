@@ -11,6 +11,8 @@ from typing import Any, NoReturn, TypeVar
 
 from . import __version__
 from .cli_ablate import add_ablate
+from .cli_data import add_data
+from .cli_full_size import NAMES, add_scoring_options, add_training_options
 from .config import ModelConfig, TrainingConfig
 from .fold_data import N_FOLDS
 from .model.backbone import ARCHITECTURES, PRECISIONS
@@ -28,6 +30,9 @@ EXAMPLES = """examples:
   dpnet-lite evaluate --checkpoint outputs/fold1.safetensors --fold 1 --shots 1 5
   dpnet-lite predict garden.jpg --checkpoint outputs/fold1.safetensors --support cat.jpg cat.png --out masks
   dpnet-lite ablate modules --quick
+  dpnet-lite data check pascal5i --root data/pascal
+  dpnet-lite train --data pascal5i:data/pascal --recipe pascal_resnet50 --fold 0 --device cuda --workers 8
+  dpnet-lite evaluate --checkpoint outputs/dpnet.safetensors --data pascal5i:data/pascal --protocol ours hsnet
   dpnet-lite info outputs/fold1.safetensors
 """
 
@@ -72,16 +77,17 @@ def parse_checkpoint(text: str) -> Path:
 
 
 def parse_data(text: str) -> str:
-    """ "toy", or "folder:PATH" to a path that exists."""
+    """ "toy", "folder:PATH" to a path that exists, or such a path of a published data set, as "pascal5i:PATH"."""
     if text == "toy":
         return text
     kind, _, path = text.partition(":")
-    if kind != "folder" or not path:
-        raise argparse.ArgumentTypeError(f"{text!r} is no data set; give toy or folder:PATH")
+    if kind not in ("folder", *NAMES) or not path:
+        known = ", ".join(f"{name}:PATH" for name in ("folder", *NAMES))
+        raise argparse.ArgumentTypeError(f"{text!r} is no data set; give toy or {known}")
     path = str(Path(path).expanduser())
     if not Path(path).is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path}; give folder:PATH to an existing one")
-    return path
+        raise argparse.ArgumentTypeError(f"there is no folder {path}; give {kind}:PATH to an existing one")
+    return path if kind == "folder" else f"{kind}:{path}"
 
 
 def with_settings(settings: Settings, changes: Sequence[str]) -> Settings:
@@ -121,6 +127,7 @@ def option_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     _add_predict(commands)
     _add_pretrain(commands)
     add_ablate(commands, lambda parser: _add_data(parser, folds=True), _add_training_data)
+    add_data(commands)
     info = commands.add_parser("info", allow_abbrev=False, help="say what a checkpoint holds, or what is installed")
     info.add_argument("checkpoint", nargs="?", type=Path, help="a .safetensors file of this project")
     for name, command in commands.choices.items():
@@ -132,7 +139,8 @@ def option_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
 
 def _add_data(parser: argparse.ArgumentParser, *, folds: bool, from_checkpoint: bool = False) -> None:
     parser.add_argument("--data", type=parse_data, default=None if from_checkpoint else "toy",
-                        help=f"toy or folder:PATH (default: {DATA_OF_HEAD if from_checkpoint else 'toy'})")  # fmt: skip
+                        help="toy, folder:PATH, or with train and evaluate a published data set, as pascal5i:PATH "
+                        f"(default: {DATA_OF_HEAD if from_checkpoint else 'toy'})")  # fmt: skip
     parser.add_argument("--folds", choices=("interleaved", "blocked"), default="interleaved",
                         help="how a folder's classes fall into folds: as COCO-20i or as PASCAL-5i")  # fmt: skip
     parser.add_argument("--n-folds", type=int, default=N_FOLDS, help=f"number of folds (default: {N_FOLDS})")
@@ -158,8 +166,8 @@ def _add_training_data(parser: argparse.ArgumentParser) -> None:
     """What only a command that trains can choose; a saved head brings its own."""
     parser.add_argument("--extra-base", type=parse_data, nargs="*", default=[], metavar="folder:PATH",
                         help="further folders whose classes are base classes in every fold")  # fmt: skip
-    parser.add_argument("--novel", choices=("drop", "ignore", "background"), default="drop",
-                        help="training photographs that show novel classes (default: drop them)")  # fmt: skip
+    parser.add_argument("--novel", choices=("drop", "ignore", "background"), default=None,
+                        help="training images that show novel classes (default: drop, or the recipe's)")  # fmt: skip
     parser.add_argument("--backbone", choices=tuple(ARCHITECTURES), default=None)
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the frozen backbone")
 
@@ -190,6 +198,7 @@ def _add_train(commands: Any) -> None:
     _add_data(train, folds=False)
     _add_training_data(train)
     _add_training(train)
+    add_training_options(train)
     train.add_argument("--seed", type=int, default=0)
     train.add_argument("--out", type=parse_checkpoint, default=Path("outputs/dpnet.safetensors"))
     train.add_argument("--tensorboard", type=Path, default=None, help="folder for TensorBoard logs")
@@ -200,9 +209,10 @@ def _add_train(commands: Any) -> None:
 def _add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", allow_abbrev=False, help="score a trained head on novel classes")
     _add_data(evaluate, folds=False, from_checkpoint=True)
+    add_scoring_options(evaluate)
     evaluate.add_argument("--checkpoint", type=Path, required=True)
     evaluate.add_argument("--shots", type=int, nargs="+", default=[1, 5])
-    evaluate.add_argument("--episodes", type=int, default=500, help=EPISODES)
+    evaluate.add_argument("--episodes", type=int, default=None, help=f"{EPISODES[:-1]}; or as the protocol has it)")
     evaluate.add_argument("--seed", type=int, default=None, help="of the episodes (default: that of the demo)")
     evaluate.add_argument("--original-size", action="store_true")
     evaluate.add_argument("--out", type=Path, default=None, help="write the scores as JSON")

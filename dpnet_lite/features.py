@@ -45,6 +45,7 @@ class EpisodeSource(Protocol):
     dataset: SegmentationDataset
     backbone: Backbone
     size: int  # side of the network's square in pixels
+    waited: float  # seconds in which training had to wait for images, so far
 
     def training_batches(self, parts: Sequence[Part], config: TrainingConfig) -> Iterator[EpisodeBatch]:
         """A batch for each part, in order; augmented as `config` says, from its seed, the step and the place alone."""
@@ -65,6 +66,8 @@ class FeatureBank:
             mirrored image.
         labels: uint8 tensor [n, S, S], not mirrored.
     """
+
+    waited = 0.0  # everything is there
 
     def __init__(
         self,

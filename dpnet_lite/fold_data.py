@@ -13,7 +13,7 @@ from .datasets.folds import FoldLayout, base_classes, novel_classes
 from .datasets.novel import NovelPolicy, TrainingView
 from .datasets.toy import DEFAULT_GAP, DEFAULT_SIZE, ToyWorld, catalogue_names
 from .datasets.union import UnionDataset
-from .features import FeatureBank
+from .features import EpisodeSource, FeatureBank
 from .model.backbone import Backbone
 
 N_FOLDS = 4
@@ -29,10 +29,10 @@ def silent(name: str) -> Callable[[Iterable[int]], Iterable[int]]:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a head of one fold is trained on: features, and the classes to draw episodes of."""
+    """What a head of one fold is trained on: features or images, and the classes to draw episodes of."""
 
     fold: int
-    train: FeatureBank
+    train: EpisodeSource
     base: tuple[int, ...]
 
 

@@ -7,6 +7,7 @@ Worker processes decode and squash the images ahead of time; augmentation and th
 from __future__ import annotations
 
 import signal
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -54,6 +55,7 @@ class ImageSource:
         self.dataset, self.backbone, self.size = dataset, backbone, size
         self.workers, self.kept = workers, kept
         self.device = next(backbone.parameters()).device
+        self.waited = 0.0
         self._features: OrderedDict[int, Tensor] = OrderedDict()
 
     def training_batches(self, parts: Sequence[Part], config: TrainingConfig) -> Iterator[EpisodeBatch]:
@@ -63,7 +65,11 @@ class ImageSource:
             prefetch_factor=PREFETCH if self.workers else None, pin_memory=self.device.type == "cuda",
             worker_init_fn=_ignore_interrupts, generator=torch.Generator(),
         )  # fmt: skip
-        for part, decoded in zip(parts, loader, strict=True):
+        decoded_parts = iter(loader)
+        for part in parts:
+            started = time.perf_counter()
+            decoded = next(decoded_parts)
+            self.waited += time.perf_counter() - started
             images, labels = (tensor.to(self.device, non_blocking=True) for tensor in decoded)
             images, labels = augment(images, labels, draw_views(part, config))
             yield self._assemble(self.backbone(normalise(images)), labels.long(), len(part.episodes))

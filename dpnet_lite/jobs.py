@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from .devices import make_fabric
 from .episodes import EpisodeList, draw_episodes
 from .features import FeatureBank
 from .fold_data import TEST_SEED, plain_name, toy_test_bank, toy_training
+from .full_size.protocol_runs import protocol_table, run_protocols, write_runs
 from .heads import load_head, save_head
 from .model.backbone import Backbone, build_backbone
 from .progress import Stages
+from .protocols.specs import find_protocol
 from .reporting import summary_table
 from .scoring import head_segmenter, score_episodes, training_free_segmenter
 from .tensor_files import write_atomically
@@ -67,11 +70,13 @@ def train_one(
 
 
 def evaluate_checkpoint(
-    config: DemoConfig, path: Path, *, size: int | None = None, seed: int | None = None, output: Path | None = None
-) -> str:
+    config: DemoConfig, path: Path, *, size: int | None = None, seed: int | None = None, output: Path | None = None,
+    protocols: Sequence[str] = (),
+) -> str:  # fmt: skip
     """Score a head on the novel classes of the first fold of `config`, beside the training-free baseline.
 
-    The backbone, its precision and, where `size` is None, the input's side are those that the head was trained with.
+    With `protocols`, the same predictions are counted as each of them does, with its figures for PASCAL-5i. The
+    backbone, its precision and, where `size` is None, the input's side are those that the head was trained with.
     Returns the table under a line that says what was scored; `output` also gets the scores as JSON.
     """
     head, metadata = load_head(path, device=config.device)
@@ -93,6 +98,12 @@ def evaluate_checkpoint(
         for n_shot in config.shots
     }  # fmt: skip
     segmenters = {TRAINING_FREE: training_free_segmenter(backbone.deep_channels), FULL: head_segmenter(head)}
+    if protocols:
+        specs = [find_protocol(name) for name in protocols]
+        runs = run_protocols(segmenters, bank, list(lists.values()), specs, novel, stages=stages)
+        if output is not None:
+            write_runs(output, path.name, runs)
+        return f"{_what_is_scored(bank, lists, path, metadata)}\n\n{protocol_table(runs, specs)}"
     scores = {
         (name, n_shot): score_episodes(
             segment, bank, lists[n_shot], original_size=config.original_size,

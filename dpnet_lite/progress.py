@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 
 from tqdm import tqdm
+
+
+def is_first_process() -> bool:
+    """Whether this process speaks for its job: all do, but one of several that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 class Stages:
@@ -25,6 +31,7 @@ class Stages:
 
         def wrap(items: Iterable[int]) -> Iterator[int]:
             bar = "{desc:<44} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {remaining} left"
-            yield from tqdm(items, desc=label, bar_format=bar, mininterval=0.5, leave=True)
+            hidden = not is_first_process()
+            yield from tqdm(items, desc=label, bar_format=bar, mininterval=0.5, leave=True, disable=hidden)
 
         return wrap

@@ -44,7 +44,7 @@ class TrainingResult:
     step: int  # the step whose weights these are
     episodes_sha256: str = ""  # of the training episodes
     seconds: float = 0.0  # of this process in the loop
-    waited: float = 0.0  # seconds of those in which it had to wait for a batch
+    waited: float = 0.0  # seconds in which its source had to wait for images
 
 
 class Trainer:
@@ -93,7 +93,7 @@ class Trainer:
             "backbone": bank.backbone.cache_key, "size": bank.size,
         }  # fmt: skip
         self.step = 0
-        self.seconds = self.waited = 0.0
+        self.seconds = 0.0
         self.losses: list[dict[str, float]] = []
         self.validation: list[dict[str, float]] = []
         self.best: tuple[float, int, dict[str, Tensor]] | None = None
@@ -136,9 +136,7 @@ class Trainer:
 
     def _next(self, batches: Iterator[EpisodeBatch], parts: StepParts, number: int) -> tuple[EpisodeBatch, Part]:
         """The next batch on the device, and which part it is: the `number`-th of this step."""
-        started = time.perf_counter()
         batch = next(batches)
-        self.waited += time.perf_counter() - started
         part = parts[(self.step - parts.steps.start) * self.config.accumulate + number]
         return EpisodeBatch(*(self.fabric.to_device(tensor) for tensor in batch)), part
 
@@ -222,7 +220,7 @@ class Trainer:
             head.load_state_dict(self.best[2])
             step = self.best[1]
         return TrainingResult(
-            head, self.losses, self.validation, step, self.episodes.sha256, self.seconds, self.waited
+            head, self.losses, self.validation, step, self.episodes.sha256, self.seconds, self.bank.waited
         )  # fmt: skip
 
 

@@ -14,12 +14,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..datasets.base import CountedDataset
+from ..datasets.published import MIN_PIXELS, published
 from ..episodes import Episode, EpisodeList, draw_episodes
 from .hsnet_drawing import draw_hsnet, draw_hsnet_classes
 from .random_numbers import LoaderNumbers, need_images
 from .specs import Protocol
-
-MIN_PIXELS = 2048  # 2 * 32 * 32
 
 
 def draw_for(
@@ -57,7 +56,8 @@ def draw_for(
     seed = protocol.seeds[0] if seed is None else seed
     if protocol.drawing == "turns":
         return draw_episodes(
-            dataset, classes, fold=fold, n_shot=n_shot, count=count, seed=seed, min_area=0.0, min_pixels=MIN_PIXELS
+            dataset, classes, fold=fold, n_shot=n_shot, count=count, seed=seed, min_area=0.0,
+            min_pixels=published(benchmark).min_pixels,
         )
     if protocol.drawing == "listed":
         if benchmark == "coco20i":

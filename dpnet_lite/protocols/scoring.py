@@ -9,11 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..datasets.base import IGNORE_LABEL, SegmentationDataset, label_value
 from ..episodes import EpisodeList
 from ..evaluation import EpisodeScores
-from ..features import FeatureBank
-from ..scoring import BATCH, Segmenter
+from ..features import EpisodeSource
+from ..scoring import BATCH, Segmenter, own_labels
 from .counting import protocol_counts
 from .specs import Protocol
 
@@ -24,7 +23,7 @@ EPSILON = 1e-10  # added to every union by PFENet and BAM
 @torch.no_grad()
 def evaluate_under(
     segment: Segmenter,
-    bank: FeatureBank,
+    bank: EpisodeSource,
     episodes: EpisodeList,
     protocols: Sequence[Protocol],
     *,
@@ -61,14 +60,6 @@ def evaluate_under(
                 counts[protocol.name].append(protocol_counts(protocol, logits[row], labels, benchmark=benchmark))
     names = bank.dataset.class_names
     return {name: EpisodeScores.from_lists(class_index, rows, names, episodes.sha256) for name, rows in counts.items()}
-
-
-def own_labels(dataset: SegmentationDataset, index: int, class_index: int) -> Tensor:
-    """Labels of one class at the image's own size, uint8 [H, W]: 1 the class, 0 anything else, 255 ignored."""
-    read = getattr(dataset, "read_labels", None)
-    labels: Tensor = dataset[index].labels if read is None else read(index)
-    binary = (labels == label_value(dataset, index, class_index)).to(torch.uint8)
-    return binary.masked_fill_(labels == IGNORE_LABEL, IGNORE_LABEL)
 
 
 def protocol_score(
@@ -120,7 +111,7 @@ def _clamped(rows: NDArray[np.int64], counts: NDArray[np.int64], n_classes: int)
     """HSNet's buffers: float32 [2, n_classes], background and foreground, added to episode by episode."""
     intersections, unions = torch.zeros(2, n_classes), torch.zeros(2, n_classes)
     order = torch.tensor([2, 0]), torch.tensor([3, 1])  # background, foreground
-    for row, episode in zip(rows.tolist(), torch.from_numpy(np.asarray(counts)).float(), strict=True):
+    for row, episode in zip(rows.tolist(), torch.from_numpy(np.array(counts)).float(), strict=True):
         intersections[:, row] += episode[order[0]]
         unions[:, row] += episode[order[1]]
     miou = (intersections / unions.clamp(min=1))[1].mean()

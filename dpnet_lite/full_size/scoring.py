@@ -1,0 +1,76 @@
+"""Scoring a trained head on a published data set, under one or more protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..comparison import FULL, TRAINING_FREE
+from ..datasets.published import fold_classes, published
+from ..heads import load_head
+from ..image_source import ImageSource
+from ..model.backbone import build_backbone
+from ..progress import Stages
+from ..protocols.drawing import draw_for
+from ..protocols.specs import find_protocol
+from ..scoring import Segmenter, head_segmenter, training_free_segmenter
+from .copy import PublishedCopy
+from .protocol_runs import protocol_table, run_protocols, write_runs
+
+KEPT_BYTES = 4_000_000_000  # of features, when scoring
+
+
+def evaluate_published(
+    copy: PublishedCopy, path: Path, *, protocols: Sequence[str], fold: int | None = None,
+    shots: Sequence[int] = (1, 5), seed: int | None = None, n_episodes: int | None = None, size: int | None = None,
+    output: Path | None = None,
+) -> str:  # fmt: skip
+    """Score a head under one or more protocols, beside the training-free baseline; returns tables.
+
+    With one protocol, episodes are drawn by its own rule, in its own number, once for each of its seeds. With several,
+    the first one's episodes are taken, and all protocols count the same predictions on them.
+
+    Raises:
+        ValueError: the head was trained on other weights, or on classes that are novel here.
+    """
+    head, metadata = load_head(path, device=copy.device)
+    backbone = build_backbone(
+        metadata["backbone"], copy.backbone_weights, device=copy.device, precision=metadata["precision"]
+    )
+    if backbone.fingerprint != metadata["backbone_fingerprint"]:
+        raise ValueError(f"{path} was trained on other {backbone.name} weights; name them with --backbone-weights")
+    specs = [find_protocol(name) for name in protocols]
+    fold = int(metadata.get("fold", 0)) if fold is None else fold
+    split = published(copy.name).test_split
+    dataset = copy.open(split, Stages())
+    novel = fold_classes(copy.name, fold, split, n_split_classes=len(dataset.class_names)).novel
+    _refuse_seen(path, metadata, [dataset.class_names[index] for index in novel], fold)
+    side = int(metadata["size"]) if size is None else size
+    per_image = 2 * backbone.out_channels * (-(-side // backbone.stride)) ** 2  # bytes
+    source = ImageSource(dataset, backbone, size=side, kept=KEPT_BYTES // per_image)
+    seeds = specs[0].seeds if seed is None else (seed,)
+    lists = [
+        draw_for(specs[0], dataset, novel, fold=fold, n_shot=n_shot, seed=own, count=n_episodes, benchmark=copy.name)
+        for n_shot in shots
+        for own in seeds
+    ]
+    segmenters: dict[str, Segmenter] = {
+        TRAINING_FREE: training_free_segmenter(backbone.deep_channels), FULL: head_segmenter(head)
+    }  # fmt: skip
+    runs = run_protocols(
+        segmenters, source, lists, specs, novel, stages=Stages(len(lists) * len(segmenters)), benchmark=copy.name
+    )
+    if output is not None:
+        write_runs(output, path.name, runs)
+    what = f"{published(copy.name).title}, fold {fold}, by {path} ({metadata.get('recipe', 'no recipe')})"
+    return f"{what}\n\n{protocol_table(runs, specs)}"
+
+
+def _refuse_seen(path: Path, metadata: dict[str, Any], novel: Sequence[str], fold: int) -> None:
+    seen = sorted(set(novel) & set(metadata.get("base_classes", [])))
+    if seen:
+        raise ValueError(
+            f"{path} was trained on {seen[0]!r}, a novel class of fold {fold}; "
+            f"choose the fold of its training (--fold {metadata.get('fold')})"
+        )

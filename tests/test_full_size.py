@@ -1,0 +1,240 @@
+"""Recipes, training and scoring on made-up trees in the official layouts of the published data sets."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from coco_fss_trees import write_coco, write_fss
+from official_trees import write_pascal
+
+from dpnet_lite import cli, training
+from dpnet_lite.config import TrainingConfig
+from dpnet_lite.datasets.folder import FolderDataset
+from dpnet_lite.datasets.published import fold_classes, open_published, published
+from dpnet_lite.datasets.toy import ToyWorld
+from dpnet_lite.episodes import draw_episodes
+from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.full_size.recipe_files import FOLDER, load_recipe, shipped_recipes
+from dpnet_lite.heads import load_head
+from dpnet_lite.protocols.counting import perfect_logits, protocol_counts
+from dpnet_lite.protocols.specs import PROTOCOLS
+from dpnet_lite.scoring import own_labels
+
+PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "photos"
+RECIPES = {"pascal5i": "pascal_resnet50", "coco20i": "coco_resnet50", "fss1000": "fss_resnet50"}
+SMALL = ["--backbone", "tiny", "--size", 64, "--model", "channels=8", "--training", "batch_size=2"]
+
+
+@pytest.fixture(scope="module")
+def trees(tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("trees")
+    write_pascal(root / "pascal5i")
+    write_coco(root / "coco20i")
+    write_fss(root / "fss1000")
+    return {name: root / name for name in RECIPES}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """The command line, with its caches in a folder of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return lambda *arguments: cli.main([str(argument) for argument in arguments])
+
+
+def data(trees: dict[str, Path], name: str) -> str:
+    return f"{name}:{trees[name]}"
+
+
+# Recipes
+
+
+def test_the_shipped_recipes_are_those_that_are_promised():
+    assert set(shipped_recipes()) == {
+        "pascal_resnet50", "pascal_resnet101", "pascal_vgg16", "coco_resnet50", "fss_resnet50"
+    }  # fmt: skip
+    for name in shipped_recipes():
+        recipe, values = load_recipe(name), tomllib.loads((FOLDER / f"{name}.toml").read_text())
+        assert recipe.name == name and name.endswith(recipe.backbone)
+        for part in ("model", "training"):
+            settings = getattr(recipe, part).all_settings()
+            assert values[part] and all(settings[key] == value for key, value in values[part].items())
+
+
+def test_epochs_give_steps():
+    """200 epochs of 4,760 images in batches of 4: 238,000 steps."""
+    assert load_recipe("pascal_resnet50").steps(4760) == 238_000
+    assert load_recipe("pascal_resnet50").steps(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("epochs = 200", ""), "lacks epochs"),
+        (("epochs = 200", "epochs = 0"), "size is 473 and epochs 0"),
+        (("epochs = 200", "epochs = true"), "epochs is True"),
+        (('"resnet50"', '"resnet51"'), "backbone is 'resnet51'; give one of"),
+        (('"background"', '"keep"'), "novel is 'keep'; give one of"),
+        (('"pascal5i"', '"pascal"'), "no published data set 'pascal'"),
+        (("momentum", "momentun"), "no setting 'momentun'"),
+        (("batch_size = 4", "batch_size = 0"), "batch_size is 0"),
+        (("batch_size = 4", "steps = 4"), "steps follow from epochs"),
+        (("size = 473", "size = 473\ncolour = 1"), "unknown field colour"),
+        (("size = 473", "size = "), "is not TOML"),
+    ],
+)
+def test_a_wrong_recipe_is_told_in_one_line(tmp_path, change, message):
+    text = (FOLDER / "pascal_resnet50.toml").read_text()
+    assert change[0] in text
+    (tmp_path / "mine.toml").write_text(text.replace(*change, 1))
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        load_recipe(tmp_path / "mine.toml")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_recipe_names_the_shipped_ones():
+    with pytest.raises(FileNotFoundError, match="no recipe pascal_resnet18; give coco_resnet50, "):
+        load_recipe("pascal_resnet18")
+
+
+# Training and scoring
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_trains_and_its_head_is_scored(trees, run, tmp_path, capsys, name):
+    out = tmp_path / "head.safetensors"
+    options = ["--data", data(trees, name), "--fold", 0]
+    assert run("train", *options, "--recipe", RECIPES[name], *SMALL, "--steps", 4, "--out", out) == 0
+    assert "% waiting for images" in capsys.readouterr().out
+    _, metadata = load_head(out)
+    split = open_published(name, trees[name], "train")
+    classes = fold_classes(name, 0, "train", n_split_classes=len(split.class_names))
+    assert metadata["base_classes"] == [split.class_names[index] for index in classes.base]
+    assert not set(metadata["base_classes"]) & {split.class_names[index] for index in classes.novel}
+    assert metadata["recipe"] == RECIPES[name] and metadata["novel"] == "background"
+    scores = tmp_path / "scores.json"
+    shown = ["--episodes", 6, "--shots", 1, "--seed", 0, "--protocol", "ours", "hsnet", "--out", scores]
+    assert run("evaluate", *options, "--checkpoint", out, *shown) == 0
+    table = capsys.readouterr().out
+    runs = json.loads(scores.read_text())["runs"]
+    assert [r["method"] for r in runs] == ["training-free", "DPNet"]
+    for r in runs:
+        assert set(r["scores"]) == {"ours", "hsnet"} and len(r["scores"]["ours"]["counts"]) == 6
+        assert r["scores"]["ours"]["class_index"] == r["scores"]["hsnet"]["class_index"]
+        miou = 100 * EpisodeScores.from_dict(r["scores"]["ours"]).miou
+        assert f"| ours     | {r['method']:13} | 1     | 1 x 6            | {miou:.1f} " in table
+
+
+def test_without_a_wish_the_steps_are_those_of_the_recipe(trees, run, tmp_path, capsys):
+    """30 of the 40 training images show base classes of fold 0: 1 epoch in batches of 2 is 15 steps."""
+    recipe = tmp_path / "short.toml"
+    recipe.write_text((FOLDER / "pascal_resnet50.toml").read_text().replace("epochs = 200", "epochs = 1"))
+    options = ["--data", data(trees, "pascal5i"), "--recipe", recipe, *SMALL]
+    assert run("train", *options, "--out", tmp_path / "head.safetensors") == 0
+    assert "weights of step 15 of 15" in capsys.readouterr().out
+
+
+def test_a_stopped_training_from_images_goes_on(trees, run, tmp_path, monkeypatch, default_interrupt):
+    options = ["train", "--data", data(trees, "pascal5i"), "--recipe", "pascal_resnet50", *SMALL, "--steps", 6]
+    assert run(*options, "--out", tmp_path / "whole.safetensors") == 0
+    logged = training.Trainer._step
+
+    def stop_at_three(self, batches):
+        logged(self, batches)
+        if self.step == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Trainer, "_step", stop_at_three)
+    assert run(*options, "--out", tmp_path / "parts.safetensors") == 130
+    monkeypatch.setattr(training.Trainer, "_step", logged)
+    assert run(*options, "--out", tmp_path / "parts.safetensors") == 2  # without --resume
+    assert run(*options, "--resume", "--workers", 1, "--out", tmp_path / "parts.safetensors") == 0
+    whole, parts = (load_head(tmp_path / f"{name}.safetensors")[0].state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_an_estimate_measures_and_saves_nothing(trees, run, tmp_path, capsys):
+    out = tmp_path / "head.safetensors"
+    options = ["--data", data(trees, "pascal5i"), "--recipe", "pascal_resnet50", *SMALL, "--steps", 7200]
+    assert run("train", *options, "--estimate", "--out", out) == 0
+    text = capsys.readouterr().out
+    pattern = r"7,200 steps of 2 episodes at (\d+\.\d+) s take (\d+\.\d) hours; \d+ % of the time waiting"
+    found = re.search(pattern, text)
+    assert found and text.startswith("estimate for pascal_resnet50, fold 0, from 10 measured steps on ")
+    assert float(found[2]) == pytest.approx(2 * float(found[1]), abs=0.07)  # 7,200 s are 2 hours
+    assert not out.exists() and not out.with_suffix("").exists()
+
+
+@pytest.mark.parametrize("name", ["pascal5i", "coco20i"])
+def test_a_head_is_not_scored_on_classes_that_it_was_trained_on(trees, run, tmp_path, capsys, name):
+    out = tmp_path / "head.safetensors"
+    where = ["--data", data(trees, name)]
+    assert run("train", *where, "--recipe", RECIPES[name], *SMALL, "--steps", 1, "--fold", 0, "--out", out) == 0
+    assert run("evaluate", *where, "--checkpoint", out, "--fold", 1, "--episodes", 2) == 2
+    assert "a novel class of fold 1; choose the fold of its training (--fold 0)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--recipe", "coco_resnet50"], "recipe coco_resnet50 is for coco20i, but the data is pascal5i"),
+        (["train"], "pascal5i is trained by a recipe; give --recipe with coco_resnet50, "),
+        (["train", "--recipe", "pascal_resnet50", "--gap", "0.5"], "--extra-base and --gap are not for published"),
+        (["train", "--recipe", "pascal_resnet50", "--fold", "4", "--backbone", "tiny"], "fold is 4, but PASCAL-5i has"),
+        (["demo"], "train and evaluate take it, this command does not"),
+        (["ablate", "modules"], "train and evaluate take it, this command does not"),
+    ],
+)
+def test_wrong_commands_are_told_in_one_line(trees, run, tmp_path, capsys, arguments, message):
+    assert run(*arguments, "--data", data(trees, "pascal5i"), "--out", tmp_path / "x.safetensors") == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_recipes_need_a_published_data_set(run, capsys):
+    assert run("train", "--recipe", "pascal_resnet50") == 2
+    assert "need a published data set, such as --data pascal5i:PATH" in capsys.readouterr().err
+
+
+# A perfect prediction
+
+
+def perfect_score(dataset, classes, *, min_pixels: int = 0) -> float:
+    """mIoU under `ours` of a prediction that is the truth, over 30 episodes."""
+    episodes = draw_episodes(dataset, classes, fold=0, n_shot=1, count=30, seed=0, min_area=0.0, min_pixels=min_pixels)
+    counts = []
+    for episode in episodes:
+        labels = own_labels(dataset, episode.query, episode.class_index)
+        counts.append(protocol_counts(PROTOCOLS["ours"], perfect_logits(PROTOCOLS["ours"], labels), labels))
+    rows = [episode.class_index for episode in episodes]
+    return EpisodeScores.from_lists(rows, counts, dataset.class_names).miou
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_perfect_prediction_scores_exactly_one_on_every_published_data_set(trees, name):
+    entry = published(name)
+    dataset = open_published(name, trees[name], entry.test_split)
+    novel = fold_classes(name, 0, entry.test_split, n_split_classes=len(dataset.class_names)).novel
+    assert perfect_score(dataset, novel, min_pixels=entry.min_pixels) == 1.0
+
+
+def test_a_perfect_prediction_scores_exactly_one_on_our_own_data():
+    assert perfect_score(ToyWorld(80, seed=1), range(20)) == 1.0
+
+
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs are not here")
+def test_a_perfect_prediction_scores_exactly_one_on_photographs():
+    assert perfect_score(FolderDataset(PHOTOS), range(20)) == 1.0
+
+
+def test_effective_rates_are_logged(trees, run, tmp_path):
+    out = tmp_path / "head.safetensors"
+    options = ["--data", data(trees, "pascal5i"), "--recipe", "pascal_resnet50", *SMALL, "--steps", 10]
+    assert run("train", *options, "--out", out) == 0
+    row = json.loads((out.with_suffix("") / "log.jsonl").read_text().splitlines()[-1])
+    assert row["step"] == 10 and row["learning_rate"] == pytest.approx(0.025 * (1 - 9 / 10) ** 0.9)
+    assert TrainingConfig.from_dict(load_head(out)[1]["training"]).optimiser == "sgd"
