@@ -28,7 +28,7 @@ def write(path: Path, text: str) -> Path:
 def test_both_forms_of_pfenet(tmp_path: Path) -> None:
     ids = write(tmp_path / "train_ids.txt", "2008_2\r\n2007_1\r\n\r\n")  # as an editor on Windows saves it
     assert read_pfenet_list(ids) == ("2008_2", "2007_1")
-    paths = write(tmp_path / "train.txt", "JPEGImages/2007_1.jpg /home/somebody/new_cls/2007_1.png\n")
+    paths = write(tmp_path / "train.txt", "JPEGImages/2007_1.jpg else/where/new_cls/2007_1.png\n")
     assert read_pfenet_list(paths) == ("2007_1",)
 
 
