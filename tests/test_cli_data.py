@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from coco_fss_trees import FSS_SPLITS, write_coco, write_fss
-from official_trees import write_pascal
 
 from dpnet_lite import published_episodes
 from dpnet_lite.cli import main
 from dpnet_lite.cli_data import add_data, run_data
 from dpnet_lite.cli_options import OneLineParser
 from dpnet_lite.datasets import fss
+from dpnet_lite.datasets.made_up_pascal import write_pascal
 from dpnet_lite.published_episodes import SEEDS, list_name, read_list
 
 

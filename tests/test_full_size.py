@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from coco_fss_trees import write_coco, write_fss
-from official_trees import write_pascal
 
 from dpnet_lite import cli, training
 from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.folder import FolderDataset
+from dpnet_lite.datasets.made_up_pascal import write_pascal
 from dpnet_lite.datasets.published import fold_classes, open_published, published
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.episodes import draw_episodes

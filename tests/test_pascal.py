@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from official_trees import PascalTree, classes_of, draw_labels, write_pascal
 from PIL import Image
 
 from dpnet_lite.datasets.base import IGNORE_LABEL
 from dpnet_lite.datasets.folds import base_classes, novel_classes
 from dpnet_lite.datasets.list_files import write_pfenet_list
+from dpnet_lite.datasets.made_up_pascal import PascalTree, classes_of, draw_labels, write_pascal
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.pascal import VOC_CLASSES, Pascal5i
 from dpnet_lite.datasets.published import MIN_PIXELS, PUBLISHED, fold_classes, open_published, published

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from official_trees import PascalTree, write_pascal, write_sbd_mat
 from PIL import Image
 from torchvision.datasets import SBDataset, VOCSegmentation, voc
 
 from dpnet_lite.datasets.downloads import file_md5, no_bar
 from dpnet_lite.datasets.findings import Finding
 from dpnet_lite.datasets.list_files import write_pfenet_list
+from dpnet_lite.datasets.made_up_pascal import PascalTree, write_pascal, write_sbd_mat
 from dpnet_lite.datasets.pascal import Pascal5i
 from dpnet_lite.datasets.pascal_facts import PASCAL5I_FACTS, FoldFacts, PascalFacts, differences, measured_facts
 from dpnet_lite.datasets.pascal_files import check_pascal, prepare_pascal

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from coco_fss_trees import write_coco, write_fss
-from official_trees import write_pascal
 
+from dpnet_lite.datasets.made_up_pascal import write_pascal
 from dpnet_lite.datasets.published import PUBLISHED, open_published
 from dpnet_lite.episodes import EpisodeList
 from dpnet_lite.published_episodes import (

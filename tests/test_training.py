@@ -5,23 +5,17 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small_runs import folder_options, run, write_folder
 
 from dpnet_lite import comparison, training_setup
 from dpnet_lite.comparison import support_only, train_head
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.fold_data import FoldData, toy_fold
-from dpnet_lite.heads import load_head
 from dpnet_lite.losses import episode_loss, episode_targets, learning_rate
 from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.model.head import Head

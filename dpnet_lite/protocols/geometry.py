@@ -69,7 +69,7 @@ def pad_to_square(logits: Tensor, side: int, padding: Padding = "background") ->
     spread = (0, side - width, 0, side - height)
     square = functional.pad(logits[None], spread, mode="replicate")[0]
     if padding == "background":
-        dark = square.sort(dim=0, descending=True).values  # channel 0, the background, gets the larger logit
+        dark = torch.stack([square.amax(dim=0), square.amin(dim=0)])  # the background gets the larger logit
         dark[:, :height, :width] = logits
         return dark
     return square

@@ -1,4 +1,4 @@
-"""Small made-up data sets in the exact folder layouts of the published ones, for tests that need files.
+"""A small made-up PASCAL-5i in the exact folder layouts of the real one: for tests, and to try things without it.
 
 `write_pascal`: 20 classes of coloured rectangles and ellipses. Image i shows the class i % 20 on the left and its
 neighbour of the same fold on the right, both on 2,048 px or more; every fourth image also has a speck (81 px) of a
@@ -49,8 +49,8 @@ def draw_labels(number: int, seed: int, *, ignored_border: bool) -> np.ndarray:
     labels = np.zeros((height, width), np.uint8)
     left, right, speck = classes_of(number)
     for class_index, centre in ((left, 0.26), (right, 0.74)):
-        half_height, half_width = rng.integers(34, 38), rng.integers(24, 27)
-        row, column = height / 2 - 6 + rng.integers(-3, 4), centre * width + rng.integers(-2, 3)
+        half_height, half_width = int(rng.integers(34, 38)), int(rng.integers(24, 27))
+        row, column = height / 2 - 6 + int(rng.integers(-3, 4)), centre * width + int(rng.integers(-2, 3))
         border = _shape(labels.shape, row, column, half_height + 2, half_width + 2, class_index)
         if ignored_border:
             labels[border] = 255
