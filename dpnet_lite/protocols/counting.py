@@ -14,12 +14,14 @@ from ..datasets.base import IGNORE_LABEL
 from ..evaluation import episode_counts
 from .geometry import (
     Padding,
+    foreground,
     nearest_labels,
     nearest_labels_opencv,
     pad_labels,
     pad_to_square,
     padded_size,
     resize,
+    sure_logits,
 )
 from .specs import Protocol
 
@@ -68,7 +70,7 @@ def compared(
         square = pad_to_square(inside, side, padding)
         resized = resize(square, (longer, longer), align_corners=protocol.align_corners)
         labels = pad_labels(labels, longer)
-    return resized.argmax(dim=0), labels
+    return foreground(resized), labels
 
 
 def perfect_logits(protocol: Protocol, labels: Tensor, *, benchmark: str = "pascal5i") -> Tensor:
@@ -84,8 +86,7 @@ def perfect_logits(protocol: Protocol, labels: Tensor, *, benchmark: str = "pasc
         labels = nearest_labels_opencv(
             labels, padded_size(labels.shape[0], labels.shape[1], _side(protocol, benchmark))
         )
-    foreground = (labels == 1).float() * 2 - 1
-    return torch.stack([-foreground, foreground])
+    return sure_logits(labels)
 
 
 def _side(protocol: Protocol, benchmark: str) -> int:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from ..evaluation import episode_counts
 from .counting import perfect_logits, protocol_counts
-from .geometry import nearest_labels_opencv, pad_labels, pad_to_square, resize
+from .geometry import foreground, nearest_labels_opencv, pad_labels, pad_to_square, resize, sure_logits
 from .specs import Protocol
 
 
@@ -34,12 +33,11 @@ def perfect_counts(protocol: Protocol, labels: Tensor, *, benchmark: str = "pasc
         )
     height, width = labels.shape
     logits = perfect_logits(protocol, labels, benchmark=benchmark)
-    in_place = resize(logits, (height, width), align_corners=False).argmax(dim=0)
+    in_place = foreground(resize(logits, (height, width), align_corners=False))
     longer = max(height, width)
     exact = tuple(side if length == longer else int(length * side / longer) for length in (height, width))
-    foreground = (nearest_labels_opencv(labels, (exact[0], exact[1])) == 1).float() * 2 - 1
-    square = pad_to_square(torch.stack([-foreground, foreground]), side)
-    unrounded = resize(square, (longer, longer), align_corners=protocol.align_corners).argmax(dim=0)
+    square = pad_to_square(sure_logits(nearest_labels_opencv(labels, (exact[0], exact[1]))), side)
+    unrounded = foreground(resize(square, (longer, longer), align_corners=protocol.align_corners))
     return PerfectCounts(
         repository=protocol_counts(protocol, logits, labels, benchmark=benchmark),
         in_place=episode_counts(in_place, labels),

@@ -56,7 +56,13 @@ def draw_for(
     seed = protocol.seeds[0] if seed is None else seed
     if protocol.drawing == "turns":
         return draw_episodes(
-            dataset, classes, fold=fold, n_shot=n_shot, count=count, seed=seed, min_area=0.0,
+            dataset,
+            classes,
+            fold=fold,
+            n_shot=n_shot,
+            count=count,
+            seed=seed,
+            min_area=0.0,
             min_pixels=published(benchmark).min_pixels,
         )
     if protocol.drawing == "listed":
