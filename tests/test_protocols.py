@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import write_protocols
 
 from dpnet_lite.episodes import Episode, EpisodeList
 from dpnet_lite.protocols.counting import compared, perfect_logits, protocol_counts
@@ -277,11 +277,7 @@ def test_every_fact_of_a_repository_has_its_place() -> None:
             assert not missing, protocol.name
 
 
-def test_the_page_shows_the_figures_of_the_specs(monkeypatch: pytest.MonkeyPatch) -> None:
-    root = Path(__file__).resolve().parents[1]
-    monkeypatch.syspath_prepend(str(root / "tools"))
-    import write_protocols
-
+def test_the_page_shows_the_figures_of_the_specs() -> None:
     page = write_protocols.PAGE.read_text(encoding="utf-8")
     table = write_protocols.table()
     assert write_protocols.put_between(page, "protocols", table) == page, "run `python tools/write_protocols.py`"
