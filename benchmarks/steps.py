@@ -71,6 +71,7 @@ class EpisodeSteps:
         """Features without gradient, head, losses, backward, clipping, AdamW."""
         self.network.train()
         batch = self._batch(images, labels)
+        self.network.draw_kept_channels(len(images))
         loss = self._loss(self._forward(batch), batch)
         self.optimiser.zero_grad()
         loss.backward()

@@ -171,15 +171,15 @@ class Trainer:
 
     def _backward(self, batch: EpisodeBatch, part: Part, targets: Targets, totals: Tensor) -> Tensor:
         """Add a part's gradients; returns what it adds to the step's loss and main loss, float [2]."""
-        self.network.batch_place = (part.first, part.n_step)
         # Dropout draws from a generator state of this step's own: a resumed run needs no saved random state.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(hash_seed(self.config.seed, part.step, 0))
-            output = self.head(
-                batch.support_features, batch.support_masks, batch.query_features,
-                size=(self.bank.size, self.bank.size), support_background=batch.support_background,
-                query_masks=(batch.query_labels == 1).float(),
-            )  # fmt: skip
+            self.network.draw_kept_channels(len(part.episodes), first=part.first, whole=part.n_step)
+        output = self.head(
+            batch.support_features, batch.support_masks, batch.query_features,
+            size=(self.bank.size, self.bank.size), support_background=batch.support_background,
+            query_masks=(batch.query_labels == 1).float(),
+        )  # fmt: skip
         loss, main = episode_loss(output, targets, self.config, totals)
         self.fabric.backward(loss * self.fabric.world_size)  # DDP takes the mean over the processes
         return torch.stack([loss.detach(), main.detach()]).float()
@@ -214,7 +214,6 @@ class Trainer:
     def _result(self) -> TrainingResult:
         """The last weights, or the best on held-out base classes where those were asked for."""
         head = copy.deepcopy(self.network).cpu().eval()
-        head.batch_place = None
         step = self.step
         if self.best is not None:
             head.load_state_dict(self.best[2])

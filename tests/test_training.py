@@ -341,3 +341,17 @@ def test_two_steps_drop_different_channels(data, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "bernoulli", lambda p: masks.append(bernoulli(p)) or masks[-1])
     Trainer(replace(MODEL, dropout=0.5), TRAINING, data.train, data.base, fold=2).run(stop_after=2)
     assert len(masks) == 2 and not torch.equal(masks[0], masks[1])
+
+
+def test_a_compiled_head_trains_to_the_same_weights(data, monkeypatch):
+    """Without code generation, which takes a minute: what is traced, what is not, and who holds the weights."""
+    compile_module = torch.compile
+    eager = {"backend": "eager"}
+    monkeypatch.setattr(torch, "compile", lambda module, **options: compile_module(module, **options | eager))
+    plain, compiled = (
+        Trainer(MODEL, replace(TRAINING, steps=3, compile=flag), data.train, data.base, fold=2).run()
+        for flag in (False, True)
+    )
+    for name, tensor in plain.head.state_dict().items():
+        torch.testing.assert_close(compiled.head.state_dict()[name], tensor, rtol=0, atol=1e-6)
+    assert not hasattr(compiled.head, "_orig_mod")

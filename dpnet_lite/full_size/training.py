@@ -93,9 +93,10 @@ def estimate_cost(recipe: Recipe, data: TrainingData, training: TrainingConfig, 
     few = replace(training, steps=WARM_UP + MEASURED, checkpoint_every=0, validate_every=0, n_held_out=0)
     on_gpu = fabric.device.type == "cuda"
     trainer = Trainer(recipe.model, few, data.train, data.base, fold=data.fold, fabric=fabric)
-    trainer.run(stop_after=WARM_UP)
+    stages = Stages(2)
+    trainer.run(stop_after=WARM_UP, progress=stages("warming up"))
     started, waited = time.perf_counter(), data.train.waited
-    trainer.run(stop_after=few.steps)
+    trainer.run(stop_after=few.steps, progress=stages("measuring"))
     if on_gpu:
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - started) / MEASURED

@@ -44,8 +44,7 @@ class EpisodeNetwork(nn.Module):
         super().__init__()
         self.config, self.in_channels, self.deep_channels = config, in_channels, deep_channels
         self.reduce = nn.Sequential(nn.Conv2d(in_channels, config.channels, 1), nn.ReLU())
-        # In training, where a batch is a part of a larger one: its first episode's place there, and the whole's length.
-        self.batch_place: tuple[int, int] | None = None
+        self.kept_channels: Tensor | None = None  # 1 or 0, [B, 1, C, 1, 1]: what `draw_kept_channels` drew
 
     def forward(
         self,
@@ -104,16 +103,34 @@ class EpisodeNetwork(nn.Module):
     def reduced(self, support_features: Tensor, query_features: Tensor) -> tuple[Tensor, Tensor]:
         """Reduced features F_s [B, K, C, h, w] and F_q [B, C, h, w].
 
-        In training, channels are dropped: the same ones in all images of an episode, which are to be compared.
-        They are drawn for the whole batch that this one is a part of (`batch_place`), so that an episode loses the
-        same channels however a step is divided.
+        In training, channels are dropped: the same ones in all images of an episode, which are to be compared. They
+        are those of `draw_kept_channels`, or drawn here where it was not called.
         """
         both = torch.cat([support_features, query_features[:, None]], dim=1)  # [B, K + 1, D, h, w]
         images = both.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # [B * (K + 1), D, h, w]
         reduced = self.reduce(images).unflatten(0, both.shape[:2])
         if self.training and self.config.dropout > 0:
-            first, whole = self.batch_place or (0, len(reduced))
-            share = reduced.new_full((whole, 1, reduced.shape[2], 1, 1), 1.0 - self.config.dropout)
-            keep = share.bernoulli()[first : first + len(reduced)]  # [B, 1, C, 1, 1]
+            if self.kept_channels is None:
+                self.draw_kept_channels(len(reduced))
+            assert self.kept_channels is not None
+            keep, self.kept_channels = self.kept_channels.to(reduced.dtype), None
             reduced = reduced * keep / (1.0 - self.config.dropout)
         return reduced[:, :-1], reduced[:, -1]
+
+    def draw_kept_channels(self, batch_size: int, *, first: int = 0, whole: int | None = None) -> None:
+        """Draw which channels the episodes of the next batch keep in training, from PyTorch's global state.
+
+        They are drawn for the whole step that the batch is a part of, so that an episode loses the same channels
+        however a step is divided, and outside `forward`, since compiled code draws other random numbers.
+
+        Args:
+            batch_size: B, episodes of the next batch.
+            first: place of its first episode in the step.
+            whole: episodes of the step; the batch is all of it if not given.
+        """
+        if self.config.dropout == 0:
+            return
+        weight = next(self.reduce.parameters())
+        whole = batch_size if whole is None else whole
+        share = weight.new_full((whole, 1, self.config.channels, 1, 1), 1.0 - self.config.dropout)
+        self.kept_channels = share.bernoulli()[first : first + batch_size]
