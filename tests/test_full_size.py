@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from coco_fss_trees import write_coco, write_fss
@@ -14,13 +16,17 @@ from coco_fss_trees import write_coco, write_fss
 from dpnet_lite import cli, training
 from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.folder import FolderDataset
+from dpnet_lite.datasets.list_files import ClassPair, write_hsnet_list
 from dpnet_lite.datasets.made_up_pascal import write_pascal
 from dpnet_lite.datasets.published import fold_classes, open_published, published
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.full_size.copy import PublishedCopy
 from dpnet_lite.full_size.recipe_files import FOLDER, load_recipe, shipped_recipes
+from dpnet_lite.full_size.scoring import listed_pairs
 from dpnet_lite.heads import load_head
+from dpnet_lite.progress import Stages
 from dpnet_lite.protocols.counting import perfect_logits, protocol_counts
 from dpnet_lite.protocols.specs import PROTOCOLS
 from dpnet_lite.scoring import own_labels
@@ -229,6 +235,33 @@ def test_a_perfect_prediction_scores_exactly_one_on_our_own_data():
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs are not here")
 def test_a_perfect_prediction_scores_exactly_one_on_photographs():
     assert perfect_score(FolderDataset(PHOTOS), range(20)) == 1.0
+
+
+def test_hsnets_lists_are_tested_pair_by_pair(trees, run, tmp_path):
+    """Three pairs of fold 0, six episodes: the queries are the pairs in their order, twice."""
+    split = open_published("pascal5i", trees["pascal5i"], "val", cache_folder=tmp_path)
+    first = [int(np.flatnonzero(split.class_pixels[:, index])[0]) for index in (2, 0, 2)]
+    first[2] = int(np.flatnonzero(split.class_pixels[:, 2])[1])
+    second = int(np.flatnonzero(split.class_pixels[:, 0])[1])
+    chosen = [(first[0], 2), (first[1], 0), (first[2], 2), (second, 0)]
+    lists = tmp_path / "lists"
+    for folder in ("trn", "val"):
+        for fold in range(4):
+            pairs = [ClassPair(split.ids[image], index) for image, index in chosen] if fold == 0 else []
+            pairs = pairs or [ClassPair(name, 5 * fold) for name in split.ids]
+            write_hsnet_list(lists / folder / f"fold{fold}.txt", pairs)
+    out, scores = tmp_path / "head.safetensors", tmp_path / "scores.json"
+    options = ["--data", data(trees, "pascal5i"), "--fold", 0]
+    assert run("train", *options, "--recipe", "pascal_resnet50", *SMALL, "--steps", 1, "--out", out) == 0
+    shown = ["--checkpoint", out, "--protocol", "hsnet", "--shots", 1, "--episodes", 8, "--lists", lists]
+    assert run("evaluate", *options, *shown, "--out", scores) == 0
+    tested = json.loads(scores.read_text())["runs"][0]["scores"]["hsnet"]["class_index"]
+    assert tested == [2, 0, 2, 0, 2, 0, 2, 0]
+    copy = PublishedCopy("pascal5i", trees["pascal5i"], lists=lists, cache_folder=tmp_path)
+    listed = copy.open("val", Stages())
+    found = [(listed.ids[image], index) for image, index in listed_pairs(copy, listed, 0)]
+    assert found == [(split.ids[image], index) for image, index in chosen]
+    assert listed_pairs(replace(copy, lists=None), split, 0) is None
 
 
 def test_effective_rates_are_logged(trees, run, tmp_path):

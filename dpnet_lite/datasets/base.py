@@ -52,7 +52,12 @@ class SegmentationDataset(Protocol):
 
 
 class CountedDataset(SegmentationDataset, Protocol):
-    """A data set whose masks were counted, for rules in pixels rather than shares."""
+    """A data set of named images whose masks were counted, for rules in pixels rather than shares."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Names of the images, in order."""
+        ...
 
     @property
     def class_pixels(self) -> np.ndarray:

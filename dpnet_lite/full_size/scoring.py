@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..comparison import FULL, TRAINING_FREE
+from ..datasets.base import CountedDataset
+from ..datasets.list_files import read_hsnet_fold
 from ..datasets.published import fold_classes, published
 from ..heads import load_head
 from ..image_source import ImageSource
@@ -50,8 +52,12 @@ def evaluate_published(
     per_image = 2 * backbone.out_channels * (-(-side // backbone.stride)) ** 2  # bytes
     source = ImageSource(dataset, backbone, size=side, kept=KEPT_BYTES // per_image)
     seeds = specs[0].seeds if seed is None else (seed,)
+    pairs = listed_pairs(copy, dataset, fold)
     lists = [
-        draw_for(specs[0], dataset, novel, fold=fold, n_shot=n_shot, seed=own, count=n_episodes, benchmark=copy.name)
+        draw_for(
+            specs[0], dataset, novel, fold=fold, n_shot=n_shot, seed=own, count=n_episodes, benchmark=copy.name,
+            pairs=pairs,
+        )
         for n_shot in shots
         for own in seeds
     ]
@@ -65,6 +71,17 @@ def evaluate_published(
         write_runs(output, path.name, runs)
     what = f"{published(copy.name).title}, fold {fold}, by {path} ({metadata.get('recipe', 'no recipe')})"
     return f"{what}\n\n{protocol_table(runs, specs)}"
+
+
+def listed_pairs(copy: PublishedCopy, dataset: CountedDataset, fold: int) -> list[tuple[int, int]] | None:
+    """(image index, class index) pairs of HSNet's lists for PASCAL-5i where the copy was opened with them, else None.
+
+    HSNet's protocol tests these pairs, in this order.
+    """
+    if copy.name != "pascal5i" or copy.lists is None or not (copy.lists / "val").is_dir():
+        return None
+    places = {name: index for index, name in enumerate(dataset.ids)}
+    return [(places[pair.id], pair.class_index) for pair in read_hsnet_fold(copy.lists, "val", fold)]
 
 
 def _refuse_seen(path: Path, metadata: dict[str, Any], novel: Sequence[str], fold: int) -> None:
