@@ -254,7 +254,7 @@ check_fold_images(my_fold_images)
 
 # %% [markdown]
 # Now the same training image under each policy. `TrainingView` is a data set as training sees it. The code takes the
-# image of fold 0 with the most novel pixels, and an episode of its largest base class.
+# image of fold 0 that shows the most of both, a base class and the novel ones, and an episode of that base class.
 
 # %%
 from dpnet_lite.datasets.novel import TrainingView
@@ -279,7 +279,8 @@ KEY = [
 ]
 
 serves = (train.class_pixels[:, base] >= MIN_PIXELS).any(axis=1)
-row = int(np.argmax(np.where(serves, train.class_pixels[:, novel].sum(axis=1), -1)))
+of_both = np.minimum(train.class_pixels[:, novel].sum(axis=1), train.class_pixels[:, base].max(axis=1))
+row = int(np.argmax(np.where(serves, of_both, -1)))
 target = base[int(np.argmax(train.class_pixels[row, base]))]
 shown_novel = [train.class_names[c] for c in novel if train.class_pixels[row, c]]
 where_novel = np.isin(train.read_labels(row), np.array(novel) + 1)
