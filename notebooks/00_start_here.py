@@ -277,9 +277,10 @@ episode_explorer(FOLD)
 # | [10 Your own images](10_your_own_images.ipynb) | segment your own files | 20 |
 # | [11 Ablations](11_ablations.ipynb) | say what each module is worth, and how sure that is | 45 |
 # | [12 When does it pay?](12_when_does_it_pay.ipynb) | say when the second prototype helps, and when not | 45 |
+# | [13 PASCAL and COCO](13_pascal_and_coco.ipynb) | plan a full training; compare scores of different papers | 50 |
 #
 # Lessons 1 to 5 take the method apart and build on each other; 6 and 7 need them; 8 and 9 look inside; 10 needs this
-# notebook only; 11 and 12 need 7. The folder `student` holds the lessons without the solutions of their exercises.
+# notebook only; 11 to 13 need 7. The folder `student` holds the lessons without the solutions of their exercises.
 #
 # Elsewhere: [the method](../docs/method.md), every formula and whether the paper states it;
 # [results](../docs/results.md), scores with intervals, and how they were made;

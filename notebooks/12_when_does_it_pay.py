@@ -10,7 +10,7 @@
 # # 12. When does the second prototype pay?
 #
 # [Start here](00_start_here.ipynb) | [10 Your own images](10_your_own_images.ipynb) |
-# [11 Ablations](11_ablations.ipynb) | **12 When does it pay?**
+# [11 Ablations](11_ablations.ipynb) | **12 When does it pay?** | [13 PASCAL and COCO](13_pascal_and_coco.ipynb)
 #
 # **What you will learn.** Under which conditions the pseudo-prototype $P_q$ helps: how far support and query differ,
 # how many support images there are, how careful their masks are; in which scenes the difference arises; and which
@@ -493,4 +493,4 @@ print(f"lowest precisions: {100 * first.share:.0f} % of all scored episodes, ful
 # **Further reading.** [Results](../docs/results.md), section *Where the difference to support-only is lost*; Efron and
 # Tibshirani, *An introduction to the bootstrap*, 1993.
 #
-# Previous: [11 Ablations](11_ablations.ipynb). Back to: [Start here](00_start_here.ipynb)
+# Previous: [11 Ablations](11_ablations.ipynb). Next: [13 PASCAL and COCO](13_pascal_and_coco.ipynb)

@@ -33,9 +33,7 @@
 
 # %%
 # %matplotlib inline
-import contextlib
 import hashlib
-import io
 import json
 import os
 import tempfile
@@ -555,8 +553,7 @@ from dpnet_lite.full_size.training import count_images, estimate_cost
 
 print(f"{COPY}: {count_images(data, small.training):,} training images; tiny backbone, {SIZE} pixels")
 planned = replace(small.training, steps=steps[FOLD])
-with contextlib.redirect_stderr(io.StringIO()):  # no progress bars here
-    answer = estimate_cost(small, data, planned, make_fabric("cpu", small.training.precision))
+answer = estimate_cost(small, data, planned, make_fabric("cpu", small.training.precision))
 print(textwrap.fill(answer, 110))
 
 # %%

@@ -17,7 +17,7 @@ from ..datasets.novel import TrainingView
 from ..datasets.published import fold_classes
 from ..devices import make_fabric
 from ..episodes import class_pools
-from ..fold_data import TrainingData
+from ..fold_data import Stage, TrainingData, silent
 from ..heads import save_head
 from ..image_source import ImageSource
 from ..model.backbone import Backbone, build_backbone
@@ -57,7 +57,7 @@ def train_published(
     steps = recipe.steps(n_images) if steps is None else steps
     training = replace(recipe.training, seed=seed, steps=steps)
     if estimate:
-        return estimate_cost(recipe, data, training, fabric)
+        return estimate_cost(recipe, data, training, fabric, stage=Stages(2))
     result = train_head(
         data, recipe.model, training, folder=path.with_suffix(""), resume=resume, stage=Stages(1), fabric=fabric
     )
@@ -88,15 +88,16 @@ def count_images(data: TrainingData, training: TrainingConfig) -> int:
     return len(np.unique(np.concatenate(list(pools.values()))))
 
 
-def estimate_cost(recipe: Recipe, data: TrainingData, training: TrainingConfig, fabric: Fabric) -> str:
+def estimate_cost(
+    recipe: Recipe, data: TrainingData, training: TrainingConfig, fabric: Fabric, *, stage: Stage = silent
+) -> str:
     """What a whole training would take on this machine, from a few steps of it."""
     few = replace(training, steps=WARM_UP + MEASURED, checkpoint_every=0, validate_every=0, n_held_out=0)
     on_gpu = fabric.device.type == "cuda"
     trainer = Trainer(recipe.model, few, data.train, data.base, fold=data.fold, fabric=fabric)
-    stages = Stages(2)
-    trainer.run(stop_after=WARM_UP, progress=stages("warming up"))
+    trainer.run(stop_after=WARM_UP, progress=stage("warming up"))
     started, waited = time.perf_counter(), data.train.waited
-    trainer.run(stop_after=few.steps, progress=stages("measuring"))
+    trainer.run(stop_after=few.steps, progress=stage("measuring"))
     if on_gpu:
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - started) / MEASURED
