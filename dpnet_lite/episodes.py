@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -55,7 +55,9 @@ class EpisodeList:
 
     def to_json(self) -> str:
         """Canonical JSON: fields as named here, keys sorted, no spaces."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        values = vars(self) | {"episodes": [vars(episode) for episode in self.episodes]}
+        values.pop("sha256", None)  # kept there once it was asked for
+        return json.dumps(values, sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> EpisodeList:

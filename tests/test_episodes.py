@@ -78,6 +78,7 @@ def test_sha256_is_that_of_the_canonical_json() -> None:
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     assert drawn.to_json() == canonical
     assert drawn.sha256 == hashlib.sha256(canonical.encode()).hexdigest()
+    assert drawn.to_json() == canonical  # also after the hash was asked for
     hand_written = EpisodeList("f", 1, 1, 2, (Episode(3, 4, (5,)),))
     assert hand_written.to_json() == (
         '{"dataset":"f","episodes":[{"class_index":3,"query":4,"support":[5]}],"fold":1,"n_shot":1,"seed":2}'
