@@ -80,7 +80,10 @@ def _apply(image: Tensor, labels: Tensor, view: View) -> tuple[Tensor, Tensor]:
             "angle": view.angle, "scale": view.scale, "shear": [0.0],
             "translate": [side * view.shift[0], side * view.shift[1]],
         }  # fmt: skip
-        image = functional.affine(image, interpolation=InterpolationMode.BILINEAR, fill=OUTSIDE, **move)
+        # Moved as the difference to the colour outside: torchvision's own `fill` leaves a dark rim between the two.
+        outside = torch.tensor(OUTSIDE, device=image.device).reshape(3, 1, 1)  # [3] -> [3, 1, 1]
+        moved = functional.affine((image - outside).float(), interpolation=InterpolationMode.BILINEAR, **move)
+        image = (moved + outside).round().clamp(0, 255).to(torch.uint8)
         labels = functional.affine(
             labels[None], interpolation=InterpolationMode.NEAREST, fill=[IGNORE_LABEL], **move
         )[0]  # [S, S] -> [1, S, S] and back

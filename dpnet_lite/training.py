@@ -228,5 +228,5 @@ def lost_process(error: RuntimeError, step: int, steps: int, rank: int, n_proces
     reason = (str(error) or type(error).__name__).splitlines()[0]
     return RuntimeError(
         f"process {rank} of {n_processes} stopped at step {step} of {steps}, most likely because another one is gone "
-        f"({reason}); go on with --resume, with any number of processes"
+        f"({reason}); go on with --resume, with a number of processes that divides the batch"
     )

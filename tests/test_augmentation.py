@@ -57,6 +57,18 @@ def test_what_comes_in_from_outside_is_ignored_and_grey():
     assert int((moved == 1).sum()) == 16  # 4 x 4
 
 
+def test_no_rim_between_the_scene_and_what_lies_outside():
+    """A scene of one colour: every pixel lies between that colour and the one outside, also at the turned border."""
+    images = torch.tensor([200, 210, 220], dtype=torch.uint8).reshape(1, 3, 1, 1).expand(1, 3, 32, 32).contiguous()
+    labels = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    turned, moved = augment(images, labels, [View(angle=30.0, scale=0.8)])
+    for channel, inside in enumerate((200, 210, 220)):
+        values = turned[0, channel]
+        assert values.min() == OUTSIDE[channel] and values.max() == inside
+        assert ((values > OUTSIDE[channel]) & (values < inside)).any()  # the border is mixed, in shares
+    assert (moved == 255).any() and (moved == 0).any()
+
+
 def test_a_quarter_turn_moves_image_and_labels_alike():
     images, labels = scene()
     turned, moved = augment(images, labels, [View(angle=90.0)])
