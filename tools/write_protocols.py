@@ -1,4 +1,4 @@
-"""Write the table of docs/protocols.md, between its marks, from `dpnet_lite.protocols.specs`.
+"""Write the table of docs/protocols.md and its sources, between their marks, from `dpnet_lite.protocols.specs`.
 
 python tools/write_protocols.py
 """
@@ -69,16 +69,20 @@ ROWS: tuple[tuple[str, str, Callable[[Protocol], str]], ...] = (
 
 
 def table() -> str:
-    """The five protocols as columns, facts as rows; under each fact, where the code says so."""
+    """The five protocols as columns, facts as rows."""
     rows = [["", *(f"`{name}`" for name in PROTOCOLS)]]
-    rows.append(["read at", *(protocol.repository or "this project" for protocol in PROTOCOLS.values())])
-    for label, fact, text in ROWS:
-        cells = []
-        for protocol in PROTOCOLS.values():
-            source = protocol.source(fact)
-            cells.append(f"{text(protocol)}<br>*{source.replace('*', chr(92) + '*')}*" if source else text(protocol))
-        rows.append([label, *cells])
+    rows += [[label, *(text(protocol) for protocol in PROTOCOLS.values())] for label, _, text in ROWS]
     return markdown(rows)
+
+
+def sources() -> str:
+    """A list per repository: for each fact, the file and the lines that say so."""
+    parts = []
+    for name, protocol in PROTOCOLS.items():
+        lines = [f"- {label}: {protocol.source(fact)}" for label, fact, _ in ROWS if protocol.source(fact)]
+        text = "\n".join(lines).replace("*", "\\*")
+        parts.append(f"**`{name}`**, {protocol.repository or 'this project'}\n\n{text}")
+    return "\n\n".join(parts)
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -97,5 +101,10 @@ def put_between(page: str, mark: str, text: str) -> str:
     return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
+def whole(page: str) -> str:
+    """The page with table and sources written anew."""
+    return put_between(put_between(page, "protocols", table()), "sources", sources())
+
+
 if __name__ == "__main__":
-    PAGE.write_text(put_between(PAGE.read_text(encoding="utf-8"), "protocols", table()), encoding="utf-8")
+    PAGE.write_text(whole(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
