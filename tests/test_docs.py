@@ -53,6 +53,17 @@ def test_options_and_targets_of_the_readme_exist() -> None:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
+def test_every_yes_of_the_feature_table_names_what_shows_it() -> None:
+    """Our column says yes: the last one names tests or files that exist, or a target of make."""
+    table = README.partition("<!-- features begin -->")[2].partition("<!-- features end -->")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
+    assert len(rows) > 15
+    for name, ours, *_, shown in rows:
+        places = re.findall(r"`(.+?)`", shown)
+        assert (bool(places) == (ours not in ("**no**", ""))), name
+        assert all(place.startswith("make ") or (ROOT / place).exists() for place in places), name
+
+
 def test_paths_of_the_readme_exist() -> None:
     table = README.partition("## Map")[2].partition("\n## ")[0]
     for row in re.findall(r"^\| (`.+?) \|", table, flags=re.MULTILINE):

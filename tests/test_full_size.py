@@ -24,7 +24,7 @@ from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.full_size.copy import PublishedCopy
 from dpnet_lite.full_size.recipe_files import FOLDER, load_recipe, shipped_recipes
-from dpnet_lite.full_size.scoring import listed_pairs
+from dpnet_lite.full_size.scoring import departures, listed_pairs
 from dpnet_lite.heads import load_head
 from dpnet_lite.progress import Stages
 from dpnet_lite.protocols.counting import perfect_logits, protocol_counts
@@ -262,6 +262,22 @@ def test_hsnets_lists_are_tested_pair_by_pair(trees, run, tmp_path):
     found = [(listed.ids[image], index) for image, index in listed_pairs(copy, listed, 0)]
     assert found == [(split.ids[image], index) for image, index in chosen]
     assert listed_pairs(replace(copy, lists=None), split, 0) is None
+
+
+def test_where_a_table_departs_from_a_repository_it_says_so():
+    hsnet, ssp, ours = (PROTOCOLS[name] for name in ("hsnet", "ssp", "ours"))
+    assert "not HSNet's own" in departures([hsnet, ours], "pascal5i", has_pairs=False)[0]
+    assert departures([hsnet, ssp], "pascal5i", has_pairs=True) == departures([ours], "coco20i", has_pairs=False) == []
+    assert len(departures([hsnet, ssp], "coco20i", has_pairs=False)) == 2
+    assert departures([ours, hsnet], "pascal5i", has_pairs=False) == []  # drawn as ours draws
+
+
+def test_a_single_list_file_is_refused(trees, run, tmp_path, capsys):
+    lists = tmp_path / "val.txt"
+    lists.write_text("2009_000003\n")
+    options = ["train", "--data", data(trees, "pascal5i"), "--recipe", "pascal_resnet50", *SMALL, "--steps", 1]
+    assert run(*options, "--lists", lists, "--out", tmp_path / "head.safetensors") == 2
+    assert "which is no folder; give the one that holds the lists of all splits" in capsys.readouterr().err
 
 
 def test_effective_rates_are_logged(trees, run, tmp_path):

@@ -24,6 +24,13 @@ class PublishedCopy:
     precision: str = "fp32"  # of the backbone
     workers: int = 0  # processes that decode images for training
 
+    def __post_init__(self) -> None:
+        if self.lists is not None and not self.lists.is_dir():
+            raise ValueError(
+                f"--lists is {self.lists}, which is no folder; give the one that holds the lists of all splits, "
+                "so that no image is trained on and tested"
+            )
+
     def open(self, split: str, stages: Stages) -> CountedDataset:
         """One split; counting its masks shows a bar the first time."""
         return open_published(

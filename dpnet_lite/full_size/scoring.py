@@ -15,7 +15,7 @@ from ..image_source import ImageSource
 from ..model.backbone import build_backbone
 from ..progress import Stages
 from ..protocols.drawing import draw_for
-from ..protocols.specs import find_protocol
+from ..protocols.specs import Protocol, find_protocol
 from ..scoring import Segmenter, head_segmenter, training_free_segmenter
 from .copy import PublishedCopy
 from .protocol_runs import protocol_table, run_protocols, write_runs
@@ -70,7 +70,19 @@ def evaluate_published(
     if output is not None:
         write_runs(output, path.name, runs)
     what = f"{published(copy.name).title}, fold {fold}, by {path} ({metadata.get('recipe', 'no recipe')})"
-    return f"{what}\n\n{protocol_table(runs, specs)}"
+    return "\n\n".join([what, protocol_table(runs, specs), *departures(specs, copy.name, has_pairs=pairs is not None)])
+
+
+def departures(specs: Sequence[Protocol], name: str, *, has_pairs: bool) -> list[str]:
+    """What a reader of the table must know where it departs from a repository's own way of testing."""
+    notes = []
+    if specs[0].name == "hsnet" and name == "pascal5i" and not has_pairs:
+        notes.append("hsnet: all pairs of image and class, not HSNet's own; give the folder of its lists with --lists.")
+    if specs[0].name == "hsnet" and name == "coco20i":
+        notes.append("hsnet: images in the order of this data set, not of HSNet's own file.")
+    if name == "coco20i" and any(protocol.coco_folds != published(name).layout for protocol in specs):
+        notes.append("ssp: SSP's own folds are runs of neighbouring classes; these are interleaved.")
+    return notes
 
 
 def listed_pairs(copy: PublishedCopy, dataset: CountedDataset, fold: int) -> list[tuple[int, int]] | None:
