@@ -47,10 +47,12 @@ def test_a_whole_copy_has_notes_alone(tree: PascalTree) -> None:
 
 def test_differences_name_every_number() -> None:
     assert differences(PASCAL5I_FACTS) == []
-    folds = (FoldFacts(4760, 552, 364), FoldFacts(4588, 863, 445), *PASCAL5I_FACTS.folds[2:])
+    first, second, *others = PASCAL5I_FACTS.folds
+    folds = (first, second._replace(of_them_with_novel=863, novel_pixels=20_874_678), *others)
     assert differences(PascalFacts(5953, 1400, folds)) == [
         "images of val: 1,400 here, 1,449 in the published data",
         "fold 1, of these with a novel class: 863 here, 862 in the published data",
+        "fold 1, pixels of novel classes in its training images: 20,874,678 here, 20,874,677 in the published data",
     ]
 
 
@@ -60,7 +62,7 @@ def test_facts_by_hand() -> None:
     train[1, 7] = 2047  # too small in every fold
     train[2, 19] = 5000
     val[0, 3], val[1, 3] = 2048, 2047
-    expected = ((1, 0, 1), (2, 1, 0), (2, 0, 0), (1, 0, 0))
+    expected = ((1, 0, 1, 0), (2, 1, 0, 1), (2, 0, 0, 0), (1, 0, 0, 0))
     assert measured_facts(train, val) == PascalFacts(4, 2, tuple(FoldFacts(*fold) for fold in expected))
 
 

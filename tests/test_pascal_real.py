@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from PIL import Image
 from torch import Tensor
 
 from dpnet_lite.datasets.folds import base_classes, novel_classes
@@ -21,7 +22,7 @@ from dpnet_lite.datasets.list_files import (
     write_pfenet_list,
 )
 from dpnet_lite.datasets.pascal import Pascal5i
-from dpnet_lite.datasets.pascal_facts import PASCAL5I_FACTS, differences, measured_facts
+from dpnet_lite.datasets.pascal_facts import NOVEL_SHARES, PASCAL5I_FACTS, TRAIN_PIXELS, differences, measured_facts
 from dpnet_lite.datasets.published import MIN_PIXELS
 from dpnet_lite.episodes import class_pools
 
@@ -89,6 +90,27 @@ def test_facts_per_fold(real: Real) -> None:
     assert [fact.train_images for fact in PASCAL5I_FACTS.folds] == [4760, 4588, 4097, 5108]
     assert [fact.of_them_with_novel for fact in PASCAL5I_FACTS.folds] == [552, 862, 1345, 598]
     assert [fact.val_images for fact in PASCAL5I_FACTS.folds] == [364, 445, 592, 336]
+
+
+def test_share_of_novel_pixels(real: Real) -> None:
+    """Counted here in the masks themselves, file by file, and not in the index."""
+    novel_pixels, all_pixels = [0] * 4, [0] * 4
+    for path in real.train.mask_paths:
+        with Image.open(path) as mask:
+            counts = mask.histogram()  # of 256 values; class c is the value c + 1
+        for fold in range(4):
+            novel = range(5 * fold + 1, 5 * fold + 6)
+            if any(counts[value] >= 2048 for value in range(1, 21) if value not in novel):
+                novel_pixels[fold] += sum(counts[value] for value in novel)
+                all_pixels[fold] += sum(counts)
+    assert novel_pixels == [fact.novel_pixels for fact in PASCAL5I_FACTS.folds]
+    assert all_pixels == list(TRAIN_PIXELS)
+    assert [round(100 * share, 2) for share in NOVEL_SHARES] == [0.85, 2.54, 5.96, 1.96]
+
+
+def test_pairs_below_the_rule(real: Real) -> None:
+    counts = real.train.class_pixels
+    assert (int((counts > 0).sum()), int(((counts > 0) & (counts < MIN_PIXELS)).sum())) == (8843, 940)  # lesson 13
 
 
 def test_the_check_measures_the_same(real: Real) -> None:

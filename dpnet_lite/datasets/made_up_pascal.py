@@ -1,8 +1,9 @@
 """A small made-up PASCAL-5i in the exact folder layouts of the real one: for tests, and to try things without it.
 
 `write_pascal`: 20 classes of coloured rectangles and ellipses. Image i shows the class i % 20 on the left and its
-neighbour of the same fold on the right, both on 2,048 px or more; every fourth image also has a speck (81 px) of a
-class of the next fold. So 20 images of a split give every class two images above PFENet's area rule, 40 give it four.
+neighbour of the same fold on the right, both on 2,048 px or more; every fourth image also shows a class of the next
+fold: every eighth as a bar (1,200 px, a tenth of the image), the others as a speck (81 px). So 20 images of a split
+give every class two images above PFENet's area rule, 40 give it four.
 """
 
 from __future__ import annotations
@@ -34,12 +35,12 @@ class PascalTree:
 
 
 def classes_of(number: int) -> tuple[int, int, int | None]:
-    """Class indices of image `number` of a split: left, right, and the speck or None."""
+    """Class indices of image `number` of a split: left, right, and the one below them (a bar or a speck) or None."""
     left = number % N_CLASSES
     fold, place = divmod(left, PER_FOLD)
     right = PER_FOLD * fold + (place + 1) % PER_FOLD
-    speck = (left + PER_FOLD) % N_CLASSES if number % 4 == 0 else None
-    return left, right, speck
+    below = (left + PER_FOLD) % N_CLASSES if number % 4 == 0 else None
+    return left, right, below
 
 
 def draw_labels(number: int, seed: int, *, ignored_border: bool) -> np.ndarray:
@@ -47,7 +48,7 @@ def draw_labels(number: int, seed: int, *, ignored_border: bool) -> np.ndarray:
     rng = np.random.default_rng((seed, number))
     height, width = int(rng.integers(96, 105)), int(rng.integers(116, 125))
     labels = np.zeros((height, width), np.uint8)
-    left, right, speck = classes_of(number)
+    left, right, below = classes_of(number)
     for class_index, centre in ((left, 0.26), (right, 0.74)):
         half_height, half_width = int(rng.integers(34, 38)), int(rng.integers(24, 27))
         row, column = height / 2 - 6 + int(rng.integers(-3, 4)), centre * width + int(rng.integers(-2, 3))
@@ -55,8 +56,10 @@ def draw_labels(number: int, seed: int, *, ignored_border: bool) -> np.ndarray:
         if ignored_border:
             labels[border] = 255
         labels[_shape(labels.shape, row, column, half_height, half_width, class_index)] = class_index + 1
-    if speck is not None:
-        labels[height - 10 : height - 1, width // 2 - 4 : width // 2 + 5] = speck + 1  # 9 x 9
+    if below is not None and number % 8 == 0:
+        labels[height - 13 : height - 1, width // 2 - 50 : width // 2 + 50] = below + 1  # 12 x 100
+    elif below is not None:
+        labels[height - 10 : height - 1, width // 2 - 4 : width // 2 + 5] = below + 1  # 9 x 9
     return labels
 
 
