@@ -51,6 +51,11 @@ def _background(protocol: Protocol) -> str:
     return f"ignored; background on {where}" if where else "ignored"
 
 
+def _min_pixels(protocol: Protocol) -> str:
+    figure = figures(protocol.min_pixels, "by list files" if protocol.drawing == "listed" else "-")
+    return figure.replace("/ 0", "/ none")
+
+
 ROWS: tuple[tuple[str, str, Callable[[Protocol], str]], ...] = (
     ("episodes of a fold and seed", "episodes", lambda p: figures(p.episodes)),
     ("seeds", "seeds", lambda p: ", ".join(map(str, p.seeds))),
@@ -59,7 +64,7 @@ ROWS: tuple[tuple[str, str, Callable[[Protocol], str]], ...] = (
     ("compared at", "label_resolution", lambda p: RESOLUTION[p.label_resolution]),
     ("bilinear logits, corners aligned", "align_corners", lambda p: "yes" if p.align_corners else "no"),
     ("label 255", "background_255", _background),
-    ("support object, pixels", "min_pixels", lambda p: f"{p.min_pixels:,}" if p.min_pixels else "by list files"),
+    ("least support object, pixels", "min_pixels", _min_pixels),
     ("drawing", "drawing", lambda p: DRAWING[p.drawing]),
     ("processes that draw", "workers", lambda p: figures(p.workers)),
     ("COCO folds", "coco_folds", lambda p: p.coco_folds),

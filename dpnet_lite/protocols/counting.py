@@ -2,7 +2,8 @@
 
 A prediction is logits over the whole image. Its way to the labels, what is ignored and what is compared are then done
 as the repository's code does them after its network. The network itself is ours in all cases: that it would see padded
-or unsquashed images under another protocol is not re-enacted.
+or unsquashed images under another protocol is not re-enacted. Nor is HSNet's vote with several shots: there every shot
+gives a mask of its own, and the masks are voted on (model/hsnet.py 67-90); here one prediction stands for all shots.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..datasets.base import CountedDataset
-from ..datasets.published import MIN_PIXELS, published
+from ..datasets.published import MIN_PIXELS
 from ..episodes import Episode, EpisodeList, draw_episodes
-from .hsnet_drawing import draw_hsnet, draw_hsnet_classes
+from .hsnet_drawing import draw_hsnet, draw_hsnet_classes, draw_hsnet_numbers
 from .random_numbers import LoaderNumbers, need_images
 from .specs import Protocol
 
@@ -54,23 +54,16 @@ def draw_for(
     if count is None or workers is None:
         raise ValueError(f"protocol {protocol.name} has no {benchmark}; choose another protocol or benchmark")
     seed = protocol.seeds[0] if seed is None else seed
-    if protocol.drawing == "turns":
-        return draw_episodes(
-            dataset,
-            classes,
-            fold=fold,
-            n_shot=n_shot,
-            count=count,
-            seed=seed,
-            min_area=0.0,
-            min_pixels=published(benchmark).min_pixels,
-        )
+    numbers = {"fold": fold, "n_shot": n_shot, "count": count, "seed": seed}
     if protocol.drawing == "listed":
-        if benchmark == "coco20i":
-            return draw_hsnet_classes(dataset, classes, fold=fold, n_shot=n_shot, count=count, seed=seed)
-        return draw_hsnet(dataset, classes, fold=fold, n_shot=n_shot, count=count, seed=seed, pairs=pairs)
+        if benchmark == "pascal5i":
+            return draw_hsnet(dataset, classes, **numbers, pairs=pairs)
+        return (draw_hsnet_classes if benchmark == "coco20i" else draw_hsnet_numbers)(dataset, classes, **numbers)
+    min_pixels = protocol.min_pixels.of(benchmark) or 0
+    if protocol.drawing == "turns":
+        return draw_episodes(dataset, classes, **numbers, min_area=0.0, min_pixels=min_pixels)
     draw = draw_pfenet if protocol.drawing == "images" else draw_ssp
-    return draw(dataset, classes, fold=fold, n_shot=n_shot, count=count, seed=seed, workers=workers)
+    return draw(dataset, classes, **numbers, workers=workers, min_pixels=min_pixels)
 
 
 def draw_pfenet(
@@ -82,17 +75,18 @@ def draw_pfenet(
     count: int = 5001,
     seed: int = 321,
     workers: int = 8,
+    min_pixels: int = MIN_PIXELS,
 ) -> EpisodeList:
     """PFENet (util/dataset.py 147-199, test.py 174-186) and BAM, whose loop is the same (its util/dataset.py 209-266).
 
-    Queries are the images with at least 2,048 pixels of a novel class, in order, again and again. The class is drawn
-    from all novel classes that the query shows, however small; the support from the images with at least 2,048 pixels
-    of it, each once. One number is drawn and thrown away before each shot, as there. `workers=0` draws all in one
-    process, with Python's random numbers after `random.seed(seed)`.
+    "Large" is at least `min_pixels` pixels of a class. Queries are the images with a large novel class, in order, again
+    and again. The class is drawn from all novel classes that the query shows, however small; the support from the
+    images where it is large, each once. One number is drawn and thrown away before each shot, as there. `workers=0`
+    draws all in one process, with Python's random numbers after `random.seed(seed)`.
     """
     pixels = dataset.class_pixels
-    pools = {int(index): np.flatnonzero(pixels[:, index] >= MIN_PIXELS).tolist() for index in classes}
-    queries = np.flatnonzero((pixels[:, list(classes)] >= MIN_PIXELS).any(axis=1)).tolist()
+    pools = {int(index): np.flatnonzero(pixels[:, index] >= min_pixels).tolist() for index in classes}
+    queries = np.flatnonzero((pixels[:, list(classes)] >= min_pixels).any(axis=1)).tolist()
     shown = {query: [int(index) for index in sorted(classes) if pixels[query, index]] for query in queries}
     need_images(dataset, {index: pools[index] for query in queries for index in shown[query]}, n_shot + 1)
     draws, episodes = LoaderNumbers(seed, workers), []
@@ -121,21 +115,22 @@ def draw_ssp(
     count: int = 1000,
     seed: int = 0,
     workers: int = 4,
+    min_pixels: int = MIN_PIXELS,
 ) -> EpisodeList:
     """SSP (dataset/fewshot.py 48-73 and 93-123).
 
-    The query is drawn from the images with at least 2,048 pixels of any novel class, the class from all novel ones
-    that it shows, however small; the support from the images of that list with the class, each once, sorted by their
-    names, and drawn again where the class has fewer than 2,048 pixels. Names are the data set's `ids`; a data set
-    without them is sorted by index. `workers=0` as for `draw_pfenet`.
+    "Large" is at least `min_pixels` pixels of a class. The query is drawn from the images with any large novel class,
+    the class from all novel ones that it shows, however small; the support from the images of that list with the
+    class, each once, sorted by their names, and drawn again where the class is not large. Names are the data set's
+    `ids`; a data set without them is sorted by index. `workers=0` as for `draw_pfenet`.
     """
     pixels = dataset.class_pixels
-    images = np.flatnonzero((pixels[:, list(classes)] >= MIN_PIXELS).any(axis=1)).tolist()
+    images = np.flatnonzero((pixels[:, list(classes)] >= min_pixels).any(axis=1)).tolist()
     names = getattr(dataset, "ids", range(len(dataset)))
     by_name = sorted(images, key=lambda image: names[image])
     pools = {int(index): [image for image in by_name if pixels[image, index]] for index in classes}
     shown = {image: [int(index) for index in sorted(classes) if pixels[image, index]] for image in images}
-    large = {index: [image for image in pool if pixels[image, index] >= MIN_PIXELS] for index, pool in pools.items()}
+    large = {index: [image for image in pool if pixels[image, index] >= min_pixels] for index, pool in pools.items()}
     need_images(dataset, {index: large[index] for image in images for index in shown[image]}, n_shot + 1)
     draws, episodes = LoaderNumbers(seed, workers), []
     draws.start_pass()
@@ -146,7 +141,7 @@ def draw_ssp(
         support: list[int] = []
         while len(support) < n_shot:
             image = generator.choice([other for other in pools[class_index] if other != query and other not in support])
-            if pixels[image, class_index] >= MIN_PIXELS:
+            if pixels[image, class_index] >= min_pixels:
                 support.append(image)
         episodes.append(Episode(class_index, query, tuple(support)))
     return EpisodeList(dataset.fingerprint, fold, n_shot, seed, tuple(episodes))

@@ -53,7 +53,8 @@ class Protocol:
         align_corners: of the bilinear resizing of the logits.
         label_resolution: what the prediction is compared with: labels of the image's "own" size; nearest-resized ones
             of the "network"'s square; or own ones in a square of the image's "longer side", filled with 255.
-        min_pixels: of the class that a support image must show, at its own size; None where list files decide.
+        min_pixels: of the class that a support image must show, at its own size; 0: no rule; None where list files
+            decide, or the repository has no such benchmark. `draw_for` draws by it.
         background_255: benchmarks where label 255 counts as background; in all others it counts nowhere.
         rule: how counts become a score, see `protocols.scoring`.
         drawing: how episodes are drawn, see `protocols.drawing`.
@@ -71,7 +72,7 @@ class Protocol:
     geometry: Geometry
     align_corners: bool
     label_resolution: Resolution
-    min_pixels: int | None
+    min_pixels: PerBenchmark
     background_255: tuple[Benchmark, ...]
     rule: Rule
     drawing: Drawing
@@ -94,7 +95,7 @@ _OURS = Protocol(
     geometry="squash",
     align_corners=False,
     label_resolution="own",
-    min_pixels=2048,
+    min_pixels=PerBenchmark(2048, 2048, 0),
     background_255=(),
     rule="accumulated",
     drawing="turns",
@@ -119,7 +120,7 @@ _HSNET = Protocol(
     geometry="squash",
     align_corners=True,
     label_resolution="network",
-    min_pixels=None,
+    min_pixels=PerBenchmark(None, None, 0),
     background_255=("coco20i", "fss1000"),
     rule="clamped",
     drawing="listed",
@@ -127,16 +128,16 @@ _HSNET = Protocol(
     coco_folds="interleaved",
     fb_iou=True,
     where=(
-        ("episodes", "data/pascal.py 30, data/coco.py 30, data/fss.py 34 (240 classes of ten images)"),
+        ("episodes", "data/pascal.py 30, data/coco.py 30, data/fss.py 32 (240 classes of ten images)"),
         ("seeds", "test.py 20"),
         ("size", "test.py 88"),
         ("geometry", "data/dataset.py 26"),
         ("align_corners", "model/hsnet.py 57"),
         ("label_resolution", "data/pascal.py 39, data/coco.py 40, data/fss.py 39"),
-        ("min_pixels", "data/splits/ (how the lists were made: not found)"),
+        ("min_pixels", "data/splits/ (how the lists were made: not found); data/fss.py 107-114"),
         ("background_255", "common/evaluation.py 15-21; data/coco.py and data/fss.py give no ignored pixels"),
         ("rule", "common/logger.py 24-43"),
-        ("drawing", "data/pascal.py 33, 96-105; data/coco.py 84-99; data/fss.py 81-96"),
+        ("drawing", "data/pascal.py 33, 96-105; data/coco.py 84-99; data/fss.py 81-96, 107-114"),
         ("workers", "data/dataset.py 35"),
         ("coco_folds", "data/coco.py 62"),
         ("fb_iou", "common/logger.py 42"),
@@ -152,7 +153,7 @@ _PFENET = Protocol(
     geometry="pad",
     align_corners=True,
     label_resolution="longer side",
-    min_pixels=2048,
+    min_pixels=PerBenchmark(2048, 2048, None),
     background_255=(),
     rule="epsilon",
     drawing="images",
@@ -168,7 +169,7 @@ _PFENET = Protocol(
         ("label_resolution", "test.py 196-200, config/*/*.yaml ori_resize"),
         ("min_pixels", "util/dataset.py 60"),
         ("background_255", "util/util.py 73"),
-        ("rule", "test.py 233-246"),
+        ("rule", "test.py 214-216, 240-246"),
         ("drawing", "util/dataset.py 147-199, test.py 182-186"),
         ("workers", "config/*/*.yaml workers, test.py 142"),
         ("coco_folds", "util/dataset.py 85-130, config/coco/*.yaml use_split_coco"),
@@ -185,7 +186,7 @@ _BAM = Protocol(
     geometry="pad",
     align_corners=True,
     label_resolution="longer side",
-    min_pixels=2048,
+    min_pixels=PerBenchmark(2048, 2048, None),
     background_255=(),
     rule="epsilon",
     drawing="images",
@@ -195,16 +196,16 @@ _BAM = Protocol(
     where=(
         ("episodes", "test.py 193-198, 222"),
         ("seeds", "test.py 36-39 (drawn with seed 123); the best of the five is printed too, 175"),
-        ("size", "config/*/*.yaml val_size"),
-        ("geometry", "util/transform_tri.py, class Resize"),
+        ("size", "config/*/*resnet50.yaml and *vgg.yaml val_size"),
+        ("geometry", "util/transform_tri.py 106-164, config/*/*resnet50.yaml and *vgg.yaml resized_val"),
         ("align_corners", "test.py 248"),
-        ("label_resolution", "test.py 239-246, config/*/*.yaml ori_resize"),
+        ("label_resolution", "test.py 239-246, config/*/*resnet50.yaml and *vgg.yaml ori_resize"),
         ("min_pixels", "util/dataset.py 74 (the lists that are read instead, 175-177, are no part of the code)"),
         ("background_255", "util/util.py 84-96"),
-        ("rule", "test.py 304-327"),
+        ("rule", "test.py 263-264, 312-321, 329"),
         ("drawing", "util/dataset.py 209-266, test.py 217-223"),
-        ("workers", "config/*/*.yaml workers, test.py 143"),
-        ("coco_folds", "util/dataset.py 114-158, config/coco/*.yaml use_split_coco"),
+        ("workers", "config/*/*resnet50.yaml and *vgg.yaml workers, test.py 143"),
+        ("coco_folds", "util/dataset.py 114-158, config/coco/*resnet50.yaml and *vgg.yaml use_split_coco"),
         ("fb_iou", "test.py 304-306"),
     ),
 )
@@ -218,7 +219,7 @@ _SSP = Protocol(
     geometry="own",
     align_corners=True,
     label_resolution="own",
-    min_pixels=2048,
+    min_pixels=PerBenchmark(2048, 2048, None),
     background_255=(),
     rule="seen",
     drawing="random",
