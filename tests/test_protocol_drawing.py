@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from coco_fss_trees import FSS_SPLITS, write_fss
 from torch.utils.data import DataLoader, Dataset
 
+from dpnet_lite.datasets.fss import Fss1000
 from dpnet_lite.protocols.drawing import MIN_PIXELS, draw_for, draw_pfenet, draw_ssp
-from dpnet_lite.protocols.hsnet_drawing import draw_hsnet, draw_hsnet_classes
-from dpnet_lite.protocols.specs import PROTOCOLS
+from dpnet_lite.protocols.hsnet_drawing import draw_hsnet, draw_hsnet_classes, draw_hsnet_numbers
+from dpnet_lite.protocols.specs import PROTOCOLS, PerBenchmark
 
 CLASSES = (1, 2, 3)  # values 2, 3 and 4 in the masks; class 0 is of another fold
 
@@ -183,6 +187,41 @@ def test_hsnet_on_coco(masks, dataset) -> None:
     assert dataset.names_of(episodes) == expected
 
 
+@pytest.mark.parametrize("n_shot", [1, 5])
+def test_hsnet_on_fss(tmp_path: Path, n_shot: int) -> None:
+    write_fss(tmp_path, empty=True)  # names alone: files of 0 bytes, so a mask that is read would be an error
+    names = sorted(FSS_SPLITS["test"])
+    files = [path for name in names for path in sorted(map(str, (tmp_path / name).iterdir())) if path.endswith(".jpg")]
+    np.random.seed(0)
+    expected = []
+    for item in range(90):
+        query, support = files[item % len(files)], []
+        while len(support) < n_shot:
+            number = np.random.choice(range(1, 11), 1, replace=False)[0]
+            path = str(Path(query).parent / f"{number}.jpg")
+            support += [] if path == query else [path]
+        expected.append((query, support))
+    dataset = Fss1000(tmp_path, "test")
+    place = {str(tmp_path / f"{own}.jpg"): row for row, own in enumerate(dataset.ids)}
+    drawn = draw_for(PROTOCOLS["hsnet"], dataset, range(4), fold=0, n_shot=n_shot, count=90, benchmark="fss1000")
+    assert [(e.query, list(e.support)) for e in drawn] == [(place[q], [place[path] for path in s]) for q, s in expected]
+    assert [e.class_index for e in drawn] == [names.index(Path(query).parent.name) for query, _ in expected]
+    assert len(draw_for(PROTOCOLS["hsnet"], dataset, range(4), fold=0, n_shot=1, benchmark="fss1000")) == 2400
+
+
+def test_hsnet_on_fss_needs_numbers(dataset) -> None:
+    with pytest.raises(ValueError, match="image 'n7' has no number to draw by; name the images CLASS/NUMBER"):
+        draw_hsnet_numbers(dataset, CLASSES, fold=0, n_shot=1)
+
+
+@pytest.mark.parametrize("left", [[], ["n4"]])
+def test_hsnet_on_coco_names_a_class_with_too_few_images(masks, left: list[str]) -> None:
+    # Bees are in many images, dogs in none or in one: a class without images ends in NumPy's error, one image never.
+    kept = Counted({name: mask for name, mask in masks.items() if not (mask == 4).any() or name in left})
+    with pytest.raises(ValueError, match=f"class dog has {len(left)} images to draw from and needs 2"):
+        draw_hsnet_classes(kept, CLASSES, fold=0, n_shot=1)
+
+
 # Written down once; they change only if a way of drawing does.
 HASHES = {
     "ours": "81c95441e0b26d1c",
@@ -203,7 +242,7 @@ def test_lists_of_every_protocol(dataset, name: str) -> None:
         support = list(episode.support)
         assert episode.query not in support and len(support) == 2
         assert dataset.class_pixels[episode.query, episode.class_index] > 0
-        if protocol.min_pixels is not None:
+        if name != "hsnet":
             assert (dataset.class_pixels[support, episode.class_index] >= MIN_PIXELS).all()
         if name != "hsnet":
             assert len(set(support)) == 2
@@ -220,11 +259,34 @@ def test_numbers_of_the_protocol_are_the_defaults(dataset) -> None:
     assert len(draw_for(PROTOCOLS["bam"], dataset, CLASSES, fold=0, n_shot=1)) == 1000
     assert len(draw_for(PROTOCOLS["ssp"], dataset, CLASSES, fold=0, n_shot=1, benchmark="coco20i")) == 4000
     assert len(draw_for(PROTOCOLS["pfenet"], dataset, CLASSES, fold=0, n_shot=1)) == 5001
-    assert len(draw_for(PROTOCOLS["hsnet"], dataset, CLASSES, fold=0, n_shot=1, benchmark="fss1000")) == 2400
     by_class = draw_for(PROTOCOLS["hsnet"], dataset, CLASSES, fold=0, n_shot=1, benchmark="coco20i")
     assert by_class == draw_hsnet_classes(dataset, CLASSES, fold=0, n_shot=1)
     with pytest.raises(ValueError, match="protocol bam has no fss1000"):
         draw_for(PROTOCOLS["bam"], dataset, CLASSES, fold=0, n_shot=1, benchmark="fss1000")
+
+
+def smallest(dataset: Counted, episodes) -> int:
+    """Pixels of the smallest support object."""
+    return min(int(dataset.class_pixels[image, e.class_index]) for e in episodes for image in e.support)
+
+
+def test_least_pixels_are_those_of_the_benchmark(dataset) -> None:
+    ours = {
+        name: draw_for(PROTOCOLS["ours"], dataset, CLASSES, fold=0, n_shot=2, count=90, benchmark=name)
+        for name in ("pascal5i", "coco20i", "fss1000")
+    }
+    assert {name: smallest(dataset, episodes) for name, episodes in ours.items()} == {
+        "pascal5i": 2048, "coco20i": 2048, "fss1000": 1
+    }  # fmt: skip
+    assert min(dataset.class_pixels[e.query, e.class_index] for e in ours["fss1000"]) == 1
+
+
+@pytest.mark.parametrize("name", ["pfenet", "bam", "ssp"])
+def test_least_pixels_are_those_of_the_protocol(dataset, name: str) -> None:
+    other = replace(PROTOCOLS[name], min_pixels=PerBenchmark(900, 2049, None))
+    for benchmark, least in (("pascal5i", 900), ("coco20i", 2049)):
+        episodes = draw_for(other, dataset, CLASSES, fold=0, n_shot=1, count=200, benchmark=benchmark)
+        assert smallest(dataset, episodes) == least
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

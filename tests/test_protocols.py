@@ -11,10 +11,11 @@ import pytest
 import torch
 import write_protocols
 
+from dpnet_lite.datasets.published import PUBLISHED
 from dpnet_lite.episodes import Episode, EpisodeList
 from dpnet_lite.protocols.counting import compared, perfect_logits, protocol_counts
 from dpnet_lite.protocols.distortion import perfect_counts
-from dpnet_lite.protocols.geometry import nearest_labels_opencv, pad_to_square, padded_size
+from dpnet_lite.protocols.geometry import foreground, nearest_labels_opencv, pad_to_square, padded_size
 from dpnet_lite.protocols.scoring import evaluate_under, protocol_score
 from dpnet_lite.protocols.specs import PROTOCOLS, PerBenchmark, find_protocol
 
@@ -188,6 +189,35 @@ def test_pfenet_mapping_against_a_slow_loop(height: int, width: int) -> None:
     assert int((target == 255).sum()) == longer**2 - height * width + int((labels == 255).sum())
 
 
+def test_unrounded_against_a_slow_loop() -> None:
+    # 20 x 31 pixels in a square of 41: 26 x 41, where the repository leaves 24 x 40.
+    (height, width), (new_height, new_width) = (20, 31), (26, 41)
+    labels = random_labels(height, width, 6)
+    margin = np.full((41, 41), -1.0)
+    for i in range(41):
+        for j in range(41):
+            # What stands at the edge goes on as background: the margin outside is -1 whatever it was inside.
+            if i < new_height and j < new_width and labels[i * height // new_height, j * width // new_width] == 1:
+                margin[i, j] = 1.0
+    found = (bilinear_corners(margin, 31)[:height] > 0) & (labels.numpy() != 255)
+    target = labels.numpy() == 1
+    counts = perfect_counts(sized("pfenet", 41), labels)
+    assert counts.unrounded[:2].tolist() == [int((found & target).sum()), int((found | target).sum())]
+    assert counts.unrounded.tolist() != counts.repository.tolist()
+
+
+def test_sides_are_rounded_down_twice() -> None:
+    assert padded_size(359, 640, 641) == (352, 640)  # 359 * 641 / 640 is 359.56: rounded to 360, it would stay
+    assert padded_size(640, 359, 641) == (640, 352)
+
+
+def test_ties_are_background() -> None:
+    ties = torch.zeros(2, 2, 3)
+    assert int(foreground(ties).sum()) == 0
+    labels = torch.ones(2, 3, dtype=torch.uint8)
+    assert protocol_counts(PROTOCOLS["ours"], ties, labels).tolist() == [0, 6, 0, 6]
+
+
 def test_nearest_of_opencv_and_edges() -> None:
     labels = torch.arange(6, dtype=torch.uint8)[:, None].repeat(1, 3)
     assert nearest_labels_opencv(labels, (4, 3))[:, 0].tolist() == [0, 1, 3, 4]  # floor(i * 3 / 2)
@@ -265,6 +295,50 @@ def test_errors_name_the_value_and_the_remedy(call, message: str) -> None:
 
 def test_seeds_of_bam_are_those_that_its_first_seed_gives() -> None:
     assert tuple(np.random.RandomState(123).randint(0, 1000, 5).tolist()) == PROTOCOLS["bam"].seeds
+
+
+# Read in the repositories and written down a second time, apart from specs.py.
+FIGURES = {
+    "ours": {
+        "repository": "", "episodes": (1000, 1000, 1000), "seeds": (0, 1, 2, 3, 4), "size": (None, None, None),
+        "geometry": "squash", "align_corners": False, "label_resolution": "own", "min_pixels": (2048, 2048, 0),
+        "background_255": (), "rule": "accumulated", "drawing": "turns", "workers": (0, 0, 0),
+        "coco_folds": "interleaved", "fb_iou": True,
+    },
+    "hsnet": {
+        "repository": "juhongm999/hsnet@6b1bc12", "episodes": (1000, 1000, 2400), "seeds": (0,),
+        "size": (400, 400, 400), "geometry": "squash", "align_corners": True, "label_resolution": "network",
+        "min_pixels": (None, None, 0), "background_255": ("coco20i", "fss1000"), "rule": "clamped", "drawing": "listed",
+        "workers": (0, 0, 0), "coco_folds": "interleaved", "fb_iou": True,
+    },
+    "pfenet": {
+        "repository": "dvlab-research/PFENet@a505675", "episodes": (5001, 20001, None), "seeds": (321,),
+        "size": (473, 641, None), "geometry": "pad", "align_corners": True, "label_resolution": "longer side",
+        "min_pixels": (2048, 2048, None), "background_255": (), "rule": "epsilon", "drawing": "images",
+        "workers": (8, 16, None), "coco_folds": "interleaved", "fb_iou": True,
+    },
+    "bam": {
+        "repository": "chunbolang/BAM@c0f935c", "episodes": (1000, 1000, None), "seeds": (510, 365, 382, 322, 988),
+        "size": (473, 641, None), "geometry": "pad", "align_corners": True, "label_resolution": "longer side",
+        "min_pixels": (2048, 2048, None), "background_255": (), "rule": "epsilon", "drawing": "images",
+        "workers": (8, 8, None), "coco_folds": "interleaved", "fb_iou": True,
+    },
+    "ssp": {
+        "repository": "fanq15/SSP@df5bd49", "episodes": (1000, 4000, None), "seeds": (0, 1, 2, 3, 4),
+        "size": (None, None, None), "geometry": "own", "align_corners": True, "label_resolution": "own",
+        "min_pixels": (2048, 2048, None), "background_255": (), "rule": "seen", "drawing": "random",
+        "workers": (4, 4, None), "coco_folds": "blocked", "fb_iou": False,
+    },
+}  # fmt: skip
+
+
+def test_figures_are_those_written_down_twice() -> None:
+    facts = {name: vars(protocol) for name, protocol in PROTOCOLS.items()}
+    assert {
+        name: {key: own[key] for key in own if key not in ("name", "where")} for name, own in facts.items()
+    } == FIGURES
+    assert [own["name"] for own in facts.values()] == list(FIGURES)
+    assert PROTOCOLS["ours"].min_pixels._asdict() == {name: entry.min_pixels for name, entry in PUBLISHED.items()}
 
 
 def test_every_fact_of_a_repository_has_its_place() -> None:
