@@ -48,6 +48,16 @@ def without_novel(pixels, novel):
     return used, used - both
 
 
+def all_novel(pixels, novel):
+    used = (np.delete(pixels, novel, axis=1) >= 2048).any(axis=1)
+    return used.sum(), (used & (pixels[:, novel] > 0).all(axis=1)).sum()
+
+
+def pairs(pixels, novel):
+    base = np.delete(pixels, novel, axis=1) >= 2048
+    return base.sum(), (pixels[base.any(axis=1)][:, novel] > 0).sum()
+
+
 def poly(step, n_images, epochs, batch_size, peak, *, power=0.9, later=0):
     return peak * (1 - (step + later) / (epochs * n_images // batch_size)) ** power
 
@@ -66,6 +76,11 @@ def spread(step, rank, part, batch_size, n_processes, n_parts):
     return range(step * batch_size + rank * n_parts + part, (step + 1) * batch_size, n_processes * n_parts)
 
 
+def round_robin(step, rank, part, batch_size, n_processes, n_parts):
+    size = batch_size // n_processes // n_parts
+    return range(step * batch_size + rank, (step + 1) * batch_size, n_processes)[part * size : (part + 1) * size]
+
+
 def unwritten(*arguments):
     raise NotImplementedError
 
@@ -73,6 +88,7 @@ def unwritten(*arguments):
 def test_right_answers_pass():
     assert check_fold_images(images).startswith("Exercise 13.1 is right")
     assert check_poly_rate(poly).startswith("Exercise 13.2 is right")
+    assert check_poly_rate(lambda *a: np.float32(poly(*a))).startswith("Exercise 13.2 is right")
     assert check_share(share).startswith("Exercise 13.3 is right")
 
 
@@ -87,7 +103,12 @@ def test_right_answers_pass():
         (check_fold_images, lambda p, n: images(p, n, least_novel=2048), "any pixel of a novel class"),
         (check_fold_images, all_overlap, "among the training images alone"),
         (check_fold_images, without_novel, "not of those without"),
-        (check_fold_images, lambda p, n: (1, 0), "the pair should be"),
+        (check_fold_images, all_novel, "any of them, not all"),
+        (check_fold_images, pairs, "an image with two classes is one image"),
+        (check_fold_images, lambda p, n: (pairs(p, n)[0], images(p, n)[1]), "two base classes is one image"),
+        (check_fold_images, lambda p, n: (images(p, n)[0], pairs(p, n)[1]), "two novel classes is one image"),
+        (check_fold_images, lambda p, n: ((p[:, 0] > 0), (p[:, 1] > 0)), "count the images"),
+        (check_fold_images, lambda p, n: (1, 0), "yours is (1, 0)"),
         (check_fold_images, lambda p, n: 3, "return a pair"),
         (check_fold_images, lambda p, n: (None, 0), "returns nothing"),
         (check_poly_rate, lambda *a: poly(*a, power=1), "the power is missing"),
@@ -96,6 +117,11 @@ def test_right_answers_pass():
         (check_poly_rate, lambda s, n, e, b, p: p * (s / (e * n // b)) ** 0.9, "the rate falls"),
         (check_poly_rate, lambda s, n, e, b, p: poly(s, n, e, 1, p), "n_images / batch_size steps"),
         (check_poly_rate, lambda s, n, e, b, p: p * max(0, 1 - s / (n / b)) ** 0.9, "not over one"),
+        (check_poly_rate, lambda s, n, e, b, p: p * (1 - s / (e * n / b)) ** 0.9, "rounded down: use //"),
+        (check_poly_rate, lambda s, n, e, b, p: p * (1 - s / (e * (n // b))) ** 0.9 if s < e * (n // b) else 0.0,
+         "not in each epoch"),
+        (check_poly_rate, lambda *a: 10 * poly(*a), "no factor of 10"),
+        (check_poly_rate, lambda *a: poly(*a) / 10, "do not divide it by 10"),
         (check_poly_rate, lambda s, n, e, b, p: p, "the rate should be"),
         (check_poly_rate, lambda *a: None, "returns nothing"),
         (check_share, lambda s, *a: share(0, *a), "begin at step x batch_size"),
@@ -103,6 +129,7 @@ def test_right_answers_pass():
         (check_share, lambda s, r, p, *a: share(s, r, 0, *a), "parts of a process are different"),
         (check_share, lambda s, r, p, *a: share(s, 0, p, *a), "the processes take different"),
         (check_share, spread, "run of neighbours"),
+        (check_share, round_robin, "run of neighbours"),
         (check_share, lambda s, r, p, b, n, k: share(s, r, 0, b, n, 1), "episodes, not 4"),
         (check_share, lambda *a: share(*a)[::-1], "the episodes should be"),
         (check_share, lambda *a: 3, "return a list"),

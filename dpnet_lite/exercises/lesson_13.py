@@ -27,14 +27,23 @@ def check_fold_images(function: Callable[[Counts, list[int]], tuple[int, int]]) 
     for _ in range(30):
         pixels, novel = _table(generator)
         pair = require_pair(ask(function, pixels.copy(), list(novel)), "(training images, of these with a novel class)")
-        answers.append(tuple(require_number(part, "my_fold_images") for part in pair))
+        answers.append(tuple(_count(part) for part in pair))
         wanted.append(_fold_images(pixels, novel))
         mistakes.append(_wrong_folds(pixels, novel))
     for reason in mistakes[0]:  # in a single table two mistakes may give the same numbers
         require(answers == wanted or answers != [of_table[reason] for of_table in mistakes], reason)
     for case, (given, right_one) in enumerate(zip(answers, wanted, strict=True)):
-        require(given == right_one, f"table {case}: the pair should be {right_one}, yours is {given}")
+        shown = ", ".join(f"{number:g}" for number in given)
+        require(given == right_one, f"table {case}: the pair should be {right_one}, yours is ({shown})")
     return right("13.1", "both numbers agree in 30 random tables")
+
+
+def _count(given: Any) -> float:
+    """One number; a table of true and false is not counted yet."""
+    require(
+        np.ndim(given) == 0, "count the images: return two numbers, such as the .sum() of an array of true and false"
+    )
+    return require_number(given, "my_fold_images")
 
 
 def _table(generator: np.random.Generator) -> tuple[Counts, list[int]]:
@@ -66,6 +75,9 @@ def _wrong_folds(pixels: Counts, novel: Sequence[int]) -> dict[str, tuple[int, i
     together = pixels[:, base].sum(axis=1) >= MIN_PIXELS
     of_any = (pixels >= MIN_PIXELS).any(axis=1)
     large = (pixels[:, novel] >= MIN_PIXELS).any(axis=1)
+    every = (pixels[:, novel] > 0).all(axis=1)
+    base_pairs = int((pixels[:, base] >= MIN_PIXELS).sum())
+    novel_pairs = int((pixels[used][:, novel] > 0).sum())
     return {
         "the numbers are exchanged: first all training images, then those with a novel class": (n_both, n_used),
         "2,048 pixels are enough: compare with >=": (int(above.sum()), int((above & shows).sum())),
@@ -77,6 +89,10 @@ def _wrong_folds(pixels: Counts, novel: Sequence[int]) -> dict[str, tuple[int, i
         ),
         "only base classes make a training image": (int(of_any.sum()), int((of_any & shows).sum())),
         "any pixel of a novel class counts as overlap, also fewer than 2,048": (n_used, int((used & large).sum())),
+        "one novel class is enough for overlap: any of them, not all": (n_used, int((used & every).sum())),
+        "count images, not (image, class) pairs: an image with two base classes is one image": (base_pairs, n_both),
+        "count images, not (image, class) pairs: an image with two novel classes is one image": (n_used, novel_pairs),
+        "count images, not (image, class) pairs: an image with two classes is one image": (base_pairs, novel_pairs),
         "count the overlap among the training images alone": (n_used, int(shows.sum())),
         "the second number is of the images with a novel class, not of those without": (n_used, n_used - n_both),
     }  # fmt: skip
@@ -91,15 +107,19 @@ def check_poly_rate(function: Callable[[int, int, int, int, float], float]) -> s
     for n_images, epochs, batch_size, peak in ((4_760, 200, 4, 0.025), (103, 7, 8, 0.1), (30, 1, 30, 1.0)):
         steps = epochs * n_images // batch_size
         config = TrainingConfig(steps=steps, learning_rate=peak, schedule="poly", warmup_steps=0)
-        for step in sorted({0, 1 % steps, steps // 3, steps - 1}):
+        for step in sorted({0, steps // 10, steps // 3, steps - 1}):
             given = require_number(ask(function, step, n_images, epochs, batch_size, peak), "my_poly_rate")
-            _judge_rate(given, learning_rate(step, config), step, steps, peak, epochs, batch_size)
+            _judge_rate(given, learning_rate(step, config), step, n_images, epochs, batch_size, peak)
     return right("13.2", "the rates of three schedules agree with the package")
 
 
-def _judge_rate(given: float, wanted: float, step: int, steps: int, peak: float, epochs: int, batch_size: int) -> None:
-    if np.isclose(given, wanted, rtol=1e-9, atol=1e-15):
+def _judge_rate(
+    given: float, wanted: float, step: int, n_images: int, epochs: int, batch_size: int, peak: float
+) -> None:
+    if np.isclose(given, wanted, rtol=1e-6, atol=1e-9 * peak):  # float32 will do
         return
+    exact = epochs * n_images / batch_size  # steps, not rounded
+    steps, rounded_early = int(exact), epochs * (n_images // batch_size)
     share = step / steps
     one_epoch = step * epochs / steps
     mistakes = {
@@ -109,10 +129,16 @@ def _judge_rate(given: float, wanted: float, step: int, steps: int, peak: float,
         "an epoch has n_images / batch_size steps, not n_images": peak * (1 - share / batch_size) ** 0.9,
         "the schedule runs over all epochs, not over one": peak * max(0.0, 1 - one_epoch) ** 0.9,
         "the power is 0.9, not 1 / 0.9": peak * (1 - share) ** (1 / 0.9),
+        "the number of steps is rounded down: use //": peak * (1 - step / exact) ** 0.9,
+        "round down once, after the multiplication by the epochs, and not in each epoch": (
+            peak * max(0.0, 1 - step / rounded_early) ** 0.9
+        ),
+        "peak is the rate that the head gets; there is no factor of 10 here": 10 * wanted,
+        "peak is the rate that the head gets; do not divide it by 10": wanted / 10,
     }
     for reason, rate in mistakes.items():
-        require(not np.isclose(given, rate, rtol=1e-9, atol=1e-15), reason)
-    require(False, f"step {step} of {steps}: the rate should be {wanted:.6f}, yours is {given:.6f}")
+        require(not np.isclose(given, rate, rtol=1e-6, atol=1e-9 * peak), reason)
+    require(False, f"step {step} of {steps}: the rate should be {wanted:.9g}, yours is {given:.9g}")
 
 
 def check_share(function: Callable[[int, int, int, int, int, int], Sequence[int]]) -> str:
@@ -166,6 +192,11 @@ def _judge_share(
     for reason, other in mistakes.items():
         require(given != list(range(other, other + size)), reason)
     slot = rank * n_parts + part
-    spread = list(range(start + slot, start + batch_size, divisions))
-    require(given != spread, "a part is a run of neighbours, not every second or third episode")
+    own = batch_size // n_processes
+    spreads = (
+        list(range(start + slot, start + batch_size, divisions)),
+        list(range(start + rank, start + batch_size, n_processes))[part * size : (part + 1) * size],  # round robin
+        list(range(start + rank * own + part, start + (rank + 1) * own, n_parts)),
+    )
+    require(given not in spreads, "a part is a run of neighbours, not every second or third episode")
     require(False, f"{what}: the episodes should be {wanted}, yours are {given}")
