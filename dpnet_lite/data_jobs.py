@@ -49,9 +49,9 @@ def prepare_data(
     """
     published(name)
     if name == "pascal5i":
-        from .datasets.pascal_files import prepare_pascal
+        from .datasets.pascal_prepare import prepare_pascal
 
-        return prepare_pascal(root, download=download, workers=workers, cache_folder=cache_folder, steps=steps)
+        return prepare_pascal(root, download=download, workers=workers, steps=steps)
     if name == "coco20i":
         from .datasets.coco_files import prepare_coco
 

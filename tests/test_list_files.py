@@ -32,6 +32,20 @@ def test_both_forms_of_pfenet(tmp_path: Path) -> None:
     assert read_pfenet_list(paths) == ("2007_1",)
 
 
+def test_a_mark_of_byte_order_is_no_part_of_an_id(tmp_path: Path) -> None:
+    assert read_pfenet_list(write(tmp_path / "list.txt", "\ufeff2007_1\n2007_2\n")) == ("2007_1", "2007_2")
+
+
+def test_pfenets_own_names(tmp_path: Path) -> None:
+    write(tmp_path / "voc_sbd_merge_noduplicate.txt", "JPEGImages/b.jpg SegmentationClassAug/b.png\n")
+    write(tmp_path / "val.txt", "JPEGImages/c.jpg SegmentationClassAug/c.png\n")
+    assert (read_ids(tmp_path, "train"), read_ids(tmp_path, "val")) == (("b",), ("c",))
+    write(tmp_path / "train.txt", "a\n")  # VOC's own, where both lie in one folder
+    assert read_ids(tmp_path, "train") == ("b",)
+    write(tmp_path / "train_ids.txt", "d\n")
+    assert read_ids(tmp_path, "train") == ("d",)
+
+
 def test_pfenet_files_are_written_in_both_forms(tmp_path: Path) -> None:
     write_pfenet_list(tmp_path / "a.txt", ["x", "y"])
     assert (tmp_path / "a.txt").read_text() == "x\ny\n"
@@ -91,7 +105,9 @@ def test_bad_lines_of_hsnet(tmp_path: Path, line: str) -> None:
 def test_absent_and_binary_lists(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no list .*none\.txt"):
         read_ids(tmp_path / "none.txt", "val")
-    with pytest.raises(FileNotFoundError, match=r"holds no list of train; put train_ids\.txt or train\.txt there"):
+    with pytest.raises(
+        FileNotFoundError, match=r"holds no list of train; put train_ids\.txt or .* or train\.txt there"
+    ):
         read_ids(tmp_path, "train")
     (tmp_path / "picture.txt").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(ValueError, match="not a text file"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -17,7 +18,8 @@ from dpnet_lite.datasets.list_files import write_pfenet_list
 from dpnet_lite.datasets.made_up_pascal import PascalTree, write_pascal, write_sbd_mat
 from dpnet_lite.datasets.pascal import Pascal5i
 from dpnet_lite.datasets.pascal_facts import PASCAL5I_FACTS, FoldFacts, PascalFacts, differences, measured_facts
-from dpnet_lite.datasets.pascal_files import check_pascal, prepare_pascal
+from dpnet_lite.datasets.pascal_files import check_pascal
+from dpnet_lite.datasets.pascal_prepare import prepare_pascal
 from dpnet_lite.datasets.sbd_masks import convert_masks, read_sbd_mask
 
 
@@ -97,7 +99,10 @@ def test_what_is_absent_is_named(tree: PascalTree, tmp_path: Path) -> None:
     (tree.root / "sbd" / "train_noval.txt").unlink()
     missing = texts(check_pascal(tree.root), "missing")
     assert len(missing) == 2 and "train_noval.txt; it comes with SBD" in missing[0]
-    assert missing[1].startswith(f"val: 1 of 20 listed images have no mask, first {tree.val_ids[1]}; run: dpnet-lite")
+    assert missing[1] == (
+        f"val: 1 of 20 listed images have no mask, first {tree.val_ids[1]}; VOC2012's own are "
+        f"among them, such as that of {tree.val_ids[1]}: unpack its trainval archive again, or correct the list"
+    )
     write_pfenet_list(tmp_path / "train_ids.txt", tree.train_ids)
     write_pfenet_list(tmp_path / "val_ids.txt", tree.val_ids[2:])
     missing = texts(check_pascal(tree.root, tmp_path), "missing")
@@ -230,6 +235,40 @@ def test_download_goes_on_after_any_stop(archives: PascalTree, tmp_path: Path) -
     assert sorted(path.name for path in sbd.iterdir()) == sorted(
         ["benchmark.tgz", "cls", "img", "inst", "train.txt", "val.txt", "train_noval.txt"]
     )
+
+
+def test_a_stop_between_any_two_moves_is_gone_on_with(
+    archives: PascalTree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cls tells that SBD is whole, so it must come last."""
+    root, move = tmp_path / "fetched", os.replace
+    for allowed in (1, 5):
+        with monkeypatch.context() as patch:
+            moved: list[str] = []
+
+            def stop(source: Path, target: Path) -> None:
+                if Path(target).parent == root / "sbd" and Path(target).suffix not in (".part", ".tgz"):
+                    if len(moved) == allowed:  # noqa: B023
+                        raise KeyboardInterrupt
+                    moved.append(Path(target).name)  # noqa: B023
+                move(source, target)
+
+            patch.setattr("dpnet_lite.datasets.pascal_prepare.os.replace", stop)
+            if allowed == 1:
+                with pytest.raises(KeyboardInterrupt):
+                    prepare_pascal(root, download=True, open_bar=no_bar)
+                assert not (root / "sbd" / "cls").exists()
+            else:
+                prepare_pascal(root, download=True, open_bar=no_bar)
+                assert moved[-1] == "cls"
+    assert {path.name for path in (root / "sbd").iterdir()} > {"cls", "img", "inst", "train.txt", "val.txt"}
+
+
+def test_sbd_is_not_fetched_where_all_masks_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = write_pascal(tmp_path / "done", "torchvision", n_train=20, n_val=20)
+    monkeypatch.setattr(SBDataset, "url", (tmp_path / "gone.tgz").as_uri())  # fetching it would fail
+    text = prepare_pascal(done.root, download=True, open_bar=no_bar)
+    assert "SBD is there" in text and "0 annotations of SBD made masks; 0 images had one" in text
 
 
 def test_download_says_what_is_in_the_way(

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import os
-import signal
 import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +24,7 @@ from ..tensor_files import write_atomically
 from .base import IGNORE_LABEL
 from .coco_annotations import AnnotatedImage, Instance, file_sha256, read_annotations
 from .mask_index import Progress
+from .worker_pool import require_workers, run_jobs
 
 RULE_VERSION = 1  # raise it when the same annotations give another mask
 AT_ONCE = 16  # images that a process takes at a time
@@ -74,8 +72,7 @@ def draw_masks(
         ValueError: the file is not COCO's, an instance makes no sense, or `workers` is below 1.
         ModuleNotFoundError: there is something to draw, and pycocotools is not installed.
     """
-    if workers < 1:
-        raise ValueError(f"there are {workers} workers; give 1 or more")
+    require_workers(workers)
     sha256 = file_sha256(annotations)
     folder = (cache_folder or default_cache()) / f"coco-masks-{sha256[:24]}-{RULE_VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,30 +133,11 @@ def _draw_missing(annotations: Path, folder: Path, content: str, workers: int, p
     masks = CocoMasks(folder, content, read.class_names, tuple(image.file_name for image in read.images))
     present = set(os.listdir(folder))
     missing = [image for image in read.images if _mask_path(folder, image.file_name).name not in present]
-    _draw_all(missing, folder, workers, progress)
+    folders = [folder] * len(missing)
+    run_jobs(_draw_one, missing, folders, workers=workers, at_once=AT_ONCE, progress=progress)
     listing = {"class_names": masks.class_names, "file_names": masks.file_names}
     write_atomically(folder / "list.json", json.dumps(listing).encode())
     return masks
-
-
-def _draw_all(images: Sequence[AnnotatedImage], folder: Path, workers: int, progress: Progress) -> None:
-    folders = [folder] * len(images)
-    if workers == 1 or len(images) <= AT_ONCE:
-        _exhaust(map(_draw_one, images, folders), len(images), progress)
-        return
-    # Spawned, since a fork of a process with threads can hang. A worker that dies ends the job with an error.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent) as pool:
-        try:
-            _exhaust(pool.map(_draw_one, images, folders, chunksize=AT_ONCE), len(images), progress)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _exhaust(drawn: Iterator[None], count: int, progress: Progress) -> None:
-    for _ in progress(range(count)):
-        next(drawn)
 
 
 def _draw_one(image: AnnotatedImage, folder: Path) -> None:
@@ -174,10 +152,6 @@ def _draw_one(image: AnnotatedImage, folder: Path) -> None:
 
 def _mask_path(folder: Path, file_name: str) -> Path:
     return folder / f"{Path(file_name).stem}.png"
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _read_list(folder: Path, content: str) -> CocoMasks | None:

@@ -20,7 +20,10 @@ from .base import MAX_CLASSES
 
 N_HSNET_FOLDS = 4
 _PAIR = re.compile(r"(\S+)__(\d+)")
-_PFENET_NAMES = {"train": ("train_ids.txt", "train.txt"), "val": ("val_ids.txt", "val.txt")}
+_PFENET_NAMES = {  # the second of train is PFENet's own, beside its val.txt
+    "train": ("train_ids.txt", "voc_sbd_merge_noduplicate.txt", "train.txt"),
+    "val": ("val_ids.txt", "val.txt"),
+}
 _HSNET_FOLDERS = {"train": "trn", "val": "val"}
 
 
@@ -98,8 +101,10 @@ def read_ids(lists: str | Path, split: Literal["train", "val"]) -> tuple[str, ..
     """Ids of a split from lists of either format, sorted and without repetition.
 
     Args:
-        lists: a file of the split; or a folder with train_ids.txt and val_ids.txt, with train.txt and val.txt, or
-            with trn/fold0.txt to fold3.txt and val/fold0.txt to fold3.txt (all four folds together make the split).
+        lists: a file of the split; or a folder with train_ids.txt and val_ids.txt, with PFENet's own
+            voc_sbd_merge_noduplicate.txt and val.txt, with train.txt and val.txt, or with trn/fold0.txt to fold3.txt
+            and val/fold0.txt to fold3.txt (all four folds together make the split). A file has no split of its own:
+            it is taken for whichever is asked for.
 
     Raises:
         FileNotFoundError: nothing of that name, or a folder without lists.

@@ -37,8 +37,8 @@ class PascalFolders:
     """Where the parts of a copy lie under `root`, in torchvision's layout or in the common one.
 
     `base` is root/VOCdevkit/VOC2012 or root/VOC2012 where that is a folder, else `root` itself. Images are looked for
-    in base/JPEGImages, then in root/sbd/img. Masks are looked for in base/SegmentationClassAug, then in
-    base/SegmentationClass, which is where VOC's own masks stay in torchvision's layout: nothing is copied.
+    in base/JPEGImages, then in root/sbd/img. Masks are looked for in base/SegmentationClass, where VOC's own masks stay
+    in torchvision's layout (nothing is copied), then in base/SegmentationClassAug.
 
     Raises:
         FileNotFoundError: there is no folder `root`, or no folder of masks in it.
@@ -51,7 +51,8 @@ class PascalFolders:
         candidates = (self.root / "VOCdevkit" / "VOC2012", self.root / "VOC2012")
         self.base = next((folder for folder in candidates if folder.is_dir()), self.root)
         self.images = (self.base / "JPEGImages", self.root / "sbd" / "img")
-        self.masks = (self.base / "SegmentationClassAug", self.base / "SegmentationClass")
+        self.made_masks = self.base / "SegmentationClassAug"
+        self.masks = (self.base / "SegmentationClass", self.made_masks)
         self.voc_lists = self.base / "ImageSets" / "Segmentation"
         self.sbd_lists = (self.root / "sbd", self.voc_lists, self.base, self.root)
 
@@ -63,6 +64,19 @@ class PascalFolders:
             if folder.is_dir():
                 found.update((path.stem, path) for path in folder.iterdir() if path.suffix == ".png")
         return found
+
+    @cached_property
+    def voc_ids(self) -> frozenset[str]:
+        """Ids of VOC2012's train and val, whose masks come with VOC; of an absent list none."""
+        paths = [self.list_path(name) for name in ("train.txt", "val.txt")]
+        return frozenset(name for path in paths if path is not None for name in read_pfenet_list(path))
+
+    def remedy(self, missing: Sequence[str]) -> str:
+        """How to get the masks of these ids; SBD's mask of an image of VOC's would be another one."""
+        own = [name for name in missing if name in self.voc_ids]
+        if own:
+            return f"VOC2012's own are among them, such as that of {own[0]}: unpack its trainval archive again"
+        return f"SBD's are made from its .mat files by: {PREPARE}"
 
     def image_path(self, name: str) -> Path:
         """Path of an image: the first that exists, or the one where it should be."""
@@ -192,7 +206,6 @@ def _pair_masks(ids: Sequence[str], folders: PascalFolders) -> list[Path]:
     missing = [name for name in ids if name not in folders.mask_names]
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of {len(ids)} images have no mask, first {missing[0]}; SBD's are made from its .mat files "
-            f"by: {PREPARE}"
+            f"{len(missing)} of {len(ids)} images have no mask, first {missing[0]}; {folders.remedy(missing)}"
         )
     return [folders.mask_names[name] for name in ids]

@@ -1,4 +1,4 @@
-"""What is there of a copy of PASCAL-5i, what is missing and what is wrong; `prepare_pascal` gets what is missing."""
+"""What is there of a copy of PASCAL-5i, what is missing and what is wrong."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import numpy as np
 from PIL import Image
 
 from .findings import Finding
-from .images import read_mask
+from .images import read_image, read_mask
 from .list_files import read_ids
 from .mask_index import Progress
 from .pascal import PREPARE, VOC_CLASSES, PascalFolders, PascalSplit
 from .pascal_facts import PASCAL5I_FACTS, differences, measured_facts
-from .pascal_prepare import prepare_pascal
 
-__all__ = ["check_pascal", "prepare_pascal"]
 SHOWN = 5  # broken files that are named one by one
 
 
-def check_pascal(root: str | Path, lists: str | Path | None = None, *, progress: Progress = iter) -> list[Finding]:
+def check_pascal(
+    root: str | Path, lists: str | Path | None = None, *, deep: bool = False, progress: Progress = iter
+) -> list[Finding]:
     """Compare a copy with what PASCAL-5i is: lists, masks (each is decoded), images (their headers) and known numbers.
 
     Args:
         root: the folder, in a layout of `PascalFolders`.
         lists: ids of one's own instead of VOC's and SBD's lists (see `read_ids`).
+        deep: decode the images too.
         progress: wraps the loop over the masks.
     """
     try:
@@ -39,6 +40,7 @@ def check_pascal(root: str | Path, lists: str | Path | None = None, *, progress:
     used = ", ".join(f"{count:,} from {name}" for name, count in sorted(counts.items()))
     findings = [Finding("found", f"masks in {folders.base}: {used}")]
     pixels: dict[str, np.ndarray] = {}
+    ids_of: dict[str, tuple[str, ...]] = {}
     for split in get_args(PascalSplit):
         try:
             ids = folders.read_split(split) if lists is None else read_ids(lists, split)
@@ -46,10 +48,15 @@ def check_pascal(root: str | Path, lists: str | Path | None = None, *, progress:
             finding = Finding("missing" if isinstance(error, FileNotFoundError) else "wrong", str(error))
             findings += [finding] if finding not in findings else []  # val.txt is needed for both splits
             continue
-        split_findings, counted = _check_split(folders, split, ids, progress)
+        ids_of[split] = ids
+        split_findings, counted = _check_split(folders, split, ids, deep, progress)
         findings += split_findings
         if counted is not None:
             pixels[split] = counted
+    shared = sorted(set(ids_of.get("train", ())) & set(ids_of.get("val", ())))
+    if shared:
+        text = f"train and val share {len(shared):,} images, first {shared[0]}; give a folder with a list of each"
+        findings.append(Finding("wrong", text))
     return findings + (_compare(pixels["train"], pixels["val"]) if len(pixels) == 2 else [])
 
 
@@ -60,7 +67,7 @@ class _Broken(NamedTuple):
 
 
 def _check_split(
-    folders: PascalFolders, split: str, ids: tuple[str, ...], progress: Progress
+    folders: PascalFolders, split: str, ids: tuple[str, ...], deep: bool, progress: Progress
 ) -> tuple[list[Finding], np.ndarray | None]:
     """Findings on a split, and its counts [n_images, 20]; None where a mask is absent or broken."""
     without = [name for name in ids if name not in folders.mask_names]
@@ -73,11 +80,11 @@ def _check_split(
             continue
         pixels[row] = np.bincount(labels.ravel(), minlength=256)[1 : len(VOC_CLASSES) + 1]
         if has_images:
-            _check_image(folders.image_path(present[row]), labels, broken)
+            _check_image(folders.image_path(present[row]), labels, deep, broken)
     findings = []
     if without:
         text = f"{split}: {len(without):,} of {len(ids):,} listed images have no mask, first {without[0]}"
-        findings.append(Finding("missing", f"{text}; run: {PREPARE}, or correct the list"))
+        findings.append(Finding("missing", f"{text}; {folders.remedy(without)}, or correct the list"))
     for texts in (broken.masks, broken.images):
         findings += [Finding("wrong", text) for text in texts[:SHOWN]]
         if len(texts) > SHOWN:
@@ -94,7 +101,9 @@ def _check_split(
         findings.append(Finding("missing", f"{text}; they come with VOC2012's trainval archive"))
     is_whole = not without and not broken.masks
     if is_whole:
-        findings.append(Finding("found", f"{split}: {len(ids):,} images listed, all of their masks can be read"))
+        seen = deep and has_images and not broken.images and not broken.absent_images
+        what = "them and their masks" if seen else "their masks"
+        findings.append(Finding("found", f"{split}: {len(ids):,} images listed, all of {what} can be read"))
     return findings, pixels if is_whole else None
 
 
@@ -112,19 +121,27 @@ def _read(path: Path, broken: _Broken) -> np.ndarray | None:
     return labels
 
 
-def _check_image(path: Path, labels: np.ndarray, broken: _Broken) -> None:
+def _check_image(path: Path, labels: np.ndarray, deep: bool, broken: _Broken) -> None:
     if not path.is_file():
         broken.absent_images.append(path.name)
         return
     try:
-        with Image.open(path) as image:  # reads the header alone
-            width, height = image.size
-    except Exception as error:  # broken files make Pillow raise anything from SyntaxError to struct.error
-        broken.images.append(f"{path} cannot be read as an image ({type(error).__name__}); get the file again")
+        width, height = tuple(read_image(path).shape[:0:-1]) if deep else _header_size(path)
+    except ValueError as error:
+        broken.images.append(str(error))
         return
     if (height, width) != labels.shape:
         size = f"{labels.shape[1]} x {labels.shape[0]}"
         broken.images.append(f"{path} is {width} x {height} pixels, but its mask {size}; get the original image")
+
+
+def _header_size(path: Path) -> tuple[int, int]:
+    """Width and height; of the file the header alone is read."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except Exception as error:  # broken files make Pillow raise anything from SyntaxError to struct.error
+        raise ValueError(f"{path} cannot be read as an image ({type(error).__name__}); get the file again") from error
 
 
 def _compare(train_pixels: np.ndarray, val_pixels: np.ndarray) -> list[Finding]:

@@ -17,6 +17,7 @@ from .list_files import read_pfenet_list
 from .mask_index import Progress
 from .pascal import PREPARE, PascalFolders
 from .sbd_masks import convert_masks, require_scipy
+from .worker_pool import require_workers
 
 
 def silent(name: str) -> Progress:
@@ -29,7 +30,6 @@ def prepare_pascal(
     *,
     download: bool = False,
     workers: int = 1,
-    cache_folder: Path | None = None,
     steps: Callable[[str], Progress] = silent,
     open_bar: OpenBar = byte_bar,
 ) -> str:
@@ -38,22 +38,24 @@ def prepare_pascal(
     With `download`, VOC2012's trainval archive and SBD's are fetched where they are not there and unpacked by
     torchvision.datasets, which checks them once more. Then every annotation of SBD for an image without a mask becomes
     a PNG in SegmentationClassAug: also those that PASCAL-5i does not use, since HSNet's lists name them. VOC's own
-    masks stay where they are. Whatever was stopped goes on when this is called again.
+    masks stay where they are, and no mask of SBD takes the place of one of VOC's that is absent. Whatever was stopped
+    goes on when this is called again.
 
     Args:
         root: the folder.
         download: fetch what is missing.
-        workers: processes that convert masks.
-        cache_folder: not used; other data sets keep drawn masks there.
+        workers: processes that convert masks, 1 or more.
         steps: gives the wrapper of a loop for the name of a step.
         open_bar: the progress bar of downloads.
 
     Raises:
         ConnectionError: a server cannot be reached; what has come so far is kept.
         ModuleNotFoundError: scipy is not installed.
-        FileNotFoundError: lists, or annotations of SBD, are absent after all this.
-        ValueError: a file is broken, or `download` into a folder that holds a part of another layout.
+        FileNotFoundError: lists, masks of VOC or annotations of SBD are absent after all this.
+        ValueError: a file is broken, `workers` is below 1, or `download` into a folder that holds a part of another
+            layout.
     """
+    require_workers(workers)
     root = Path(root).expanduser()
     lines: list[str] = []
     if download:
@@ -62,18 +64,27 @@ def prepare_pascal(
         lines = [*_get_voc(root, open_bar), *_get_sbd(root, open_bar)]
     folders, annotations = PascalFolders(root), root / "sbd" / "cls"
     present = sorted(path.stem for path in annotations.glob("*.mat")) if annotations.is_dir() else []
-    todo = [name for name in present if name not in folders.mask_names]
+    wanted = {*folders.read_split("train"), *folders.read_split("val")}  # fails here where a list is absent
+    todo = [name for name in present if name not in folders.mask_names and name not in folders.voc_ids]
     if todo:
-        convert_masks(todo, annotations, folders.masks[0], workers=workers, progress=steps("masks of SBD"))
+        convert_masks(todo, annotations, folders.made_masks, workers=workers, progress=steps("masks of SBD"))
         folders = PascalFolders(root)  # with the new masks
-    lacking = [name for name in folders.read_split("train") if name not in folders.mask_names]
+    _require_masks(folders, sorted(wanted))
+    had = sum(name in folders.mask_names for name in present) - len(todo)
+    lines.append(f"{len(todo):,} annotations of SBD made masks; {had:,} images had one")
+    return "\n".join([*lines, f"{len(folders.mask_names):,} masks in {folders.base}"])
+
+
+def _require_masks(folders: PascalFolders, names: list[str]) -> None:
+    """FileNotFoundError with the remedy where an image of PASCAL-5i has no mask."""
+    lacking = [name for name in names if name not in folders.mask_names]
+    if any(name in folders.voc_ids for name in lacking):
+        raise FileNotFoundError(f"{len(lacking):,} images have no mask; {folders.remedy(lacking)}")
     if lacking:
         raise FileNotFoundError(
             f"{len(lacking):,} training images have no mask, first {lacking[0]}; put SBD's folder cls in "
-            f"{root / 'sbd'}, or run: {PREPARE} --download"
+            f"{folders.root / 'sbd'}, or run: {PREPARE} --download"
         )
-    lines.append(f"{len(todo):,} annotations of SBD made masks; {len(present) - len(todo):,} images had one")
-    return "\n".join([*lines, f"{len(folders.mask_names):,} masks in {folders.base}"])
 
 
 def _get_voc(root: Path, open_bar: OpenBar) -> list[str]:
@@ -120,7 +131,7 @@ def _get_sbd(root: Path, open_bar: OpenBar) -> list[str]:
         lines.append(f"train_noval.txt fetched to {path}")
         folders = PascalFolders(root)
     if (folder / "cls").is_dir() or all(name in folders.mask_names for name in folders.read_split("train")):
-        return [*lines, f"SBD is there, in {folder if folder.is_dir() else folders.masks[0]}"]
+        return [*lines, f"SBD is there, in {folder if folder.is_dir() else folders.made_masks}"]
     if (folder / SBDataset.filename).is_file():  # moved by a run that was stopped just then, or put there by hand
         unpacking.mkdir(exist_ok=True)
         os.replace(folder / SBDataset.filename, unpacking / SBDataset.filename)

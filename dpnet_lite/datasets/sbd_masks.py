@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
-import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ from PIL import Image
 
 from ..tensor_files import write_atomically
 from .mask_index import Progress
+from .worker_pool import run_jobs
 
 AT_ONCE = 32  # files that a process takes at a time
 
@@ -54,39 +52,20 @@ def convert_masks(
         names: of the files, without extension; leave out those that are done already.
         source: SBD's folder cls.
         target: folder of the PNG files; is made.
-        workers: processes that convert.
+        workers: processes that convert, 1 or more.
         progress: wraps the loop over the files.
 
     Raises:
         ModuleNotFoundError: scipy is not installed.
-        ValueError: a file is broken.
+        ValueError: a file is broken, or `workers` is below 1.
     """
     require_scipy()
     sources = [source / f"{name}.mat" for name in names]
     targets = [target / f"{name}.png" for name in names]
-    if workers == 1 or len(names) <= AT_ONCE:
-        _exhaust(map(_convert, sources, targets), len(names), progress)
-        return
-    # Spawned, since a fork of a process with threads can hang. A worker that dies ends the job with an error.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent) as pool:
-        try:
-            _exhaust(pool.map(_convert, sources, targets, chunksize=AT_ONCE), len(names), progress)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _exhaust(converted: Iterator[None], count: int, progress: Progress) -> None:
-    for _ in progress(range(count)):
-        next(converted)
+    run_jobs(_convert, sources, targets, workers=workers, at_once=AT_ONCE, progress=progress)
 
 
 def _convert(source: Path, target: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(read_sbd_mask(source)).save(buffer, format="PNG")
     write_atomically(target, buffer.getvalue())
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
