@@ -277,7 +277,7 @@ episode_explorer(FOLD)
 # | [10 Your own images](10_your_own_images.ipynb) | segment your own files | 20 |
 # | [11 Ablations](11_ablations.ipynb) | say what each module is worth, and how sure that is | 45 |
 # | [12 When does it pay?](12_when_does_it_pay.ipynb) | say when the second prototype helps, and when not | 45 |
-# | [13 PASCAL and COCO](13_pascal_and_coco.ipynb) | plan a full training; compare scores of different papers | 50 |
+# | [13 PASCAL and COCO](13_pascal_and_coco.ipynb) | plan a full training; compare scores of different papers | 75 |
 #
 # Lessons 1 to 5 take the method apart and build on each other; 6 and 7 need them; 8 and 9 look inside; 10 needs this
 # notebook only; 11 to 13 need 7. The folder `student` holds the lessons without the solutions of their exercises.
