@@ -37,6 +37,7 @@ def add_data(commands: Any) -> None:
     for job in (prepare, episodes):
         job.add_argument("--cache", type=Path, default=None,
                          help="folder for counts and masks (default: dpnet_lite in your cache folder)")  # fmt: skip
+    check.add_argument("--deep", action="store_true", help="decode every image and mask, which takes a while")
     prepare.add_argument("--download", action="store_true", help="get what is missing (PASCAL-5i alone)")
     prepare.add_argument("--workers", type=int, default=1, help="processes that make masks (default: 1)")
     episodes.add_argument("--out", type=Path, default=None, help="folder (default: outputs/episodes/NAME)")
@@ -58,7 +59,7 @@ def run_data(args: argparse.Namespace, say: Callable[[str], None]) -> None:
     root = args.root.expanduser()
     try:
         if args.job == "check":
-            report = check_data(args.name, root, args.lists, steps=Stages())
+            report = check_data(args.name, root, args.lists, deep=args.deep, steps=Stages())
             say(report.text)
         elif args.job == "prepare":
             cache = args.cache or default_cache()

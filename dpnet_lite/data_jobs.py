@@ -23,13 +23,15 @@ class Report(NamedTuple):
     problem: str | None
 
 
-def check_data(name: str, root: Path, lists: Path | None = None, *, steps: Steps = lambda name: iter) -> Report:
-    """What is there of a data set, what is missing and what is wrong.
+def check_data(
+    name: str, root: Path, lists: Path | None = None, *, deep: bool = False, steps: Steps = lambda name: iter
+) -> Report:
+    """What is there of a data set, what is missing and what is wrong; `deep` decodes every image and mask.
 
     Raises:
         ValueError: no such data set, or lists for one that takes none.
     """
-    findings = _findings(name, root, lists, steps)
+    findings = _findings(name, root, lists, deep, steps)
     lines = [f"{published(name).title} in {root}"]
     for kind, heading in HEADINGS.items():
         texts = [finding.text for finding in findings if finding.kind == kind]
@@ -117,16 +119,16 @@ def write_episodes(
     return Report("\n".join(lines), problem)
 
 
-def _findings(name: str, root: Path, lists: Path | None, steps: Steps) -> list[Finding]:
+def _findings(name: str, root: Path, lists: Path | None, deep: bool, steps: Steps) -> list[Finding]:
     published(name)
     if name == "pascal5i":
         from .datasets.pascal_files import check_pascal
 
-        return check_pascal(root, lists, progress=steps("reading masks"))
+        return check_pascal(root, lists, deep=deep, progress=steps("reading files"))
     if name == "coco20i":
         from .datasets.coco_files import check_coco
 
-        return check_coco(root, lists)
+        return check_coco(root, lists, deep=deep, progress=steps("reading images"))
     from .datasets.fss_files import check_fss
 
-    return check_fss(root, lists)
+    return check_fss(root, lists, deep=deep, progress=steps("checking classes"))

@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 import torch
 from coco_fss_trees import CATEGORY_IDS, write_coco
+from PIL import Image
 
-from dpnet_lite.datasets import coco_masks
-from dpnet_lite.datasets.coco import Coco20i
+from dpnet_lite.datasets import coco_files, coco_masks
+from dpnet_lite.datasets.coco import Coco20i, find_year
 from dpnet_lite.datasets.coco_annotations import COCO_CLASSES, Instance, read_annotations
 from dpnet_lite.datasets.coco_files import check_coco, prepare_coco
 from dpnet_lite.datasets.coco_masks import draw_masks, instance_pixels, mask_of
@@ -115,6 +116,7 @@ def test_segmentations_of_every_form() -> None:
     assert alone.sum() == 4 and alone[:2, 1:3].all()
     np.testing.assert_array_equal(instance_pixels([square, [0.0, 0.0, 3.0, 2.0]], 3, 4), alone)  # two points: nothing
     assert not instance_pixels([], 3, 4).any()
+    assert not instance_pixels([[0.0, 0.0, 3.0, 2.0]], 3, 4).any()  # and no box, alone
     with pytest.raises(ValueError, match=r"height and width \[3, 4\], but its image has \[4, 3\]"):
         instance_pixels(plain, 4, 3)
 
@@ -166,6 +168,25 @@ def test_2014_is_taken_where_both_years_are_there(tmp_path: Path) -> None:
         write_coco(tmp_path, year, splits=["val"], n_classes=2, pictures=False)
     assert Coco20i(tmp_path, "val", cache_folder=tmp_path / "cache").year == 2014
     assert Coco20i(tmp_path, "val", year=2017, cache_folder=tmp_path / "cache").year == 2017
+
+
+def test_one_year_serves_both_splits(tmp_path: Path) -> None:
+    write_coco(tmp_path, 2017, pictures=False)
+    write_coco(tmp_path, 2014, splits=["train"], pictures=False)
+    assert (find_year(tmp_path, "train"), find_year(tmp_path, "val")) == (2017, 2017)
+    assert not [finding for finding in check_coco(tmp_path) if "two years" in finding.text]
+    annotation_file(tmp_path, "train").unlink()
+    assert (find_year(tmp_path, "train"), find_year(tmp_path, "val")) == (2014, 2017)
+    mixed = [finding for finding in check_coco(tmp_path) if finding.kind == "wrong"]
+    assert [finding.text.partition(",")[0] for finding in mixed] == ["train and val are of two years"]
+
+
+def test_instances_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    content = write_coco(tmp_path, splits=["val"], pictures=False)["val"]
+    before = read_annotations(annotation_file(tmp_path))
+    content["annotations"].reverse()
+    annotation_file(tmp_path).write_text(json.dumps(content))
+    assert read_annotations(annotation_file(tmp_path)) == before
 
 
 def test_the_fingerprint_depends_on_split_and_masks_alone(coco_root: Path, tmp_path: Path) -> None:
@@ -296,6 +317,33 @@ def test_the_check_finds_nothing_amiss_in_a_whole_copy(coco_root: Path) -> None:
     assert "instances_val2017.json: 80 classes, 13 images, 12 of them with annotations" in texts
     assert f"{coco_root / 'val2017'}/: all 12 annotated images" in texts
     assert "val is of 2017; published work uses 2014" in texts
+
+
+def test_the_published_number_of_images_gives_no_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_coco(tmp_path, 2014, splits=["train", "val"])
+    assert sum("PFENet's list of this split" in finding.text for finding in check_coco(tmp_path)) == 2
+    for split in ("train", "val"):
+        monkeypatch.setitem(coco_files.ANNOTATED_IN_2014, split, 12)
+    assert {finding.kind for finding in check_coco(tmp_path)} == {"found"}
+
+
+def test_the_deep_check_names_broken_images(coco_root: Path, tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    train, val = tmp_path / "train2017", tmp_path / "val2017"
+    for path in sorted(train.iterdir())[:7]:
+        path.write_bytes(path.read_bytes()[:-300])  # the header is whole
+    odd = min(val.iterdir())
+    Image.new("RGB", (7, 5)).save(odd)
+    seen: list[int] = []
+    findings = check_coco(tmp_path, deep=True, progress=lambda rows: (seen.append(row) or row for row in rows))
+    wrong = [finding.text for finding in findings if finding.kind == "wrong"]
+    assert len(seen) == 24 and len(wrong) == 7
+    assert all("cannot be read as an image" in text for text in wrong[:5])
+    assert wrong[5:] == [
+        f"{train}/: 2 more of this kind; unpack it again",
+        f"{odd} is 7 x 5 pixels, but its annotations are for 120 x 100; get the image again",
+    ]
+    assert f"{coco_root / 'val2017'}/: 12 images can be read" in [f.text for f in check_coco(coco_root, deep=True)]
 
 
 def test_the_check_names_what_is_missing_and_wrong(tmp_path: Path) -> None:

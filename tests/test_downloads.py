@@ -133,6 +133,14 @@ def test_a_later_call_goes_on_with_the_part(served: tuple[Server, str], tmp_path
     assert server.sent == len(CONTENT) and (tmp_path / "a").read_bytes() == CONTENT
 
 
+def test_the_last_bytes_count_without_a_checksum_too(served: tuple[Server, str], tmp_path: Path) -> None:
+    server, url = served
+    server.break_after, server.breaks_left = len(CONTENT) - 1, 1
+    with pytest.raises(ConnectionError, match=f"broke off .* {len(CONTENT) - 1} bytes are kept"):
+        fetch_file(url, tmp_path / "a", None, open_bar=no_bar, attempts=1)
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_server_without_ranges_sends_all_again(served: tuple[Server, str], tmp_path: Path) -> None:
     server, url = served
     server.has_ranges = False

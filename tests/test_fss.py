@@ -35,6 +35,15 @@ def test_classes_and_images_come_in_the_order_of_hsnet(fss_root: Path) -> None:
         assert len(dataset) == 10 * len(names)
 
 
+def test_hidden_files_of_macos_are_no_images(tmp_path: Path) -> None:
+    write_fss(tmp_path)
+    ids = Fss1000(tmp_path, "test").ids
+    for name in ("._1.jpg", "._1.png"):
+        (tmp_path / "mug" / name).write_bytes(b"what macOS notes beside a file")
+    assert Fss1000(tmp_path, "test").ids == ids
+    assert {finding.kind for finding in check_fss(tmp_path, deep=True)} == {"found", "note"}
+
+
 def test_labels_are_one_where_the_grey_of_the_mask_is_128_or_more(fss_root: Path, tmp_path: Path) -> None:
     dataset = Fss1000(fss_root, "test", cache_folder=tmp_path)
     modes = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from dpnet_lite.datasets.list_files import write_pfenet_list
 from dpnet_lite.datasets.made_up_pascal import PascalTree, write_pascal
+from dpnet_lite.datasets.mask_index import MaskIndex
 from dpnet_lite.datasets.pascal import Pascal5i
 from dpnet_lite.datasets.pascal_files import check_pascal
 from dpnet_lite.datasets.pascal_prepare import prepare_pascal
@@ -101,3 +103,22 @@ def test_scipy_is_asked_for_before_any_download(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'dpnet-lite\[benchmarks\]'"):
         prepare_pascal(tmp_path / "new", download=True)
     assert not (tmp_path / "new").exists()
+
+
+def test_ids_are_part_of_the_hash_of_counts() -> None:
+    arrays = (np.ones((1, 2), np.int32), np.zeros((1, 20), np.int32), np.zeros(1, np.int32))
+    assert MaskIndex(("a",), *arrays).sha256 != MaskIndex(("b",), *arrays).sha256
+
+
+def test_a_broken_file_of_counts_is_written_anew(raw: PascalTree, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    expected = Pascal5i(raw.root, "val", cache_folder=cache).fingerprint
+    (path,) = cache.iterdir()
+    whole = path.read_bytes()
+    other = io.BytesIO()
+    np.savez_compressed(other, sizes=np.zeros((3, 2), np.int32), pixels=np.zeros((3, 20)), ignored=np.zeros(3))
+    for broken in (b"", whole[:100], whole[:-30], other.getvalue()):
+        path.write_bytes(broken)
+        assert Pascal5i(raw.root, "val", cache_folder=cache).fingerprint == expected
+        with np.load(path) as arrays:
+            assert arrays["pixels"].shape == (20, 20)

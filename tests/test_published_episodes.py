@@ -93,6 +93,11 @@ def test_all_lists_differ_and_come_by_name(trees: dict[str, Path]) -> None:
         draw_published(dataset, "fss1000", fold=1, n_shot=1, seed=0)
 
 
+def test_coco_takes_no_lists(trees: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="COCO-20i takes its images from the annotations; leave it out"):
+        open_published("coco20i", trees["coco20i"], "val", cache_folder=tmp_path, lists=tmp_path)
+
+
 def test_files_hold_the_list_and_its_hash(trees: dict[str, Path], tmp_path: Path) -> None:
     dataset = open_published("fss1000", trees["fss1000"], "test")
     episodes = draw_published(dataset, "fss1000", fold=0, n_shot=1, seed=0)

@@ -25,6 +25,7 @@ from .mask_index import MaskIndex, Progress, build_index
 
 CocoSplit = Literal["train", "val"]
 YEARS = (2014, 2017)
+SPLITS = get_args(CocoSplit)
 
 
 class Coco20i:
@@ -36,8 +37,8 @@ class Coco20i:
     Args:
         root: the folder with annotations/.
         split: "train" or "val".
-        year: 2014 or 2017; if None, 2014 where its annotations are there, which published work on COCO-20i uses
-            [HSNet, PFENet], else 2017.
+        year: 2014 or 2017; if None, the one that `find_year` finds: 2014 where it is whole, which published work on
+            COCO-20i uses [HSNet, PFENet].
         cache_folder: for masks and counts; the user's cache if None.
         workers: processes that draw masks.
         progress: wraps the loops that take long.
@@ -124,8 +125,8 @@ def annotation_path(root: Path, split: str, year: int) -> Path:
     Raises:
         ValueError: no such split or year.
     """
-    if split not in get_args(CocoSplit):
-        raise ValueError(f"split is {split!r}; choose one of {', '.join(get_args(CocoSplit))}")
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}; choose one of {', '.join(SPLITS)}")
     if year not in YEARS:
         raise ValueError(f"year is {year}; choose one of {', '.join(map(str, YEARS))}")
     return root / "annotations" / f"instances_{split}{year}.json"
@@ -137,14 +138,24 @@ def image_folder(root: Path, split: str, year: int) -> Path:
     return nested if nested.is_dir() else root / f"{split}{year}"
 
 
+def refuse_lists(lists: str | Path | None) -> None:
+    """ValueError where lists were given."""
+    if lists is not None:
+        raise ValueError(f"lists is {lists}, but COCO-20i takes its images from the annotations; leave it out")
+
+
 def find_year(root: Path, split: str) -> int:
-    """The year whose annotations are there; 2014, as in published work, where both are.
+    """The year whose annotations of the split are there; of two, one of which those of both splits are there.
+
+    Where that leaves a choice it is 2014, as in published work. One year for both splits matters: images of val2014
+    are in train2017.
 
     Raises:
-        FileNotFoundError: neither is.
+        FileNotFoundError: there are none of the split.
     """
-    for year in YEARS:
-        if annotation_path(root, split, year).is_file():
-            return year
+    years = [year for year in YEARS if annotation_path(root, split, year).is_file()]
+    whole = [year for year in years if all(annotation_path(root, other, year).is_file() for other in SPLITS)]
+    if years:
+        return (whole or years)[0]
     wanted = annotation_path(root, split, YEARS[0])
     raise FileNotFoundError(f"{wanted} is not there (nor that of 2017); unpack COCO's annotations_trainval2014.zip")

@@ -60,7 +60,7 @@ def build_index(
     cache_folder: Path | None,
     progress: Progress = iter,
 ) -> MaskIndex:
-    """Count every mask, or take the counts from the cache.
+    """Count every mask, or take the counts from the cache; a cache file that is broken is written anew.
 
     Args:
         ids: names of the images.
@@ -75,9 +75,8 @@ def build_index(
     """
     key = hashlib.sha256(f"{INDEX_VERSION} {n_classes} {content} {' '.join(ids)}".encode()).hexdigest()[:24]
     path = None if cache_folder is None else cache_folder / f"index-{key}.npz"
-    if path is not None and path.is_file():
-        with np.load(path, allow_pickle=False) as arrays:
-            return MaskIndex(tuple(ids), arrays["sizes"], arrays["pixels"], arrays["ignored"])
+    if path is not None and (cached := _read_index(path, ids, n_classes)) is not None:
+        return cached
     sizes, ignored = np.zeros((len(ids), 2), np.int32), np.zeros(len(ids), np.int32)
     pixels = np.zeros((len(ids), n_classes), np.int32)
     for row in progress(range(len(ids))):
@@ -93,6 +92,21 @@ def build_index(
         np.savez_compressed(buffer, sizes=sizes, pixels=pixels, ignored=ignored)
         write_atomically(path, buffer.getvalue())
     return MaskIndex(tuple(ids), sizes, pixels, ignored)
+
+
+def _read_index(path: Path, ids: Sequence[str], n_classes: int) -> MaskIndex | None:
+    """Counts from the cache; None where there are none, or the file is cut short or holds other arrays."""
+    if not path.is_file():
+        return None
+    try:
+        # From memory, since NumPy leaves a broken file open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            index = MaskIndex(tuple(ids), arrays["sizes"], arrays["pixels"], arrays["ignored"])
+    except Exception:  # broken files make NumPy raise anything from EOFError to zipfile.BadZipFile
+        return None
+    kinds = [(array.shape, array.dtype) for array in (index.sizes, index.pixels, index.ignored)]
+    shapes = ((len(ids), 2), (len(ids), n_classes), (len(ids),))
+    return index if kinds == [(shape, np.int32) for shape in shapes] else None
 
 
 def files_sha256(paths: Sequence[Path]) -> str:

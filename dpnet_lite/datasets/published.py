@@ -4,7 +4,7 @@
 |---|---|---|---|
 | pascal5i | 20 | 4, blocked: fold i has the classes 5i to 5i + 4 | 2,048 px |
 | coco20i | 80 | 4, interleaved: fold i has the classes i, i + 4, ... | 2,048 px |
-| fss1000 | 1,000 | none: the classes themselves are split into train, val and test | 1 px |
+| fss1000 | 1,000 | none: the classes themselves are split into train, val and test | any size |
 
 2,048 px of the class at the image's own size, 2 x 32 x 32, is PFENet's rule [precedent] for the first two.
 """
@@ -122,10 +122,9 @@ def open_published(
 
         return Pascal5i(root, split, lists=lists, cache_folder=cache_folder, progress=progress)  # type: ignore[arg-type]
     if entry.name == "coco20i":
-        from .coco import Coco20i
+        from .coco import Coco20i, refuse_lists
 
-        if lists is not None:
-            raise ValueError(f"lists is {lists}, but COCO-20i takes its images from the annotations; leave it out")
+        refuse_lists(lists)
         return Coco20i(root, split, cache_folder=cache_folder, progress=progress)
     from .fss import Fss1000
 
