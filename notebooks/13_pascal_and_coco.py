@@ -162,7 +162,7 @@ def show(report, folder: Path) -> None:
     """The first lines of the report."""
     lines = without_root(report.text, folder).splitlines()
     for line in lines[:SHOWN]:
-        print(textwrap.fill(line, 110, subsequent_indent=6 * " ", break_long_words=False))
+        print(textwrap.fill(line, 100, subsequent_indent=6 * " ", break_long_words=False))
     if len(lines) > SHOWN:
         print(f"  ... {len(lines) - SHOWN} more lines")
     print(f"problem: {without_root(str(report.problem), folder)}")
@@ -756,8 +756,8 @@ for name, other in (("in two parts", in_parts), ("after three steps", stopped), 
 #
 # **When a process dies** (no memory left, a machine gone), the others cannot go on alone. Each ends with a line like
 # the one below, and every process that notices saves the last whole step. Where none does, as on a GPU that is ended
-# while it waits, the state of the last `checkpoint_every` steps remains. Run the command again with `--resume`, with any number of processes that divides the batch.
-# Ctrl-C, and the SIGTERM with which clusters end a job, save the state of a run, too.
+# while it waits, the state of the last `checkpoint_every` steps remains. Run the command again with `--resume`, with any
+# number of processes that divides the batch. Ctrl-C, and the SIGTERM with which clusters end a job, save the state of a run, too.
 
 # %%
 message = str(lost_process(step=412, steps=steps[FOLD], rank=0, n_processes=2))
@@ -771,7 +771,7 @@ print(textwrap.fill(message.replace(f"{steps[FOLD]}", f"{steps[FOLD]:,}"), 100))
 
 # %%
 PAPER = {"1-shot": ((60.7, 69.5, 62.8, 58.0), 62.7), "5-shot": ((64.7, 70.8, 69.0, 60.1), 66.2)}
-print("mIoU in %, DPNet, PASCAL-5i, ResNet-50: SECOND-HAND, as printed in QPENet's comparison, not reproduced here")
+print("mIoU in %, DPNet, PASCAL-5i, ResNet-50: SECOND-HAND, as printed by QPENet, not reproduced here")
 heads = "".join(f"{f'fold {fold}':>9}" for fold in range(4))
 print(f"{'':8}{heads}{'mean, printed':>16}{'mean of the four':>18}")
 for shots, (of_folds, mean) in PAPER.items():
