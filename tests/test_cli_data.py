@@ -71,6 +71,25 @@ def test_check_ends_with_one_line_where_something_is_amiss(fss_root: Path) -> No
     assert text[text.index("wrong:") + 1] == f"  {fss_root / 'nail' / '2.jpg'} is no image; unpack FSS-1000 again"
 
 
+def test_deep_check_decodes_all_three(tmp_path: Path, fss_root: Path) -> None:
+    write_coco(tmp_path / "coco", 2014)
+    tree = write_pascal(tmp_path / "pascal", n_train=20, n_val=20)
+    broken = {
+        "coco20i": min((tmp_path / "coco" / "val2014").iterdir()),
+        "pascal5i": tree.base / "JPEGImages" / f"{tree.val_ids[0]}.jpg",
+        "fss1000": fss_root / "mug" / "3.png",
+    }
+    roots = {"coco20i": tmp_path / "coco", "pascal5i": tree.root, "fss1000": fss_root}
+    for name, path in broken.items():
+        assert "can be read" in run("check", name, "--root", roots[name], "--deep")
+        path.write_bytes(path.read_bytes()[:-100])  # the header is whole
+        run("check", name, "--root", roots[name])
+        said: list[str] = []
+        with pytest.raises(ValueError, match=r"^1 wrong in "):
+            run("check", name, "--root", roots[name], "--deep", said=said)
+        assert f"wrong:\n  {path} cannot be read as an image" in said[0]
+
+
 def test_check_of_the_other_two(tmp_path: Path) -> None:
     write_coco(tmp_path / "coco", 2014)
     text = run("check", "coco20i", "--root", tmp_path / "coco")
@@ -111,6 +130,8 @@ def test_lists_that_nobody_published_are_written_and_called_so(tmp_path: Path, h
         "episodes", "coco20i", "--root", tmp_path / "coco", "--cache", tmp_path / "cache", "--out", tmp_path / "out",
         "--folds", "1", "3", "--shots", "1",
     )  # fmt: skip
+    assert len(list((tmp_path / "cache").glob("*/*.png"))) == 12  # drawn masks and counts lie where they should
+    assert len(list((tmp_path / "cache").glob("index-*.npz"))) == 1
     names = [list_name(fold, 1, seed) for fold in (1, 3) for seed in SEEDS]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(f"{name}.json.xz" for name in names)
     lines = text.splitlines()
@@ -169,4 +190,4 @@ def test_exit_status(fss_root: Path, capsys: pytest.CaptureFixture[str]) -> None
     (fss_root / "test.txt").unlink()
     assert main(words) == 2
     shown = capsys.readouterr()
-    assert "missing:\n" in shown.out and shown.err.startswith("dpnet-lite: error: 1 missing in ")
+    assert "missing:\n" in shown.out and shown.err.splitlines()[-1].startswith("dpnet-lite: error: 1 missing in ")
