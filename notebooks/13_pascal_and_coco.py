@@ -756,8 +756,9 @@ for name, other in (("in two parts", in_parts), ("after three steps", stopped), 
 #
 # **When a process dies** (no memory left, a machine gone), the others cannot go on alone. Each ends with a line like
 # the one below, and every process that notices saves the last whole step. Where none does, as on a GPU that is ended
-# while it waits, the state of the last `checkpoint_every` steps remains. Run the command again with `--resume`, with any
-# number of processes that divides the batch. Ctrl-C, and the SIGTERM with which clusters end a job, save the state of a run, too.
+# while it waits, the state of the last `checkpoint_every` steps remains. Run the command again with `--resume`, with
+# any number of processes that divides the batch. Ctrl-C, and the SIGTERM with which clusters end a job, save the state
+# of a run, too.
 
 # %%
 message = str(lost_process(step=412, steps=steps[FOLD], rank=0, n_processes=2))
