@@ -391,8 +391,8 @@ for name, protocol in PROTOCOLS.items():
 
 # %% [markdown]
 # *What to see:* five ways of testing the same network, on five different sets of episodes, before a single pixel is
-# counted. The real HSNet reads list files of its own for PASCAL-5i; this cell gives none, so the images that OSLSM's
-# rule keeps, in sorted order, stand in for them. PFENet's 5,001 is what its code counts, one more than it names.
+# counted. The real HSNet reads list files of its own for PASCAL-5i; this cell gives none, so all images with any
+# pixel of the class stand in for them, in sorted order. PFENet's code names 5,000 episodes and counts one more.
 # [Protocols](../docs/protocols.md) has all differences in one table, with the lines of code that say so.
 #
 # ## 13.5 A recipe, line by line
