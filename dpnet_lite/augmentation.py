@@ -39,7 +39,7 @@ def draw_views(part: Part, config: TrainingConfig) -> list[View]:
     """The views of a part's images: for every episode that of its query, then those of its support."""
     views = []
     for place in range(part.first, part.first + len(part.episodes)):
-        rng = np.random.default_rng((config.seed, part.step, 1, place))
+        rng = np.random.default_rng((config.seed, part.step, place, 1))
         for _ in range(1 + config.n_shot):
             flip, angle_of, scale_of, right, down, blur = rng.uniform(size=6)
             scale = 1 + config.scale * (2 * scale_of - 1)

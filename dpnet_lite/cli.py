@@ -13,7 +13,7 @@ import torch
 
 from .cli_ablate import chosen_study, list_studies, run_ablate
 from .cli_data import run_data
-from .cli_full_size import evaluate_by_protocol, published_data, train_by_recipe
+from .cli_full_size import NAMES, evaluate_by_protocol, published_data, train_by_recipe
 from .cli_options import Handler, option_parser, with_settings
 from .datasets.toy import DEFAULT_GAP
 from .demo import DemoConfig, run_demo
@@ -81,8 +81,10 @@ def _train(args: argparse.Namespace) -> None:
     if published_data(args.data) is not None:
         say(train_by_recipe(args, with_settings))
         return
-    if args.recipe is not None or args.estimate or args.lists is not None:
-        raise ValueError("--recipe, --estimate and --lists need a published data set, such as --data pascal5i:PATH")
+    if args.recipe is not None or args.estimate or args.lists is not None or args.workers:
+        raise ValueError(
+            "--recipe, --estimate, --lists and --workers need a published data set, such as --data pascal5i:PATH"
+        )
     saved = train_one(
         _demo_config(args, seeds=[args.seed]), args.out, resume=args.resume, overwrite=args.overwrite,
         tensorboard=args.tensorboard,
@@ -94,10 +96,15 @@ def _evaluate(args: argparse.Namespace) -> None:
     if published_data(args.data) is not None:
         say(evaluate_by_protocol(args))
         return
+    if args.lists is not None:
+        raise ValueError("--lists needs a published data set, such as --data pascal5i:PATH")
+    if args.protocol and args.original_size:
+        raise ValueError("--protocol says at what size predictions are compared; leave out --original-size")
     _, metadata = load_head(args.checkpoint)
     own = metadata.get("data", "toy")
     if args.data is None and own != "toy":
-        raise ValueError(f"{args.checkpoint} was trained on {own}; give --data folder:PATH, or --data toy")
+        kind = next((name for name in NAMES if own.startswith(name)), "folder")
+        raise ValueError(f"{args.checkpoint} was trained on {own}; give --data {kind}:PATH, or --data toy")
     args.data = args.data or "toy"
     args.fold = int(metadata.get("fold", 0)) if args.fold is None else args.fold
     config = _demo_config(args, seeds=[0], shots=args.shots, episodes=500 if args.episodes is None else args.episodes)

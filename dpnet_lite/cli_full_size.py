@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from .datasets.published import PublishedName
+from .fold_data import N_FOLDS
 from .protocols.specs import PROTOCOLS
 
 NAMES = get_args(PublishedName)
@@ -45,6 +46,7 @@ def train_by_recipe(args: argparse.Namespace, with_settings: Callable[[Any, list
     from .full_size.recipe_files import load_recipe, shipped_recipes
     from .full_size.training import train_published
 
+    _refuse(args, n_folds=N_FOLDS, folds="interleaved")
     copy = _copy(args, args.precision, args.workers)
     if args.recipe is None:
         raise ValueError(
@@ -68,10 +70,19 @@ def evaluate_by_protocol(args: argparse.Namespace) -> str:
     """Score a head on a published data set."""
     from .full_size.scoring import evaluate_published
 
+    _refuse(args, n_folds=N_FOLDS, folds="interleaved", gap=None, original_size=False)
     return evaluate_published(
         _copy(args), args.checkpoint, protocols=args.protocol or ["ours"], fold=args.fold, shots=args.shots,
         seed=args.seed, n_episodes=args.episodes, size=args.size, output=args.out,
     )  # fmt: skip
+
+
+def _refuse(args: argparse.Namespace, **defaults: Any) -> None:
+    """ValueError for an option that has no meaning here."""
+    for name, default in defaults.items():
+        if getattr(args, name) != default:
+            option = "--" + name.replace("_", "-")
+            raise ValueError(f"{option} has no meaning for a published data set, which fixes it; leave it out")
 
 
 def _copy(args: argparse.Namespace, precision: str = "fp32", workers: int = 0) -> Any:

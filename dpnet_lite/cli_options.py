@@ -92,13 +92,14 @@ def parse_data(text: str) -> str:
 
 def with_settings(settings: Settings, changes: Sequence[str]) -> Settings:
     """Apply "name=value" texts to a settings object, each value read as the type of the one it replaces."""
+    known = [field.name for field in fields(settings)]
+    values = {}
     for change in changes:
         name, equals, text = change.partition("=")
-        known = [field.name for field in fields(settings)]
         if not equals or name not in known:
             raise ValueError(f"{change!r} is no setting; give NAME=VALUE with a name of {', '.join(known)}")
-        settings = replace(settings, **{name: _parsed(text, getattr(settings, name), change)})
-    return settings
+        values[name] = _parsed(text, getattr(settings, name), change)
+    return replace(settings, **values)  # all at once: some settings must fit each other
 
 
 def _parsed(text: str, old: Any, change: str) -> Any:

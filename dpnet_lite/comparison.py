@@ -22,6 +22,7 @@ from .fold_data import TEST_SEED, FoldData, Stage, TrainingData, silent
 from .model.base import EpisodeNetwork
 from .scoring import head_segmenter, score_episodes, training_free_segmenter
 from .training import Trainer, TrainingResult
+from .training_setup import area_rule
 
 TRAINING_FREE, SUPPORT_ONLY, FULL = "training-free", "support only", "DPNet"
 METHODS = (TRAINING_FREE, SUPPORT_ONLY, FULL)
@@ -64,7 +65,10 @@ def train_head(
                 "hold out fewer"
             )
         classes, held_out = data.base[: -training.n_held_out], data.base[-training.n_held_out :]
-        episodes = draw_episodes(data.train.dataset, held_out, fold=data.fold, n_shot=1, count=200, seed=training.seed)
+        episodes = draw_episodes(
+            data.train.dataset, held_out, fold=data.fold, n_shot=1, count=200, seed=training.seed,
+            **area_rule(training),
+        )  # fmt: skip
 
         def validate(head: EpisodeNetwork) -> float:
             return score_episodes(head_segmenter(head), data.train, episodes).miou

@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from .augmentation import augment, draw_views
 from .config import TrainingConfig
-from .datasets.base import SegmentationDataset, label_value
-from .datasets.transforms import normalise, resize_sample
+from .datasets.base import SegmentationDataset, label_value, read_labels
+from .datasets.transforms import normalise, resize_labels, resize_sample
 from .episodes import Episode
 from .features import EpisodeBatch, binary
 from .model.backbone import Backbone
@@ -27,6 +27,7 @@ from .model.prototypes import masks_at
 from .parts import Part
 
 PREFETCH = 4  # parts that each worker keeps ready
+GRACE = 20  # seconds that a worker lives on when it is told to end
 
 
 class DecodedPart(NamedTuple):
@@ -51,7 +52,7 @@ class ImageSource:
         self, dataset: SegmentationDataset, backbone: Backbone, *, size: int, workers: int = 0, kept: int = 0
     ) -> None:
         if workers < 0 or kept < 0:
-            raise ValueError(f"workers is {workers} and kept {kept}; give 0 or more")
+            raise ValueError(f"workers is {workers} (kept images: {kept}); give 0 or more")
         self.dataset, self.backbone, self.size = dataset, backbone, size
         self.workers, self.kept = workers, kept
         self.device = next(backbone.parameters()).device
@@ -63,12 +64,15 @@ class ImageSource:
         loader = DataLoader(
             DecodedParts(self.dataset, parts, self.size), batch_size=None, num_workers=self.workers,
             prefetch_factor=PREFETCH if self.workers else None, pin_memory=self.device.type == "cuda",
-            worker_init_fn=_ignore_interrupts, generator=torch.Generator(),
+            worker_init_fn=_outlive_interrupts, generator=torch.Generator(),
         )  # fmt: skip
         decoded_parts = iter(loader)
         for part in parts:
             started = time.perf_counter()
-            decoded = next(decoded_parts)
+            try:
+                decoded = next(decoded_parts)
+            except (ValueError, OSError) as error:
+                raise type(error)(_own_words(error)) from error
             self.waited += time.perf_counter() - started
             images, labels = (tensor.to(self.device, non_blocking=True) for tensor in decoded)
             images, labels = augment(images, labels, draw_views(part, config))
@@ -94,10 +98,10 @@ class ImageSource:
 
     def _image(self, index: int) -> tuple[Tensor, Tensor]:
         """Features, float16 [D, h, w], and squashed labels, uint8 [S, S], of one image."""
-        sample = resize_sample(self.dataset[index], self.size)
         if index in self._features:
             self._features.move_to_end(index)
-            return self._features[index], sample.labels
+            return self._features[index], resize_labels(read_labels(self.dataset, index), self.size)
+        sample = resize_sample(self.dataset[index], self.size)
         features = self.backbone(normalise(sample.image[None]).to(self.device))[0].half().cpu()
         self._features[index] = features
         while len(self._features) > self.kept:
@@ -147,6 +151,14 @@ def one_class(dataset: SegmentationDataset, labels: Tensor, index: int, class_in
     return binary(labels, label_value(dataset, index, class_index)).to(torch.uint8)
 
 
-def _ignore_interrupts(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the main one alone decides what becomes of the workers."""
+def _outlive_interrupts(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach every process: workers leave the main one time to save and to end them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # not on Windows
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+
+
+def _own_words(error: Exception) -> str:
+    """What an error said in its worker: PyTorch puts a traceback around it."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1].removeprefix(f"{type(error).__name__}: ")

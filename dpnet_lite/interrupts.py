@@ -18,7 +18,8 @@ def interrupt_held() -> Iterator[None]:
         yield
         return
     held: list[tuple[int, Any]] = []
-    handlers = {number: signal.signal(number, lambda *arguments: held.append(arguments)) for number in SIGNALS}
+    heeded = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, lambda *arguments: held.append(arguments)) for number in heeded}
     try:
         yield
     finally:
@@ -48,3 +49,9 @@ def terminate_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def ignore_requests_to_end() -> None:
+    """From here on SIGTERM has no effect: for a process that is about to end and must finish saving first."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -35,7 +35,12 @@ class StepParts(Sequence[Part]):
         self, episodes: Sequence[Episode], config: TrainingConfig, steps: range, *, rank: int = 0, n_processes: int = 1
     ) -> None:
         check_division(config, n_processes)
-        self.episodes, self.steps, self.rank = episodes, steps, rank
+        self.steps, self.rank = steps, rank
+        # As arrays: a million small objects would be copied to every worker that decodes images.
+        support = [episode.support for episode in episodes]
+        self.class_index = np.array([episode.class_index for episode in episodes], dtype=np.int32)
+        self.query = np.array([episode.query for episode in episodes], dtype=np.int32)
+        self.support = np.array(support, dtype=np.int32).reshape(len(support), -1)  # [n_episodes, K]
         self.n_step, self.n_parts = config.batch_size, config.accumulate
         self.size = config.batch_size // (n_processes * config.accumulate)
 
@@ -48,7 +53,11 @@ class StepParts(Sequence[Part]):
         step = self.steps[index // self.n_parts]
         first = (self.rank * self.n_parts + index % self.n_parts) * self.size
         start = step * self.n_step + first
-        return Part(step, tuple(self.episodes[i] for i in range(start, start + self.size)), first, self.n_step)
+        return Part(step, tuple(self._episode(i) for i in range(start, start + self.size)), first, self.n_step)
+
+    def _episode(self, place: int) -> Episode:
+        support = tuple(int(image) for image in self.support[place])
+        return Episode(int(self.class_index[place]), int(self.query[place]), support)
 
 
 def check_division(config: TrainingConfig, n_processes: int) -> None:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from .datasets.base import SegmentationDataset, label_value
+from .datasets.base import SegmentationDataset, label_value, read_labels
 from .episodes import EpisodeList
 from .evaluation import EpisodeScores, episode_counts
 from .features import EpisodeBatch, EpisodeSource, binary
@@ -94,13 +94,8 @@ def score_episodes(
 
 
 def own_labels(dataset: SegmentationDataset, index: int, class_index: int) -> Tensor:
-    """Labels of one class at the image's own size, int64 [H, W]: 1 the class, 0 anything else, 255 ignored.
-
-    The image itself is not read where the data set can give labels alone.
-    """
-    read = getattr(dataset, "read_labels", None)
-    labels = dataset[index].labels if read is None else read(index)
-    return binary(labels, label_value(dataset, index, class_index))
+    """Labels of one class at the image's own size, int64 [H, W]: 1 the class, 0 anything else, 255 ignored."""
+    return binary(read_labels(dataset, index), label_value(dataset, index, class_index))
 
 
 def predicted_mask(logits: Tensor, size: tuple[int, int]) -> Tensor:

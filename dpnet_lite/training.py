@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .config import ModelConfig, TrainingConfig
 from .features import EpisodeBatch, EpisodeSource
-from .interrupts import interrupt_held, terminate_as_interrupt
+from .interrupts import ignore_requests_to_end, interrupt_held, terminate_as_interrupt
 from .losses import Targets, episode_loss, episode_targets, learning_rate, target_weights
 from .model.base import EpisodeNetwork
 from .parts import Part, StepParts, check_division
@@ -93,6 +93,7 @@ class Trainer:
             "backbone": bank.backbone.cache_key, "size": bank.size,
         }  # fmt: skip
         self.step = 0
+        self.is_updating = False  # from the update of the weights until its step is logged and scored
         self.seconds = 0.0
         self.losses: list[dict[str, float]] = []
         self.validation: list[dict[str, float]] = []
@@ -101,7 +102,8 @@ class Trainer:
     def run(self, *, resume: bool = False, progress: Progress = iter, stop_after: int | None = None) -> TrainingResult:
         """Train to the last step (or `stop_after`), from the saved state if `resume`.
 
-        Ctrl-C and SIGTERM write the state, then raise TrainingStopped. So does a lost process, with RuntimeError.
+        Ctrl-C and SIGTERM write the state, then raise TrainingStopped. An error writes it too, unless it broke off an
+        update of the weights; that another process is gone is a RuntimeError that says so.
         """
         if resume:
             self._restore()
@@ -121,16 +123,18 @@ class Trainer:
                     with interrupt_held():
                         self._step([self._next(batches, parts, number) for number in range(self.config.accumulate)])
         except KeyboardInterrupt as error:
-            self._save()
+            self._save_at_the_end(n_processes)
             kept = "nothing of this training is kept" if self.folder.path is None else "go on with --resume"
             raise TrainingStopped(f"stopped at step {self.step} of {self.config.steps}; {kept}") from error
-        except RuntimeError as error:
-            if n_processes == 1:
-                raise
-            self._save()
-            raise lost_process(error, self.step, self.config.steps, rank, n_processes) from error
+        except (RuntimeError, ValueError, OSError) as error:
+            is_lost = n_processes > 1 and is_lost_connection(error)
+            self._save_at_the_end(n_processes, whoever=is_lost)  # who usually saves may be the one that is gone
+            if is_lost:
+                raise lost_process(self.step, self.config.steps, rank, n_processes) from error
+            raise
         finally:
             self.seconds += time.perf_counter() - started
+            del batches  # ends the processes that decode images
         self._save()
         return self._result()
 
@@ -152,16 +156,30 @@ class Trainer:
         for number, ((batch, part), target) in enumerate(zip(batches, targets, strict=True), start=1):
             with self.fabric.no_backward_sync(self.head, enabled=number < len(batches)):
                 losses += self._backward(batch, part, target, totals)
-        self.fabric.clip_gradients(self.head, self.optimiser, max_norm=config.gradient_clip)
+        self._clip(step)
+        is_logged = (step + 1) % 10 == 0 or step + 1 == config.steps
+        loss, main = self._sum(losses).tolist() if is_logged else (0.0, 0.0)  # before the update: it may fail
+        self.is_updating = True
         self.optimiser.step()
         self.step = step + 1
-        if self.step % 10 == 0 or self.step == config.steps:
-            loss, main = self._sum(losses).tolist()
+        if is_logged:
             self._log({"step": self.step, "loss": loss, "main": main, "learning_rate": rate})
         if self.validate is not None and (self.step % config.validate_every == 0 or self.step == config.steps):
             self._validate()
+        self.is_updating = False
         if config.checkpoint_every and self.step % config.checkpoint_every == 0:
             self._save()
+
+    def _clip(self, step: int) -> None:
+        try:
+            self.fabric.clip_gradients(self.head, self.optimiser, max_norm=self.config.gradient_clip)
+        except RuntimeError as error:
+            if "non-finite" not in str(error):
+                raise
+            rate = learning_rate(step, self.config)
+            raise ValueError(
+                f"the gradient of step {step + 1} is not finite (learning rate {rate:.3g}); lower learning_rate"
+            ) from error
 
     def _sum(self, values: Tensor) -> Tensor:
         """The sum of a tensor over all processes."""
@@ -198,11 +216,20 @@ class Trainer:
         self.fabric.log_dict({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
         self.folder.log([row])
 
-    def _save(self) -> None:
-        self.folder.save({
+    def _save(self, *, whoever: bool = False) -> None:
+        state = {
             "step": self.step, "head": self.network.state_dict(), "optimiser": self.optimiser.state_dict(),
             "losses": self.losses, "validation": self.validation, "best": self.best, "identity": self.identity,
-        })  # fmt: skip
+        }  # fmt: skip
+        self.folder.save(state, whoever=whoever)
+
+    def _save_at_the_end(self, n_processes: int, *, whoever: bool = False) -> None:
+        """Save although this process is being told to end, as torchrun does to all when one of them is gone."""
+        if n_processes > 1:
+            ignore_requests_to_end()
+        if not self.is_updating:
+            with interrupt_held():
+                self._save(whoever=whoever)
 
     def _restore(self) -> None:
         state = self.folder.restore(self.identity)
@@ -223,10 +250,15 @@ class Trainer:
         )  # fmt: skip
 
 
-def lost_process(error: RuntimeError, step: int, steps: int, rank: int, n_processes: int) -> RuntimeError:
+def is_lost_connection(error: Exception) -> bool:
+    """Whether an error of PyTorch says that another process cannot be reached; it has no type of its own for that."""
+    words = ("gloo", "nccl", "connection", "peer")
+    return isinstance(error, torch.distributed.DistBackendError) or any(word in str(error).lower() for word in words)
+
+
+def lost_process(step: int, steps: int, rank: int, n_processes: int) -> RuntimeError:
     """One clear line for what a process sees when another one is gone."""
-    reason = (str(error) or type(error).__name__).splitlines()[0]
     return RuntimeError(
-        f"process {rank} of {n_processes} stopped at step {step} of {steps}, most likely because another one is gone "
-        f"({reason}); go on with --resume, with a number of processes that divides the batch"
+        f"process {rank} of {n_processes} stopped at step {step} of {steps}, because another one is gone; its state is "
+        "saved: go on with --resume, with a number of processes that divides the batch"
     )

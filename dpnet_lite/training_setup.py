@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -14,6 +15,13 @@ from .episodes import DEFAULT_MIN_AREA, EpisodeList, draw_episodes
 from .model.backbone import Backbone
 from .model.base import EpisodeNetwork
 from .model.networks import build_network
+
+
+class AreaRule(TypedDict):
+    """Arguments of `draw_episodes` and `class_pools`."""
+
+    min_area: float
+    min_pixels: int
 
 
 def initial_network(
@@ -41,8 +49,13 @@ def training_episodes(
     """The frozen list of a run: `steps` times `batch_size` episodes of the base classes."""
     return draw_episodes(
         dataset, classes, fold=fold, n_shot=config.n_shot, count=config.steps * config.batch_size, seed=config.seed,
-        min_area=0.0 if config.min_pixels else DEFAULT_MIN_AREA, min_pixels=config.min_pixels,
+        **area_rule(config),
     )  # fmt: skip
+
+
+def area_rule(config: TrainingConfig) -> AreaRule:
+    """Which images may serve a class in this training: by pixels where `min_pixels` is set, else by share."""
+    return {"min_area": 0.0 if config.min_pixels else DEFAULT_MIN_AREA, "min_pixels": config.min_pixels}
 
 
 def hash_seed(*parts: int) -> int:

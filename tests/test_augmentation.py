@@ -95,6 +95,24 @@ def test_views_are_as_wide_as_asked_for():
         assert max(map(abs, view.shift)) <= abs(view.scale - 1) / 2 + 1e-12
 
 
+def test_scenes_lie_anywhere_in_their_room():
+    """Shifts reach both ends of the room: 0.05 of the side at a scale of 0.9 or 1.1."""
+    views = [view for part in StepParts(EPISODES, CONFIG, range(40)) for view in draw_views(part, CONFIG)]
+    for axis in (0, 1):
+        shares = np.array([view.shift[axis] / (abs(view.scale - 1) / 2) for view in views])
+        assert shares.min() < -0.95 and shares.max() > 0.95 and abs(shares.mean()) < 0.1
+
+
+def test_images_are_interpolated_and_blurred_over_five_pixels():
+    images = torch.zeros(1, 3, 33, 33, dtype=torch.uint8)
+    images[:, :, 16, 16] = 255
+    labels = torch.zeros(1, 33, 33, dtype=torch.uint8)
+    blurred, _ = augment(images, labels, [View(blur=True)])
+    assert (blurred[0, 0].sum(dim=0) > 0).sum() == 5 and (blurred[0, 0].sum(dim=1) > 0).sum() == 5
+    moved, _ = augment(images, labels, [View(scale=1.0, angle=45.0, shift=(0.5 / 33, 0.0))])
+    assert int((moved[0, 0] > OUTSIDE[0] * 0 + 10).sum()) > 1 and moved[0, 0, 14:19, 14:19].max() < 255
+
+
 def test_nothing_asked_for_gives_plain_views():
     plain = TrainingConfig(steps=4, batch_size=2, flip=False)
     assert all(v == View() for part in StepParts(EPISODES, plain, range(4)) for v in draw_views(part, plain))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from coco_fss_trees import write_coco, write_fss
 
@@ -22,10 +23,12 @@ from dpnet_lite.datasets.published import fold_classes, open_published, publishe
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.full_size import training as full_size_training
 from dpnet_lite.full_size.copy import PublishedCopy
 from dpnet_lite.full_size.recipe_files import FOLDER, load_recipe, shipped_recipes
 from dpnet_lite.full_size.scoring import departures, listed_pairs
 from dpnet_lite.heads import load_head
+from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.progress import Stages
 from dpnet_lite.protocols.counting import perfect_logits, protocol_counts
 from dpnet_lite.protocols.specs import PROTOCOLS
@@ -88,6 +91,8 @@ def test_epochs_give_steps():
         (('"pascal5i"', '"pascal"'), "no published data set 'pascal'"),
         (("momentum", "momentun"), "no setting 'momentun'"),
         (("batch_size = 4", "batch_size = 0"), "batch_size is 0"),
+        (("batch_size = 4", "batch_size = 4.5"), "batch_size 4.5; give a whole number"),
+        (("batch_size = 4", 'flip = "no"'), "flip 'no'; give true or false"),
         (("batch_size = 4", "steps = 4"), "steps follow from epochs"),
         (("size = 473", "size = 473\ncolour = 1"), "unknown field colour"),
         (("size = 473", "size = "), "is not TOML"),
@@ -144,6 +149,54 @@ def test_without_a_wish_the_steps_are_those_of_the_recipe(trees, run, tmp_path, 
     assert "weights of step 15 of 15" in capsys.readouterr().out
 
 
+def test_images_with_novel_objects_are_dropped_where_asked_for(trees, run, tmp_path, capsys):
+    """28 of the 30 images of fold 0 show no novel class: one epoch in batches of 2 is 14 steps."""
+    recipe, out = tmp_path / "short.toml", tmp_path / "head.safetensors"
+    recipe.write_text((FOLDER / "pascal_resnet50.toml").read_text().replace("epochs = 200", "epochs = 1"))
+    options = ["--data", data(trees, "pascal5i"), "--recipe", recipe, *SMALL, "--novel", "drop"]
+    assert run("train", *options, "--out", out) == 0
+    assert "weights of step 14 of 14" in capsys.readouterr().out
+    assert load_head(out)[1]["novel"] == "drop"
+
+
+def test_options_reach_what_they_are_for(trees, run, tmp_path, capsys, monkeypatch):
+    seen = {}
+
+    def spy(recipe, copy, path, **options):
+        seen.update(vars(copy), size=recipe.size, **options)
+        return "done"
+
+    monkeypatch.setattr(full_size_training, "train_published", spy)
+    options = ["--data", data(trees, "pascal5i"), "--recipe", "pascal_resnet50", "--fold", 2, "--seed", 5]
+    given = ["--cache", tmp_path, "--precision", "bf16", "--workers", 3, "--lists", tmp_path, "--size", 96]
+    assert run("train", *options, *given) == 0
+    assert (seen["cache_folder"], seen["precision"], seen["workers"]) == (tmp_path, "bf16", 3)
+    assert (seen["lists"], seen["size"], seen["fold"], seen["seed"]) == (tmp_path, 96, 2, 5)
+
+
+def test_ours_scores_five_lists_and_refuses_other_weights(trees, run, tmp_path, capsys):
+    out, where = tmp_path / "head.safetensors", ["--data", data(trees, "pascal5i")]
+    train = ["train", *where, "--recipe", "pascal_resnet50", *SMALL, "--steps", 1, "--out", out]
+    assert run(*train) == 0
+    assert run(*train) == 2 and "is there already" in capsys.readouterr().err
+    scores = tmp_path / "scores.json"
+    evaluate = ["evaluate", *where, "--checkpoint", out, "--episodes", 2, "--shots", 1]
+    assert run(*evaluate, "--out", scores) == 0
+    assert sorted({r["seed"] for r in json.loads(scores.read_text())["runs"]}) == [0, 1, 2, 3, 4]
+    tensors = build_backbone("tiny", "random", seed=3).body.state_dict()
+    plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    safetensors.torch.save_file(plain, tmp_path / "w.safetensors")
+    assert run(*evaluate, "--backbone-weights", tmp_path / "w.safetensors") == 2
+    assert "was trained on other tiny weights" in capsys.readouterr().err
+
+
+def test_settings_that_must_fit_each_other_can_be_given(trees, run, tmp_path):
+    out = tmp_path / "head.safetensors"
+    options = ["--data", data(trees, "pascal5i"), "--recipe", "pascal_resnet50", "--steps", 2, "--out", out]
+    assert run("train", *options, *SMALL, "validate_every=1", "n_held_out=3") == 0
+    assert len(load_head(out)[1]["validation"]) == 2
+
+
 def test_a_stopped_training_from_images_goes_on(trees, run, tmp_path, monkeypatch, default_interrupt):
     options = ["train", "--data", data(trees, "pascal5i"), "--recipe", "pascal_resnet50", *SMALL, "--steps", 6]
     assert run(*options, "--out", tmp_path / "whole.safetensors") == 0
@@ -165,13 +218,13 @@ def test_a_stopped_training_from_images_goes_on(trees, run, tmp_path, monkeypatc
 
 def test_an_estimate_measures_and_saves_nothing(trees, run, tmp_path, capsys):
     out = tmp_path / "head.safetensors"
-    options = ["--data", data(trees, "pascal5i"), "--recipe", "pascal_resnet50", *SMALL, "--steps", 7200]
+    options = ["--data", data(trees, "pascal5i"), "--recipe", "pascal_resnet50", *SMALL, "--steps", 720_000]
     assert run("train", *options, "--estimate", "--out", out) == 0
     text = capsys.readouterr().out
-    pattern = r"7,200 steps of 2 episodes at (\d+\.\d+) s take (\d+\.\d) hours; \d+ % of the time waiting"
+    pattern = r"720,000 steps of 2 episodes at (\d+\.\d+) s take (\d+\.\d) hours; \d+ % of the time waiting"
     found = re.search(pattern, text)
     assert found and text.startswith("estimate for pascal_resnet50, fold 0, from 10 measured steps on ")
-    assert float(found[2]) == pytest.approx(2 * float(found[1]), abs=0.07)  # 7,200 s are 2 hours
+    assert float(found[2]) == pytest.approx(200 * float(found[1]), abs=1.1)  # 720,000 s are 200 hours
     assert not out.exists() and not out.with_suffix("").exists()
 
 
@@ -181,7 +234,7 @@ def test_a_head_is_not_scored_on_classes_that_it_was_trained_on(trees, run, tmp_
     where = ["--data", data(trees, name)]
     assert run("train", *where, "--recipe", RECIPES[name], *SMALL, "--steps", 1, "--fold", 0, "--out", out) == 0
     assert run("evaluate", *where, "--checkpoint", out, "--fold", 1, "--episodes", 2) == 2
-    assert "a novel class of fold 1; choose the fold of its training (--fold 0)" in capsys.readouterr().err
+    assert "a novel class of fold 1; score it on its own data" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -191,6 +244,7 @@ def test_a_head_is_not_scored_on_classes_that_it_was_trained_on(trees, run, tmp_
         (["train"], "pascal5i is trained by a recipe; give --recipe with coco_resnet50, "),
         (["train", "--recipe", "pascal_resnet50", "--gap", "0.5"], "--extra-base and --gap are not for published"),
         (["train", "--recipe", "pascal_resnet50", "--fold", "4", "--backbone", "tiny"], "fold is 4, but PASCAL-5i has"),
+        (["train", "--recipe", "pascal_resnet50", "--n-folds", "7"], "--n-folds has no meaning for a published"),
         (["demo"], "train and evaluate take it, this command does not"),
         (["ablate", "modules"], "train and evaluate take it, this command does not"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from dpnet_lite.datasets.folder import FolderDataset
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import Episode, draw_episodes
 from dpnet_lite.features import EpisodeBatch, FeatureBank
-from dpnet_lite.image_source import ImageSource
+from dpnet_lite.image_source import GRACE, ImageSource, _outlive_interrupts
 from dpnet_lite.model.backbone import Backbone, build_backbone
 from dpnet_lite.parts import StepParts
 from dpnet_lite.scoring import score_episodes, training_free_segmenter
@@ -134,6 +135,36 @@ def test_a_network_trains_from_images_and_a_resumed_run_is_the_same(folder, back
     for name, tensor in whole.head.state_dict().items():
         assert torch.equal(resumed.head.state_dict()[name], tensor)
     assert 0 < whole.waited <= whole.seconds
+
+
+def test_a_broken_image_is_named_whoever_decodes(folder, backbone, tmp_path):
+    copy = write_folder(tmp_path / "broken")
+    broken = FolderDataset(copy)
+    for path in broken.image_paths:
+        path.write_bytes(path.read_bytes()[:100])
+    for workers in (0, 1):
+        with pytest.raises(ValueError, match=r"\.png cannot be read as an image .* replace or remove it") as caught:
+            batches(ImageSource(broken, backbone, size=48, workers=workers), PLAIN)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_features_used_longest_ago_go_first(folder, backbone):
+    source = ImageSource(folder, backbone, size=48, kept=2)
+    for index in (0, 1, 0, 2):  # 1 was used longest ago when 2 comes
+        source._image(index)
+    assert list(source._features) == [0, 2]
+
+
+def test_workers_leave_the_main_process_time_to_save():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        _outlive_interrupts(0)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        signal.raise_signal(signal.SIGTERM)
+        assert 0 < signal.alarm(0) <= GRACE  # it ends later, by itself
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_kept_features_refuse_what_they_cannot_do(folder, backbone):

@@ -15,6 +15,7 @@ import torch
 from small_runs import folder_options, run, write_folder
 
 from dpnet_lite.checkpoints import load_training_state
+from dpnet_lite.datasets.made_up_pascal import write_pascal
 from dpnet_lite.heads import load_head
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,7 +56,9 @@ def start(options: list[object], out: Path, n_processes: int = 2) -> list[subpro
         }  # fmt: skip
         command = [sys.executable, "-m", "dpnet_lite", *map(str, options), "--out", str(out)]
         pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
-        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes))
+        processes.append(
+            subprocess.Popen(command, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes)
+        )
     return processes
 
 
@@ -95,11 +98,48 @@ def test_a_killed_process_ends_the_job_and_another_number_of_processes_goes_on(o
     (code, message), _ = finish([first, second])
     assert code == 2 and not out.exists()
     last = message.strip().splitlines()[-1]
-    assert "process 0 of 2 stopped at step" in last and "another one is gone" in last and "--resume" in last
+    assert "process 0 of 2 stopped at step" in last and "because another one is gone" in last and "--resume" in last
     step = load_training_state(out.with_suffix("") / "state.bin")["step"]
     assert 1 <= step < STEPS
     assert run(*slow, "accumulate=2", "--resume", "--out", out) == 0  # one process, in two parts
     assert_equal_weights(out, one)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes by /proc")
+@pytest.mark.parametrize("lost", [0, 1])
+def test_torchrun_loses_a_process_and_the_other_one_saves(options, tmp_path, lost):
+    """torchrun tells the survivor to end at once; no state was saved before."""
+    out = tmp_path / "lost.safetensors"
+    long = [*options, "checkpoint_every=0", "steps=100000"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    job = subprocess.Popen(
+        [*command, "dpnet_lite", *map(str, long), "--out", str(out)], cwd=ROOT, env=environment, text=True,
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline, log = time.monotonic() + 120, out.with_suffix("") / "log.jsonl"
+    while not (log.exists() and log.read_text()):  # ten steps are done
+        assert time.monotonic() < deadline and job.poll() is None
+        time.sleep(0.01)
+    os.kill(worker(job.pid, lost), signal.SIGKILL)
+    message = job.communicate(timeout=120)[1]
+    assert job.returncode != 0
+    assert f"process {1 - lost} of 2 stopped at step" in message and "because another one is gone" in message
+    assert load_training_state(out.with_suffix("") / "state.bin")["step"] >= 10
+
+
+def worker(parent: int, rank: int) -> int:
+    """The process of a rank among the children of torchrun."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(path.read_text().rpartition(")")[2].split()[1]) != parent:
+                continue
+            variables = (path.parent / "environ").read_bytes().split(b"\0")
+        except OSError:  # it has ended meanwhile
+            continue
+        if f"RANK={rank}".encode() in variables:
+            return int(path.parent.name)
+    raise AssertionError(f"torchrun has no process of rank {rank}")
 
 
 def test_two_processes_go_on_where_one_was_told_to_end(options, one, tmp_path):
@@ -115,6 +155,26 @@ def test_two_processes_go_on_where_one_was_told_to_end(options, one, tmp_path):
     assert code == 130 and "go on with --resume" in message
     assert [code for code, _ in finish(start([*slow, "--resume"], out))] == [0, 0]
     assert_equal_weights(out, one)
+
+
+def test_a_whole_job_that_is_told_to_end_saves_although_its_workers_are_told_too(tmp_path):
+    """As a scheduler does: SIGTERM to the process and to those that decode images for it."""
+    write_pascal(tmp_path / "pascal")
+    out = tmp_path / "head.safetensors"
+    options = [
+        "train", "--data", f"pascal5i:{tmp_path / 'pascal'}", "--recipe", "pascal_resnet50", "--backbone", "tiny",
+        "--size", 64, "--steps", 100_000, "--workers", 2, "--cache", tmp_path / "cache", "--model", "channels=8",
+        "--training", "checkpoint_every=0",
+    ]  # fmt: skip
+    (job,) = start(options, out, n_processes=1)
+    deadline, log = time.monotonic() + 120, out.with_suffix("") / "log.jsonl"
+    while not (log.exists() and log.read_text()):
+        assert time.monotonic() < deadline and job.poll() is None
+        time.sleep(0.01)
+    os.killpg(job.pid, signal.SIGTERM)
+    ((code, message),) = finish([job])
+    assert code == 130 and "go on with --resume" in message
+    assert load_training_state(out.with_suffix("") / "state.bin")["step"] >= 10
 
 
 def test_a_batch_that_processes_cannot_share_is_told(options, tmp_path):

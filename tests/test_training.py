@@ -13,13 +13,14 @@ import pytest
 import torch
 
 from dpnet_lite import comparison, training_setup
+from dpnet_lite.checkpoints import load_training_state
 from dpnet_lite.comparison import support_only, train_head
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.fold_data import FoldData, toy_fold
 from dpnet_lite.losses import episode_loss, episode_targets, learning_rate
 from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.model.head import Head
-from dpnet_lite.training import Trainer, TrainingStopped
+from dpnet_lite.training import Trainer, TrainingStopped, is_lost_connection
 from dpnet_lite.training_setup import hash_seed
 
 MODEL = ModelConfig(channels=8, dropout=0.3)
@@ -355,3 +356,70 @@ def test_a_compiled_head_trains_to_the_same_weights(data, monkeypatch):
     for name, tensor in plain.head.state_dict().items():
         torch.testing.assert_close(compiled.head.state_dict()[name], tensor, rtol=0, atol=1e-6)
     assert not hasattr(compiled.head, "_orig_mod")
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_the_optimiser_has_the_settings(data, optimiser):
+    config = replace(TRAINING, optimiser=optimiser, weight_decay=0.03, momentum=0.7)
+    group = Trainer(MODEL, config, data.train, data.base, fold=2).optimiser.param_groups[0]
+    assert group["weight_decay"] == 0.03
+    assert (group["momentum"] == 0.7) if optimiser == "sgd" else ("betas" in group)
+
+
+def test_an_error_before_an_update_keeps_the_last_whole_step(data, tmp_path, monkeypatch):
+    trainer = Trainer(MODEL, TRAINING, data.train, data.base, fold=2, folder=tmp_path)
+    whole = Trainer(MODEL, TRAINING, data.train, data.base, fold=2).run()
+    batches = data.train.training_batches
+
+    def broken(parts, config):
+        for part, batch in zip(parts, batches(parts, config), strict=True):
+            if part.step == 5:
+                raise OSError("image 7 is gone")
+            yield batch
+
+    monkeypatch.setattr(data.train, "training_batches", broken)
+    with pytest.raises(OSError, match="image 7 is gone"):
+        trainer.run()
+    assert load_training_state(tmp_path / "state.bin")["step"] == 5
+    monkeypatch.undo()
+    resumed = Trainer(MODEL, TRAINING, data.train, data.base, fold=2, folder=tmp_path).run(resume=True)
+    assert_same(resumed.head.state_dict(), whole.head.state_dict())
+
+
+def test_an_update_that_breaks_off_is_not_saved(data, tmp_path, monkeypatch):
+    config = replace(TRAINING, checkpoint_every=2)
+    trainer = Trainer(MODEL, config, data.train, data.base, fold=2, folder=tmp_path)
+    update = torch.optim.AdamW.step
+
+    def broken(self, *arguments, **options):
+        result = update(self, *arguments, **options)
+        if trainer.step == 5:
+            raise RuntimeError("out of memory")
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        trainer.run()
+    assert load_training_state(tmp_path / "state.bin")["step"] == 4  # the last one that was saved in time
+
+
+def test_a_gradient_that_is_not_finite_is_told(data, monkeypatch):
+    trainer = Trainer(MODEL, replace(TRAINING, steps=2, warmup_steps=0), data.train, data.base, fold=2)
+    with torch.no_grad():
+        next(trainer.network.parameters()).fill_(float("inf"))
+    with pytest.raises(ValueError, match=r"the gradient of step 1 is not finite .* lower learning_rate"):
+        trainer.run()
+
+
+def test_resume_refuses_another_size(data, tmp_path):
+    Trainer(MODEL, TRAINING, data.train, data.base, fold=2, folder=tmp_path).run(stop_after=2)
+    bank = copy.copy(data.train)
+    bank.size = 95
+    with pytest.raises(ValueError, match="other size"):
+        Trainer(MODEL, TRAINING, bank, data.base, fold=2, folder=tmp_path).run(resume=True)
+
+
+@pytest.mark.parametrize("text", ["Connection closed by peer", "NCCL communicator was aborted", "gloo: Read error"])
+def test_what_says_that_another_process_is_gone(text):
+    assert is_lost_connection(RuntimeError(text))
+    assert not is_lost_connection(RuntimeError("CUDA out of memory"))

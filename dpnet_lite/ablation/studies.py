@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from ..config import ModelConfig, TrainingConfig
+from ..setting_kinds import NUMBER, TABLE, TEXT, WHOLE, WHOLES, check_settings, kind_of
 from .masks import MaskEdit
 
 SHIPPED = Path(__file__).parent / "studies"
@@ -21,8 +21,6 @@ Method = Literal["trained", "prototypes", "self-support", "nearest pixel"]
 Entry = TypeVar("Entry", "Condition", "Variant", "Comparison")
 LISTS = ("condition", "variant", "comparison")
 LISTS_OF_ENTRIES = tuple(f"{name}s" for name in LISTS)
-WHOLE, NUMBER, TEXT, TABLE = "a whole number", "a number", "a text in quotes", "a table, such as { steps = 500 }"
-WHOLES, NUMBERS = "a list of whole numbers, such as [1, 2]", "a list of numbers, such as [1.0, 0.5]"
 KINDS = {  # of what stands in a file; all else is text
     "folds": WHOLES, "seeds": WHOLES, "n_episodes": WHOLE, "n_shot": WHOLE, "pixels": WHOLE, "gap": NUMBER,
     "model": TABLE, "training": TABLE,
@@ -65,32 +63,6 @@ class Variant:
         if self.method != "trained" and (self.model or self.training):
             raise ValueError(f"variant {self.name!r} needs no training; leave out its model and training settings")
         check_settings(f"variant {self.name!r}", self.model, self.training)
-
-
-def check_settings(where: str, model: Mapping[str, Any], training: Mapping[str, Any]) -> None:
-    """A wrong name, kind or value among settings is told before any run, with `where` it stands."""
-    kinds: tuple[tuple[Mapping[str, Any], type[Any]], ...] = ((model, ModelConfig), (training, TrainingConfig))
-    for settings, kind in kinds:
-        defaults = kind().all_settings()
-        for name in settings.keys() & defaults.keys():
-            given, wanted = kind_of(settings[name]), kind_of(defaults[name])
-            if given != wanted and (given, wanted) not in ((WHOLE, NUMBER), (WHOLES, NUMBERS)):
-                raise ValueError(f"{where} has {name} {settings[name]!r}; give {wanted}")
-        try:
-            kind.from_dict({**defaults, **settings})
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{where}: {error}") from None
-
-
-def kind_of(value: Any) -> str:
-    """In the words of an error message: what kind of value stands in a file."""
-    kinds = ((bool, "true or false"), (int, WHOLE), (float, NUMBER), (str, TEXT), (Mapping, TABLE))
-    for kind, words in kinds:
-        if isinstance(value, kind):
-            return words
-    if isinstance(value, (list, tuple)):
-        return WHOLES if value and all(kind_of(item) == WHOLE for item in value) else NUMBERS
-    return type(value).__name__
 
 
 @dataclass(frozen=True)

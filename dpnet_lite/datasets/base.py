@@ -73,3 +73,10 @@ def label_value(dataset: SegmentationDataset, index: int, class_index: int) -> i
     """
     own = getattr(dataset, "label_value", None)
     return class_index + 1 if own is None else int(own(index, class_index))
+
+
+def read_labels(dataset: SegmentationDataset, index: int) -> Tensor:
+    """The labels of an image, uint8 [H, W]; the image itself is not read where the data set can do without."""
+    read = getattr(dataset, "read_labels", None)
+    labels: Tensor = dataset[index].labels if read is None else read(index)
+    return labels

@@ -12,6 +12,7 @@ from ..config import ModelConfig, TrainingConfig
 from ..datasets.novel import NovelPolicy
 from ..datasets.published import published
 from ..model.backbone import ARCHITECTURES
+from ..setting_kinds import check_settings
 
 FOLDER = Path(__file__).parent / "recipes"
 FIELDS = {"data": str, "backbone": str, "size": int, "novel": str, "epochs": int, "model": dict, "training": dict}
@@ -66,10 +67,8 @@ def load_recipe(name: str | Path) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"recipe {path} is not TOML ({error}); mend it") from None
     _check_fields(path, values)
-    try:
-        model, training = ModelConfig.from_dict(values["model"]), TrainingConfig.from_dict(values["training"])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"recipe {path}: {error}") from None
+    check_settings(f"recipe {path}", values["model"], values["training"])
+    model, training = ModelConfig.from_dict(values["model"]), TrainingConfig.from_dict(values["training"])
     return Recipe(**{**values, "name": path.stem, "model": model, "training": training})
 
 

@@ -100,6 +100,6 @@ def _refuse_seen(path: Path, metadata: dict[str, Any], novel: Sequence[str], fol
     seen = sorted(set(novel) & set(metadata.get("base_classes", [])))
     if seen:
         raise ValueError(
-            f"{path} was trained on {seen[0]!r}, a novel class of fold {fold}; "
-            f"choose the fold of its training (--fold {metadata.get('fold')})"
+            f"{path} was trained on {seen[0]!r}, a novel class of fold {fold}; score it on its own data "
+            f"({metadata.get('data')}) with the fold of its training (--fold {metadata.get('fold')})"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from ..model.backbone import Backbone, build_backbone
 from ..parts import check_division
 from ..progress import Stages
 from ..training import Trainer
+from ..training_setup import area_rule
 from .copy import PublishedCopy
 from .recipe_files import Recipe
 
@@ -51,7 +51,7 @@ def train_published(
     fabric = make_fabric(copy.device, recipe.training.precision, tensorboard=tensorboard)
     check_division(recipe.training, fabric.world_size)
     backbone = build_backbone(recipe.backbone, copy.backbone_weights, device=fabric.device, precision=copy.precision)
-    with fabric.rank_zero_first():  # the first process counts the masks, the others find the counts
+    with fabric.rank_zero_first(local=True):  # the first process of a machine counts the masks, the others find it
         data = training_data(recipe, copy, backbone, fold, Stages())
         n_images = count_images(data, recipe.training)
     steps = recipe.steps(n_images) if steps is None else steps
@@ -84,7 +84,7 @@ def training_data(recipe: Recipe, copy: PublishedCopy, backbone: Backbone, fold:
 
 def count_images(data: TrainingData, training: TrainingConfig) -> int:
     """How many images can serve an episode of a base class."""
-    pools = class_pools(data.train.dataset, data.base, min_area=0.0, min_pixels=training.min_pixels)
+    pools = class_pools(data.train.dataset, data.base, **area_rule(training))
     return len(np.unique(np.concatenate(list(pools.values()))))
 
 
@@ -102,11 +102,13 @@ def estimate_cost(
         torch.cuda.synchronize()
     seconds = (time.perf_counter() - started) / MEASURED
     share = 100 * (data.train.waited - waited) / (seconds * MEASURED)
-    memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory, " if on_gpu else ""
-    where = torch.cuda.get_device_name() if on_gpu else f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+    memory = f"at most {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of GPU memory, " if on_gpu else ""
+    where = torch.cuda.get_device_name() if on_gpu else f"the CPU, threads: {torch.get_num_threads()}"
+    hours = seconds * training.steps / 3600
+    duration = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.1f} minutes"
     return (
         f"estimate for {recipe.name}, fold {data.fold}, from {MEASURED} measured steps on {where}, "
         f"{fabric.world_size} process{'es' if fabric.world_size > 1 else ''}: {training.steps:,} steps of "
-        f"{training.batch_size} episodes at {seconds:.2f} s take {seconds * training.steps / 3600:.1f} hours; "
+        f"{training.batch_size} episodes at {seconds:.2f} s take {duration}; "
         f"{memory}{share:.0f} % of the time waiting for images"
     )
