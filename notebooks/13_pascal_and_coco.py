@@ -561,7 +561,8 @@ print(protocol_table(runs, protocols))
 
 # %% [markdown]
 # *What to see:* for one method all rows come from the same answers (logits) of the network, and yet they differ; only
-# `pfenet` and `bam` count alike. "Lowest to highest" is over several episode lists: it is empty, for there is one list.
+# `pfenet` and `bam` count alike. In brackets, for `ours`: the 95 % interval of
+# lesson 7. "Range of lists" is empty, for there is one list.
 # Where the spread between protocols is as large as that between two papers, the two papers have not been compared.
 # (Shapes on grey are easy, and these images are small. [Protocols](../docs/protocols.md) has the spread on the masks of
 # real photographs, for an artificial coarse prediction and not for a network's.) The same table comes from the command

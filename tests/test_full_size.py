@@ -25,9 +25,11 @@ from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.full_size import training as full_size_training
 from dpnet_lite.full_size.copy import PublishedCopy
+from dpnet_lite.full_size.protocol_runs import ProtocolRun, protocol_table
 from dpnet_lite.full_size.recipe_files import FOLDER, load_recipe, shipped_recipes
 from dpnet_lite.full_size.scoring import departures, listed_pairs
 from dpnet_lite.heads import load_head
+from dpnet_lite.intervals import mean_interval
 from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.progress import Stages
 from dpnet_lite.protocols.counting import perfect_logits, protocol_counts
@@ -324,6 +326,25 @@ def test_where_a_table_departs_from_a_repository_it_says_so():
     assert departures([hsnet, ssp], "pascal5i", has_pairs=True) == departures([ours], "coco20i", has_pairs=False) == []
     assert len(departures([hsnet, ssp], "coco20i", has_pairs=False)) == 2
     assert departures([ours, hsnet], "pascal5i", has_pairs=False) == []  # drawn as ours draws
+    assert "votes" in departures([ours, hsnet], "pascal5i", has_pairs=False, shots=(1, 5))[0]
+
+
+def test_ours_has_an_interval_where_there_are_episodes_enough():
+    rng = np.random.default_rng(0)
+    lists = []
+    for seed in range(2):
+        union = rng.integers(50, 100, 40)
+        inside = (union * rng.uniform(0.3, 0.9, 40)).astype(int)
+        counts = np.stack([inside, union, 200 - union, 200 - inside], axis=1)
+        lists.append(EpisodeScores(np.arange(40) % 5, counts, tuple("abcde"), f"list {seed}"))
+    ours, ssp = PROTOCOLS["ours"], PROTOCOLS["ssp"]
+    runs = [ProtocolRun("DPNet", 1, seed, tuple(range(5)), {"ours": s, "ssp": s}) for seed, s in enumerate(lists)]
+    interval = mean_interval(lists)
+    cell = f"{50 * sum(s.miou for s in lists):.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    table = protocol_table(runs, [ours, ssp])
+    assert f"| {cell} |" in table and table.count("[") == 2  # the head's, and the row of ours
+    few = [ProtocolRun("DPNet", 1, 0, (0,), {"ours": EpisodeScores(np.zeros(4, int), lists[0].counts[:4], ("a",))})]
+    assert protocol_table(few, [ours]).count("[") == 1
 
 
 def test_a_single_list_file_is_refused(trees, run, tmp_path, capsys):

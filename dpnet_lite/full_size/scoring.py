@@ -70,14 +70,17 @@ def evaluate_published(
     if output is not None:
         write_runs(output, path.name, runs)
     what = f"{published(copy.name).title}, fold {fold}, by {path} ({metadata.get('recipe', 'no recipe')})"
-    return "\n\n".join([what, protocol_table(runs, specs), *departures(specs, copy.name, has_pairs=pairs is not None)])
+    notes = departures(specs, copy.name, has_pairs=pairs is not None, shots=shots)
+    return "\n\n".join([what, protocol_table(runs, specs), *notes])
 
 
-def departures(specs: Sequence[Protocol], name: str, *, has_pairs: bool) -> list[str]:
+def departures(specs: Sequence[Protocol], name: str, *, has_pairs: bool, shots: Sequence[int] = (1,)) -> list[str]:
     """What a reader of the table must know where it departs from a repository's own way of testing."""
     notes = []
     if specs[0].name == "hsnet" and name == "pascal5i" and not has_pairs:
         notes.append("hsnet: all pairs of image and class, not HSNet's own; give the folder of its lists with --lists.")
+    if max(shots) > 1 and any(protocol.name == "hsnet" for protocol in specs):
+        notes.append("hsnet: HSNet votes over the answers of single shots; here the network sees all of them at once.")
     if specs[0].name == "hsnet" and name == "coco20i":
         notes.append("hsnet: images in the order of this data set, not of HSNet's own file.")
     if name == "coco20i" and any(protocol.coco_folds != published(name).layout for protocol in specs):
