@@ -128,7 +128,8 @@ class Trainer:
             raise TrainingStopped(f"stopped at step {self.step} of {self.config.steps}; {kept}") from error
         except (RuntimeError, ValueError, OSError) as error:
             is_lost = n_processes > 1 and is_lost_connection(error)
-            self._save_at_the_end(n_processes, whoever=is_lost)  # who usually saves may be the one that is gone
+            if is_lost or self.step > steps.start:  # who usually saves may be the one that is gone
+                self._save_at_the_end(n_processes, whoever=is_lost)
             if is_lost:
                 raise lost_process(self.step, self.config.steps, rank, n_processes) from error
             raise

@@ -386,6 +386,13 @@ def test_an_error_before_an_update_keeps_the_last_whole_step(data, tmp_path, mon
     assert_same(resumed.head.state_dict(), whole.head.state_dict())
 
 
+def test_an_error_at_the_first_step_leaves_nothing_to_resume(data, tmp_path):
+    trainer = Trainer(MODEL, replace(TRAINING, scale=0.1), data.train, data.base, fold=2, folder=tmp_path)
+    with pytest.raises(ValueError, match="kept features cannot be augmented so"):
+        trainer.run()
+    Trainer(MODEL, TRAINING, data.train, data.base, fold=2, folder=tmp_path).run(stop_after=1)  # not refused
+
+
 def test_an_update_that_breaks_off_is_not_saved(data, tmp_path, monkeypatch):
     config = replace(TRAINING, checkpoint_every=2)
     trainer = Trainer(MODEL, config, data.train, data.base, fold=2, folder=tmp_path)
