@@ -58,6 +58,8 @@ def test_every_yes_of_the_feature_table_names_what_shows_it() -> None:
     table = README.partition("<!-- features begin -->")[2].partition("<!-- features end -->")[0]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
     assert len(rows) > 15
+    n_notebooks = len(list((ROOT / "notebooks").glob("*.ipynb")))
+    assert ["notebooks", str(n_notebooks)] in [row[:2] for row in rows]
     for name, ours, *_, shown in rows:
         places = re.findall(r"`(.+?)`", shown)
         assert (bool(places) == (ours not in ("**no**", ""))), name
