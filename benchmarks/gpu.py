@@ -172,12 +172,14 @@ def measure_row(row: Row, steps: EpisodeSteps, episodes: Any, work: Work, limits
     first = time.monotonic() - start
     timing = measure(lambda: step(*episodes), device, window=window)
     row |= {
-        "status": "measured", "note": f"first step {first:.0f} s" if row["execution"] == "compiled" else "",
-        "seconds_per_step": timing.seconds, "spread": timing.spread,
+        "status": "measured",
+        "note": f"first step {first:.0f} s" if row["execution"] == "compiled" else "",
+        "seconds_per_step": timing.seconds,
+        "spread": timing.spread,
         "episodes_per_second": row["batch"] / timing.seconds,
         "flops_per_episode": work.flops / row["batch"],
         "peak_bytes": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
-    }  # fmt: skip
+    }
     if row["precision"] in limits.get("flops", {}):
         row["arithmetic_share"] = work.flops / timing.seconds / limits["flops"][row["precision"]]
     if row["execution"] == "eager" and "bytes" in limits:  # a compiler fuses operators: their bytes are not known
@@ -196,9 +198,11 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if gpu else f"CPU, {torch.get_num_threads()} threads",
         "processor": processor(),
         "memory_bytes": torch.cuda.get_device_properties(device).total_memory if gpu else None,
-        "torch": torch.__version__, "cuda": torch.version.cuda if gpu else None,
-        "cudnn": torch.backends.cudnn.version() if gpu else None, "python": platform.python_version(),
-    }  # fmt: skip
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if gpu else None,
+        "cudnn": torch.backends.cudnn.version() if gpu else None,
+        "python": platform.python_version(),
+    }
 
 
 def processor() -> str:

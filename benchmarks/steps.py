@@ -93,9 +93,12 @@ class EpisodeSteps:
         """The head's output in float32, as Fabric gives it in mixed precision."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
             output: Output = self.network(
-                batch.support_features, batch.support_masks, batch.query_features,
-                size=(self.size, self.size), support_background=batch.support_background,
-            )  # fmt: skip
+                batch.support_features,
+                batch.support_masks,
+                batch.query_features,
+                size=(self.size, self.size),
+                support_background=batch.support_background,
+            )
         auxiliary = output.auxiliary_logits
         return Output(output.logits.float(), None if auxiliary is None else auxiliary.float(), None)
 

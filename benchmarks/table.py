@@ -5,15 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 COLUMNS = {
-    "backbone": "backbone", "precision": "precision", "batch": "batch", "execution": "execution", "mode": "step",
-    "episodes_per_second": "episodes/s", "spread": "spread %", "seconds_per_step": "ms/step", "peak_bytes": "peak GiB",
-    "flops_per_episode": "GFLOP/episode", "arithmetic_share": "% of arithmetic", "memory_share": "% of memory",
+    "backbone": "backbone",
+    "precision": "precision",
+    "batch": "batch",
+    "execution": "execution",
+    "mode": "step",
+    "episodes_per_second": "episodes/s",
+    "spread": "spread %",
+    "seconds_per_step": "ms/step",
+    "peak_bytes": "peak GiB",
+    "flops_per_episode": "GFLOP/episode",
+    "arithmetic_share": "% of arithmetic",
+    "memory_share": "% of memory",
     "note": "note",
-}  # fmt: skip
+}
 SCALES = {
-    "spread": 100, "seconds_per_step": 1e3, "peak_bytes": 2**-30, "flops_per_episode": 1e-9, "arithmetic_share": 100,
+    "spread": 100,
+    "seconds_per_step": 1e3,
+    "peak_bytes": 2**-30,
+    "flops_per_episode": 1e-9,
+    "arithmetic_share": 100,
     "memory_share": 100,
-}  # fmt: skip
+}
 
 
 def markdown(result: dict[str, Any]) -> str:

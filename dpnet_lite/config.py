@@ -95,10 +95,15 @@ class ModelConfig(_Settings):
 
     def __post_init__(self) -> None:
         choices = {
-            "network": Network, "selection": Selection, "selection_features": SelectionFeatures,
-            "shot_fusion": ShotFusion, "interaction": Interaction, "fusion": Fusion, "comparison": Comparison,
+            "network": Network,
+            "selection": Selection,
+            "selection_features": SelectionFeatures,
+            "shot_fusion": ShotFusion,
+            "interaction": Interaction,
+            "fusion": Fusion,
+            "comparison": Comparison,
             "auxiliary": Auxiliary,
-        }  # fmt: skip
+        }
         for name, allowed in choices.items():
             _check_choice(name, getattr(self, name), get_args(allowed))
         wrong = {"panet": "query", "ssp": "support"}.get(self.network)
@@ -151,8 +156,15 @@ class TrainingConfig(_Settings):
     min_pixels: int = 0  # of the class at the image's own size, for data sets that count them
 
     added_later: ClassVar[tuple[str, ...]] = (
-        "optimiser", "momentum", "accumulate", "compile", "scale", "rotation", "blur", "min_pixels",
-    )  # fmt: skip
+        "optimiser",
+        "momentum",
+        "accumulate",
+        "compile",
+        "scale",
+        "rotation",
+        "blur",
+        "min_pixels",
+    )
 
     def __post_init__(self) -> None:
         _check_choice("schedule", self.schedule, get_args(Schedule))

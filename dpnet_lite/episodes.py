@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from .datasets.base import SegmentationDataset
+from dpnet_lite.datasets.base import SegmentationDataset
 
 DEFAULT_MIN_AREA = 0.02  # share of the image; smaller objects nearly vanish at feature size
 LARGE_POOL = 5_000  # images; above it, shuffling a whole pool for one episode takes too long

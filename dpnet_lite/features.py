@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .config import TrainingConfig
-from .datasets.base import SegmentationDataset, label_value
-from .datasets.novel import TrainingView
-from .datasets.transforms import normalise, resize_sample
-from .episodes import Episode
-from .model.backbone import Backbone
-from .model.prototypes import masks_at
-from .parts import Part, mirrored_views
+from dpnet_lite.config import TrainingConfig
+from dpnet_lite.datasets.base import SegmentationDataset, label_value
+from dpnet_lite.datasets.novel import TrainingView
+from dpnet_lite.datasets.transforms import normalise, resize_sample
+from dpnet_lite.episodes import Episode
+from dpnet_lite.model.backbone import Backbone
+from dpnet_lite.model.prototypes import masks_at
+from dpnet_lite.parts import Part, mirrored_views
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 CHUNK = 16  # images through the backbone at once

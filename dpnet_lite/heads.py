@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .checkpoints import load_checkpoint, save_checkpoint, versions
-from .config import ModelConfig
-from .model.backbone import ARCHITECTURES, Backbone
-from .model.base import EpisodeNetwork
-from .model.networks import build_network
+from dpnet_lite.checkpoints import load_checkpoint, save_checkpoint, versions
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.model.backbone import ARCHITECTURES, Backbone
+from dpnet_lite.model.base import EpisodeNetwork
+from dpnet_lite.model.networks import build_network
 
 SHIPPED = Path(__file__).parent / "weights"
 
@@ -28,10 +28,15 @@ def save_head(
     With `half` the weights are rounded to float16, which halves the file; `load_head` gives float32 again.
     """
     metadata = {
-        "what": "DPNet head", "model": head.config.to_dict(), "backbone": backbone.name,
-        "backbone_fingerprint": backbone.fingerprint, "precision": backbone.precision, "size": size,
-        "versions": versions(), **facts,
-    }  # fmt: skip
+        "what": "DPNet head",
+        "model": head.config.to_dict(),
+        "backbone": backbone.name,
+        "backbone_fingerprint": backbone.fingerprint,
+        "precision": backbone.precision,
+        "size": size,
+        "versions": versions(),
+        **facts,
+    }
     tensors = {name: tensor.half() if half else tensor for name, tensor in head.state_dict().items()}
     return save_checkpoint(path, tensors, metadata)
 

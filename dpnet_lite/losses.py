@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from .config import TrainingConfig
-from .features import EpisodeBatch
-from .model.base import Output
-from .model.prototypes import masks_at
+from dpnet_lite.config import TrainingConfig
+from dpnet_lite.features import EpisodeBatch
+from dpnet_lite.model.base import Output
+from dpnet_lite.model.prototypes import masks_at
 
 SMALLEST_WEIGHT = 0.01  # of a pixel, by the range of TrainingConfig.foreground_weight
 

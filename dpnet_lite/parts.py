@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .config import TrainingConfig
-from .episodes import Episode
+from dpnet_lite.config import TrainingConfig
+from dpnet_lite.episodes import Episode
 
 
 class Part(NamedTuple):

@@ -19,12 +19,12 @@ import torch.nn.functional as functional
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from .datasets.images import image_tensor, read_image, read_mask
-from .datasets.transforms import normalise, resize_image
-from .heads import load_head
-from .model.backbone import Backbone, build_backbone
-from .model.base import EpisodeNetwork, Trace
-from .model.prototypes import masks_at
+from dpnet_lite.datasets.images import image_tensor, read_image, read_mask
+from dpnet_lite.datasets.transforms import normalise, resize_image
+from dpnet_lite.heads import load_head
+from dpnet_lite.model.backbone import Backbone, build_backbone
+from dpnet_lite.model.base import EpisodeNetwork, Trace
+from dpnet_lite.model.prototypes import masks_at
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 MaskLike = str | Path | Image.Image | np.ndarray | Tensor

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .checkpoints import load_training_state, save_training_state
+from dpnet_lite.checkpoints import load_training_state, save_training_state
 
 
 class RunFolder:

@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from .datasets.base import SegmentationDataset, label_value, read_labels
-from .episodes import EpisodeList
-from .evaluation import EpisodeScores, episode_counts
-from .features import EpisodeBatch, EpisodeSource, binary
-from .model.base import EpisodeNetwork, Trace
-from .model.training_free import foreground_score
+from dpnet_lite.datasets.base import SegmentationDataset, label_value, read_labels
+from dpnet_lite.episodes import EpisodeList
+from dpnet_lite.evaluation import EpisodeScores, episode_counts
+from dpnet_lite.features import EpisodeBatch, EpisodeSource, binary
+from dpnet_lite.model.base import EpisodeNetwork, Trace
+from dpnet_lite.model.training_free import foreground_score
 
 Segmenter = Callable[[EpisodeBatch], Tensor]  # episodes -> logits [B, 2, h, w] at any size
 Progress = Callable[[Iterable[int]], Iterable[int]]
@@ -32,10 +32,14 @@ def head_segmenter(head: EpisodeNetwork, *, observe: Callable[[EpisodeBatch, Tra
         batch = EpisodeBatch(*(tensor.to(device) for tensor in batch))
         truth = (batch.query_labels == 1).float() if head.config.selection == "oracle" else None
         output = head(
-            batch.support_features, batch.support_masks, batch.query_features,
-            size=cells, support_background=batch.support_background, query_masks=truth,
+            batch.support_features,
+            batch.support_masks,
+            batch.query_features,
+            size=cells,
+            support_background=batch.support_background,
+            query_masks=truth,
             trace=observe is not None,
-        )  # fmt: skip
+        )
         if observe is not None and output.trace is not None:
             observe(batch, output.trace)
         return output.logits.cpu()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .config import ModelConfig, TrainingConfig
+from dpnet_lite.config import ModelConfig, TrainingConfig
 
 WHOLE, NUMBER, TEXT, TABLE = "a whole number", "a number", "a text in quotes", "a table, such as { steps = 500 }"
 WHOLES, NUMBERS = "a list of whole numbers, such as [1, 2]", "a list of numbers, such as [1.0, 0.5]"

@@ -18,14 +18,14 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from .config import ModelConfig, TrainingConfig
-from .features import EpisodeBatch, EpisodeSource
-from .interrupts import ignore_requests_to_end, interrupt_held, terminate_as_interrupt
-from .losses import Targets, episode_loss, episode_targets, learning_rate, target_weights
-from .model.base import EpisodeNetwork
-from .parts import Part, StepParts, check_division
-from .run_folder import RunFolder
-from .training_setup import build_optimiser, hash_seed, initial_network, training_episodes
+from dpnet_lite.config import ModelConfig, TrainingConfig
+from dpnet_lite.features import EpisodeBatch, EpisodeSource
+from dpnet_lite.interrupts import ignore_requests_to_end, interrupt_held, terminate_as_interrupt
+from dpnet_lite.losses import Targets, episode_loss, episode_targets, learning_rate, target_weights
+from dpnet_lite.model.base import EpisodeNetwork
+from dpnet_lite.parts import Part, StepParts, check_division
+from dpnet_lite.run_folder import RunFolder
+from dpnet_lite.training_setup import build_optimiser, hash_seed, initial_network, training_episodes
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 Validate = Callable[[EpisodeNetwork], float]
@@ -89,9 +89,12 @@ class Trainer:
         self.episodes = training_episodes(bank.dataset, classes, config, fold=fold)
         settings = {name: value for name, value in config.to_dict().items() if name not in FREE}
         self.identity = {
-            "model": model_config.to_dict(), "training": settings, "episodes": self.episodes.sha256,
-            "backbone": bank.backbone.cache_key, "size": bank.size,
-        }  # fmt: skip
+            "model": model_config.to_dict(),
+            "training": settings,
+            "episodes": self.episodes.sha256,
+            "backbone": bank.backbone.cache_key,
+            "size": bank.size,
+        }
         self.step = 0
         self.is_updating = False  # from the update of the weights until its step is logged and scored
         self.seconds = 0.0
@@ -195,10 +198,13 @@ class Trainer:
             torch.manual_seed(hash_seed(self.config.seed, part.step, 0))
             self.network.draw_kept_channels(len(part.episodes), first=part.first, whole=part.n_step)
         output = self.head(
-            batch.support_features, batch.support_masks, batch.query_features,
-            size=(self.bank.size, self.bank.size), support_background=batch.support_background,
+            batch.support_features,
+            batch.support_masks,
+            batch.query_features,
+            size=(self.bank.size, self.bank.size),
+            support_background=batch.support_background,
             query_masks=(batch.query_labels == 1).float(),
-        )  # fmt: skip
+        )
         loss, main = episode_loss(output, targets, self.config, totals)
         self.fabric.backward(loss * self.fabric.world_size)  # DDP takes the mean over the processes
         return torch.stack([loss.detach(), main.detach()]).float()
@@ -219,9 +225,14 @@ class Trainer:
 
     def _save(self, *, whoever: bool = False) -> None:
         state = {
-            "step": self.step, "head": self.network.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "losses": self.losses, "validation": self.validation, "best": self.best, "identity": self.identity,
-        }  # fmt: skip
+            "step": self.step,
+            "head": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "losses": self.losses,
+            "validation": self.validation,
+            "best": self.best,
+            "identity": self.identity,
+        }
         self.folder.save(state, whoever=whoever)
 
     def _save_at_the_end(self, n_processes: int, *, whoever: bool = False) -> None:
@@ -248,7 +259,7 @@ class Trainer:
             step = self.best[1]
         return TrainingResult(
             head, self.losses, self.validation, step, self.episodes.sha256, self.seconds, self.bank.waited
-        )  # fmt: skip
+        )
 
 
 def is_lost_connection(error: Exception) -> bool:

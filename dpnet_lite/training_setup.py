@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .config import ModelConfig, TrainingConfig
-from .datasets.base import SegmentationDataset
-from .episodes import DEFAULT_MIN_AREA, EpisodeList, draw_episodes
-from .model.backbone import Backbone
-from .model.base import EpisodeNetwork
-from .model.networks import build_network
+from dpnet_lite.config import ModelConfig, TrainingConfig
+from dpnet_lite.datasets.base import SegmentationDataset
+from dpnet_lite.episodes import DEFAULT_MIN_AREA, EpisodeList, draw_episodes
+from dpnet_lite.model.backbone import Backbone
+from dpnet_lite.model.base import EpisodeNetwork
+from dpnet_lite.model.networks import build_network
 
 
 class AreaRule(TypedDict):
@@ -48,9 +48,14 @@ def training_episodes(
 ) -> EpisodeList:
     """The frozen list of a run: `steps` times `batch_size` episodes of the base classes."""
     return draw_episodes(
-        dataset, classes, fold=fold, n_shot=config.n_shot, count=config.steps * config.batch_size, seed=config.seed,
+        dataset,
+        classes,
+        fold=fold,
+        n_shot=config.n_shot,
+        count=config.steps * config.batch_size,
+        seed=config.seed,
         **area_rule(config),
-    )  # fmt: skip
+    )
 
 
 def area_rule(config: TrainingConfig) -> AreaRule:

@@ -168,9 +168,9 @@ print(f"IoU = {(mask & truth).sum()} / {(mask | truth).sum()} = {iou:.2f}")
 # %%
 from dataclasses import replace
 
+from dpnet_lite.experiments.plots import BLUE, episodes_figure
 from dpnet_lite.features import FeatureBank
 from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.plots import BLUE, episodes_figure
 
 bank = FeatureBank(world, build_backbone("tiny"), size=facts["size"])  # features of all scenes, computed once
 one_shot = replace(episodes, n_shot=1, episodes=tuple(replace(e, support=e.support[:1]) for e in episodes))
@@ -194,7 +194,7 @@ batch = bank.batch(list(one_shot))
 with torch.no_grad():
     output = head(
         batch.support_features, batch.support_masks, batch.query_features, size=(bank.size, bank.size), trace=True
-    )  # fmt: skip
+    )
 reliable = output.trace.reliable  # share of every query pixel in P_q, at the size of the features; they sum to 1
 true_share = masks_at(batch.query_labels == 1, (reliable.shape[1], reliable.shape[2]))
 from_class = (reliable * true_share).sum(dim=(1, 2))
@@ -214,8 +214,10 @@ print(f"if all pixels of the query counted the same: {100 * by_chance.mean():.0f
 # %%
 from dpnet_lite.scoring import head_segmenter, score_episodes
 
-scores = {episode_list.n_shot: score_episodes(head_segmenter(head), bank, episode_list)
-          for episode_list in (one_shot, episodes)}  # fmt: skip
+scores = {
+    episode_list.n_shot: score_episodes(head_segmenter(head), bank, episode_list)
+    for episode_list in (one_shot, episodes)
+}
 for n_shot, score in scores.items():
     print(f"{n_shot} shot{'s' if n_shot > 1 else ' '}: mIoU {100 * score.miou:.1f} % over {len(episodes)} episodes")
 
@@ -245,7 +247,7 @@ plt.show()
 # its first picture.
 
 # %%
-from dpnet_lite.explorers.apps import episode_explorer
+from dpnet_lite.course.explorers.apps import episode_explorer
 
 episode_explorer(FOLD)
 

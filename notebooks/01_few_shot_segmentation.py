@@ -100,7 +100,7 @@ def my_novel_classes(n_classes: int, fold: int, n_folds: int) -> list[int]:
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_01 import check_folds
+from dpnet_lite.course.exercises.lesson_01 import check_folds
 
 check_folds(my_novel_classes)
 
@@ -138,7 +138,7 @@ assert all(e.query not in e.support and len(set(e.support)) == 2 for e in episod
 # is for scoring only.
 
 # %%
-from dpnet_lite.explorers.episode import episode_figure, toy_study
+from dpnet_lite.course.explorers.episode import episode_figure, toy_study
 
 study = toy_study(FOLD, gap=0.5)
 episode_figure(study.view(study.episodes(n_shot=2)[0]))
@@ -166,7 +166,7 @@ def my_episode(holders: np.ndarray, n_shot: int, generator: np.random.Generator)
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_01 import check_episode
+from dpnet_lite.course.exercises.lesson_01 import check_episode
 
 check_episode(my_episode)
 
@@ -186,8 +186,12 @@ scores = score_episodes(head_segmenter(study.head), study.bank, list_of_60)
 print(f"mIoU: {100 * scores.miou:.1f} %   mean of the episodes' IoU: {100 * scores.episode_miou:.1f} %")
 
 intersection, union = scores.counts[:, 0], scores.counts[:, 1]  # of the foreground, one row an episode
-by_hand = np.mean([intersection[scores.class_index == c].sum() / union[scores.class_index == c].sum()
-                   for c in np.unique(scores.class_index)])  # fmt: skip
+by_hand = np.mean(
+    [
+        intersection[scores.class_index == c].sum() / union[scores.class_index == c].sum()
+        for c in np.unique(scores.class_index)
+    ]
+)
 assert abs(by_hand - scores.miou) < 1e-12
 
 # %% [markdown]
@@ -269,7 +273,7 @@ for gap, cosine, low, high in zip(dial, cosines, baseline, dpnet, strict=True):
 # shots.
 
 # %%
-from dpnet_lite.explorers.apps import episode_explorer
+from dpnet_lite.course.explorers.apps import episode_explorer
 
 episode_explorer()
 

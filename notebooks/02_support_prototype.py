@@ -27,8 +27,8 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
-from dpnet_lite.explorers.episode import episode_figure, toy_study
-from dpnet_lite.explorers.panels import draw_outline, show_image, show_map
+from dpnet_lite.course.explorers.episode import episode_figure, toy_study
+from dpnet_lite.course.explorers.panels import draw_outline, show_image, show_map
 
 FOLD = 0
 study = toy_study(FOLD, gap=0.5)
@@ -94,7 +94,7 @@ def my_masked_average(features: torch.Tensor, mask: torch.Tensor) -> torch.Tenso
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_02 import check_masked_average
+from dpnet_lite.course.exercises.lesson_02 import check_masked_average
 
 check_masked_average(my_masked_average)
 
@@ -168,7 +168,7 @@ def my_nearest_prototype(query: torch.Tensor, foreground: torch.Tensor, backgrou
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_02 import check_two_prototypes
+from dpnet_lite.course.exercises.lesson_02 import check_two_prototypes
 
 check_two_prototypes(my_nearest_prototype)
 
@@ -187,8 +187,8 @@ check_two_prototypes(my_nearest_prototype)
 # exercise 2.2, which needs no threshold.
 
 # %%
+from dpnet_lite.course.opened_episode import best_threshold_iou
 from dpnet_lite.model.prototypes import masks_at
-from dpnet_lite.study import best_threshold_iou
 
 
 def slow_best_iou(similarity: torch.Tensor, truth: torch.Tensor) -> float:
@@ -207,8 +207,12 @@ object_cells = view.truth_shares >= 0.5
 assert abs(slow_best_iou(similarity, object_cells) - best_threshold_iou(similarity, object_cells)) < 1e-6
 
 dial = (0.0, 0.25, 0.5, 0.75, 1.0)
-STYLES = {"query's own prototype": ("D--", "#009E73"), "P, reduced features": ("o-", "#0072B2"),
-          "P, frozen features": ("s:", "black"), "nearer of two, reduced": ("v-.", "#D55E00")}  # fmt: skip
+STYLES = {
+    "query's own prototype": ("D--", "#009E73"),
+    "P, reduced features": ("o-", "#0072B2"),
+    "P, frozen features": ("s:", "black"),
+    "nearer of two, reduced": ("v-.", "#D55E00"),
+}
 curves: dict[str, list[float]] = {label: [] for label in STYLES}
 for gap in dial:
     at_gap = toy_study(FOLD, gap)
@@ -255,8 +259,12 @@ for label, values in curves.items():
 # %%
 far = toy_study(FOLD, 1.0)
 views = [far.view(episode) for episode in far.episodes(count=20)]
-worst = min(views, key=lambda v: float(functional.cosine_similarity(
-    v.trace.prototype, masked_average(v.trace.query, v.truth_shares[None]))))  # fmt: skip
+worst = min(
+    views,
+    key=lambda v: float(
+        functional.cosine_similarity(v.trace.prototype, masked_average(v.trace.query, v.truth_shares[None]))
+    ),
+)
 episode_figure(worst)
 
 # %% [markdown]

@@ -28,9 +28,9 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
-from dpnet_lite.explorers.apps import RULES, first_inside
-from dpnet_lite.explorers.cycle import cycle_figure, follow_cycle, similarity_figure
-from dpnet_lite.explorers.episode import toy_study
+from dpnet_lite.course.explorers.apps import RULES, first_inside
+from dpnet_lite.course.explorers.cycle import cycle_figure, follow_cycle, similarity_figure
+from dpnet_lite.course.explorers.episode import toy_study
 
 FOLD = 0
 study = toy_study(FOLD, gap=0.5)
@@ -102,7 +102,7 @@ def my_reliable_set(S: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_03 import check_cycle
+from dpnet_lite.course.exercises.lesson_03 import check_cycle
 
 check_cycle(my_reliable_set)
 
@@ -165,8 +165,10 @@ assert torch.allclose(P_q, view.trace.pseudo_prototype[0], atol=1e-4)
 truth = view.truth_shares.flatten()
 own = (view.trace.query[0].flatten(1) * truth).sum(dim=1) / truth.sum()  # what the query's true mask would give
 P = view.trace.prototype[0]
-print(f"cosine with the query's own prototype: P {functional.cosine_similarity(P, own, dim=0):.2f}, "
-      f"P_q {functional.cosine_similarity(P_q, own, dim=0):.2f}")  # fmt: skip
+print(
+    f"cosine with the query's own prototype: P {functional.cosine_similarity(P, own, dim=0):.2f}, "
+    f"P_q {functional.cosine_similarity(P_q, own, dim=0):.2f}"
+)
 
 # %% [markdown]
 # ## 3.4 How good is a selection?
@@ -192,7 +194,7 @@ def my_quality(selected: torch.Tensor, truth: torch.Tensor) -> tuple[float, floa
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_03 import check_quality
+from dpnet_lite.course.exercises.lesson_03 import check_quality
 
 check_quality(my_quality)
 
@@ -218,8 +220,8 @@ check_quality(my_quality)
 # selected from half of the largest weight on. *Own* is the prototype that the query's true mask would give.
 
 # %%
+from dpnet_lite.course.opened_episode import selection_quality
 from dpnet_lite.model.prototypes import masked_average
-from dpnet_lite.study import selection_quality
 
 print(f"threshold: {study.head.config.selection_threshold}, top k: {study.head.config.selection_count} cells")
 rows = {}
@@ -283,8 +285,10 @@ for episode in episodes:
             on_object += 1
             beside += bool(near[cycle.landing])
 print(f"precision with the way there alone {np.mean(one_way):.2f}, with the way back too {np.mean(both_ways):.2f}")
-print(f"{rejected} ways are rejected; {on_object} of them had their match on the object, "
-      f"and {beside} of these land within one cell of the mask")  # fmt: skip
+print(
+    f"{rejected} ways are rejected; {on_object} of them had their match on the object, "
+    f"and {beside} of these land within one cell of the mask"
+)
 
 # %% [markdown]
 # *What to see:* the way back makes the selection cleaner, but it is a coarse sieve, and does not do what the idea of
@@ -322,7 +326,7 @@ if (~clean).any():
 # The verdict above the query is the plain cycle's; on the right you see what the chosen rule selects.
 
 # %%
-from dpnet_lite.explorers.apps import cycle_explorer
+from dpnet_lite.course.explorers.apps import cycle_explorer
 
 cycle_explorer()
 

@@ -28,8 +28,8 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
-from dpnet_lite.explorers.episode import toy_study
-from dpnet_lite.explorers.interaction import interaction_figure
+from dpnet_lite.course.explorers.episode import toy_study
+from dpnet_lite.course.explorers.interaction import interaction_figure
 
 FOLD = 0
 study = toy_study(FOLD, gap=0.5)
@@ -80,7 +80,7 @@ def my_reinforced(P: torch.Tensor, P_q: torch.Tensor, g1: float, g2: float) -> t
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_04 import check_reinforced
+from dpnet_lite.course.exercises.lesson_04 import check_reinforced
 
 check_reinforced(my_reinforced)
 
@@ -99,7 +99,7 @@ def my_weighted(F_q: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_04 import check_weighted
+from dpnet_lite.course.exercises.lesson_04 import check_weighted
 
 check_weighted(my_weighted)
 
@@ -150,8 +150,8 @@ interaction_figure(view)
 
 
 # %%
+from dpnet_lite.course.opened_episode import best_threshold_iou
 from dpnet_lite.model.prototypes import cosine_map, masked_average
-from dpnet_lite.study import best_threshold_iou
 
 views = [study.view(episode) for episode in episodes]
 WAYS = ("before", "exchange", "weights", "both")
@@ -240,7 +240,7 @@ print(f"u differs by {between:.2f} from channel to channel, and by {within:.2f} 
 # with the second. Set the selection to *oracle*: what does a perfect $P_q$ change?
 
 # %%
-from dpnet_lite.explorers.apps import interaction_explorer
+from dpnet_lite.course.explorers.apps import interaction_explorer
 
 interaction_explorer()
 

@@ -28,8 +28,8 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
-from dpnet_lite.explorers.episode import toy_study
-from dpnet_lite.explorers.scales import level_titles, scales_figure, without_scale
+from dpnet_lite.course.explorers.episode import toy_study
+from dpnet_lite.course.explorers.scales import level_titles, scales_figure, without_scale
 
 FOLD = 0
 study = toy_study(FOLD, gap=0.5)
@@ -95,7 +95,7 @@ def my_pyramid(features: torch.Tensor, scales: tuple[float, ...]) -> list[torch.
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_05 import check_pyramid
+from dpnet_lite.course.exercises.lesson_05 import check_pyramid
 
 check_pyramid(my_pyramid)
 
@@ -215,7 +215,7 @@ def my_mask(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_05 import check_mask
+from dpnet_lite.course.exercises.lesson_05 import check_mask
 
 check_mask(my_mask)
 
@@ -245,7 +245,7 @@ print(f"decide, then resize: mean IoU {100 * np.mean(early):.1f} %; resize, then
 # the answer without the global mean is worse than any other.
 
 # %%
-from dpnet_lite.explorers.apps import scale_explorer
+from dpnet_lite.course.explorers.apps import scale_explorer
 
 scale_explorer()
 

@@ -33,8 +33,8 @@ import torch
 import torch.nn.functional as functional
 
 from dpnet_lite.config import ModelConfig
-from dpnet_lite.live_training import LiveTraining, small_toy_fold
-from dpnet_lite.presets import TOY
+from dpnet_lite.course.live_training import LiveTraining, small_toy_fold
+from dpnet_lite.experiments.presets import TOY
 
 FOLD = 0
 data = small_toy_fold(FOLD)
@@ -79,7 +79,7 @@ def my_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_06 import check_loss
+from dpnet_lite.course.exercises.lesson_06 import check_loss
 
 check_loss(my_loss)
 
@@ -115,8 +115,13 @@ for t in range(3):
     optimiser.param_groups[0]["lr"] = settings.learning_rate * rise * (1 + np.cos(np.pi * t / settings.steps)) / 2
     batch = data.train.batch([episodes[i] for i in range(t * settings.batch_size, (t + 1) * settings.batch_size)])
     torch.manual_seed(hash_seed(settings.seed, t, 0))  # for dropout
-    output = head(batch.support_features, batch.support_masks, batch.query_features, size=size,
-                  support_background=batch.support_background)  # fmt: skip
+    output = head(
+        batch.support_features,
+        batch.support_masks,
+        batch.query_features,
+        size=size,
+        support_background=batch.support_background,
+    )
     main = functional.cross_entropy(output.logits, batch.query_labels, ignore_index=255)
     share = functional.adaptive_avg_pool2d(batch.query_labels.float(), output.auxiliary_logits.shape[-2:])
     auxiliary = functional.cross_entropy(output.auxiliary_logits, (share >= 0.5).long())
@@ -152,7 +157,7 @@ def my_rate(step: int, steps: int, peak: float, warmup_steps: int) -> float:
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_06 import check_learning_rate
+from dpnet_lite.course.exercises.lesson_06 import check_learning_rate
 
 check_learning_rate(my_rate)
 
@@ -165,7 +170,7 @@ check_learning_rate(my_rate)
 # score.
 
 # %%
-from dpnet_lite.explorers.training import training_figure
+from dpnet_lite.course.explorers.training import training_figure
 
 run = LiveTraining(data, model, settings, score_every=40)
 while not run.done:
@@ -253,10 +258,10 @@ for title, seen in (("all", run), ("4", narrow)):
 # longer, the cell says how long, and on more scenes.
 
 # %%
-from dpnet_lite.fold_data import TEST_SEED
+from dpnet_lite.experiments.fold_data import TEST_SEED
+from dpnet_lite.experiments.intervals import bootstrap_interval
+from dpnet_lite.experiments.plots import episodes_figure
 from dpnet_lite.heads import load_head, shipped_head
-from dpnet_lite.intervals import bootstrap_interval
-from dpnet_lite.plots import episodes_figure
 from dpnet_lite.scoring import head_segmenter, score_episodes
 
 shipped, facts = load_head(shipped_head(FOLD))
@@ -281,7 +286,7 @@ plt.show()
 # one of section 6.3 shows what it draws.
 
 # %%
-from dpnet_lite.explorers.apps import live_trainer
+from dpnet_lite.course.explorers.apps import live_trainer
 
 live_trainer(FOLD)
 

@@ -29,9 +29,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
+from dpnet_lite.course.live_training import small_toy_fold
 from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.intervals import bootstrap_interval, paired_difference
-from dpnet_lite.live_training import small_toy_fold
+from dpnet_lite.experiments.intervals import bootstrap_interval, paired_difference
 
 BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#E69F00", "#009E73", "#000000"
 FOLD = 0
@@ -48,7 +48,7 @@ print(f"{len(data.test.dataset)} test scenes, {len(data.novel)} novel classes")
 
 # %%
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.fold_data import TEST_SEED
+from dpnet_lite.experiments.fold_data import TEST_SEED
 from dpnet_lite.heads import load_head, shipped_head
 from dpnet_lite.scoring import head_segmenter, score_episodes, training_free_segmenter
 
@@ -111,7 +111,7 @@ def my_miou(counts: np.ndarray, class_index: np.ndarray) -> float:
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_07 import check_miou
+from dpnet_lite.course.exercises.lesson_07 import check_miou
 
 check_miou(my_miou)
 
@@ -153,14 +153,14 @@ plt.show()
 first = part(scores["DPNet"], np.arange(200))
 generator = np.random.default_rng(1)
 members = [np.flatnonzero(first.class_index == c) for c in np.unique(first.class_index)]
-resampled = [
-    part(first, np.concatenate([generator.choice(m, len(m)) for m in members])).miou for _ in range(1000)
-]  # fmt: skip
+resampled = [part(first, np.concatenate([generator.choice(m, len(m)) for m in members])).miou for _ in range(1000)]
 low, high = np.quantile(resampled, [0.025, 0.975])
 packaged = bootstrap_interval(first)
 assert abs(low - packaged.low) < 0.01 and abs(high - packaged.high) < 0.01  # other random numbers, the same interval
-print(f"200 episodes: {100 * first.miou:.1f}, by hand [{100 * low:.1f}, {100 * high:.1f}], "
-      f"the package [{100 * packaged.low:.1f}, {100 * packaged.high:.1f}]")  # fmt: skip
+print(
+    f"200 episodes: {100 * first.miou:.1f}, by hand [{100 * low:.1f}, {100 * high:.1f}], "
+    f"the package [{100 * packaged.low:.1f}, {100 * packaged.high:.1f}]"
+)
 
 # %% [markdown]
 # ### Exercise 7.2: an interval (medium, 15 minutes)
@@ -180,7 +180,7 @@ def my_interval(values: np.ndarray, generator: np.random.Generator) -> tuple[flo
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_07 import check_interval
+from dpnet_lite.course.exercises.lesson_07 import check_interval
 
 check_interval(my_interval)
 
@@ -245,12 +245,12 @@ for fold in range(4):
 # any class may stand beside the base classes, and trains twice on them.
 
 # %%
-from dpnet_lite.comparison import train_head
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
+from dpnet_lite.experiments.fold_run import train_head
+from dpnet_lite.experiments.presets import TOY
 from dpnet_lite.features import FeatureBank
-from dpnet_lite.presets import TOY
 
 wild = ToyWorld(600, seed=100, targets=data.base, others=range(len(catalogue_names())))
 bank = FeatureBank(wild, data.test.backbone, size=wild.size)
@@ -314,8 +314,10 @@ plt.show()
 all_episodes = [100 * score.miou for score in table]
 low, high = min(all_episodes), max(all_episodes)
 print(f"{len(table)} networks, each on {len(table[0].class_index)} episodes: mIoU {low:.1f} to {high:.1f}")
-print(f"choosing on the test flatters by {np.mean(chosen):+.1f} points on average; "
-      f"without a choice it is {np.mean(fixed):+.1f}")  # fmt: skip
+print(
+    f"choosing on the test flatters by {np.mean(chosen):+.1f} points on average; "
+    f"without a choice it is {np.mean(fixed):+.1f}"
+)
 
 # %% [markdown]
 # *What to see:* both scatter widely, for the lists are short, so look at the printed means: the shift is far smaller
@@ -345,10 +347,10 @@ print(f"choosing on the test flatters by {np.mean(chosen):+.1f} points on averag
 # %%
 import torch
 
-from dpnet_lite.protocols.counting import compared, perfect_logits, protocol_counts
-from dpnet_lite.protocols.geometry import nearest_labels, padded_size, sure_logits
-from dpnet_lite.protocols.scoring import own_labels, protocol_score
-from dpnet_lite.protocols.specs import PROTOCOLS
+from dpnet_lite.published.protocols.counting import compared, perfect_logits, protocol_counts
+from dpnet_lite.published.protocols.geometry import nearest_labels, padded_size, sure_logits
+from dpnet_lite.published.protocols.scoring import own_labels, protocol_score
+from dpnet_lite.published.protocols.specs import PROTOCOLS
 
 SHAPES = {"square": (96, 96), "wide": (60, 96), "tall": (96, 60)}
 
@@ -427,8 +429,10 @@ for panel in panels:
     panel.set_xticks([])
     panel.set_yticks([])
 plt.show()
-print(f"the one of {len(pieces)} wide pictures that loses most: IoU {min(ious):.2f}; "
-      f"all together: mIoU {perfect['wide', 'pfenet']:.2f}")  # fmt: skip
+print(
+    f"the one of {len(pieces)} wide pictures that loses most: IoU {min(ious):.2f}; "
+    f"all together: mIoU {perfect['wide', 'pfenet']:.2f}"
+)
 print(f"{height} rows become {taken:.1f}, rounded down to {inside_height}, a multiple of 8")
 
 # %% [markdown]

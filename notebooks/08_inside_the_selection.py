@@ -32,11 +32,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from dpnet_lite.analysis.prototypes import disjoint_episodes
-from dpnet_lite.explorers.apps import RULES
-from dpnet_lite.explorers.episode import toy_study
-from dpnet_lite.plots import BLACK, BLUE, GREEN, ORANGE
-from dpnet_lite.resampling import bootstrap_weights, percentile_interval
+from dpnet_lite.course.analysis.prototypes import disjoint_episodes
+from dpnet_lite.course.explorers.apps import RULES
+from dpnet_lite.course.explorers.episode import toy_study
+from dpnet_lite.experiments.plots import BLACK, BLUE, GREEN, ORANGE
+from dpnet_lite.experiments.resampling import bootstrap_weights, percentile_interval
 
 FOLD, SCENES, PER_CLASS = 0, 300, 6
 GAPS = (0.0, 0.5, 1.0)
@@ -54,7 +54,7 @@ for gap, episodes in lists.items():
 # light move apart. So we can look at the *same* episode under three gaps.
 
 # %%
-from dpnet_lite.explorers.gallery import tiles_figure
+from dpnet_lite.course.explorers.gallery import tiles_figure
 
 by_class = {episode.class_index: episode for episode in reversed(lists[0.5])}  # the first episode of each class
 shown = [by_class[index] for index in sorted(by_class)[:: len(by_class) // 6]][:6]
@@ -92,12 +92,12 @@ def my_weight_places(weights: torch.Tensor, cover: torch.Tensor) -> torch.Tensor
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_08 import check_weight_places
+from dpnet_lite.course.exercises.lesson_08 import check_weight_places
 
 check_weight_places(my_weight_places)
 
 # %%
-from dpnet_lite.analysis.selections import PLACES, land_cover, survey, weight_places
+from dpnet_lite.course.analysis.selections import PLACES, land_cover, survey, weight_places
 
 view = studies[1.0].view(lists[1.0][0])
 cover = land_cover(studies[1.0], view.episode)
@@ -152,8 +152,10 @@ plt.show()
 
 # %%
 gain = found[1.0].places.mean(axis=0) - found[0.0].places.mean(axis=0)
-print(f"from gap 0 to gap 1 the object loses {-100 * gain[0]:.0f} points: "
-      f"{100 * gain[1:4].sum():.0f} to other objects, {100 * gain[4]:.0f} to the background")  # fmt: skip
+print(
+    f"from gap 0 to gap 1 the object loses {-100 * gain[0]:.0f} points: "
+    f"{100 * gain[1:4].sum():.0f} to other objects, {100 * gain[4]:.0f} to the background"
+)
 for gap in GAPS:
     pull = found[gap].places.mean(axis=0)[1:] / found[gap].areas.mean(axis=0)[1:]
     text = ", ".join(f"{name} {value:.2f}" for name, value in zip(PLACES[1:], pull, strict=True))
@@ -173,7 +175,7 @@ for gap in GAPS:
 # consensus.
 
 # %%
-from dpnet_lite.analysis.selections import OUTCOMES, all_cycles
+from dpnet_lite.course.analysis.selections import OUTCOMES, all_cycles
 
 matches = view.trace.matches[0]
 inside = view.trace.support_masks[0, 0].flatten() >= 0.5  # [h, w] -> [N_s]
@@ -202,7 +204,7 @@ for gap in GAPS:
 # the largest share of wrong matches kept, the second the largest share of right matches rejected.
 
 # %%
-from dpnet_lite.explorers.gallery import cycles_figure
+from dpnet_lite.course.explorers.gallery import cycles_figure
 
 gap = 1.0
 deceived = studies[gap].view(lists[gap][int(found[gap].outcomes[:, 1].argmax())])
@@ -240,8 +242,10 @@ for gap in GAPS:
         elsewhere += int((on_other & ~near)[landings].sum())
         ground += int((~on_other & ~near)[landings].sum())
     total = beside + elsewhere + ground
-    print(f"gap {gap:<18}" + "".join(f"{100 * n / total:{width}.1f} %" for n, width in
-                                     ((beside, 16), (elsewhere, 18), (ground, 18))))  # fmt: skip
+    print(
+        f"gap {gap:<18}"
+        + "".join(f"{100 * n / total:{width}.1f} %" for n, width in ((beside, 16), (elsewhere, 18), (ground, 18)))
+    )
 
 # %% [markdown]
 # *What to see:* a good part of the rejected ways miss the mask by a single cell, where a cell shows object and
@@ -256,7 +260,7 @@ for gap in GAPS:
 # differ most.
 
 # %%
-from dpnet_lite.explorers.gallery import cases_figure
+from dpnet_lite.course.explorers.gallery import cases_figure
 
 KINDS = {
     "clean, good mask": (True, True, lambda p, i: p + i),
@@ -313,16 +317,26 @@ for gap in GAPS:
 
 figure, panels = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained", width_ratios=(1.25, 1))
 for gap, marker, colour in zip(GAPS, ("o", "s", "^"), (GREEN, BLUE, ORANGE), strict=True):
-    panels[0].scatter(found[gap].precisions, found[gap].ious, marker=marker, s=28, color=colour, alpha=0.6,
-                      edgecolor=BLACK, linewidth=0.3, label=f"gap {gap}")  # fmt: skip
+    panels[0].scatter(
+        found[gap].precisions,
+        found[gap].ious,
+        marker=marker,
+        s=28,
+        color=colour,
+        alpha=0.6,
+        edgecolor=BLACK,
+        linewidth=0.3,
+        label=f"gap {gap}",
+    )
 panels[0].set_xlabel("precision of the selection", fontsize=12)
 panels[0].set_ylabel("IoU of the mask", fontsize=12)
 panels[0].legend(frameon=False, fontsize=11, loc="upper left")
 bottom = np.zeros(len(GAPS))
 for name, label, colour in (("cost", "what the selection costs", ORANGE), ("rest", "the rest", "#BBBBBB")):
     tops = np.array([costs[gap][name][0] for gap in GAPS])
-    panels[1].bar([str(gap) for gap in GAPS], tops, bottom=bottom, color=colour, edgecolor=BLACK, linewidth=0.6,
-                  label=label)  # fmt: skip
+    panels[1].bar(
+        [str(gap) for gap in GAPS], tops, bottom=bottom, color=colour, edgecolor=BLACK, linewidth=0.6, label=label
+    )
     bottom += tops
 panels[1].set_xlabel("gap", fontsize=12)
 panels[1].set_ylabel("1 - mean IoU", fontsize=12)
@@ -390,10 +404,21 @@ edges = np.array([0, 0.2, 0.4, 0.6, 0.8, 1.0])
 bins = np.digitize(wrong_share, edges[1:-1])
 for number in np.unique(bins):
     members = bins == number
-    axes.plot(wrong_share[members].mean(), found[0.5].ious[members].mean(), "o", color=BLACK, markersize=7,
-              label="as it happens, 8.5" if number == bins.min() else None)  # fmt: skip
-    axes.annotate(f"{members.sum()}", (wrong_share[members].mean(), found[0.5].ious[members].mean()), fontsize=10,
-                  xytext=(7, 5), textcoords="offset points")  # fmt: skip
+    axes.plot(
+        wrong_share[members].mean(),
+        found[0.5].ious[members].mean(),
+        "o",
+        color=BLACK,
+        markersize=7,
+        label="as it happens, 8.5" if number == bins.min() else None,
+    )
+    axes.annotate(
+        f"{members.sum()}",
+        (wrong_share[members].mean(), found[0.5].ious[members].mean()),
+        fontsize=10,
+        xytext=(7, 5),
+        textcoords="offset points",
+    )
 axes.set(ylim=(-0.03, 1.03))
 axes.set_xlabel("share of the weight that is not on the object", fontsize=12)
 axes.set_ylabel("mean IoU", fontsize=12)
@@ -437,7 +462,7 @@ def my_auc(sign: np.ndarray, clean: np.ndarray) -> float:
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_08 import check_auc
+from dpnet_lite.course.exercises.lesson_08 import check_auc
 
 check_auc(my_auc)
 
@@ -448,7 +473,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dpnet_lite.resampling import weighted_auc
+from dpnet_lite.experiments.resampling import weighted_auc
 
 WIDE_GAPS = GAPS[1:]  # at gap 0 next to all selections are clean: too few others to compare with
 print(f"{'AUC':34}" + "".join(f"{f'gap {gap}':>26}" for gap in WIDE_GAPS))
@@ -474,7 +499,7 @@ print(
 )
 
 # %%
-from dpnet_lite.analysis.selections import SIGNS
+from dpnet_lite.course.analysis.selections import SIGNS
 
 print("mean IoU of the 80 % of the episodes with the highest sign, gap 1.0")
 table = found[1.0]
@@ -499,7 +524,7 @@ print(f"{'precision itself, needs the truth':34}{table.ious[np.argsort(-table.pr
 # the worst page of two rules. On which classes do they fail alike?
 
 # %%
-from dpnet_lite.explorers.apps import gallery_explorer
+from dpnet_lite.course.explorers.apps import gallery_explorer
 
 gallery_explorer()
 

@@ -31,9 +31,9 @@ import seaborn as sns
 import torch
 import torch.nn.functional as functional
 
-from dpnet_lite.analysis.prototypes import collect_prototypes, disjoint_episodes
-from dpnet_lite.explorers.episode import toy_study
-from dpnet_lite.plots import BLACK, BLUE, GREEN, ORANGE
+from dpnet_lite.course.analysis.prototypes import collect_prototypes, disjoint_episodes
+from dpnet_lite.course.explorers.episode import toy_study
+from dpnet_lite.experiments.plots import BLACK, BLUE, GREEN, ORANGE
 
 FOLD, SCENES, PER_CLASS = 0, 600, 10
 study = toy_study(FOLD, gap=0.5, n_scenes=SCENES)
@@ -84,7 +84,7 @@ print(f"mean IoU {found.ious.mean():.2f}: {found.ious[right].mean():.2f} and {fo
 # vectors alike.
 
 # %%
-from dpnet_lite.analysis.prototypes import centred, class_table, cosines, pearson
+from dpnet_lite.course.analysis.prototypes import centred, class_table, cosines, pearson
 
 P, P_q = vectors["P"], vectors["P_q"]  # [N, C] each
 a, b = P[0] - P.mean(dim=0), P_q[1] - P_q.mean(dim=0)
@@ -110,9 +110,16 @@ print(f"cosine of a P with the mean of all P: {to_mean.mean():.2f} on average")
 def class_heat_map(axes, table, title, *, low=0.0, colours="cividis", rows=True) -> None:
     """A table [n, n] as colours from `low` to 1; lines part the outlines."""
     sns.heatmap(
-        table, ax=axes, vmin=low, vmax=1, cmap=colours, square=True, xticklabels=names,
-        yticklabels=names if rows else False, cbar_kws={"shrink": 0.6, "location": "top", "pad": 0.02},
-    )  # fmt: skip
+        table,
+        ax=axes,
+        vmin=low,
+        vmax=1,
+        cmap=colours,
+        square=True,
+        xticklabels=names,
+        yticklabels=names if rows else False,
+        cbar_kws={"shrink": 0.6, "location": "top", "pad": 0.02},
+    )
     for edge in np.flatnonzero(outlines[1:] != outlines[:-1]) + 1:
         axes.axhline(edge, color="white" if low == 0 else BLACK, linewidth=1.5)
         axes.axvline(edge, color="white" if low == 0 else BLACK, linewidth=1.5)
@@ -123,14 +130,14 @@ def class_heat_map(axes, table, title, *, low=0.0, colours="cividis", rows=True)
 tables = {name: class_table(measure(P, P_q), labels) for name, measure in MEASURES.items()}
 figure, axes = plt.subplots(1, 2, figsize=(10.5, 7), layout="constrained")
 class_heat_map(axes[0], tables["cosine"], "cosine of $P$ (rows) and $P_q$ (columns)")
-class_heat_map(
-    axes[1], tables["centred cosine"], "centred cosine", low=-1, colours="PuOr", rows=False
-)  # fmt: skip
+class_heat_map(axes[1], tables["centred cosine"], "centred cosine", low=-1, colours="PuOr", rows=False)
 plt.show()
 for name, table in tables.items():
     off = table[~torch.eye(len(names), dtype=torch.bool)]
-    print(f"{name:15} diagonal {table.diagonal().mean():5.2f}, elsewhere from {off.min():5.2f} to {off.max():5.2f}, "
-          f"mean {off.mean():5.2f}")  # fmt: skip
+    print(
+        f"{name:15} diagonal {table.diagonal().mean():5.2f}, elsewhere from {off.min():5.2f} to {off.max():5.2f}, "
+        f"mean {off.mean():5.2f}"
+    )
 
 # %% [markdown]
 # *What to see:* left, the diagonal is brightest on average, but few cells are dark: even classes that share neither
@@ -164,7 +171,7 @@ def my_class_cosines(points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_09 import check_class_cosines
+from dpnet_lite.course.exercises.lesson_09 import check_class_cosines
 
 check_class_cosines(my_class_cosines)
 
@@ -177,8 +184,8 @@ check_class_cosines(my_class_cosines)
 # a difference get the same draw.
 
 # %%
-from dpnet_lite.analysis.prototypes import pair_means
-from dpnet_lite.resampling import bootstrap_weights, percentile_interval
+from dpnet_lite.course.analysis.prototypes import pair_means
+from dpnet_lite.experiments.resampling import bootstrap_weights, percentile_interval
 
 weights = bootstrap_weights(labels, 1000)  # [1000, N]: how often each episode is drawn
 same_class = (labels[:, None] == labels[None]).numpy()  # [N, N]
@@ -211,8 +218,10 @@ for name, (before, after) in values.items():
         low, high = percentile_interval(spread[group])
         low_change, high_change = percentile_interval(spread_changes[group])
         change = changes[group][0]
-        print(f"{name:15}{group:18}{mean[0]:6.3f} [{low:6.3f}, {high:6.3f}] {mean[0] + change:6.3f} "
-              f"{change:+7.3f} [{low_change:+.3f}, {high_change:+.3f}]")  # fmt: skip
+        print(
+            f"{name:15}{group:18}{mean[0]:6.3f} [{low:6.3f}, {high:6.3f}] {mean[0] + change:6.3f} "
+            f"{change:+7.3f} [{low_change:+.3f}, {high_change:+.3f}]"
+        )
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
@@ -221,8 +230,9 @@ for panel, (name, low) in zip(axes, (("cosine", 0.0), ("centred cosine", -1.0)),
     for pairs, colour, who in ((same_class & different, BLUE, "same class"), (~same_class, ORANGE, "other class")):
         for matrix, style, when in zip(values[name], ("-", "--"), ("before", "after"), strict=True):
             shares, edges = np.histogram(matrix[pairs], bins=30, range=(low, 1))
-            panel.stairs(100 * shares / shares.sum(), edges, color=colour, linestyle=style, linewidth=2,
-                         label=f"{who}, {when}")  # fmt: skip
+            panel.stairs(
+                100 * shares / shares.sum(), edges, color=colour, linestyle=style, linewidth=2, label=f"{who}, {when}"
+            )
     panel.set(xlabel=f"{name} of a $P$ and a $P_q$", ylim=(0, None), xticks=np.linspace(low, 1, 5))
 axes[0].set_ylabel("share of the pairs, %")
 axes[0].legend(frameon=False, fontsize=10, loc="upper left")
@@ -248,8 +258,10 @@ for kind in ("P", "P_q"):
     flat = change.mean(dim=1, keepdim=True).expand_as(change)  # the part that is the same in all channels
     size = (change.norm(dim=1) / vectors[kind].norm(dim=1)).mean()
     share = (flat.square().sum(dim=1) / change.square().sum(dim=1)).mean()
-    print(f"the exchange changes {kind} by {100 * size:.1f} % of its length; "
-          f"{100 * share:.1f} % of the squared change is the same number in every channel")  # fmt: skip
+    print(
+        f"the exchange changes {kind} by {100 * size:.1f} % of its length; "
+        f"{100 * share:.1f} % of the squared change is the same number in every channel"
+    )
 
 STEPS = {
     "exchange": {kind: vectors[kind + "'"] / u for kind in ("P", "P_q")},
@@ -265,8 +277,10 @@ for name, measure in MEASURES.items():
             line += f"{group_means(change, once)[group][0]:+10.3f} [{low:+.3f}, {high:+.3f}]"
         print(f"{name:15}{group:13}{line}")
 attention = torch.stack([study.view(e).trace.interaction.correlation[0].softmax(dim=1) for e in episodes[:20]])
-print(f"mean of the largest weight in a row of the softmax: {attention.amax(dim=-1).mean():.3f}; "
-      f"all equal would be {1 / P.shape[1]:.3f}")  # fmt: skip
+print(
+    f"mean of the largest weight in a row of the softmax: {attention.amax(dim=-1).mean():.3f}; "
+    f"all equal would be {1 / P.shape[1]:.3f}"
+)
 
 # %% [markdown]
 # *What to see:* the softmax is nearly flat, so each channel takes about the plain mean of the other prototype, and with
@@ -307,7 +321,7 @@ def my_nearest_accuracy(points: torch.Tensor, references: torch.Tensor, labels: 
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_09 import check_nearest_accuracy
+from dpnet_lite.course.exercises.lesson_09 import check_nearest_accuracy
 
 check_nearest_accuracy(my_nearest_accuracy)
 
@@ -316,7 +330,7 @@ check_nearest_accuracy(my_nearest_accuracy)
 # after the interaction). The third column shows what the trap would have made of it.
 
 # %%
-from dpnet_lite.analysis.prototypes import nearest_class
+from dpnet_lite.course.analysis.prototypes import nearest_class
 
 REFERENCES = {"P": "P", "P_q": "P", "P'": "P'", "P_q'": "P'", "own": "P"}
 nearest = {kind: nearest_class(vectors[kind], vectors[r], labels) for kind, r in REFERENCES.items()}
@@ -327,9 +341,11 @@ print(f"{'':6}own class nearest, %   with the own episode   where the selection 
 for kind, reference in REFERENCES.items():
     trap = nearest_class(vectors[kind], vectors[reference], labels, leave_own_out=False)
     low, high = percentile_interval(100 * drawn @ hits[kind])
-    print(f"{kind:6}{100 * hits[kind].mean():8.1f} [{low:.1f}, {high:.1f}] "
-          f"{100 * (trap == labels).double().mean():16.1f} "
-          f"{100 * hits[kind][right].mean():22.1f} / {100 * hits[kind][~right].mean():.1f}")  # fmt: skip
+    print(
+        f"{kind:6}{100 * hits[kind].mean():8.1f} [{low:.1f}, {high:.1f}] "
+        f"{100 * (trap == labels).double().mean():16.1f} "
+        f"{100 * hits[kind][right].mean():22.1f} / {100 * hits[kind][~right].mean():.1f}"
+    )
 for first, second in (("P_q'", "P_q"), ("P'", "P"), ("own", "P_q")):
     difference = 100 * (hits[first] - hits[second])
     low, high = percentile_interval(drawn @ difference)
@@ -348,8 +364,10 @@ for kind in ("P_q", "own"):
     wrong = nearest[kind] != labels
     own, other = labels[wrong].numpy(), nearest[kind][wrong].numpy()
     shared = [100 * (part[own] == part[other]).mean() for part in (outlines, textures)]
-    print(f"{kind}: {int(wrong.sum())} wrong answers; {shared[0]:.0f} % have the outline of the right one, "
-          f"{shared[1]:.0f} % its texture")  # fmt: skip
+    print(
+        f"{kind}: {int(wrong.sum())} wrong answers; {shared[0]:.0f} % have the outline of the right one, "
+        f"{shared[1]:.0f} % its texture"
+    )
 other_class = ~np.eye(len(names), dtype=bool)
 chances = [100 * (part[:, None] == part[None])[other_class].mean() for part in (outlines, textures)]
 print(f"any other class, drawn at random: {chances[0]:.0f} % and {chances[1]:.0f} %")
@@ -420,8 +438,15 @@ def draw_layout(axes, layout, title) -> None:
         order = sorted(np.flatnonzero(side), key=lambda n: middles[n, 1])  # names in a column, lowest first
         for row, number in enumerate(order, start=1):
             spot = (x, low + row / (len(order) + 1) * (high - low))
-            axes.annotate(names[number], middles[number], xytext=spot, fontsize=11, va="center", ha=align,
-                          arrowprops={"arrowstyle": "-", "linewidth": 0.8, "color": "#555555"})  # fmt: skip
+            axes.annotate(
+                names[number],
+                middles[number],
+                xytext=spot,
+                fontsize=11,
+                va="center",
+                ha=align,
+                arrowprops={"arrowstyle": "-", "linewidth": 0.8, "color": "#555555"},
+            )
     axes.set_xlim(left - 5 * margin, right_end + 5 * margin)  # room for the names
     axes.set(xticks=[], yticks=[])
     axes.set_title(title, fontsize=12)
@@ -499,7 +524,7 @@ assert np.allclose(by_hand, silhouette_samples(P.numpy(), labels.numpy(), metric
 # they are.
 
 # %%
-from dpnet_lite.study import ToyStudy
+from dpnet_lite.course.opened_episode import ToyStudy
 
 dial = {0.0: None, 0.5: found, 1.0: None}
 for gap in (0.0, 1.0):
@@ -517,9 +542,16 @@ for gap, at_gap in dial.items():
         low, high = percentile_interval(draws @ silhouettes)
         mean = silhouettes.mean()
         print(f"{gap:<5}{kind:5}{mean:6.3f} [{low:.3f}, {high:.3f}]")
-        axes.errorbar(gap + 0.035 * (position - 2), mean, [[mean - low], [high - mean]], fmt=marker, color=colour,
-                      markerfacecolor="none" if "'" in kind else colour, capsize=3,
-                      label=f"${kind}$" if kind != "own" else kind)  # fmt: skip
+        axes.errorbar(
+            gap + 0.035 * (position - 2),
+            mean,
+            [[mean - low], [high - mean]],
+            fmt=marker,
+            color=colour,
+            markerfacecolor="none" if "'" in kind else colour,
+            capsize=3,
+            label=f"${kind}$" if kind != "own" else kind,
+        )
 handles, texts = axes.get_legend_handles_labels()
 axes.legend(handles[: len(STYLES)], texts[: len(STYLES)], frameon=False, fontsize=11)  # each once
 axes.axhline(0, color="grey", linewidth=1)
@@ -546,7 +578,7 @@ plt.show()
 # %%
 from sklearn.metrics import roc_auc_score
 
-from dpnet_lite.resampling import weighted_correlation
+from dpnet_lite.experiments.resampling import weighted_correlation
 
 
 def own_pairs(first: str, second: str, *, minus_mean: bool = False) -> np.ndarray:
@@ -583,8 +615,15 @@ for panel, (name, title) in zip(
 ):
     x = {**known, **with_truth}[name]
     panel.scatter(x[right], found.ious[right], color=BLUE, alpha=0.6, label="selection on the object")
-    panel.scatter(x[~right], found.ious[~right], color=ORANGE, marker="X", edgecolor=BLACK, linewidth=0.5,
-                  label="selection elsewhere")  # fmt: skip
+    panel.scatter(
+        x[~right],
+        found.ious[~right],
+        color=ORANGE,
+        marker="X",
+        edgecolor=BLACK,
+        linewidth=0.5,
+        label="selection elsewhere",
+    )
     panel.set_xlabel(f"cosine of {title}", fontsize=12)
 axes[0].set_ylabel("IoU of the mask", fontsize=12)
 figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=11)

@@ -32,10 +32,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
+from dpnet_lite.course.explorers.panels import show_image
 from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
-from dpnet_lite.explorers.panels import show_image
+from dpnet_lite.experiments.plots import ORANGE, overlay
 from dpnet_lite.heads import shipped_head
-from dpnet_lite.plots import ORANGE, overlay
 from dpnet_lite.predictor import Predictor
 
 # %% [markdown]
@@ -101,7 +101,7 @@ assert np.allclose(result.probabilities.sum(axis=0), 1, atol=1e-5)
 # strokes that the cell makes itself, right across the star; press *clear* to begin with your own.
 
 # %%
-from dpnet_lite.explorers.painter import MaskPainter
+from dpnet_lite.course.explorers.painter import MaskPainter
 
 painter = MaskPainter(Image.open(folder / "star1.jpg"), radius=8)
 painter.paint((155, 165), (157, 205))  # x and y in pixels
@@ -207,7 +207,7 @@ def my_class_mask(drawn: np.ndarray, number: int) -> np.ndarray:
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_10 import check_class_mask
+from dpnet_lite.course.exercises.lesson_10 import check_class_mask
 
 check_class_mask(my_class_mask)
 
@@ -232,7 +232,7 @@ def my_merged(masks: list[np.ndarray]) -> np.ndarray:
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_10 import check_merged
+from dpnet_lite.course.exercises.lesson_10 import check_merged
 
 check_merged(my_merged)
 

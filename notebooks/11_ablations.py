@@ -36,7 +36,7 @@ from dpnet_lite.ablation.figures import differences_figure, scores_figure
 from dpnet_lite.ablation.report import cost_table, score_table
 from dpnet_lite.ablation.studies import load_study
 from dpnet_lite.ablation.table import shipped_names, shipped_rows, unpack_scores
-from dpnet_lite.plots import BLUE, ORANGE
+from dpnet_lite.experiments.plots import BLUE, ORANGE
 
 study, rows = load_study("modules"), shipped_rows("modules")
 scores = {label(row): unpack_scores(row["scores"]) for row in rows}  # by variant, condition, fold, seed
@@ -90,8 +90,10 @@ axes.set_xlim(-0.3, 1.3)
 plt.show()
 spread_of_differences = (pairs[:, 1] - pairs[:, 0]).std(ddof=1)
 unpaired = np.sqrt(pairs.var(axis=0, ddof=1).sum())  # variances of unrelated numbers add up
-print(f"standard deviation of a difference: {unpaired:.1f} points between unrelated runs, "
-      f"{spread_of_differences:.1f} within pairs")  # fmt: skip
+print(
+    f"standard deviation of a difference: {unpaired:.1f} points between unrelated runs, "
+    f"{spread_of_differences:.1f} within pairs"
+)
 
 # %% [markdown]
 # *What to see:* blue lines rise; a falling one would be orange. The ends of the lines are scattered, for folds and
@@ -139,7 +141,7 @@ print(f"the best of ten equal variants leads the control by {best.mean():+.2f} p
 # replacement; and of the package's, which widens it as Student's t does *(our choice)*.
 
 # %%
-from dpnet_lite.resampling import multiplicities, run_weights
+from dpnet_lite.experiments.resampling import multiplicities, run_weights
 
 generator = np.random.default_rng(0)
 n_seeds, n_folds = 3, 2
@@ -194,7 +196,7 @@ def paired(variant, control):
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_11 import check_paired
+from dpnet_lite.course.exercises.lesson_11 import check_paired
 
 check_paired(paired)
 
@@ -215,8 +217,10 @@ assert np.allclose(by_hand, [judged[name].p_corrected for name in names])
 assert np.allclose(by_hand, holm(p_values))
 for index in order:
     print(f"{names[index]:24} p {p_values[index]:.5f}, corrected {by_hand[index]:.5f}")
-print(f"smallest p that {len(differences)} pairs can give: 2 / 2^{len(differences)} = {2 / 2 ** len(differences):.1e}; "
-      f"that 100,000 patterns of signs can show: {1e-5:.0e}")  # fmt: skip
+print(
+    f"smallest p that {len(differences)} pairs can give: 2 / 2^{len(differences)} = {2 / 2 ** len(differences):.1e}; "
+    f"that 100,000 patterns of signs can show: {1e-5:.0e}"
+)
 
 # %% [markdown]
 # *What to see:* several questions may share the smallest p. Where it is that of the sampling, at most one pattern, the
@@ -242,7 +246,7 @@ def my_holm(p_values):
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_11 import check_holm
+from dpnet_lite.course.exercises.lesson_11 import check_holm
 
 check_holm(my_holm)
 
@@ -260,6 +264,7 @@ check_holm(my_holm)
 display(Markdown(score_table(study, rows)))
 scores_figure(study, rows)
 plt.show()
+
 
 # %%
 def tell(entry, condition=""):
@@ -412,13 +417,15 @@ show("shots", data="photos")
 # already. *Stop* gives a run up.
 
 # %%
-from dpnet_lite.ablation.live import Bench
-from dpnet_lite.explorers.apps import live_ablation
+from dpnet_lite.course.explorers.apps import live_ablation
+from dpnet_lite.course.live_ablation import Bench
 
 bench = Bench()  # the defaults of the live lab
 budget = next(row["identity"]["training"] for row in rows if row["parameters"])
-print(f"live: {bench.training.steps} steps of {bench.training.batch_size} episodes, {len(bench.pairs())} pairs; "
-      f"shipped: {budget['steps']} steps of {budget['batch_size']} episodes, {len(differences)} pairs")  # fmt: skip
+print(
+    f"live: {bench.training.steps} steps of {bench.training.batch_size} episodes, {len(bench.pairs())} pairs; "
+    f"shipped: {budget['steps']} steps of {budget['batch_size']} episodes, {len(differences)} pairs"
+)
 live_ablation()
 
 # %% [markdown]
@@ -463,8 +470,10 @@ with tempfile.TemporaryDirectory() as folder:
 runs = len(own.variants) * len(own.folds) * len(own.seeds)
 trained = [row for row in rows if row["parameters"]]
 minutes = runs * np.mean([row["training_seconds"] for row in trained]) / 60
-print(f"{own.title}: {runs} runs; the shipped rows would have taken {minutes:.0f} minutes, one after the other, "
-      f"on their machine ({trained[0]['machine']}); one core of a laptop takes several times as long")  # fmt: skip
+print(
+    f"{own.title}: {runs} runs; the shipped rows would have taken {minutes:.0f} minutes, one after the other, "
+    f"on their machine ({trained[0]['machine']}); one core of a laptop takes several times as long"
+)
 
 # %% [markdown]
 # Save such a text as `background.toml` and call `dpnet-lite ablate background.toml`. The report lies in

@@ -30,7 +30,7 @@ from IPython.display import display
 
 from dpnet_lite.ablation.figures import conditions_figure
 from dpnet_lite.ablation.studies import load_study
-from dpnet_lite.analysis.payoff import (
+from dpnet_lite.course.analysis.payoff import (
     PRECISION,
     by_fact,
     differences_along,
@@ -41,11 +41,11 @@ from dpnet_lite.analysis.payoff import (
     scores_along,
     study_rows,
 )
-from dpnet_lite.analysis.scenes import FACTS, HIDDEN, scene_plan, scored_scenes
-from dpnet_lite.analysis.strata import overall, paired_ious
-from dpnet_lite.explorers.gallery import cases_figure
-from dpnet_lite.explorers.payoff import along_figure, strata_figure
-from dpnet_lite.plots import BLACK, BLUE, ORANGE, overlay
+from dpnet_lite.course.analysis.scenes import FACTS, HIDDEN, scene_plan, scored_scenes
+from dpnet_lite.course.analysis.strata import overall, paired_ious
+from dpnet_lite.course.explorers.gallery import cases_figure
+from dpnet_lite.course.explorers.payoff import along_figure, strata_figure
+from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE, overlay
 
 studies = {name: load_study(name) for name in ("gap", "shots", "label-noise")}
 rows = {name: study_rows(name) for name in studies}
@@ -109,10 +109,13 @@ display(along_figure(along, "difference of mIoU, points"))
 # by hand: rows are paired by fold and seed, and every pair counts the same
 for condition, value in zip(names, along["full less support only"].values, strict=True):
     own = {
-        name: {(row["fold"], row["seed"]): row["miou"] for row in rows["gap"]
-               if (row["variant"], row["condition"]) == (name, condition)}
+        name: {
+            (row["fold"], row["seed"]): row["miou"]
+            for row in rows["gap"]
+            if (row["variant"], row["condition"]) == (name, condition)
+        }
         for name in ("full", "support only")
-    }  # fmt: skip
+    }
     assert np.isclose(value, np.mean([own["full"][key] - own["support only"][key] for key in own["full"]]))
 
 # %% [markdown]
@@ -277,7 +280,7 @@ def my_hidden_share(masks: np.ndarray, own: np.ndarray) -> float:
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_12 import check_hidden_share
+from dpnet_lite.course.exercises.lesson_12 import check_hidden_share
 
 check_hidden_share(my_hidden_share)
 
@@ -312,7 +315,7 @@ def my_contributions(differences: np.ndarray, numbers: np.ndarray, n_strata: int
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_12 import check_contributions
+from dpnet_lite.course.exercises.lesson_12 import check_contributions
 
 check_contributions(my_contributions)
 
@@ -320,17 +323,23 @@ check_contributions(my_contributions)
 whole = overall(paired)
 tables = {name: by_fact(paired, facts, name) for name in (*FACTS, PRECISION)}
 low, high = whole.interval
-print(f"all episodes: full {100 * whole.variant:.1f}, support only {100 * whole.control:.1f}, "
-      f"difference {100 * whole.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]")  # fmt: skip
+print(
+    f"all episodes: full {100 * whole.variant:.1f}, support only {100 * whole.control:.1f}, "
+    f"difference {100 * whole.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+)
 for name, (table, labels) in tables.items():
     low, high = table.contrast_interval
-    print(f"\n{name}, last stratum less first: {table.verdict} "
-          f"({100 * table.contrast:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}])")  # fmt: skip
+    print(
+        f"\n{name}, last stratum less first: {table.verdict} "
+        f"({100 * table.contrast:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}])"
+    )
     for label, stratum in zip(labels, table.strata, strict=True):
         low, high = stratum.interval
-        print(f"  {label:12} {100 * stratum.share:3.0f} % of episodes, support only {100 * stratum.control:5.1f}, "
-              f"difference {100 * stratum.difference:+6.1f} [{100 * low:+6.1f}, {100 * high:+6.1f}], "
-              f"adds {100 * stratum.contribution:+5.2f}")  # fmt: skip
+        print(
+            f"  {label:12} {100 * stratum.share:3.0f} % of episodes, support only {100 * stratum.control:5.1f}, "
+            f"difference {100 * stratum.difference:+6.1f} [{100 * low:+6.1f}, {100 * high:+6.1f}], "
+            f"adds {100 * stratum.contribution:+5.2f}"
+        )
     assert np.isclose(sum(stratum.contribution for stratum in table.strata), whole.difference)
 display(strata_figure(tables, whole.difference))
 
@@ -405,9 +414,11 @@ for name, values in (("IoU of full", paired.variant), ("IoU of support only", pa
 
 bad = paired.precision < 0.2
 total = paired.differences.size
-print(f"\nepisodes, each scored by the network of one seed, with a precision below 0.2: {100 * bad.mean():.0f} %; "
-      f"they add {100 * paired.differences[bad].sum() / total:+.2f} points to the difference, "
-      f"all others {100 * paired.differences[~bad].sum() / total:+.2f}")  # fmt: skip
+print(
+    f"\nepisodes, each scored by the network of one seed, with a precision below 0.2: {100 * bad.mean():.0f} %; "
+    f"they add {100 * paired.differences[bad].sum() / total:+.2f} points to the difference, "
+    f"all others {100 * paired.differences[~bad].sum() / total:+.2f}"
+)
 
 figure, axes = plt.subplots(figsize=(6, 3.4), layout="constrained")
 axes.hist(100 * differences, bins=np.arange(-100, 101, 5), color=BLUE)
@@ -417,8 +428,10 @@ axes.set_xlabel("full less support only, IoU of an episode, points", fontsize=11
 axes.set_ylabel("episodes", fontsize=11)
 axes.legend(frameon=False, fontsize=11)
 plt.show()
-print(f"episodes where full is ahead by more than 5 points: {100 * (differences > 0.05).mean():.0f} %, "
-      f"behind by more than 5: {100 * (differences < -0.05).mean():.0f} %")  # fmt: skip
+print(
+    f"episodes where full is ahead by more than 5 points: {100 * (differences > 0.05).mean():.0f} %, "
+    f"behind by more than 5: {100 * (differences < -0.05).mean():.0f} %"
+)
 
 # %% [markdown]
 # *What to see:* the difference is a balance. The picture shows for how many episodes $P_q$ changes little, and how long
@@ -434,7 +447,7 @@ print(f"episodes where full is ahead by more than 5 points: {100 * (differences 
 # along the dial? With twenty shots? With shifted masks?
 
 # %%
-from dpnet_lite.explorers.payoff import payoff_explorer
+from dpnet_lite.course.explorers.payoff import payoff_explorer
 
 payoff_explorer()
 

@@ -49,9 +49,9 @@ import torch
 from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.patches import Patch
 
-from dpnet_lite.datasets.made_up_pascal import write_pascal
-from dpnet_lite.datasets.pascal import PascalFolders
-from dpnet_lite.plots import BLACK, BLUE, ORANGE
+from dpnet_lite.course.made_up_pascal import write_pascal
+from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE
+from dpnet_lite.published.pascal import PascalFolders
 
 # %%
 holder = tempfile.TemporaryDirectory()  # deleted when the kernel ends
@@ -101,7 +101,7 @@ print("SegmentationClass: VOC's masks. SegmentationClassAug: SBD's masks as PNG.
 # A list is a text file with one image name a line. The next cell builds the union by hand.
 
 # %%
-from dpnet_lite.datasets.list_files import read_pfenet_list
+from dpnet_lite.published.list_files import read_pfenet_list
 
 train_ids = folders.read_split("train")  # says which list is missing, if one is
 voc, sbd, val_ids = (
@@ -110,8 +110,12 @@ voc, sbd, val_ids = (
 union = (voc | sbd) - val_ids
 assert tuple(sorted(union)) == train_ids
 REAL = {
-    "VOC2012 train": 1464, "SBD train_noval": 5623, "in both": 1134, "union: training": 5953, "VOC2012 val: test": 1449,
-}  # fmt: skip
+    "VOC2012 train": 1464,
+    "SBD train_noval": 5623,
+    "in both": 1134,
+    "union: training": 5953,
+    "VOC2012 val: test": 1449,
+}
 print(f"{'images':20}{'real':>8}{'here':>8}   here: {COPY}")
 for (name, real), here in zip(REAL.items(), (voc, sbd, voc & sbd, union, val_ids), strict=True):
     print(f"{name:20}{real:8,}{len(here):8,}")
@@ -124,7 +128,7 @@ assert REAL["VOC2012 train"] + REAL["SBD train_noval"] - REAL["in both"] == REAL
 # The score of a fold then belongs to other classes and cannot be compared.
 
 # %%
-from dpnet_lite.datasets.published import MIN_PIXELS, PUBLISHED, fold_classes, open_published
+from dpnet_lite.published.registry import MIN_PIXELS, PUBLISHED, fold_classes, open_published
 
 figure, grid = plt.subplots(2, 1, figsize=(7, 3.6), layout="constrained")
 for axes, name in zip(grid, ("pascal5i", "coco20i"), strict=True):
@@ -141,8 +145,11 @@ for axes, name in zip(grid, ("pascal5i", "coco20i"), strict=True):
     axes.set_title(f"{entry.title}: {entry.layout}", fontsize=13)
 grid[0].legend(
     handles=[Patch(color=ORANGE, label="novel"), Patch(color="0.9", label="base")],
-    loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=12,
-)  # fmt: skip
+    loc="center left",
+    bbox_to_anchor=(1, 0.5),
+    frameon=False,
+    fontsize=12,
+)
 plt.show()
 
 # %% [markdown]
@@ -153,7 +160,7 @@ plt.show()
 # three ways and asks again.
 
 # %%
-from dpnet_lite.data_jobs import check_data
+from dpnet_lite.published.check import check_data
 
 SHOWN = 10  # lines
 
@@ -213,7 +220,7 @@ assert [(labels == c + 1).sum() for c in range(20)] == train.class_pixels[0].tol
 # we know of no paper that prints them.
 
 # %%
-from dpnet_lite.datasets.pascal_facts import PASCAL5I_FACTS, measured_facts
+from dpnet_lite.published.pascal_facts import PASCAL5I_FACTS, measured_facts
 
 facts = measured_facts(train.class_pixels, val.class_pixels)
 print(f"here: {COPY}\n{'':6}{'training images':>22}{'of these with novel':>25}{'test images':>20}")
@@ -258,7 +265,7 @@ def my_fold_images(pixels: np.ndarray, novel: list[int]) -> tuple[int, int]:
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_13 import check_fold_images
+from dpnet_lite.course.exercises.lesson_13 import check_fold_images
 
 check_fold_images(my_fold_images)
 
@@ -268,7 +275,7 @@ check_fold_images(my_fold_images)
 
 # %%
 from dpnet_lite.datasets.novel import TrainingView
-from dpnet_lite.image_source import one_class
+from dpnet_lite.published.image_source import one_class
 
 FOLD = 0
 POLICIES = ("background", "ignore", "drop")
@@ -319,8 +326,8 @@ print(f"{COPY}: an episode of {train.class_names[target]!r}; novel here: {', '.j
 # black borders; one of SBD has none.) What does each policy cost?
 
 # %%
-from dpnet_lite.datasets.pascal_facts import NOVEL_SHARES
 from dpnet_lite.episodes import class_pools
+from dpnet_lite.published.pascal_facts import NOVEL_SHARES
 
 print(f"fold by fold: {COPY}; in brackets the real numbers, counted by this project")
 print(f"{'fold':6}{'images: background, ignore':>32}{'images: drop':>22}{'novel pixels in training images':>34}")
@@ -354,7 +361,7 @@ for fold, real in enumerate(PASCAL5I_FACTS.folds):
 # real data.
 
 # %%
-from dpnet_lite.published_episodes import compare_with_published, draw_published, list_name, published_hashes
+from dpnet_lite.published.episode_lists import compare_with_published, draw_published, list_name, published_hashes
 
 episodes = draw_published(val, "pascal5i", fold=FOLD, n_shot=1, seed=0)
 text = json.dumps(asdict(episodes), sort_keys=True, separators=(",", ":"))
@@ -367,8 +374,10 @@ for episode in episodes.episodes[:3]:
     print(f"  {val.class_names[episode.class_index]:10} query {val.ids[episode.query]}, support {support}")
 print(f"SHA-256 here       {episodes.sha256}")
 print(f"SHA-256 published  {hashes.lists[key]}")
-print(f"the list is {compare_with_published('pascal5i', key, episodes.sha256)}; "
-      f"the data set is {'equal' if val.fingerprint == hashes.fingerprint else 'different'}")  # fmt: skip
+print(
+    f"the list is {compare_with_published('pascal5i', key, episodes.sha256)}; "
+    f"the data set is {'equal' if val.fingerprint == hashes.fingerprint else 'different'}"
+)
 
 # %% [markdown]
 # *What to see:* on the real masks both lines agree. On the made-up tree they must differ: the text holds a hash of the
@@ -379,8 +388,8 @@ print(f"the list is {compare_with_published('pascal5i', key, episodes.sha256)}; 
 # Other repositories draw by other rules. The next cell re-enacts four of them; `draw_for` follows their random numbers.
 
 # %%
-from dpnet_lite.protocols.drawing import draw_for
-from dpnet_lite.protocols.specs import PROTOCOLS
+from dpnet_lite.published.protocols.drawing import draw_for
+from dpnet_lite.published.protocols.specs import PROTOCOLS
 
 print(f"the first three queries of fold {FOLD}, 1-shot: {COPY}")
 for name, protocol in PROTOCOLS.items():
@@ -400,7 +409,7 @@ for name, protocol in PROTOCOLS.items():
 # A **recipe** is a text file that says how one network is trained. This one comes with the package:
 
 # %%
-from dpnet_lite.full_size.recipe_files import FOLDER, load_recipe, shipped_recipes
+from dpnet_lite.published.recipe_files import FOLDER, load_recipe, shipped_recipes
 
 print((FOLDER / "pascal_resnet50.toml").read_text())
 print("all recipes:", ", ".join(shipped_recipes()))
@@ -429,10 +438,10 @@ print("all recipes:", ", ".join(shipped_recipes()))
 # from outside is unknown, so it is ignored.
 
 # %%
-from dpnet_lite.augmentation import augment, draw_views
 from dpnet_lite.datasets.transforms import resize_sample
 from dpnet_lite.episodes import Episode
 from dpnet_lite.parts import Part
+from dpnet_lite.published.augmentation import augment, draw_views
 
 recipe = load_recipe("pascal_resnet50")
 sample = resize_sample(train[row], 128)
@@ -454,8 +463,10 @@ for column, image, mask, title in zip(grid.T, (sample.image, *images), (seen, *m
         axes.set(xticks=[], yticks=[])
 figure.legend(handles=KEY, loc="outside lower center", ncols=3, frameon=False, fontsize=11)
 plt.show()
-print(f"{COPY}: one image in {len(changes)} views; share of ignored pixels: "
-      + ", ".join(f"{100 * float((mask == 255).float().mean()):.0f} %" for mask in (seen, *masks)))  # fmt: skip
+print(
+    f"{COPY}: one image in {len(changes)} views; share of ignored pixels: "
+    + ", ".join(f"{100 * float((mask == 255).float().mean()):.0f} %" for mask in (seen, *masks))
+)
 
 # %% [markdown]
 # *What to see:* the black wedges at the edges. They are in the labels, so the loss does not count what nobody knows.
@@ -511,7 +522,7 @@ def my_poly_rate(step: int, n_images: int, epochs: int, batch_size: int, peak: f
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_13 import check_poly_rate
+from dpnet_lite.course.exercises.lesson_13 import check_poly_rate
 
 check_poly_rate(my_poly_rate)
 
@@ -522,17 +533,21 @@ check_poly_rate(my_poly_rate)
 # images are read from the files, as at full size.
 
 # %%
-from dpnet_lite.comparison import train_head
-from dpnet_lite.fold_data import TrainingData
-from dpnet_lite.image_source import ImageSource
+from dpnet_lite.experiments.fold_data import TrainingData
+from dpnet_lite.experiments.fold_run import train_head
 from dpnet_lite.model.backbone import build_backbone
+from dpnet_lite.published.image_source import ImageSource
 
 backbone = build_backbone("tiny")
 SIZE, STEPS = 96, 60
 small = replace(
-    recipe, name="small", backbone="tiny", size=SIZE, model=replace(recipe.model, channels=32),
+    recipe,
+    name="small",
+    backbone="tiny",
+    size=SIZE,
+    model=replace(recipe.model, channels=32),
     training=replace(recipe.training, steps=STEPS, checkpoint_every=0),
-)  # fmt: skip
+)
 source = ImageSource(views[small.novel], backbone, size=SIZE)
 data = TrainingData(FOLD, source, tuple(base))
 result = train_head(data, small.model, small.training)
@@ -547,8 +562,8 @@ print("(the log counts finished steps: its step 10 is t = 9)")
 # prototype on the frozen features, without any head.
 
 # %%
-from dpnet_lite.fold_data import silent
-from dpnet_lite.full_size.protocol_runs import protocol_table, run_protocols
+from dpnet_lite.experiments.fold_data import silent
+from dpnet_lite.published.protocol_runs import protocol_table, run_protocols
 from dpnet_lite.scoring import head_segmenter, training_free_segmenter
 
 test_source = ImageSource(val, backbone, size=SIZE, kept=200)
@@ -578,8 +593,8 @@ print(protocol_table(runs, protocols))
 # an **estimate**, for this computer, and the one output of this notebook that changes from run to run.
 
 # %%
-from dpnet_lite.devices import make_fabric
-from dpnet_lite.full_size.training import count_images, estimate_cost
+from dpnet_lite.experiments.devices import make_fabric
+from dpnet_lite.published.train import count_images, estimate_cost
 
 print(f"{COPY}: {count_images(data, small.training):,} training images; tiny backbone, {SIZE} pixels")
 planned = replace(small.training, steps=steps[FOLD])
@@ -639,8 +654,15 @@ for rank, colour in enumerate((BLUE, ORANGE)):
         assert part.episodes == listed[first : first + len(part.episodes)]
         taken += range(first, first + len(part.episodes))
         axes.barh(0, len(part.episodes), left=first - 0.5, color=colour, edgecolor="white", linewidth=3, height=0.6)
-        axes.text(first + 0.5, 0, f"process {rank}\npart {index % 2}", ha="center", va="center", fontsize=11,
-                  color="white" if rank == 0 else BLACK)  # fmt: skip
+        axes.text(
+            first + 0.5,
+            0,
+            f"process {rank}\npart {index % 2}",
+            ha="center",
+            va="center",
+            fontsize=11,
+            color="white" if rank == 0 else BLACK,
+        )
 assert sorted(taken) == list(range(16))  # no episode is left out, none is taken twice
 for step in range(2):
     axes.text(3.5 + 8 * step, 0.45, f"step {step}", ha="center", fontsize=13)
@@ -675,8 +697,13 @@ def sums_of(config, n_processes):
             targets = episode_targets(batch, small.model.auxiliary)
             pixels = target_weights([targets], 1.0)
             with torch.no_grad():
-                output = result.head(batch.support_features, batch.support_masks, batch.query_features,
-                                     size=(SIZE, SIZE), support_background=batch.support_background)  # fmt: skip
+                output = result.head(
+                    batch.support_features,
+                    batch.support_masks,
+                    batch.query_features,
+                    size=(SIZE, SIZE),
+                    support_background=batch.support_background,
+                )
             mean = episode_loss(output, targets, config, pixels)[1]
             found.append((float(mean) * float(pixels[0]), float(pixels[0])))
     return np.array(found)  # [parts, 2]
@@ -711,7 +738,7 @@ def my_share(step: int, rank: int, part: int, batch_size: int, n_processes: int,
 
 
 # %% tags=["check"]
-from dpnet_lite.exercises.lesson_13 import check_share
+from dpnet_lite.course.exercises.lesson_13 import check_share
 
 check_share(my_share)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from dpnet_lite.ablation.engines import EngineOptions
 from dpnet_lite.ablation.jobs import ablate, study_runs
 from dpnet_lite.ablation.studies import Comparison, Condition, Study, Variant
-from dpnet_lite.demo import DemoConfig
-from dpnet_lite.presets import TOY
+from dpnet_lite.experiments.experiment import DemoConfig
+from dpnet_lite.experiments.presets import TOY
 
 SCENES = (62, 42)
 VARIANTS = (
@@ -21,12 +21,17 @@ VARIANTS = (
     Variant("full"),
 )
 SMALL = Study(
-    "small", "A small study", "Does it run?",
+    "small",
+    "A small study",
+    "Does it run?",
     VARIANTS,
     (Comparison("full network", "full", "control"),),
     (Condition("1-shot"), Condition("careless", n_shot=2, mask="dilated", pixels=3)),
-    folds=(0, 1), seeds=(1, 2), n_episodes=40, training={"steps": 6, "batch_size": 2},
-)  # fmt: skip
+    folds=(0, 1),
+    seeds=(1, 2),
+    n_episodes=40,
+    training={"steps": 6, "batch_size": 2},
+)
 OWN = ("seconds_per_episode", "training_seconds", "finished")  # what differs between two runs of the same
 
 

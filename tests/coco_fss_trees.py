@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from dpnet_lite.datasets.coco_annotations import COCO_CLASSES
+from dpnet_lite.published.coco_annotations import COCO_CLASSES
 
 HEIGHT, WIDTH = 100, 120
 # The official category ids run to 90; these numbers are not used.
@@ -74,10 +74,17 @@ def coco_content(split: str, year: int, *, n_classes: int, per_class: int) -> di
     annotations: list[dict[str, Any]] = []
 
     def add(image: int, class_index: int, segmentation: Any, area: float, crowd: int = 0) -> None:
-        annotations.append({
-            "id": 10 * first_id + len(annotations), "image_id": first_id + image, "iscrowd": crowd, "area": area,
-            "category_id": CATEGORY_IDS[class_index], "segmentation": segmentation, "bbox": [0, 0, WIDTH, HEIGHT],
-        })  # fmt: skip
+        annotations.append(
+            {
+                "id": 10 * first_id + len(annotations),
+                "image_id": first_id + image,
+                "iscrowd": crowd,
+                "area": area,
+                "category_id": CATEGORY_IDS[class_index],
+                "segmentation": segmentation,
+                "bbox": [0, 0, WIDTH, HEIGHT],
+            }
+        )
 
     for number in range(n_images):
         shift = number % 4

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dpnet_lite import cli, fold_data
+from dpnet_lite.cli import main as cli
 from dpnet_lite.datasets.toy import ToyWorld
+from dpnet_lite.experiments import fold_data
 
 SMALL = ["--steps", "4", "--model", "channels=8", "--training", "batch_size=2", "--threads", "1"]
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 pytest.importorskip("resource", reason="peak memory is read with the resource module (Linux, macOS)")
 
-ROOT = Path(__file__).parents[1]
 LIMIT_MB = 150
 
 PROGRAM = """

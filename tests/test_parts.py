@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.episodes import Episode
-from dpnet_lite.fold_data import FoldData, toy_fold
+from dpnet_lite.experiments.fold_data import FoldData, toy_fold
 from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.model.head import Head
 from dpnet_lite.parts import StepParts, mirrored_views
@@ -19,9 +19,16 @@ from dpnet_lite.training import Trainer
 
 MODEL = ModelConfig(channels=8, dropout=0.3)
 TRAINING = TrainingConfig(
-    steps=6, batch_size=4, warmup_steps=2, flip=False, seed=5, foreground_weight=3.0, optimiser="sgd",
-    learning_rate=0.05, weight_decay=1e-4,
-)  # fmt: skip
+    steps=6,
+    batch_size=4,
+    warmup_steps=2,
+    flip=False,
+    seed=5,
+    foreground_weight=3.0,
+    optimiser="sgd",
+    learning_rate=0.05,
+    weight_decay=1e-4,
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT
 from small_runs import folder_options, run, write_folder
 
 from dpnet_lite.checkpoints import load_training_state
-from dpnet_lite.datasets.made_up_pascal import write_pascal
+from dpnet_lite.course.made_up_pascal import write_pascal
 from dpnet_lite.heads import load_head
 
-ROOT = Path(__file__).resolve().parents[1]
 STEPS = 20
 
 
@@ -28,10 +28,27 @@ def options(tmp_path_factory) -> list[object]:
     home = tmp_path_factory.mktemp("processes")
     folder = write_folder(home / "mine")
     return [
-        "train", *folder_options(folder, home / "cache"), "--novel", "ignore", "--fold", 1, "--steps", STEPS,
-        "--threads", 1, "--model", "channels=8", "dropout=0.3", "--training", "batch_size=4", "foreground_weight=3",
-        "warmup_steps=1", "optimiser=sgd", "learning_rate=0.05", "checkpoint_every=4",
-    ]  # fmt: skip
+        "train",
+        *folder_options(folder, home / "cache"),
+        "--novel",
+        "ignore",
+        "--fold",
+        1,
+        "--steps",
+        STEPS,
+        "--threads",
+        1,
+        "--model",
+        "channels=8",
+        "dropout=0.3",
+        "--training",
+        "batch_size=4",
+        "foreground_weight=3",
+        "warmup_steps=1",
+        "optimiser=sgd",
+        "learning_rate=0.05",
+        "checkpoint_every=4",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +67,16 @@ def start(options: list[object], out: Path, n_processes: int = 2) -> list[subpro
     processes = []
     for rank in range(n_processes):
         environment = os.environ | {
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(n_processes), "MASTER_ADDR": "127.0.0.1",
-            "LOCAL_WORLD_SIZE": str(n_processes), "GROUP_RANK": "0", "MASTER_PORT": str(port),
-            "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
-        }  # fmt: skip
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(n_processes),
+            "MASTER_ADDR": "127.0.0.1",
+            "LOCAL_WORLD_SIZE": str(n_processes),
+            "GROUP_RANK": "0",
+            "MASTER_PORT": str(port),
+            "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
         command = [sys.executable, "-m", "dpnet_lite", *map(str, options), "--out", str(out)]
         pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
         processes.append(
@@ -114,9 +137,13 @@ def test_torchrun_loses_a_process_and_the_other_one_saves(options, tmp_path, los
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     job = subprocess.Popen(
-        [*command, "dpnet_lite", *map(str, long), "--out", str(out)], cwd=ROOT, env=environment, text=True,
-        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        [*command, "dpnet_lite", *map(str, long), "--out", str(out)],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
     deadline, log = time.monotonic() + 120, out.with_suffix("") / "log.jsonl"
     while not (log.exists() and log.read_text()):  # ten steps are done
         assert time.monotonic() < deadline and job.poll() is None
@@ -162,10 +189,26 @@ def test_a_whole_job_that_is_told_to_end_saves_although_its_workers_are_told_too
     write_pascal(tmp_path / "pascal")
     out = tmp_path / "head.safetensors"
     options = [
-        "train", "--data", f"pascal5i:{tmp_path / 'pascal'}", "--recipe", "pascal_resnet50", "--backbone", "tiny",
-        "--size", 64, "--steps", 100_000, "--workers", 2, "--cache", tmp_path / "cache", "--model", "channels=8",
-        "--training", "checkpoint_every=0",
-    ]  # fmt: skip
+        "train",
+        "--data",
+        f"pascal5i:{tmp_path / 'pascal'}",
+        "--recipe",
+        "pascal_resnet50",
+        "--backbone",
+        "tiny",
+        "--size",
+        64,
+        "--steps",
+        100_000,
+        "--workers",
+        2,
+        "--cache",
+        tmp_path / "cache",
+        "--model",
+        "channels=8",
+        "--training",
+        "checkpoint_every=0",
+    ]
     (job,) = start(options, out, n_processes=1)
     deadline, log = time.monotonic() + 120, out.with_suffix("") / "log.jsonl"
     while not (log.exists() and log.read_text()):

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from dpnet_lite import comparison, training_setup
+from dpnet_lite import training_setup
 from dpnet_lite.checkpoints import load_training_state
-from dpnet_lite.comparison import support_only, train_head
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.fold_data import FoldData, toy_fold
+from dpnet_lite.experiments import fold_run as comparison
+from dpnet_lite.experiments.fold_data import FoldData, toy_fold
+from dpnet_lite.experiments.fold_run import support_only, train_head
 from dpnet_lite.losses import episode_loss, episode_targets, learning_rate
 from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.model.head import Head
@@ -163,9 +164,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(data):
 
 
 def test_the_rival_starts_from_the_same_weights(data):
-    heads = [
-        Trainer(model, TRAINING, data.train, data.base, fold=2).network for model in (MODEL, support_only(MODEL))
-    ]
+    heads = [Trainer(model, TRAINING, data.train, data.base, fold=2).network for model in (MODEL, support_only(MODEL))]
     assert_same(*(weights(head) for head in heads))
 
 
@@ -203,9 +202,10 @@ def test_the_loss_equals_a_slow_loop(data, auxiliary, foreground_weight):
     batch = batch._replace(query_labels=labels, support_background=background)
     output = head(batch.support_features, batch.support_masks, batch.query_features, size=(96, 96))
     total, main = episode_loss(
-        output, episode_targets(batch, auxiliary),
+        output,
+        episode_targets(batch, auxiliary),
         replace(TRAINING, auxiliary_weight=0.5, foreground_weight=foreground_weight),
-    )  # fmt: skip
+    )
     expected = slow_cross_entropy(output.logits.detach().numpy(), labels.numpy(), foreground_weight)
     assert main.item() == pytest.approx(expected, rel=1e-5)
     if auxiliary == "none":
@@ -283,7 +283,7 @@ def test_neither_training_nor_validation_is_given_a_novel_class(data, monkeypatc
 
         monkeypatch.setattr(module, "draw_episodes", spy)
     train_head(data, MODEL, replace(TRAINING, steps=2, n_held_out=5, validate_every=1))
-    held_out, trained = asked["dpnet_lite.comparison"], asked["dpnet_lite.training_setup"]
+    held_out, trained = asked["dpnet_lite.experiments.fold_run"], asked["dpnet_lite.training_setup"]
     assert len(held_out) == 5 and not held_out & trained and held_out | trained == set(data.base)
 
 

@@ -82,9 +82,13 @@ def execute(notebook: NotebookNode) -> None:
     os.environ.pop("MPLBACKEND", None)
     os.environ["OMP_NUM_THREADS"] = "1"  # sums then have one order, and the numbers do not hang on the machine's cores
     client = NotebookClient(
-        notebook, timeout=CELL_SECONDS, kernel_name="python3", record_timing=False, coalesce_streams=True,
+        notebook,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(SOURCES)}},
-    )  # fmt: skip
+    )
     client.execute()
     set_metadata(notebook)
     for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):

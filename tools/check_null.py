@@ -15,9 +15,9 @@ from dpnet_lite.ablation.engines import EngineOptions
 from dpnet_lite.ablation.jobs import labelled_rows, run_study, study_runs
 from dpnet_lite.ablation.studies import Comparison, Study, Variant, load_study
 from dpnet_lite.ablation.table import Row, Table
-from dpnet_lite.cli_ablate import QUICK_SCENES
-from dpnet_lite.demo import DemoConfig
-from dpnet_lite.presets import TOY
+from dpnet_lite.cli.ablate import QUICK_SCENES
+from dpnet_lite.experiments.experiment import DemoConfig
+from dpnet_lite.experiments.presets import TOY
 
 SEEDS = 3  # a side
 
@@ -32,17 +32,25 @@ def halves(rows: list[Row], repeat: int) -> list[Row]:
 def main(folder: Path, repeats: int) -> None:
     base = load_study("modules")
     study = replace(
-        base, variants=(base.variant("full"),), comparisons=(), folds=(0, 1), seeds=tuple(range(2 * SEEDS * repeats)),
-        n_episodes=200, training={**base.training, "steps": 40},
-    )  # fmt: skip
+        base,
+        variants=(base.variant("full"),),
+        comparisons=(),
+        folds=(0, 1),
+        seeds=tuple(range(2 * SEEDS * repeats)),
+        n_episodes=200,
+        training={**base.training, "steps": 40},
+    )
     config = DemoConfig("toy", TOY.model, TOY.training, TOY.backbone, TOY.size, cache_folder=folder / "cache")
     runs, table = study_runs(study, config, QUICK_SCENES), Table(folder / "rows.jsonl")
     run_study(runs, table, EngineOptions(), print)
     rows = labelled_rows(runs, table)
     question = Study(
-        "null", "Nothing", "Is there a difference?", (Variant("variant"), Variant("control")),
+        "null",
+        "Nothing",
+        "Is there a difference?",
+        (Variant("variant"), Variant("control")),
         (Comparison("null", "variant", "control"),),
-    )  # fmt: skip
+    )
     verdicts = []
     for repeat in range(repeats):
         (entry,) = judge(question, halves(rows, repeat))

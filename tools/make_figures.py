@@ -12,9 +12,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from dpnet_lite.explorers.panels import new_figure, show_image
-from dpnet_lite.plots import BLUE, GREEN, ORANGE, overlay
-from dpnet_lite.study import EpisodeView, ToyStudy
+from dpnet_lite.course.explorers.panels import new_figure, show_image
+from dpnet_lite.course.opened_episode import EpisodeView, ToyStudy
+from dpnet_lite.experiments.plots import BLUE, GREEN, ORANGE, overlay
 
 FOLDER = Path(__file__).resolve().parents[1] / "figures"
 ROWS = 3

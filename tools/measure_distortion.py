@@ -20,11 +20,11 @@ from tqdm import tqdm
 from write_protocols import PAGE, markdown, put_between
 
 from dpnet_lite.datasets.images import read_mask
-from dpnet_lite.protocols.counting import protocol_counts
-from dpnet_lite.protocols.distortion import PerfectCounts, perfect_counts
-from dpnet_lite.protocols.scoring import protocol_score
-from dpnet_lite.protocols.specs import PROTOCOLS
-from dpnet_lite.reporting import aligned
+from dpnet_lite.experiments.tables import aligned
+from dpnet_lite.published.protocols.counting import protocol_counts
+from dpnet_lite.published.protocols.distortion import PerfectCounts, perfect_counts
+from dpnet_lite.published.protocols.scoring import protocol_score
+from dpnet_lite.published.protocols.specs import PROTOCOLS
 
 CELLS = 60  # of the network's answer, as at 473 pixels and stride 8
 SIZES = (("small, below 2 %", 0.0, 0.02), ("medium, 2 to 10 %", 0.02, 0.1), ("large, from 10 %", 0.1, 1.1))

@@ -8,14 +8,23 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from dpnet_lite.fold_data import N_FOLDS
+from dpnet_lite.experiments.fold_data import N_FOLDS
 from dpnet_lite.heads import load_head, save_head, shipped_head
 from dpnet_lite.model.backbone import build_backbone
 
 SEED = 1
 FACTS = (
-    "step", "data", "dataset", "fold", "base_classes", "seed", "training", "training_episodes", "episodes", "scores",
-)  # fmt: skip
+    "step",
+    "data",
+    "dataset",
+    "fold",
+    "base_classes",
+    "seed",
+    "training",
+    "training_episodes",
+    "episodes",
+    "scores",
+)
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from dpnet_lite.ablation.report import verdict_table, write_report
 from dpnet_lite.ablation.studies import Study, load_study
 from dpnet_lite.ablation.table import Row, shipped_names, shipped_rows, unpack_scores
 from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.intervals import mean_paired_difference
-from dpnet_lite.reporting import aligned, percent
+from dpnet_lite.experiments.intervals import mean_paired_difference
+from dpnet_lite.experiments.tables import aligned, percent
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "docs" / "ablations"
@@ -69,8 +69,10 @@ def goals(judged: list[Judged]) -> str:
     by_name = {entry.comparison.name: entry for entry in judged}
     full = by_name["full network"]
     reached = full.difference >= LEAD and full.interval.low > 0
-    lines = [f"- full network at least {100 * LEAD:.0f} points above support only, interval clear of 0: "
-             f"{100 * full.difference:+.1f}, {'reached' if reached else 'missed'}"]  # fmt: skip
+    lines = [
+        f"- full network at least {100 * LEAD:.0f} points above support only, interval clear of 0: "
+        f"{100 * full.difference:+.1f}, {'reached' if reached else 'missed'}"
+    ]
     for name in MODULE_GOALS:
         entry = by_name[name]
         verdict = "reached" if entry.verdict == "better" else f"missed ({entry.verdict})"
@@ -113,9 +115,11 @@ def ablation_section() -> str:
             if data == "toy" and study.name == "modules":
                 parts.append(f"Goals that were set beforehand:\n\n{goals(judged)}")
             if data == "photos" and study.name == "rivals":
-                parts.append("Goal that was set beforehand: above the best rule without training on every fold. The "
-                             "rule is the best of three by the same test. \"By the mean\": the interval of that fold "
-                             f"contains 0.\n\n{photograph_goal(rows)}")  # fmt: skip
+                parts.append(
+                    "Goal that was set beforehand: above the best rule without training on every fold. The "
+                    'rule is the best of three by the same test. "By the mean": the interval of that fold '
+                    f"contains 0.\n\n{photograph_goal(rows)}"
+                )
     return "\n\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Write the table of docs/protocols.md and its sources, between their marks, from `dpnet_lite.protocols.specs`.
+"""Write the table of docs/protocols.md and its sources, between their marks, from the package's `protocols.specs`.
 
 python tools/write_protocols.py
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dpnet_lite.protocols.specs import PROTOCOLS, PerBenchmark, Protocol
+from dpnet_lite.published.protocols.specs import PROTOCOLS, PerBenchmark, Protocol
 
 PAGE = Path(__file__).parent.parent / "docs" / "protocols.md"
 GEOMETRY = {

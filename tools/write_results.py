@@ -11,10 +11,10 @@ from pathlib import Path
 
 import write_ablations
 
-from dpnet_lite.comparison import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult
-from dpnet_lite.demo import load_result
-from dpnet_lite.intervals import mean_paired_difference
-from dpnet_lite.reporting import (
+from dpnet_lite.experiments.experiment import load_result
+from dpnet_lite.experiments.fold_run import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult
+from dpnet_lite.experiments.intervals import mean_paired_difference
+from dpnet_lite.experiments.tables import (
     aligned,
     difference_cell,
     difference_table,
@@ -116,10 +116,18 @@ def section(title: str, study: str, command: str, remark: str) -> str:
         for r in {result.fold: result for result in results}.values()
     )
     parts = [
-        f"## {title}", remark, f"```\n{command}\n```", facts(records), summary_table(results),
-        difference_table(results), scored_classes(results), "By fold:", fold_table(results), rivals_by_fold(results),
+        f"## {title}",
+        remark,
+        f"```\n{command}\n```",
+        facts(records),
+        summary_table(results),
+        difference_table(results),
+        scored_classes(results),
+        "By fold:",
+        fold_table(results),
+        rivals_by_fold(results),
         f"<details><summary>SHA-256 of the test episodes</summary>\n\n{hashes}\n\n</details>",
-    ]  # fmt: skip
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -145,10 +153,14 @@ def trials() -> str:
     for trial in json.loads((STUDIES / "trials.json").read_text()):
         rows.append(
             [
-                trial["world"], trial["backbone"], str(trial["gap"]), str(trial["steps"]), f"`{trial['settings']}`",
+                trial["world"],
+                trial["backbone"],
+                str(trial["gap"]),
+                str(trial["steps"]),
+                f"`{trial['settings']}`",
                 *("" if trial[k] is None else percent(trial[k]) for k in SHARES),
             ]
-        )  # fmt: skip
+        )
     return aligned(rows)
 
 
@@ -263,12 +275,14 @@ def results_page() -> str:
         "Unlike above: features in fp32, seed 0, 500 episodes, and 5-shot as well.\n\n" + margins("photos_as_typed"),
     )
     five = section(
-        "Photographs, trained with five shots", "photos_five_shots", f"{typed} --training n_shot=5",
+        "Photographs, trained with five shots",
+        "photos_five_shots",
+        f"{typed} --training n_shot=5",
         "The section before trains with one support image and has a fold where five shots are below the training-free "
         "baseline. Here training episodes have five. That was tried on fold 2 first, for that reason, then run on the "
         "others; one seed each, so the margins of single folds are uncertain. The default stays one shot: for 1-shot "
         "it is the better on average.\n\n" + margins("photos_five_shots"),
-    )  # fmt: skip
+    )
     more = (
         "The same with the classes of 1,809 further photographs as base classes. Their labels do not name the novel "
         "classes, so a novel object in them is background in training: in fold 0, people, who wear the clothes that "
@@ -278,9 +292,22 @@ def results_page() -> str:
         "Photographs with extra base classes", "photos_extra", f"{photographs} --extra-base folder:photos_extra", more
     )
     parts = (
-        HEAD, toy, write_ablations.ablation_section(), "", toy_500, plain, as_typed, five, extra, BY_PRECISION,
-        by_precision(), "", TRIALS, trials(), "",
-    )  # fmt: skip
+        HEAD,
+        toy,
+        write_ablations.ablation_section(),
+        "",
+        toy_500,
+        plain,
+        as_typed,
+        five,
+        extra,
+        BY_PRECISION,
+        by_precision(),
+        "",
+        TRIALS,
+        trials(),
+        "",
+    )
     return "\n".join(parts)
 
 

@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from ..caches import default_cache
-from ..datasets.base import Sample
-from ..datasets.folder import FolderDataset
-from ..datasets.folds import base_classes, novel_classes
-from ..datasets.toy import ToyWorld, catalogue_names
-from ..demo import DemoConfig, demo_bank, demo_fold
-from ..features import FeatureBank
-from ..fold_data import N_FOLDS, FoldData, toy_test_world, toy_training_world
-from ..model.backbone import Backbone, build_backbone
-from ..progress import Stages
+from dpnet_lite.caches import default_cache
+from dpnet_lite.datasets.base import Sample
+from dpnet_lite.datasets.folder import FolderDataset
+from dpnet_lite.datasets.folds import base_classes, novel_classes
+from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
+from dpnet_lite.experiments.experiment import DemoConfig, demo_bank, demo_fold
+from dpnet_lite.experiments.fold_data import N_FOLDS, FoldData, toy_test_world, toy_training_world
+from dpnet_lite.experiments.progress import Stages
+from dpnet_lite.features import FeatureBank
+from dpnet_lite.model.backbone import Backbone, build_backbone
 
 WORLD_SEED = 0  # all training seeds of a fold share its scenes, as they would share the images of a real data set
 

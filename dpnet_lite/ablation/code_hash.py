@@ -14,12 +14,31 @@ from typing import Any
 
 PACKAGE = Path(__file__).parent.parent
 DECIDING = (
-    "model/*.py", "datasets/base.py", "datasets/fold*.py", "datasets/images.py", "datasets/novel.py",
-    "datasets/toy*.py", "datasets/transforms.py", "datasets/union.py", "episodes.py", "features.py", "fold_data.py",
-    "losses.py", "parts.py", "training.py", "training_setup.py", "comparison.py", "scoring.py", "evaluation.py",
-    "heads.py", "ablation/banks.py", "ablation/execution.py", "ablation/masks.py", "ablation/runs.py",
+    "model/*.py",
+    "datasets/base.py",
+    "datasets/fold*.py",
+    "datasets/images.py",
+    "datasets/novel.py",
+    "datasets/toy*.py",
+    "datasets/transforms.py",
+    "datasets/union.py",
+    "episodes.py",
+    "features.py",
+    "fold_data.py",
+    "losses.py",
+    "parts.py",
+    "training.py",
+    "training_setup.py",
+    "comparison.py",
+    "scoring.py",
+    "evaluation.py",
+    "heads.py",
+    "ablation/banks.py",
+    "ablation/execution.py",
+    "ablation/masks.py",
+    "ablation/runs.py",
     "ablation/untrained.py",
-)  # fmt: skip
+)
 
 
 @cache

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation import EpisodeScores, Floats
-from ..intervals import mean_paired_difference
-from ..reporting import percent
-from ..resampling import Interval
-from .studies import Comparison, Study
-from .table import Row, unpack_scores
+from dpnet_lite.ablation.studies import Comparison, Study
+from dpnet_lite.ablation.table import Row, unpack_scores
+from dpnet_lite.evaluation import EpisodeScores, Floats
+from dpnet_lite.experiments.intervals import mean_paired_difference
+from dpnet_lite.experiments.resampling import Interval
+from dpnet_lite.experiments.tables import percent
 
 NO_DIFFERENCE = "no measurable difference"
 JUDGED_RESAMPLES = 2000  # of episodes and runs, for every interval of a difference between variants
@@ -100,8 +100,10 @@ def _judge_one(
 ) -> Judged:
     variant, control = (runs_of(scores, name, condition) for name in (comparison.variant, comparison.control))
     if not variant or variant.keys() != control.keys():
-        raise ValueError(f"{comparison.variant!r} has {len(variant)} runs under {condition!r} and "
-                         f"{comparison.control!r} {len(control)}; both need the same folds and seeds")  # fmt: skip
+        raise ValueError(
+            f"{comparison.variant!r} has {len(variant)} runs under {condition!r} and "
+            f"{comparison.control!r} {len(control)}; both need the same folds and seeds"
+        )
     pairs = [(variant[key], control[key]) for key in variant]
     difference, interval = mean_paired_difference([a for a, _ in pairs], [b for _, b in pairs], n_resamples=n_resamples)
     by_pair = np.array([a.miou - b.miou for a, b in pairs])

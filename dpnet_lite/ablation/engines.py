@@ -15,9 +15,9 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Literal
 
-from .execution import execute
-from .runs import Run
-from .table import Row
+from dpnet_lite.ablation.execution import execute
+from dpnet_lite.ablation.runs import Run
+from dpnet_lite.ablation.table import Row
 
 EngineName = Literal["local", "ray"]
 
@@ -46,14 +46,16 @@ class EngineOptions:
         if self.engine == "local" and (self.address is not None or self.gpus):
             raise ValueError("--address and --gpus-per-run are for --engine ray")
         if self.address is not None and self.jobs is not None:
-            raise ValueError(f"jobs is {self.jobs}, but a cluster at an address runs as many as it has room for; "
-                             "leave --jobs out, or give each run a larger share with --cpus-per-run")  # fmt: skip
+            raise ValueError(
+                f"jobs is {self.jobs}, but a cluster at an address runs as many as it has room for; "
+                "leave --jobs out, or give each run a larger share with --cpus-per-run"
+            )
 
 
 def run_all(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[int, list[Row]]]:
     """Execute runs; yields the number of a run in `runs` and its rows, as they are finished."""
     if options.engine == "ray":
-        from .ray_engine import run_on_ray
+        from dpnet_lite.ablation.ray_engine import run_on_ray
 
         yield from run_on_ray(runs, options)
     elif options.jobs == 1:

@@ -14,24 +14,24 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from ..caches import default_cache
-from ..checkpoints import versions
-from ..comparison import train_head
-from ..devices import make_fabric
-from ..episodes import draw_episodes
-from ..features import EpisodeBatch
-from ..fold_data import TEST_SEED, FoldData
-from ..heads import load_head, save_head
-from ..model.base import EpisodeNetwork, Trace
-from ..model.networks import build_network
-from ..model.prototypes import masks_at
-from ..scoring import Segmenter, head_segmenter, score_episodes
-from .banks import config_backbone, shared_fold
-from .code_hash import code_hash
-from .masks import edit_masks
-from .runs import Run, digest
-from .table import Row, pack, pack_scores
-from .untrained import untrained_segmenter
+from dpnet_lite.ablation.banks import config_backbone, shared_fold
+from dpnet_lite.ablation.code_hash import code_hash
+from dpnet_lite.ablation.masks import edit_masks
+from dpnet_lite.ablation.runs import Run, digest
+from dpnet_lite.ablation.table import Row, pack, pack_scores
+from dpnet_lite.ablation.untrained import untrained_segmenter
+from dpnet_lite.caches import default_cache
+from dpnet_lite.checkpoints import versions
+from dpnet_lite.episodes import draw_episodes
+from dpnet_lite.experiments.devices import make_fabric
+from dpnet_lite.experiments.fold_data import TEST_SEED, FoldData
+from dpnet_lite.experiments.fold_run import train_head
+from dpnet_lite.features import EpisodeBatch
+from dpnet_lite.heads import load_head, save_head
+from dpnet_lite.model.base import EpisodeNetwork, Trace
+from dpnet_lite.model.networks import build_network
+from dpnet_lite.model.prototypes import masks_at
+from dpnet_lite.scoring import Segmenter, head_segmenter, score_episodes
 
 
 def execute(run: Run) -> list[Row]:
@@ -60,17 +60,28 @@ def _rows(run: Run) -> list[Row]:
         observed.clear()
         start = time.perf_counter()
         scores = score_episodes(
-            segmenter, data.test, episodes, original_size=run.config.original_size,
+            segmenter,
+            data.test,
+            episodes,
+            original_size=run.config.original_size,
             edit_support=partial(edit_masks, edit=condition.mask, pixels=condition.pixels),
-        )  # fmt: skip
+        )
         seconds = time.perf_counter() - start
         row = {
-            "key": key, "code": code_hash(), "identity": run.identity(condition), "fold": run.fold, "seed": run.seed,
-            "scores": pack_scores(scores), "miou": scores.miou, "fb_iou": scores.fb_iou, **facts,
-            "seconds_per_episode": seconds / run.n_episodes, "versions": versions(),
+            "key": key,
+            "code": code_hash(),
+            "identity": run.identity(condition),
+            "fold": run.fold,
+            "seed": run.seed,
+            "scores": pack_scores(scores),
+            "miou": scores.miou,
+            "fb_iou": scores.fb_iou,
+            **facts,
+            "seconds_per_episode": seconds / run.n_episodes,
+            "versions": versions(),
             "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {run.config.device}",
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }  # fmt: skip
+        }
         if observed:
             row["precision"] = pack(np.concatenate(observed).astype(np.float16))
         rows.append(row)
@@ -115,9 +126,14 @@ def _train_once(run: Run, path: Path, state: Path) -> dict[str, Any]:
         fabric = make_fabric(device, run.training.precision)
         start = time.perf_counter()
         result = train_head(
-            data, run.model, run.training, folder=state, resume=(state / "state.bin").exists(), fabric=fabric,
+            data,
+            run.model,
+            run.training,
+            folder=state,
+            resume=(state / "state.bin").exists(),
+            fabric=fabric,
             initial_weights=_initial_weights(run, data),
-        )  # fmt: skip
+        )
         facts: dict[str, Any] = {
             "training_seconds": time.perf_counter() - start,
             "training_episodes": result.episodes_sha256,

@@ -10,21 +10,31 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from ..intervals import mean_interval
-from ..plots import BLACK, BLUE, GREEN, ORANGE
-from .comparisons import NO_DIFFERENCE, Judged, label, runs_of
-from .studies import Study
-from .table import Row, unpack_scores
+from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, Judged, label, runs_of
+from dpnet_lite.ablation.studies import Study
+from dpnet_lite.ablation.table import Row, unpack_scores
+from dpnet_lite.experiments.intervals import mean_interval
+from dpnet_lite.experiments.plots import BLACK, BLUE, GREEN, ORANGE
 
 VERMILION, PURPLE, SKY, GREY = "#D55E00", "#CC79A7", "#56B4E9", "#767676"  # Okabe and Ito's
 # A variant looks the same in every picture: colour, mark and dashes by its name; the others share what is left.
 VARIANT_STYLES = {
-    "full": (BLACK, "o", "-"), "support only": (ORANGE, "s", "-"), "training-free": (GREY, "X", ":"),
-    "baseline": (VERMILION, "v", "--"), "CCM": (BLUE, "D", "--"), "MSF": (GREEN, "P", "-."),
+    "full": (BLACK, "o", "-"),
+    "support only": (ORANGE, "s", "-"),
+    "training-free": (GREY, "X", ":"),
+    "baseline": (VERMILION, "v", "--"),
+    "CCM": (BLUE, "D", "--"),
+    "MSF": (GREEN, "P", "-."),
     "CCM + PIM": (PURPLE, "^", "-."),
-}  # fmt: skip
-OTHER_STYLES = tuple(zip((SKY, GREEN, PURPLE, BLUE, VERMILION, GREY, ORANGE) * 2, "<>*hpd8" * 2,
-                         ["-", "--", "-.", ":"] * 3 + ["-", "--"], strict=True))  # fmt: skip
+}
+OTHER_STYLES = tuple(
+    zip(
+        (SKY, GREEN, PURPLE, BLUE, VERMILION, GREY, ORANGE) * 2,
+        "<>*hpd8" * 2,
+        ["-", "--", "-.", ":"] * 3 + ["-", "--"],
+        strict=True,
+    )
+)
 MAIN = ("full", "support only")  # drawn thicker
 VERDICT_STYLES = {"better": (BLUE, "o"), "worse": (VERMILION, "s"), NO_DIFFERENCE: (GREY, "D")}
 
@@ -108,12 +118,26 @@ def conditions_figure(study: Study, rows: Sequence[Row]) -> Figure:
 
 
 def draw_line(
-    axes: Axes, places: ArrayLike, values: ArrayLike, ends: np.ndarray, style: tuple[str, str, str], *,
-    thick: bool = True, label: str | None = None,
-) -> None:  # fmt: skip
+    axes: Axes,
+    places: ArrayLike,
+    values: ArrayLike,
+    ends: np.ndarray,
+    style: tuple[str, str, str],
+    *,
+    thick: bool = True,
+    label: str | None = None,
+) -> None:
     """Values with their intervals `ends` [n, 2], joined by a line; `style` is colour, mark and dashes."""
     colour, mark, dashes = style
     axes.errorbar(
-        places, values, np.abs(ends.T - np.asarray(values)), color=colour, marker=mark, linestyle=dashes, capsize=3,
-        linewidth=2.2 if thick else 1.2, markersize=7 if thick else 5, label=label,
-    )  # fmt: skip
+        places,
+        values,
+        np.abs(ends.T - np.asarray(values)),
+        color=colour,
+        marker=mark,
+        linestyle=dashes,
+        capsize=3,
+        linewidth=2.2 if thick else 1.2,
+        markersize=7 if thick else 5,
+        label=label,
+    )

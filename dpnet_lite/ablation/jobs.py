@@ -9,15 +9,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..config import ModelConfig, TrainingConfig
-from ..demo import DemoConfig
-from .code_hash import code_hash
-from .comparisons import Judged, judge
-from .engines import EngineOptions, run_all
-from .report import verdict_table, write_report
-from .runs import TOY_SCENES, Run, plan
-from .studies import Study
-from .table import Row, Table, write_rows
+from dpnet_lite.ablation.code_hash import code_hash
+from dpnet_lite.ablation.comparisons import Judged, judge
+from dpnet_lite.ablation.engines import EngineOptions, run_all
+from dpnet_lite.ablation.report import verdict_table, write_report
+from dpnet_lite.ablation.runs import TOY_SCENES, Run, plan
+from dpnet_lite.ablation.studies import Study
+from dpnet_lite.ablation.table import Row, Table, write_rows
+from dpnet_lite.config import ModelConfig, TrainingConfig
+from dpnet_lite.experiments.experiment import DemoConfig
 
 Say = Callable[[str], None]
 
@@ -86,15 +86,25 @@ def labelled_rows(runs: Sequence[Run], table: Table, other_codes: Sequence[str] 
             ]
     missing = sum(table.find(own, present) is None for own in keys)
     made = f"device {runs[0].config.device} and {runs[0].threads} thread(s)"
-    raise ValueError(f"{missing} of {len(runs)} runs with {made} are not in {table.path}; run the study first, without "
-                     "--report")  # fmt: skip
+    raise ValueError(
+        f"{missing} of {len(runs)} runs with {made} are not in {table.path}; run the study first, without --report"
+    )
 
 
 def ablate(
-    study: Study, config: DemoConfig, *, table: Path, folder: Path, options: EngineOptions, say: Say,
-    scenes: tuple[int, int] = TOY_SCENES, threads: int = 1, report_only: bool = False, other_codes: Sequence[str] = (),
+    study: Study,
+    config: DemoConfig,
+    *,
+    table: Path,
+    folder: Path,
+    options: EngineOptions,
+    say: Say,
+    scenes: tuple[int, int] = TOY_SCENES,
+    threads: int = 1,
+    report_only: bool = False,
+    other_codes: Sequence[str] = (),
     command: str = "",
-) -> list[Judged]:  # fmt: skip
+) -> list[Judged]:
     """Run what is missing of a study, write its report, its figures and its rows to `folder`, say the verdicts.
 
     The report names `command`, by default that of a shipped study as it is.

@@ -8,12 +8,12 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from .execution import execute
-from .runs import Run
-from .table import Row
+from dpnet_lite.ablation.execution import execute
+from dpnet_lite.ablation.runs import Run
+from dpnet_lite.ablation.table import Row
 
 if TYPE_CHECKING:
-    from .engines import EngineOptions
+    from dpnet_lite.ablation.engines import EngineOptions
 
 RETRIES = 3  # of a task whose worker died
 
@@ -32,9 +32,12 @@ def run_on_ray(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[in
     started_here = not ray.is_initialized()
     if started_here:
         ray.init(
-            address=options.address, num_cpus=options.jobs, log_to_driver=False, include_dashboard=False,
+            address=options.address,
+            num_cpus=options.jobs,
+            log_to_driver=False,
+            include_dashboard=False,
             logging_level=logging.ERROR,
-        )  # fmt: skip
+        )
     try:
         _require_room(ray.cluster_resources(), options)
         task = ray.remote(execute).options(num_cpus=options.cpus, num_gpus=options.gpus, max_retries=RETRIES)

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..evaluation import EpisodeScores
-from ..reporting import aligned, mean, percent, score_cell
-from ..tensor_files import write_atomically
-from .comparisons import EXACT_UP_TO, N_PATTERNS, NO_DIFFERENCE, Judged, label, runs_of
-from .studies import Study
-from .table import Row, unpack_scores
+from dpnet_lite.ablation.comparisons import EXACT_UP_TO, N_PATTERNS, NO_DIFFERENCE, Judged, label, runs_of
+from dpnet_lite.ablation.studies import Study
+from dpnet_lite.ablation.table import Row, unpack_scores
+from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.experiments.tables import aligned, mean, percent, score_cell
+from dpnet_lite.tensor_files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,27 +40,48 @@ ALT = {
 def report_tables(study: Study, rows: Sequence[Row], judged: Sequence[Judged], command: str) -> str:
     """The report as Markdown, without figures: question, verdicts, scores, cost, provenance with the `command`."""
     parts = [
-        f"# {study.title}", study.question, "## Verdicts", verdict_table(judged, study), NOTES,
-        "## Scores", score_table(study, rows), "## Cost", cost_table(study, rows),
-        "## Provenance", provenance(rows, command),
-    ]  # fmt: skip
+        f"# {study.title}",
+        study.question,
+        "## Verdicts",
+        verdict_table(judged, study),
+        NOTES,
+        "## Scores",
+        score_table(study, rows),
+        "## Cost",
+        cost_table(study, rows),
+        "## Provenance",
+        provenance(rows, command),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
 def verdict_table(judged: Sequence[Judged], study: Study) -> str:
     """A row a comparison and condition."""
     several = len(study.conditions) > 1
-    rows = [[
-        "comparison", *(["condition"] if several else []), "variant against control", "mIoU, points [95 %]", "wins",
-        "p, Holm", "verdict",
-    ]]  # fmt: skip
+    rows = [
+        [
+            "comparison",
+            *(["condition"] if several else []),
+            "variant against control",
+            "mIoU, points [95 %]",
+            "wins",
+            "p, Holm",
+            "verdict",
+        ]
+    ]
     for entry in judged:
         names = f"{entry.comparison.variant} against {entry.comparison.control}"
-        rows.append([
-            entry.comparison.name, *([entry.condition] if several else []), names,
-            percent(entry.difference, entry.interval, signed=True), f"{entry.wins} of {entry.pairs}",
-            "< 0.001" if entry.p_corrected < 0.001 else f"{entry.p_corrected:.3f}", entry.graded_verdict,
-        ])  # fmt: skip
+        rows.append(
+            [
+                entry.comparison.name,
+                *([entry.condition] if several else []),
+                names,
+                percent(entry.difference, entry.interval, signed=True),
+                f"{entry.wins} of {entry.pairs}",
+                "< 0.001" if entry.p_corrected < 0.001 else f"{entry.p_corrected:.3f}",
+                entry.graded_verdict,
+            ]
+        )
     return aligned(rows)
 
 
@@ -103,9 +124,13 @@ def provenance(rows: Sequence[Row], command: str) -> str:
     versions = distinct([", ".join(f"{k} {v}" for k, v in row["versions"].items()) for row in rows])
     folds, seeds = ([row[key] for row in rows] for key in ("fold", "seed"))
     trained = next((row["identity"] for row in rows if "training" in row["identity"]), None)
-    budget = "" if trained is None else (
-        f"- {trained['training']['steps']} steps of {trained['training']['batch_size']} episodes for every variant\n"
-    )  # fmt: skip
+    budget = (
+        ""
+        if trained is None
+        else (
+            f"- {trained['training']['steps']} steps of {trained['training']['batch_size']} episodes each\n"
+        )
+    )
     n_episodes = distinct([row["identity"]["n_episodes"] for row in rows])
     lists = sorted({row["scores"]["episodes_sha256"][:12] for row in rows})
     return (
@@ -128,7 +153,7 @@ def write_report(
 
     The report names the `command` that made it.
     """
-    from .figures import study_figures
+    from dpnet_lite.ablation.figures import study_figures
 
     text = report_tables(study, rows, judged, command)
     figures = {name: _png(figure) for name, figure in study_figures(study, rows, judged).items()}

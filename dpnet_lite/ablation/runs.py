@@ -11,11 +11,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ..config import ModelConfig, TrainingConfig
-from ..demo import DemoConfig
-from ..fold_data import TOY_TEST_SCENES, TOY_TRAINING_SCENES
-from .banks import config_backbone, folder_fingerprint, toy_worlds
-from .studies import Condition, Study, Variant
+from dpnet_lite.ablation.banks import config_backbone, folder_fingerprint, toy_worlds
+from dpnet_lite.ablation.studies import Condition, Study, Variant
+from dpnet_lite.config import ModelConfig, TrainingConfig
+from dpnet_lite.experiments.experiment import DemoConfig
+from dpnet_lite.experiments.fold_data import TOY_TEST_SCENES, TOY_TRAINING_SCENES
 
 TOY_SCENES = (TOY_TRAINING_SCENES, TOY_TEST_SCENES)
 
@@ -54,18 +54,30 @@ class Run:
         backbone = config_backbone(self.config)
         kind = self.config.device.partition(":")[0]
         facts: dict[str, Any] = {
-            "backbone": backbone.cache_key, "fold": self.fold, "device": kind, "threads": self.threads,
-        }  # fmt: skip
+            "backbone": backbone.cache_key,
+            "fold": self.fold,
+            "device": kind,
+            "threads": self.threads,
+        }
         if self.config.data == "toy":
             facts["data"] = toy_worlds(self.config, self.fold, self.config.gap, self.scenes)[0].fingerprint
         else:
             config = self.config
-            facts |= {"data": folder_fingerprint(config), "size": config.size, "n_folds": config.n_folds,
-                      "layout": config.layout, "policy": config.policy}  # fmt: skip
+            facts |= {
+                "data": folder_fingerprint(config),
+                "size": config.size,
+                "n_folds": config.n_folds,
+                "layout": config.layout,
+                "policy": config.policy,
+            }
         if self.variant.method != "trained":
             return facts | {"method": self.variant.method}
-        return facts | {"method": "trained", "model": self.model.to_dict(), "training": self.training.to_dict(),
-                        "start": self.config.model.to_dict()}  # fmt: skip
+        return facts | {
+            "method": "trained",
+            "model": self.model.to_dict(),
+            "training": self.training.to_dict(),
+            "start": self.config.model.to_dict(),
+        }
 
     def identity(self, condition: Condition) -> dict[str, Any]:
         """What a row depends on, apart from the code."""
@@ -93,8 +105,10 @@ def plan(study: Study, config: DemoConfig, scenes: tuple[int, int] = TOY_SCENES,
     """
     for condition in study.conditions:
         if config.data != "toy" and condition.gap is not None:
-            raise ValueError(f"condition {condition.name!r} of study {study.name!r} sets the gap, a dial of the toy "
-                             "world; run this study with --data toy")  # fmt: skip
+            raise ValueError(
+                f"condition {condition.name!r} of study {study.name!r} sets the gap, a dial of the toy "
+                "world; run this study with --data toy"
+            )
     return [
         Run(config, variant, study.conditions, fold, seed, study.n_episodes, scenes, threads)
         for seed in study.seeds

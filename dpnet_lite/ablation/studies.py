@@ -13,8 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from ..setting_kinds import NUMBER, TABLE, TEXT, WHOLE, WHOLES, check_settings, kind_of
-from .masks import MaskEdit
+from dpnet_lite.ablation.masks import MaskEdit
+from dpnet_lite.setting_kinds import NUMBER, TABLE, TEXT, WHOLE, WHOLES, check_settings, kind_of
 
 SHIPPED = Path(__file__).parent / "studies"
 Method = Literal["trained", "prototypes", "self-support", "nearest pixel"]
@@ -22,9 +22,15 @@ Entry = TypeVar("Entry", "Condition", "Variant", "Comparison")
 LISTS = ("condition", "variant", "comparison")
 LISTS_OF_ENTRIES = tuple(f"{name}s" for name in LISTS)
 KINDS = {  # of what stands in a file; all else is text
-    "folds": WHOLES, "seeds": WHOLES, "n_episodes": WHOLE, "n_shot": WHOLE, "pixels": WHOLE, "gap": NUMBER,
-    "model": TABLE, "training": TABLE,
-}  # fmt: skip
+    "folds": WHOLES,
+    "seeds": WHOLES,
+    "n_episodes": WHOLE,
+    "n_shot": WHOLE,
+    "pixels": WHOLE,
+    "gap": NUMBER,
+    "model": TABLE,
+    "training": TABLE,
+}
 
 
 @dataclass(frozen=True)
@@ -39,11 +45,15 @@ class Condition:
 
     def __post_init__(self) -> None:
         if self.n_shot < 1 or self.pixels < 0 or (self.gap is not None and not 0 <= self.gap <= 1):
-            raise ValueError(f"condition {self.name!r} has n_shot {self.n_shot}, gap {self.gap}, pixels {self.pixels}; "
-                             "n_shot starts at 1, pixels at 0, gap lies in 0 to 1")  # fmt: skip
+            raise ValueError(
+                f"condition {self.name!r} has n_shot {self.n_shot}, gap {self.gap}, pixels {self.pixels}; "
+                "n_shot starts at 1, pixels at 0, gap lies in 0 to 1"
+            )
         if self.mask not in get_args(MaskEdit) or (self.mask == "as drawn") != (self.pixels == 0):
-            raise ValueError(f"condition {self.name!r} has mask {self.mask!r} and pixels {self.pixels}; give one of "
-                             f"{', '.join(get_args(MaskEdit))}, and pixels with all but the first")  # fmt: skip
+            raise ValueError(
+                f"condition {self.name!r} has mask {self.mask!r} and pixels {self.pixels}; give one of "
+                f"{', '.join(get_args(MaskEdit))}, and pixels with all but the first"
+            )
 
 
 @dataclass(frozen=True)
@@ -58,8 +68,9 @@ class Variant:
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
-            raise ValueError(f"variant {self.name!r} has method {self.method!r}; "
-                             f"choose one of {', '.join(get_args(Method))}")  # fmt: skip
+            raise ValueError(
+                f"variant {self.name!r} has method {self.method!r}; choose one of {', '.join(get_args(Method))}"
+            )
         if self.method != "trained" and (self.model or self.training):
             raise ValueError(f"variant {self.name!r} needs no training; leave out its model and training settings")
         check_settings(f"variant {self.name!r}", self.model, self.training)
@@ -106,8 +117,10 @@ class Study:
         for comparison in self.comparisons:
             for name in (comparison.variant, comparison.control):
                 if name not in known:
-                    raise ValueError(f"comparison {comparison.name!r} names the variant {name!r}, which is none of "
-                                     f"{', '.join(sorted(known))}")  # fmt: skip
+                    raise ValueError(
+                        f"comparison {comparison.name!r} names the variant {name!r}, which is none of "
+                        f"{', '.join(sorted(known))}"
+                    )
         for name, values, least in (
             ("folds", self.folds, 0),
             ("seeds", self.seeds, 0),
@@ -125,9 +138,13 @@ class Study:
 def quick(study: Study) -> Study:
     """The same study in minutes: two folds, two seeds, 60 steps, 100 episodes. For trying out, not as evidence."""
     return replace(
-        study, title=f"{study.title} (quick: a short training, to try the tool)", folds=study.folds[:2],
-        seeds=study.seeds[:2], n_episodes=100, training={**study.training, "steps": 60},
-    )  # fmt: skip
+        study,
+        title=f"{study.title} (quick: a short training, to try the tool)",
+        folds=study.folds[:2],
+        seeds=study.seeds[:2],
+        n_episodes=100,
+        training={**study.training, "steps": 60},
+    )
 
 
 def shipped_studies() -> list[str]:
@@ -144,8 +161,9 @@ def load_study(name: str) -> Study:
     path = Path(name) if name.endswith(".toml") else SHIPPED / f"{name}.toml"
     if not path.is_file():
         what = f"file {name}" if name.endswith(".toml") else f"study {name!r}"
-        raise FileNotFoundError(f"there is no {what}; shipped are {', '.join(shipped_studies())}; "
-                                "or give the path of a .toml file")  # fmt: skip
+        raise FileNotFoundError(
+            f"there is no {what}; shipped are {', '.join(shipped_studies())}; or give the path of a .toml file"
+        )
     try:
         return study_from(tomllib.loads(path.read_text(encoding="utf-8")), path.stem)
     except (tomllib.TOMLDecodeError, ValueError, TypeError) as error:
@@ -168,8 +186,9 @@ def study_from(values: Mapping[str, Any], name: str) -> Study:
         raise ValueError("the study compares nothing; add a [[comparison]] with name, variant and control")
     for comparison in study.comparisons:
         if comparison.variant == comparison.control:
-            raise ValueError(f"comparison {comparison.name!r} compares {comparison.variant!r} with itself; "
-                             "name another control")  # fmt: skip
+            raise ValueError(
+                f"comparison {comparison.name!r} compares {comparison.variant!r} with itself; name another control"
+            )
     return study
 
 

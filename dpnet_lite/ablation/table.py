@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from ..evaluation import EpisodeScores
-from ..tensor_files import require_file, write_atomically
+from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.tensor_files import require_file, write_atomically
 
 SHIPPED = Path(__file__).parent / "results"
 Row = dict[str, Any]

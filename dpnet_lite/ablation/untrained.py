@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..features import EpisodeBatch
-from ..model.cycle_comparison import membership
-from ..model.matching import cycle_matches
-from ..model.prototypes import cosine_maps, masked_average
-from ..model.rivals import SUPPORT_SCALE, self_support_cosines
-from ..scoring import Segmenter, training_free_segmenter
+from dpnet_lite.ablation.rivals import SUPPORT_SCALE, self_support_cosines
+from dpnet_lite.features import EpisodeBatch
+from dpnet_lite.model.cycle_comparison import membership
+from dpnet_lite.model.matching import cycle_matches
+from dpnet_lite.model.prototypes import cosine_maps, masked_average
+from dpnet_lite.scoring import Segmenter, training_free_segmenter
 
 
 def untrained_segmenter(method: str, deep_channels: int) -> Segmenter:

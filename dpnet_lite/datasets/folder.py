@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from .base import IGNORE_LABEL, MAX_CLASSES, Sample
-from .images import read_image, read_mask
+from dpnet_lite.datasets.base import IGNORE_LABEL, MAX_CLASSES, Sample
+from dpnet_lite.datasets.images import read_image, read_mask
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import IGNORE_LABEL, Sample, SegmentationDataset, label_value
+from dpnet_lite.datasets.base import IGNORE_LABEL, Sample, SegmentationDataset, label_value
 
 NovelPolicy = Literal["background", "ignore", "drop"]
 

@@ -14,10 +14,17 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from .base import Sample
-from .toy_outlines import AUXILIARY_OUTLINES, CLASS_OUTLINES
-from .toy_scene import Appearance, PlacedObject, draw_appearance, draw_background, draw_light, paint_scene
-from .toy_textures import AUXILIARY_TEXTURES, CLASS_TEXTURES
+from dpnet_lite.datasets.base import Sample
+from dpnet_lite.datasets.toy_outlines import AUXILIARY_OUTLINES, CLASS_OUTLINES
+from dpnet_lite.datasets.toy_scene import (
+    Appearance,
+    PlacedObject,
+    draw_appearance,
+    draw_background,
+    draw_light,
+    paint_scene,
+)
+from dpnet_lite.datasets.toy_textures import AUXILIARY_TEXTURES, CLASS_TEXTURES
 
 DEFAULT_GAP = 0.5
 DEFAULT_SIZE = 96

@@ -104,10 +104,22 @@ def _trapezoid(x: Array, y: Array) -> Array:
 
 
 CLASS_OUTLINES: dict[str, Outline] = {
-    "star": _star, "kite": _kite, "ring": _ring, "cross": _cross,
-    "heart": _heart, "moon": _moon, "arrow": _arrow, "flower": _flower,
-}  # fmt: skip
+    "star": _star,
+    "kite": _kite,
+    "ring": _ring,
+    "cross": _cross,
+    "heart": _heart,
+    "moon": _moon,
+    "arrow": _arrow,
+    "flower": _flower,
+}
 AUXILIARY_OUTLINES: dict[str, Outline] = {
-    "disc": _disc, "square": _square, "triangle": _triangle, "hexagon": _hexagon,
-    "pill": _pill, "wedge": _wedge, "corner": _corner, "trapezoid": _trapezoid,
-}  # fmt: skip
+    "disc": _disc,
+    "square": _square,
+    "triangle": _triangle,
+    "hexagon": _hexagon,
+    "pill": _pill,
+    "wedge": _wedge,
+    "corner": _corner,
+    "trapezoid": _trapezoid,
+}

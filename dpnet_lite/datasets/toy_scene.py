@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .toy_outlines import Outline
-from .toy_textures import Texture
+from dpnet_lite.datasets.toy_outlines import Outline
+from dpnet_lite.datasets.toy_textures import Texture
 
 Array = np.ndarray
 

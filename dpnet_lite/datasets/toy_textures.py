@@ -130,10 +130,26 @@ def _patched(u: Array, v: Array) -> Array:
 
 
 CLASS_TEXTURES: dict[str, Texture] = {
-    "striped": _striped, "dotted": _dotted, "checked": _checked, "zigzag": _zigzag, "tartan": _tartan,
-    "brick": _brick, "scaly": _scaly, "ringed": _ringed, "speckled": _speckled, "netted": _netted,
-}  # fmt: skip
+    "striped": _striped,
+    "dotted": _dotted,
+    "checked": _checked,
+    "zigzag": _zigzag,
+    "tartan": _tartan,
+    "brick": _brick,
+    "scaly": _scaly,
+    "ringed": _ringed,
+    "speckled": _speckled,
+    "netted": _netted,
+}
 AUXILIARY_TEXTURES: dict[str, Texture] = {
-    "plain": _plain, "split": _split, "faded": _faded, "honeycomb": _honeycomb, "triangled": _triangled,
-    "plussed": _plussed, "marbled": _marbled, "grained": _grained, "dashed": _dashed, "patched": _patched,
-}  # fmt: skip
+    "plain": _plain,
+    "split": _split,
+    "faded": _faded,
+    "honeycomb": _honeycomb,
+    "triangled": _triangled,
+    "plussed": _plussed,
+    "marbled": _marbled,
+    "grained": _grained,
+    "dashed": _dashed,
+    "patched": _patched,
+}

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional
 
-from .base import Sample
+from dpnet_lite.datasets.base import Sample
 
 # Channel statistics of ImageNet in RGB order: those that torchvision's pretrained weights expect.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

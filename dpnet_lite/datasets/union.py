@@ -10,7 +10,7 @@ from itertools import accumulate
 import numpy as np
 import torch
 
-from .base import IGNORE_LABEL, MAX_CLASSES, Sample, SegmentationDataset
+from dpnet_lite.datasets.base import IGNORE_LABEL, MAX_CLASSES, Sample, SegmentationDataset
 
 
 class UnionDataset:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..config import ModelConfig
-from .cycle_comparison import Selection
-from .matching import CycleMatches
-from .prototype_interaction import Interaction
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.model.cycle_comparison import Selection
+from dpnet_lite.model.matching import CycleMatches
+from dpnet_lite.model.prototype_interaction import Interaction
 
 
 class Trace(NamedTuple):

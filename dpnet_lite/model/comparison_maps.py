@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig
-from .prototype_interaction import Interaction
-from .prototypes import cosine_maps, masked_average
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.model.prototype_interaction import Interaction
+from dpnet_lite.model.prototypes import cosine_maps, masked_average
 
 MAP_SCALE = 10.0  # cosines differ by about 0.1 between pixels; maps are brought to about 1
 

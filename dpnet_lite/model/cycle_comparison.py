@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig
-from .matching import CycleMatches, cycle_matches
-from .prototypes import cosine_map, masked_average
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.model.matching import CycleMatches, cycle_matches
+from dpnet_lite.model.prototypes import cosine_map, masked_average
 
 FALLBACK_PIXELS = 12  # ours, after SSP, which takes the 12 of greatest foreground probability
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .prototypes import cosine_map
+from dpnet_lite.model.prototypes import cosine_map
 
 
 class ResidualConvolutions(nn.Module):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..config import ModelConfig
-from .backbone import Backbone
-from .head import Head, Output
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.model.backbone import Backbone
+from dpnet_lite.model.head import Head, Output
 
 
 class DPNet(nn.Module):

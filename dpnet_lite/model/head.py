@@ -6,16 +6,16 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from ..config import ModelConfig
-from .base import EpisodeNetwork, Output, Trace
-from .comparison_maps import frozen_maps, map_names, reduced_maps
-from .cycle_comparison import Selection, select_reliable
-from .decoder import AuxiliaryBranch, Decoder
-from .matching import CycleMatches
-from .multi_scale_fusion import MultiScaleFusion
-from .prototype_interaction import Interaction, PrototypeInteraction, part_prototypes
-from .prototypes import masked_average, masks_at
-from .training_free import foreground_score, nearest_foreground
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.model.base import EpisodeNetwork, Output, Trace
+from dpnet_lite.model.comparison_maps import frozen_maps, map_names, reduced_maps
+from dpnet_lite.model.cycle_comparison import Selection, select_reliable
+from dpnet_lite.model.decoder import AuxiliaryBranch, Decoder
+from dpnet_lite.model.matching import CycleMatches
+from dpnet_lite.model.multi_scale_fusion import MultiScaleFusion
+from dpnet_lite.model.prototype_interaction import Interaction, PrototypeInteraction, part_prototypes
+from dpnet_lite.model.prototypes import masked_average, masks_at
+from dpnet_lite.model.training_free import foreground_score, nearest_foreground
 
 
 class Head(EpisodeNetwork):
@@ -72,9 +72,20 @@ class Head(EpisodeNetwork):
         kept = None
         if trace:
             kept = Trace(
-                support, query, support_masks, prototype, pseudo, matches, selections, share, interaction,
-                maps, self.map_names(), levels, fused,
-            )  # fmt: skip
+                support,
+                query,
+                support_masks,
+                prototype,
+                pseudo,
+                matches,
+                selections,
+                share,
+                interaction,
+                maps,
+                self.map_names(),
+                levels,
+                fused,
+            )
         return Output(logits, self._auxiliary(interaction, support), kept)
 
     def _select(

@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
-from ..config import ModelConfig
-from .decoder import ResidualConvolutions
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.model.decoder import ResidualConvolutions
 
 
 class Level(nn.Module):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..config import ModelConfig
-from .base import EpisodeNetwork
-from .head import Head
-from .rivals import PrototypeAlignment, SelfSupport
+from dpnet_lite.ablation.rivals import PrototypeAlignment, SelfSupport
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.model.base import EpisodeNetwork
+from dpnet_lite.model.head import Head
 
 NETWORKS: dict[str, type[EpisodeNetwork]] = {"dpnet": Head, "panet": PrototypeAlignment, "ssp": SelfSupport}
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .cycle_comparison import membership
-from .matching import cycle_matches
-from .prototypes import cosine_maps, masked_average
+from dpnet_lite.model.cycle_comparison import membership
+from dpnet_lite.model.matching import cycle_matches
+from dpnet_lite.model.prototypes import cosine_maps, masked_average
 
 
 def foreground_score(

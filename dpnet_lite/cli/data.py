@@ -1,0 +1,98 @@
+"""The command `dpnet-lite data`: its jobs and their options."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+from dpnet_lite.published.registry import PublishedName
+
+EXAMPLES = """examples:
+  dpnet-lite data check pascal5i --root data/pascal
+  dpnet-lite data prepare coco20i --root data/coco --workers 8
+  dpnet-lite data episodes fss1000 --root data/fss1000 --shots 1
+"""
+
+
+def add_data(commands: Any) -> None:
+    """Add the command with its jobs."""
+    parser = commands.add_parser(
+        "data",
+        allow_abbrev=False,
+        help="check or prepare PASCAL-5i, COCO-20i, FSS-1000; draw their episode lists",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    jobs = parser.add_subparsers(dest="job", required=True)
+    check = jobs.add_parser("check", allow_abbrev=False, help="say what is there, what is missing, what is wrong")
+    prepare = jobs.add_parser("prepare", allow_abbrev=False, help="make masks that are made once")
+    episodes = jobs.add_parser("episodes", allow_abbrev=False, help="draw the frozen lists, compare their hashes")
+    for job in (check, prepare, episodes):
+        job.add_argument("name", choices=get_args(PublishedName), help="the data set")
+        job.add_argument("--root", type=Path, required=True, help="its folder, in the official layout")
+        # May also stand behind the job's name.
+        job.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    for job in (check, episodes):
+        job.add_argument(
+            "--lists",
+            type=Path,
+            default=None,
+            help="list files of your own; for FSS-1000 the folder of the class lists",
+        )
+    for job in (prepare, episodes):
+        job.add_argument(
+            "--cache",
+            type=Path,
+            default=None,
+            help="folder for counts and masks (default: dpnet_lite in your cache folder)",
+        )
+    check.add_argument("--deep", action="store_true", help="decode every image and mask, which takes a while")
+    prepare.add_argument("--download", action="store_true", help="get what is missing (PASCAL-5i alone)")
+    prepare.add_argument("--workers", type=int, default=1, help="processes that make masks (default: 1)")
+    episodes.add_argument("--out", type=Path, default=None, help="folder (default: outputs/episodes/NAME)")
+    episodes.add_argument("--shots", type=int, nargs="+", default=None, help="shots of the lists (default: 1 5)")
+    episodes.add_argument("--folds", type=int, nargs="+", default=None, help="folds of the lists (default: all)")
+
+
+def run_data(args: argparse.Namespace, say: Callable[[str], None]) -> None:
+    """Do the job.
+
+    Raises:
+        ValueError: something is missing, wrong or different; the text that was said before tells what.
+    """
+    from dpnet_lite.caches import default_cache
+    from dpnet_lite.experiments.progress import Stages
+    from dpnet_lite.published.check import check_data, prepare_data, write_episodes
+    from dpnet_lite.published.episode_lists import SHOTS
+
+    root = args.root.expanduser()
+    try:
+        if args.job == "check":
+            report = check_data(args.name, root, args.lists, deep=args.deep, steps=Stages())
+            say(report.text)
+        elif args.job == "prepare":
+            cache = args.cache or default_cache()
+            say(
+                prepare_data(
+                    args.name, root, download=args.download, workers=args.workers, cache_folder=cache, steps=Stages()
+                )
+            )
+            return
+        else:
+            report = write_episodes(
+                args.name,
+                root,
+                args.out or Path("outputs/episodes") / args.name,
+                lists=args.lists,
+                folds=args.folds,
+                shots=args.shots or SHOTS,
+                cache_folder=args.cache or default_cache(),
+                steps=Stages(),
+            )
+            say(report.text)
+    except ModuleNotFoundError as error:
+        raise RuntimeError(str(error)) from error  # it names the extra that is needed
+    if report.problem is not None:
+        raise ValueError(report.problem)

@@ -1,0 +1,1 @@
+"""What the lessons stand on: opened episodes, explorers, exercises, analysis, live training."""

@@ -1,0 +1,180 @@
+"""When does one variant pay against another: along a study's conditions, by facts of the episodes, and where most.
+
+Everything comes from a study's labelled rows; the facts come from the planned scenes. All measures are our choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from dpnet_lite.ablation.comparisons import JUDGED_RESAMPLES, label, runs_of
+from dpnet_lite.ablation.studies import Condition, Study
+from dpnet_lite.ablation.table import Row, shipped_rows, unpack_scores
+from dpnet_lite.course.analysis.scenes import (
+    DISTRACTORS,
+    FACTS,
+    HIDDEN,
+    OBJECTS,
+    SAME_OUTLINE,
+    SAME_TEXTURE,
+    episode_facts,
+    scored_scenes,
+)
+from dpnet_lite.course.analysis.strata import (
+    PairedEpisodes,
+    Stratified,
+    overall,
+    paired_ious,
+    quantile_edges,
+    stratified,
+)
+from dpnet_lite.course.opened_episode import EpisodeView, ToyStudy
+from dpnet_lite.datasets.base import Sample
+from dpnet_lite.datasets.toy import DEFAULT_GAP, ToyWorld
+from dpnet_lite.episodes import Episode
+from dpnet_lite.evaluation import Floats
+from dpnet_lite.experiments.fold_data import TEST_SEED, TOY_TEST_SCENES
+from dpnet_lite.experiments.intervals import mean_paired_difference
+from dpnet_lite.experiments.resampling import Interval
+from dpnet_lite.features import FeatureBank
+from dpnet_lite.model.backbone import build_backbone
+
+PRECISION = "precision of the selection"
+# Fixed strata: their edges and names. Of all other facts the strata are quarters of the episodes.
+STRATA: dict[str, tuple[tuple[float, ...], tuple[str, ...]]] = {
+    OBJECTS: ((1, 2, 3, 99), ("1", "2", "3 or more")),
+    DISTRACTORS: ((0, 3, 4, 99), ("up to 2", "3", "4 or more")),
+    SAME_OUTLINE: ((0, 1, 2, 99), ("none", "1", "2 or more")),
+    SAME_TEXTURE: ((0, 1, 2, 99), ("none", "1", "2 or more")),
+    HIDDEN: ((0, 0.001, 0.05, 1), ("none", "up to 5 %", "more")),
+    PRECISION: ((0, 0.2, 0.5, 0.8, 0.95, 1), ("0 to 0.2", "to 0.5", "to 0.8", "to 0.95", "to 1")),
+}
+QUARTERS = 4
+
+
+@dataclass(frozen=True)
+class Along:
+    """A quantity under each condition of a study, with its 95 % intervals."""
+
+    conditions: tuple[str, ...]
+    values: Floats  # [conditions]
+    intervals: tuple[Interval, ...]
+    ways: tuple[slice, ...]  # conditions that are steps along one way
+
+
+@lru_cache(maxsize=4)
+def study_rows(name: str) -> list[Row]:
+    """The shipped rows of a study on the toy world, read once."""
+    return shipped_rows(name)
+
+
+def differences_along(
+    study: Study, rows: Sequence[Row], variant: str, control: str, *, n_resamples: int = JUDGED_RESAMPLES
+) -> Along:
+    """mIoU of `variant` less that of `control` under each condition, paired as `judge` does it."""
+    scores = {label(row): unpack_scores(row["scores"]) for row in rows if row["variant"] in (variant, control)}
+    found = []
+    for condition in study.conditions:
+        ours, theirs = (runs_of(scores, name, condition.name) for name in (variant, control))
+        if not ours or ours.keys() != theirs.keys():
+            raise ValueError(f"{variant!r} and {control!r} need the same runs under {condition.name!r}")
+        found.append(mean_paired_difference([*ours.values()], [*theirs.values()], n_resamples=n_resamples))
+    values, intervals = zip(*found, strict=True)
+    names = tuple(condition.name for condition in study.conditions)
+    return Along(names, np.array(values), intervals, study.ways)
+
+
+def scores_along(study: Study, rows: Sequence[Row], variant: str) -> Floats:
+    """Mean mIoU of a variant under each condition, [conditions]."""
+    return np.array(
+        [
+            np.mean([row["miou"] for row in rows if (row["variant"], row["condition"]) == (variant, condition.name)])
+            for condition in study.conditions
+        ]
+    )
+
+
+def precision_along(study: Study, rows: Sequence[Row], variant: str) -> Along:
+    """Mean precision of a variant's selection under each condition; the variant must have a selection."""
+    found = []
+    for condition in study.conditions:
+        paired = paired_ious(rows, variant, variant, condition.name)
+        found.append(overall(replace(paired, variant=paired.precision, control=np.zeros_like(paired.precision))))
+    names = tuple(condition.name for condition in study.conditions)
+    means, intervals = [one.difference for one in found], tuple(one.interval for one in found)
+    return Along(names, np.array(means), intervals, study.ways)
+
+
+def facts_of(paired: PairedEpisodes, condition: Condition) -> dict[str, Floats]:
+    """The facts of a study's episodes, [N] each, and the precision of the variant's selection, [S, N].
+
+    Raises:
+        ValueError: the episodes drawn anew are not those of the rows.
+    """
+    gap = DEFAULT_GAP if condition.gap is None else condition.gap
+    parts = []
+    for fold, wanted in paired.episodes_sha256.items():
+        scenes = scored_scenes(fold, gap)
+        episodes = scenes.episodes(n_shot=condition.n_shot, count=int((paired.folds == fold).sum()))
+        if episodes.sha256 != wanted:
+            raise ValueError(f"the episodes of fold {fold} under {condition.name!r} are not those of the rows")
+        parts.append(episode_facts(scenes, episodes))
+    facts = {name: np.concatenate([part[name] for part in parts]) for name in FACTS}
+    return {**facts, PRECISION: paired.precision}
+
+
+def by_fact(paired: PairedEpisodes, facts: dict[str, Floats], name: str) -> tuple[Stratified, list[str]]:
+    """The difference by strata of one fact, and the names of these strata."""
+    values = facts[name]
+    if name in STRATA:
+        edges, names = STRATA[name]
+        table = stratified(paired, values, edges)
+        return table, [names[edges.index(stratum.low)] for stratum in table.strata]
+    table = stratified(paired, values, quantile_edges(values, QUARTERS))
+    return table, [f"{100 * stratum.low:.0f} to {100 * stratum.high:.0f} %" for stratum in table.strata]
+
+
+def extremes(paired: PairedEpisodes, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in 0 to N - 1 of the k episodes with the largest loss, and of the k with the largest win.
+
+    By the mean over seeds of variant less control, the largest first; of equals the earlier one.
+    """
+    means = paired.differences.mean(axis=0)  # [S, N] -> [N]
+    return np.argsort(means, kind="stable")[:k], np.argsort(-means, kind="stable")[:k]
+
+
+class SomeScenes:
+    """Some scenes of a world in their order, as a data set of their own."""
+
+    def __init__(self, world: ToyWorld, indices: Sequence[int]) -> None:
+        self.world, self.indices = world, tuple(indices)
+        self.name, self.class_names = world.name, world.class_names
+        self.fingerprint = f"{world.fingerprint} {self.indices}"
+
+    @property
+    def class_areas(self) -> np.ndarray:
+        raise NotImplementedError("the areas of some scenes are not needed")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.world[self.indices[index]]
+
+
+def scored_views(fold: int, episodes: Sequence[Episode], gap: float = DEFAULT_GAP) -> list[EpisodeView]:
+    """Scored episodes of a fold as the shipped head sees them; features of their scenes alone are computed."""
+    study = ToyStudy(fold, gap=gap, n_scenes=TOY_TEST_SCENES, seed=TEST_SEED)  # the world of `toy_test_world`
+    wanted = sorted({index for episode in episodes for index in (episode.query, *episode.support)})
+    backbone = build_backbone("tiny")
+    some = FeatureBank(SomeScenes(study.world, wanted), backbone, size=study.world.size)
+    features = np.zeros((len(study.world), *some.features.shape[1:]), dtype=np.float16)
+    labels = torch.zeros((len(study.world), *some.labels.shape[1:]), dtype=torch.uint8)
+    features[wanted], labels[wanted] = some.features, some.labels
+    study.bank = FeatureBank.from_arrays(study.world, backbone, size=study.world.size, features=features, labels=labels)
+    return [study.view(episode) for episode in episodes]

@@ -1,0 +1,73 @@
+"""Checks of notebook 01: folds and episodes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from dpnet_lite.course.exercises import ask, require, require_number, require_pair, right
+from dpnet_lite.datasets.folds import novel_classes
+
+
+def check_folds(function: Callable[[int, int, int], Sequence[int]]) -> str:
+    """1.1: function(n_classes, fold, n_folds) -> the novel classes of an interleaved fold.
+
+    Raises:
+        Wrong: an answer is not that of the fold layout of COCO-20i.
+    """
+    for n_classes, n_folds in ((80, 4), (8, 4), (10, 3), (7, 2)):
+        given = [ask(function, n_classes, fold, n_folds) for fold in range(n_folds)]
+        require(all(isinstance(answer, Iterable) for answer in given), "return a list of class numbers")
+        answers = [[require_number(index, "my_novel_classes") for index in answer] for answer in given]
+        together = sorted(index for answer in answers for index in answer)
+        case = f"with {n_classes} classes in {n_folds} folds"
+        require(len(set(together)) == len(together), f"{case}, a class is novel in more than one fold")
+        require(together == list(range(n_classes)), f"{case}, the folds together do not hold every class from 0 once")
+        for fold, answer in enumerate(answers):
+            blocked = list(novel_classes(n_classes, fold, n_folds, "blocked"))
+            wanted = list(novel_classes(n_classes, fold, n_folds))
+            hint = "; these are blocks, as in PASCAL-5i" if answer == blocked and answer != wanted else ""
+            require(
+                sorted(answer) == wanted, f"{case}, fold {fold} should hold {wanted[:4]} ..., not {answer[:4]}{hint}"
+            )
+    return right("1.1", "every class is novel in exactly one fold")
+
+
+def check_episode(function: Callable[[np.ndarray, int, np.random.Generator], tuple[int, Sequence[int]]]) -> str:
+    """1.2: function(holders, n_shot, generator) -> (query, support) drawn from image numbers.
+
+    Raises:
+        Wrong: an episode breaks a rule, or some images become query or support far too seldom.
+    """
+    generator = np.random.default_rng(0)
+    queries: Counter[int] = Counter()
+    supports: Counter[int] = Counter()
+    expected: Counter[int] = Counter()  # how often each should be in the support, given query and shots
+    for trial in range(400):
+        holders = (
+            np.sort(generator.choice(100, size=6, replace=False)) if trial % 2 else np.array([3, 8, 9, 20, 41, 77])
+        )
+        n_shot = int(generator.integers(1, 6))
+        first, second = require_pair(ask(function, holders, n_shot, generator), "(query, support)")
+        in_order = isinstance(second, Iterable) and not isinstance(first, list | tuple)
+        require(in_order, "the query comes first, one number; then the support, a list")
+        query = int(require_number(first, "the query"))
+        support = [int(require_number(image, "the support")) for image in second]
+        require(query in holders, f"query {query} does not show the class; draw it from holders")
+        require(set(support) <= set(holders.tolist()), f"support {support} holds images without the class")
+        require(len(support) == n_shot, f"{n_shot}-shot needs {n_shot} support images, there are {len(support)}")
+        require(query not in support, f"query {query} is in its own support: the network would be shown the answer")
+        require(len(set(support)) == n_shot, f"support {support} repeats an image although there are enough others")
+        if trial % 2 == 0:
+            queries[query] += 1
+            supports.update(support)
+            expected.update({image: n_shot / 5 for image in holders.tolist() if image != query})
+    counts = [queries[image] for image in (3, 8, 9, 20, 41, 77)]
+    # 200 draws among six: fewer than 12 of one has a chance of less than 1 in 100,000.
+    require(min(counts) >= 12, f"in 200 draws the six images became the query {counts} times; all should be as likely")
+    # The standard deviation of each is below 7 in 200 draws: 36 too few have a chance of less than 1 in 1,000,000.
+    seldom = [image for image in sorted(expected) if supports[image] < expected[image] - 36]
+    require(not seldom, f"images {seldom} are hardly ever in the support: draw it, as you draw the query")
+    return right("1.2", "the support never holds the query and never repeats an image")

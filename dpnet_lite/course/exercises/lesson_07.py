@@ -1,0 +1,65 @@
+"""Checks of notebook 07: mIoU from counts, and a bootstrap interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from dpnet_lite.course.exercises import ask, require, require_number, require_pair, right
+from dpnet_lite.evaluation import EpisodeScores
+
+
+def check_miou(function: Callable[[np.ndarray, np.ndarray], float]) -> str:
+    """7.1: function(counts int64 [n, 4], class_index int64 [n]) -> mIoU in [0, 1].
+
+    Raises:
+        Wrong: it differs from `EpisodeScores.miou`.
+    """
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        class_index = generator.permutation([2, 2, 2, 5, 5, 7, 7, 7, 7])
+        union = generator.integers(50, 900, 9)
+        intersection = (union * generator.uniform(0.1, 0.9, 9)).astype(np.int64)
+        counts = np.stack([intersection, union, 1000 - union, 1000 - intersection], axis=1)
+        scores = EpisodeScores(class_index, counts, tuple("abcdefgh"))
+        given = require_number(ask(function, counts.copy(), class_index.copy()), "my_miou")
+        require(abs(given - scores.episode_miou) > 1e-9, "this is the mean over episodes: add up the pixels of a class")
+        require(abs(given - scores.fb_iou) > 1e-9, "this is FB-IoU: leave the background out")
+        pooled = intersection.sum() / union.sum()
+        require(abs(given - pooled) > 1e-9, "this adds up the pixels of all classes: one IoU per class, then the mean")
+        require(abs(given - scores.miou) < 1e-9, f"mIoU should be {scores.miou:.4f}, yours is {given:.4f}")
+    return right("7.1", "mIoU agrees with the package in 20 random cases")
+
+
+def check_interval(function: Callable[[np.ndarray, np.random.Generator], tuple[float, float]]) -> str:
+    """7.2: function(values [n], generator) -> ends of the middle 95 % of the means of 1,000 resamples.
+
+    Raises:
+        Wrong: the ends are further from those of 20,000 resamples than chance allows.
+    """
+    generator = np.random.default_rng(1)
+    misses = []  # of both ends, in standard errors of the mean
+    for case in range(20):
+        n = (40, 100)[case % 2]
+        values = generator.beta(2, 3, n) * generator.uniform(0.2, 1)
+        given = [ask(function, values.copy(), np.random.default_rng(seed)) for seed in (2 * case, 2 * case + 1)]
+        (low, high), other = ([require_number(v, "my_interval") for v in require_pair(g, "(low, high)")] for g in given)
+        means = generator.choice(values, (4_000, n)).mean(axis=1)
+        wanted_low, wanted_high = np.quantile(means, [0.025, 0.975])
+        spread = float(values.std() / np.sqrt(n))
+        require(low <= high, "the ends are exchanged: the lower one comes first")
+        require(high - low > 0.1 * spread, "all resamples are the same: draw with replacement, as many as there are")
+        require(high - low < 8 * spread, "far too wide: it is the spread of the values, not of their means")
+        require([low, high] != other, "two generators give the same ends: draw the resamples with the generator")
+        misses.append([(low - wanted_low) / spread, (high - wanted_high) / spread])
+        require(
+            max(abs(miss) for miss in misses[-1]) < 0.45,
+            f"the interval should be about [{wanted_low:.3f}, {wanted_high:.3f}], yours is [{low:.3f}, {high:.3f}]",
+        )
+    # One end of 1,000 resamples has a standard deviation of 0.085 standard errors, so the mean of 20 has 0.02.
+    require(
+        bool((np.abs(np.mean(misses, axis=0)) < 0.1).all()),
+        "the ends are a little off in the same direction each time: take the quantiles 0.025 and 0.975 of the means",
+    )
+    return right("7.2", "20 intervals agree with resamples of the check's own")

@@ -1,0 +1,180 @@
+"""One toy episode, opened up: what the lessons and the explorers look at.
+
+study = ToyStudy(fold=0, gap=0.5)
+view = study.view(study.episodes()[0])
+view.trace.pseudo_prototype, view.iou ...
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpnet_lite.datasets.folds import novel_classes
+from dpnet_lite.datasets.toy import DEFAULT_GAP, ToyWorld, catalogue_names
+from dpnet_lite.episodes import Episode, EpisodeList, draw_episodes
+from dpnet_lite.experiments.fold_data import N_FOLDS
+from dpnet_lite.features import EpisodeBatch, FeatureBank
+from dpnet_lite.heads import load_head, shipped_head
+from dpnet_lite.model.backbone import build_backbone
+from dpnet_lite.model.base import EpisodeNetwork, Trace
+from dpnet_lite.model.networks import build_network
+from dpnet_lite.model.prototypes import masks_at
+from dpnet_lite.scoring import predicted_mask
+
+
+@dataclass(frozen=True)
+class EpisodeView:
+    """An episode with all that a head made of it. H = W is the size of the scenes, h = w that of the features."""
+
+    episode: Episode
+    class_name: str
+    support_images: np.ndarray  # uint8 [K, H, W, 3]
+    support_masks: np.ndarray  # bool [K, H, W]
+    query_image: np.ndarray  # uint8 [H, W, 3]
+    truth: np.ndarray  # bool [H, W]
+    batch: EpisodeBatch  # of this one episode: B = 1
+    trace: Trace
+    prediction: np.ndarray  # bool [H, W]
+
+    @property
+    def iou(self) -> float:
+        """IoU of prediction and truth, in [0, 1]."""
+        return float((self.prediction & self.truth).sum() / max(1, (self.prediction | self.truth).sum()))
+
+    @property
+    def selected(self) -> np.ndarray:
+        """float32 [H, W] in [0, 1]: weight of every query pixel in P_q, the greatest 1."""
+        weights = self.trace.reliable[0]
+        step = self.query_image.shape[0] // weights.shape[0]
+        return torch.kron(weights / weights.max(), torch.ones(step, step)).numpy()  # [h, w] -> [H, W]
+
+    @property
+    def truth_shares(self) -> Tensor:
+        """float32 [h, w] in [0, 1]: how much of each feature cell of the query is foreground."""
+        cells = (self.trace.query.shape[-2], self.trace.query.shape[-1])
+        return masks_at(torch.from_numpy(self.truth), cells)
+
+
+class ToyStudy:
+    """Scenes around the novel classes of a fold, and the shipped head that never saw these classes.
+
+    Args:
+        fold: 0 to 3.
+        gap: how far support and query may differ, in [0, 1].
+        n_scenes: how many scenes to draw; class k of the fold is the target of every 20th.
+        seed: of the scenes.
+    """
+
+    def __init__(self, fold: int = 0, *, gap: float = DEFAULT_GAP, n_scenes: int = 200, seed: int = 2022) -> None:
+        self.fold, self.gap = fold, gap
+        self.class_names = catalogue_names()
+        self.novel = novel_classes(len(self.class_names), fold, N_FOLDS)
+        self.head, metadata = load_head(shipped_head(fold))
+        self.world = ToyWorld(
+            n_scenes,
+            seed=seed,
+            targets=self.novel,
+            others=range(len(self.class_names)),
+            gap=gap,
+            size=int(metadata["size"]),
+        )
+
+    @cached_property
+    def bank(self) -> FeatureBank:
+        """Backbone features of all scenes, computed at the first use."""
+        return FeatureBank(self.world, build_backbone("tiny"), size=self.world.size)
+
+    def episodes(self, *, n_shot: int = 1, count: int = 60, seed: int = 1) -> EpisodeList:
+        """A frozen list of episodes of the fold's novel classes."""
+        return draw_episodes(self.world, self.novel, fold=self.fold, n_shot=n_shot, count=count, seed=seed)
+
+    @torch.no_grad()
+    def view(self, episode: Episode, *, oracle_weights: Tensor | None = None, **switches: Any) -> EpisodeView:
+        """Run the head on one episode, with some of its switches changed (see `with_switches`).
+
+        Args:
+            oracle_weights: float [h, w], at least 0; what the selection "oracle" takes in place of the query's true
+                mask, to try out any selection.
+        """
+        head = with_switches(self.head, **switches) if switches else self.head
+        batch = self.bank.batch([episode])
+        truth = (batch.query_labels == 1).float()  # [1, H, W]
+        output = head(
+            batch.support_features,
+            batch.support_masks,
+            batch.query_features,
+            size=(batch.query_features.shape[-2], batch.query_features.shape[-1]),
+            support_background=batch.support_background,
+            trace=True,
+            query_masks=truth if oracle_weights is None else oracle_weights[None],
+        )
+        value = episode.class_index + 1
+        supports = [self.world[index] for index in episode.support]
+        query = self.world[episode.query]
+        size = (self.world.size, self.world.size)
+        return EpisodeView(
+            episode=episode,
+            class_name=self.class_names[episode.class_index],
+            support_images=np.stack([sample.image.permute(1, 2, 0).numpy() for sample in supports]),
+            support_masks=np.stack([sample.labels.numpy() == value for sample in supports]),
+            query_image=query.image.permute(1, 2, 0).numpy(),
+            truth=query.labels.numpy() == value,
+            batch=batch,
+            trace=output.trace,
+            prediction=predicted_mask(output.logits[0], size).numpy() == 1,
+        )
+
+
+def with_switches(head: EpisodeNetwork, **switches: Any) -> EpisodeNetwork:
+    """The same weights under another configuration, for switches that need no other weights (the selection's).
+
+    Raises:
+        ValueError: a switch has a wrong value, or needs weights that the head does not have.
+    """
+    changed = build_network(replace(head.config, **switches), head.in_channels, head.deep_channels)
+    weights = head.state_dict()
+    if {name: p.shape for name, p in changed.state_dict().items()} != {name: p.shape for name, p in weights.items()}:
+        named = ", ".join(f"{name}={value!r}" for name, value in switches.items())
+        raise ValueError(f"{named} needs other weights than this head has; train a head with it")
+    changed.load_state_dict(weights)
+    return changed.eval()
+
+
+def best_threshold_iou(similarity: Tensor, truth: Tensor) -> float:
+    """The largest IoU that any threshold on one map gives, in [0, 1]: it bounds every way to choose a threshold.
+
+    Args:
+        similarity: float [h, w]; a mask takes the cells with the highest values.
+        truth: bool [h, w] with at least one True.
+    """
+    values, order = similarity.flatten().sort(descending=True)
+    hits = truth.flatten()[order].cumsum(dim=0)  # cells of the truth among the first k
+    taken = torch.arange(1, len(order) + 1)
+    ends = torch.cat([values[1:] < values[:-1], torch.tensor([True])])  # no threshold parts equal values
+    return float((hits / (taken + truth.sum() - hits))[ends].max())
+
+
+def selection_quality(weights: Tensor, truth_shares: Tensor) -> tuple[float, float]:
+    """How well weighed query pixels lie on the object.
+
+    Args:
+        weights: float [...], at least 0, how much each cell counts in P_q.
+        truth_shares: float of the same shape in [0, 1], how much of each cell is foreground.
+
+    Returns:
+        precision: share of the weight that lies on the object.
+        recall: of the cells that are at least half foreground, the share that weigh at least half of the greatest
+            weight; NaN where there is no such cell.
+    """
+    total = float(weights.sum())
+    precision = float((weights * truth_shares).sum()) / total if total > 0 else float("nan")
+    inside = truth_shares >= 0.5
+    chosen = weights >= 0.5 * weights.max()
+    recall = float((chosen & inside & (weights > 0)).sum()) / int(inside.sum()) if bool(inside.any()) else float("nan")
+    return precision, recall

@@ -1,0 +1,197 @@
+"""How sure one may be of a metric: bootstrap intervals over episodes, for one run, a pair or several.
+
+All are percentile intervals, in the units of the metric. That they resample within classes and folds is our
+choice; the reasons stand at the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpnet_lite.evaluation import EpisodeScores, Floats, Metric, class_tables, metric_of_sums
+from dpnet_lite.experiments.resampling import Interval, multiplicities, percentile_interval, run_weights
+
+
+def bootstrap_interval(
+    scores: EpisodeScores,
+    metric: Metric = "miou",
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap interval of a metric over the episodes of one run.
+
+    Episodes are drawn with replacement *within each class*: episode lists give every class its fixed number
+    of episodes, so resampling across classes would add a noise that the design does not have, and could lose
+    a class and so change what mIoU averages. The interval thus holds for these classes, not for classes in
+    general. It takes episodes as independent; where few images serve many episodes, or a class has few
+    episodes, it is too narrow (a class with one episode adds no width at all).
+    Raises ValueError for an unknown metric, n_resamples < 1 or a level outside (0, 1).
+    """
+    return mean_interval([scores], metric, n_resamples=n_resamples, seed=seed, level=level)
+
+
+def paired_difference(
+    a: EpisodeScores,
+    b: EpisodeScores,
+    metric: Metric = "miou",
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> tuple[float, Interval]:
+    """metric(a) - metric(b) and its interval, both scored on the same resampled episodes.
+
+    Resampling as in `bootstrap_interval`. Raises ValueError where a and b are not scores of the same
+    episodes.
+    """
+    return mean_paired_difference(
+        [a], [b], metric, n_resamples=n_resamples, seed=seed, level=level, resample_runs=False
+    )
+
+
+def mean_interval(
+    runs: Sequence[EpisodeScores],
+    metric: Metric = "miou",
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    resample_runs: bool = False,
+) -> Interval:
+    """Interval of the mean of a metric over runs (folds x seeds), each run counting the same.
+
+    Episodes are resampled within every run. By default it covers the noise of the episodes only: these very
+    networks, other episodes. For the noise of training see `resample_runs` in `mean_paired_difference`.
+    """
+    _check_settings(runs, metric, n_resamples)
+    values = _resampled_values(runs, _list_numbers(runs), metric, n_resamples, seed)
+    observed = np.array([getattr(run, metric) for run in runs])
+    return _within(_interval_of_mean(values, observed, runs, seed, level, resample_runs), 0.0)
+
+
+def mean_paired_difference(
+    runs_a: Sequence[EpisodeScores],
+    runs_b: Sequence[EpisodeScores],
+    metric: Metric = "miou",
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    resample_runs: bool = True,
+) -> tuple[float, Interval]:
+    """Mean over runs of metric(a_i) - metric(b_i), and its interval.
+
+    runs_a[i] and runs_b[i] are two methods on the same episodes (same fold and, for trained methods, same
+    seed). With resample_runs each resample draws episodes within each run, and besides runs, as pairs and within their
+    fold, and adds up what both change: it covers the noise of training seeds and of episodes. Folds are strata, as
+    classes are: runs with the same classes form a fold, and all folds are always present. Runs on the same episode list
+    share their draw, since the luck of a list is common to them. Seeds are few, so they are drawn as
+    `resampling.run_weights` says; with 1 seed a fold the interval covers the episodes only. Where networks differ in
+    which episodes suit them, that part of the noise counts twice: intervals are then a little wide, never narrow.
+    Raises ValueError where the two sequences differ in length or a pair in its episodes.
+    """
+    _check_settings(runs_a, metric, n_resamples)
+    if len(runs_a) != len(runs_b):
+        raise ValueError(f"{len(runs_a)} runs cannot be paired with {len(runs_b)}: give one run of each per pair")
+    for a, b in zip(runs_a, runs_b, strict=True):
+        _check_same_episodes(a, b)
+    lists = _list_numbers(runs_a)
+    values = _resampled_values(runs_a, lists, metric, n_resamples, seed)
+    values -= _resampled_values(runs_b, lists, metric, n_resamples, seed)
+    differences = np.array([getattr(a, metric) - getattr(b, metric) for a, b in zip(runs_a, runs_b, strict=True)])
+    interval = _interval_of_mean(values, differences, runs_a, seed, level, resample_runs)
+    return float(differences.mean()), _within(interval, -1.0)
+
+
+def _resampled_values(
+    runs: Sequence[EpisodeScores], lists: Sequence[int], metric: Metric, n_resamples: int, seed: int
+) -> Floats:
+    """The metric of each run on resampled episodes: float64 [n_resamples, runs]. One list, one draw."""
+    columns = []
+    for scores, number in zip(runs, lists, strict=True):
+        tables = class_tables(scores)
+        draws = _draws_of_list(tuple(map(len, tables)), number, n_resamples, seed)
+        # Equals gathering the drawn rows and adding them up, in a fraction of the memory.
+        sums = np.stack([drawn @ rows for drawn, rows in zip(draws, tables, strict=True)], axis=1)
+        columns.append(metric_of_sums(sums, metric))  # sums: [n_resamples, classes, 6]
+    return np.stack(columns, axis=-1)
+
+
+@lru_cache(maxsize=8)  # the lists of a few folds, which many runs share; 500 episodes, 2,000 times: 8 MB
+def _draws_of_list(sizes: tuple[int, ...], number: int, n_resamples: int, seed: int) -> tuple[Floats, ...]:
+    """How often each episode of a list is drawn, class by class: [n_resamples, episodes of the class] each."""
+    generator = np.random.default_rng([seed, 1 + number])
+    draws = tuple(multiplicities(size, n_resamples, generator) for size in sizes)
+    for drawn in draws:
+        drawn.setflags(write=False)  # they are shared
+    return draws
+
+
+def _interval_of_mean(
+    values: Floats, observed: Floats, runs: Sequence[EpisodeScores], seed: int, level: float, resample_runs: bool
+) -> Interval:
+    """Percentiles of the mean over runs of resampled `values` [n_resamples, runs], if asked of runs drawn in folds.
+
+    The scatter of the `observed` values [runs] holds the luck of each run with its episodes already. So runs are drawn
+    from these, not from resampled values, which would have that luck once more.
+    """
+    means = values.mean(axis=1)
+    if resample_runs:
+        generator = np.random.default_rng([seed, 0])
+        folds = np.array(_numbered([frozenset(run.class_names[c] for c in run.class_index) for run in runs]))
+        means = means + (run_weights(folds, len(values), generator) - 1) @ observed / len(runs)
+    return percentile_interval(means, level)
+
+
+def _within(interval: Interval, lowest: float) -> Interval:
+    """The interval, not beyond what a metric or a difference of two can be: few runs can carry it there."""
+    return Interval(max(interval.low, lowest), min(interval.high, 1.0))
+
+
+def _numbered(keys: Sequence[Any]) -> list[int]:
+    """0 for the first distinct key, 1 for the second, and so on."""
+    numbers: dict[Any, int] = {}
+    return [numbers.setdefault(key, len(numbers)) for key in keys]
+
+
+def _valid_pixels(scores: EpisodeScores) -> NDArray[np.int64]:
+    """Scored pixels of each episode. They depend on the labels only, so they help to tell lists apart."""
+    return scores.counts[:, 1] + scores.counts[:, 2]
+
+
+def _list_numbers(runs: Sequence[EpisodeScores]) -> list[int]:
+    """Number the distinct episode lists among runs."""
+    return _numbered([(r.episodes_sha256, r.class_index.tobytes(), _valid_pixels(r).tobytes()) for r in runs])
+
+
+def _check_same_episodes(a: EpisodeScores, b: EpisodeScores) -> None:
+    if len(a.class_index) != len(b.class_index):
+        what = f"{len(a.class_index)} episodes against {len(b.class_index)}"
+    elif a.class_names != b.class_names:
+        what = "their class names are not the same"
+    elif a.episodes_sha256 != b.episodes_sha256:
+        hashes = [scores.episodes_sha256[:12] or "without hash" for scores in (a, b)]
+        what = f"list {hashes[0]} against {hashes[1]}"
+    elif (differ := a.class_index != b.class_index).any():
+        what = f"episode {np.argmax(differ)} is of another class"
+    elif (differ := _valid_pixels(a) != _valid_pixels(b)).any():
+        what = f"episode {np.argmax(differ)} has another number of scored pixels"
+    else:
+        return
+    raise ValueError(f"the two runs have different episodes ({what}): score both on one episode list, at one size")
+
+
+def _check_settings(runs: Sequence[EpisodeScores], metric: str, n_resamples: int) -> None:
+    if not runs:
+        raise ValueError("there are 0 runs: give the scores of at least one")
+    if metric not in get_args(Metric):
+        raise ValueError(f"unknown metric {metric!r}: choose one of {', '.join(get_args(Metric))}")
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples is {n_resamples}: give at least 1, for a stable interval 1000")

@@ -1,0 +1,32 @@
+"""Settings that go together: the toy world's and those for a few hundred photographs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dpnet_lite.config import ModelConfig, TrainingConfig
+
+
+@dataclass(frozen=True)
+class Preset:
+    model: ModelConfig
+    training: TrainingConfig
+    backbone: str
+    size: int  # side in pixels of the square that the network sees
+
+
+TOY = Preset(ModelConfig(), TrainingConfig(flip=False), "tiny", 96)
+# Photographs are few: what the head may learn is kept to the comparison itself (see docs/results.md).
+PHOTOGRAPHS = Preset(
+    ModelConfig(
+        dropout=0.5,
+        comparison="similarity",
+        score_shortcut=True,
+        selection_features="backbone",
+        interaction="correlation",
+        fusion="pyramid",
+    ),
+    TrainingConfig(steps=100, learning_rate=1e-3, foreground_weight=3.0, checkpoint_every=25),
+    "vgg16",
+    256,
+)

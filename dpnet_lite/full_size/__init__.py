@@ -1,1 +1,0 @@
-"""The published benchmarks at full size: recipes, training from images, scoring under protocols."""

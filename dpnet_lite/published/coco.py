@@ -1,0 +1,165 @@
+"""COCO-20i: COCO's instances as class masks, for four interleaved folds of 20 classes.
+
+Layout (the official one; the image folders may also lie in ROOT/images):
+
+    ROOT/train2014/COCO_train2014_000000000009.jpg     ROOT/val2014/...     (2017: train2017/000000000009.jpg)
+    ROOT/annotations/instances_train2014.json          ROOT/annotations/instances_val2014.json
+
+Class index i, in the order of the category ids, belongs to fold i % 4: `folds.novel_classes(80, fold)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from torch import Tensor
+
+from dpnet_lite.datasets.base import Sample
+from dpnet_lite.datasets.images import read_image, read_mask
+from dpnet_lite.published.coco_masks import draw_masks
+from dpnet_lite.published.mask_index import MaskIndex, Progress, build_index
+
+CocoSplit = Literal["train", "val"]
+YEARS = (2014, 2017)
+SPLITS = get_args(CocoSplit)
+
+
+class Coco20i:
+    """One split of COCO with class masks.
+
+    Opening it draws the masks that are not in the cache yet (see `coco_masks`). Images without any annotation are left
+    out. Images may be absent until one is asked for: counts and episodes need the annotations alone.
+
+    Args:
+        root: the folder with annotations/.
+        split: "train" or "val".
+        year: 2014 or 2017; if None, the one that `find_year` finds: 2014 where it is whole, which published work on
+            COCO-20i uses [HSNet, PFENet].
+        cache_folder: for masks and counts; the user's cache if None.
+        workers: processes that draw masks.
+        progress: wraps the loops that take long.
+
+    Attributes:
+        name: "coco20i-train" or "coco20i-val".
+        class_names: the 80 classes, in the order of the category ids.
+        ids: names of the images without extension, ascending.
+        mask_folder: where the drawn masks lie.
+
+    Raises:
+        FileNotFoundError: no annotations.
+        ValueError: no such split or year, or the annotations do not make sense.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        *,
+        year: int | None = None,
+        cache_folder: str | Path | None = None,
+        workers: int = 1,
+        progress: Progress = iter,
+    ) -> None:
+        self.root, self.split, self.name = Path(root).expanduser(), split, f"coco20i-{split}"
+        self.year = find_year(self.root, split) if year is None else year
+        cache = None if cache_folder is None else Path(cache_folder)
+        annotations = annotation_path(self.root, split, self.year)
+        self._masks = draw_masks(annotations, cache_folder=cache, workers=workers, progress=progress)
+        self.class_names, self.ids = self._masks.class_names, self._masks.ids
+        self.mask_folder, self._progress = self._masks.folder, progress
+
+    @cached_property
+    def index(self) -> MaskIndex:
+        """Sizes and counts of all masks."""
+        return build_index(
+            self.ids,
+            self.read_labels,
+            len(self.class_names),
+            content=self._masks.content,
+            cache_folder=self._masks.folder.parent,
+            progress=self._progress,
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over name, split and the counts of the masks; neither paths nor images count."""
+        return hashlib.sha256(f"coco20i {self.split} {self.index.sha256}".encode()).hexdigest()
+
+    @property
+    def class_areas(self) -> np.ndarray:
+        """float32 [n_images, 80] in [0, 1]: share of all pixels, ignored ones included."""
+        return self.index.areas
+
+    @property
+    def class_pixels(self) -> np.ndarray:
+        """int32 [n_images, 80]: pixels of the class at the image's own size."""
+        return self.index.pixels
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Image and labels at the image's own size.
+
+        Raises:
+            FileNotFoundError: the image is not there.
+            ValueError: the image is broken, or has another size than its annotations say.
+        """
+        path = image_folder(self.root, self.split, self.year) / self._masks.file_names[index]
+        image, labels = read_image(path), self.read_labels(index)
+        if image.shape[1:] != labels.shape:
+            raise ValueError(
+                f"{path} is {image.shape[2]} x {image.shape[1]} pixels, but its annotations are for "
+                f"{labels.shape[1]} x {labels.shape[0]}; get the image again"
+            )
+        return Sample(image, labels)
+
+    def read_labels(self, index: int) -> Tensor:
+        """Labels of an image, uint8 [H, W]: 0, class index + 1, or 255 for crowds."""
+        return read_mask(self._masks.mask_path(index))
+
+
+def annotation_path(root: Path, split: str, year: int) -> Path:
+    """Where the annotations of a split lie.
+
+    Raises:
+        ValueError: no such split or year.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}; choose one of {', '.join(SPLITS)}")
+    if year not in YEARS:
+        raise ValueError(f"year is {year}; choose one of {', '.join(map(str, YEARS))}")
+    return root / "annotations" / f"instances_{split}{year}.json"
+
+
+def image_folder(root: Path, split: str, year: int) -> Path:
+    """ROOT/images/SPLIT+YEAR where that exists, else ROOT/SPLIT+YEAR."""
+    nested = root / "images" / f"{split}{year}"
+    return nested if nested.is_dir() else root / f"{split}{year}"
+
+
+def refuse_lists(lists: str | Path | None) -> None:
+    """ValueError where lists were given."""
+    if lists is not None:
+        raise ValueError(f"lists is {lists}, but COCO-20i takes its images from the annotations; leave it out")
+
+
+def find_year(root: Path, split: str) -> int:
+    """The year whose annotations of the split are there; of two, one of which those of both splits are there.
+
+    Where that leaves a choice it is 2014, as in published work. One year for both splits matters: images of val2014
+    are in train2017.
+
+    Raises:
+        FileNotFoundError: there are none of the split.
+    """
+    years = [year for year in YEARS if annotation_path(root, split, year).is_file()]
+    whole = [year for year in years if all(annotation_path(root, other, year).is_file() for other in SPLITS)]
+    if years:
+        return (whole or years)[0]
+    wanted = annotation_path(root, split, YEARS[0])
+    raise FileNotFoundError(f"{wanted} is not there (nor that of 2017); unpack COCO's annotations_trainval2014.zip")

@@ -1,0 +1,43 @@
+"""A copy of a published data set on this machine, and where work on it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpnet_lite.caches import default_cache
+from dpnet_lite.datasets.base import CountedDataset
+from dpnet_lite.experiments.progress import Stages
+from dpnet_lite.published.registry import open_published
+
+
+@dataclass(frozen=True)
+class PublishedCopy:
+    """One copy of a published data set, and where things run."""
+
+    name: str
+    root: Path
+    lists: Path | None = None
+    cache_folder: Path | None = None
+    device: str = "cpu"
+    backbone_weights: Path | str | None = None
+    precision: str = "fp32"  # of the backbone
+    workers: int = 0  # processes that decode images for training
+
+    def __post_init__(self) -> None:
+        if self.lists is not None and not self.lists.is_dir():
+            raise ValueError(
+                f"--lists is {self.lists}, which is no folder; give the one that holds the lists of all splits, "
+                "so that no image is trained on and tested"
+            )
+
+    def open(self, split: str, stages: Stages) -> CountedDataset:
+        """One split; counting its masks shows a bar the first time."""
+        return open_published(
+            self.name,
+            self.root,
+            split,
+            cache_folder=self.cache_folder or default_cache(),
+            lists=self.lists,
+            progress=stages(f"counting the masks of {self.name} {split}"),
+        )

@@ -1,0 +1,168 @@
+"""Episodes straight from the images, for data sets whose features fit into no memory.
+
+Worker processes decode and squash the images ahead of time; augmentation and the frozen backbone run on the device.
+`FeatureBank` is the other way: it computes every image's features once, and cannot augment.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from dpnet_lite.config import TrainingConfig
+from dpnet_lite.datasets.base import SegmentationDataset, label_value, read_labels
+from dpnet_lite.datasets.transforms import normalise, resize_labels, resize_sample
+from dpnet_lite.episodes import Episode
+from dpnet_lite.features import EpisodeBatch, binary
+from dpnet_lite.model.backbone import Backbone
+from dpnet_lite.model.prototypes import masks_at
+from dpnet_lite.parts import Part
+from dpnet_lite.published.augmentation import augment, draw_views
+
+PREFETCH = 4  # parts that each worker keeps ready
+GRACE = 20  # seconds that a worker lives on when it is told to end
+
+
+class DecodedPart(NamedTuple):
+    """The images of a part as the workers give them: for every episode the query, then the support."""
+
+    images: Tensor  # uint8 [B * (1 + K), 3, S, S]
+    labels: Tensor  # uint8 [B * (1 + K), S, S] with 0, 1 and 255
+
+
+class ImageSource:
+    """Batches of episodes from the images of a data set.
+
+    Args:
+        dataset: gives images and labels, for training as a `TrainingView`.
+        backbone: frozen; its device is where augmentation and features are computed.
+        size: side S of the network's square in pixels.
+        workers: processes that decode for training; 0 decodes in this one.
+        kept: features of at most this many images are kept, as float16 on the CPU, for `batch`.
+    """
+
+    def __init__(
+        self, dataset: SegmentationDataset, backbone: Backbone, *, size: int, workers: int = 0, kept: int = 0
+    ) -> None:
+        if workers < 0 or kept < 0:
+            raise ValueError(f"workers is {workers} (kept images: {kept}); give 0 or more")
+        self.dataset, self.backbone, self.size = dataset, backbone, size
+        self.workers, self.kept = workers, kept
+        self.device = next(backbone.parameters()).device
+        self.waited = 0.0
+        self._features: OrderedDict[int, Tensor] = OrderedDict()
+
+    def training_batches(self, parts: Sequence[Part], config: TrainingConfig) -> Iterator[EpisodeBatch]:
+        """A batch for each part, in order, augmented as `config` says."""
+        loader = DataLoader(
+            DecodedParts(self.dataset, parts, self.size),
+            batch_size=None,
+            num_workers=self.workers,
+            prefetch_factor=PREFETCH if self.workers else None,
+            pin_memory=self.device.type == "cuda",
+            worker_init_fn=_outlive_interrupts,
+            generator=torch.Generator(),
+        )
+        decoded_parts = iter(loader)
+        for part in parts:
+            started = time.perf_counter()
+            try:
+                decoded = next(decoded_parts)
+            except (ValueError, OSError) as error:
+                raise type(error)(_own_words(error)) from error
+            self.waited += time.perf_counter() - started
+            images, labels = (tensor.to(self.device, non_blocking=True) for tensor in decoded)
+            images, labels = augment(images, labels, draw_views(part, config))
+            yield self._assemble(self.backbone(normalise(images)), labels.long(), len(part.episodes))
+
+    def batch(
+        self, episodes: Sequence[Episode], *, edit_support: Callable[[Tensor], Tensor] | None = None
+    ) -> EpisodeBatch:
+        """Gather episodes as they are, for scoring.
+
+        Args:
+            episodes: of one number of shots.
+            edit_support: changes the support labels, int64 [B * K, S, S] with 0, 1 and 255.
+        """
+        features, labels = [], []
+        for episode in episodes:
+            for index in (episode.query, *episode.support):
+                own_features, own_labels = self._image(index)
+                features.append(own_features)
+                labels.append(one_class(self.dataset, own_labels, index, episode.class_index))
+        stacked = torch.stack(features).float().to(self.device)
+        return self._assemble(stacked, torch.stack(labels).to(self.device).long(), len(episodes), edit_support)
+
+    def _image(self, index: int) -> tuple[Tensor, Tensor]:
+        """Features, float16 [D, h, w], and squashed labels, uint8 [S, S], of one image."""
+        if index in self._features:
+            self._features.move_to_end(index)
+            return self._features[index], resize_labels(read_labels(self.dataset, index), self.size)
+        sample = resize_sample(self.dataset[index], self.size)
+        features = self.backbone(normalise(sample.image[None]).to(self.device))[0].half().cpu()
+        self._features[index] = features
+        while len(self._features) > self.kept:
+            self._features.popitem(last=False)
+        return features, sample.labels
+
+    def _assemble(
+        self, features: Tensor, labels: Tensor, n_episodes: int, edit: Callable[[Tensor], Tensor] | None = None
+    ) -> EpisodeBatch:
+        """Features [B * (1 + K), D, h, w] and labels int64 [B * (1 + K), S, S] -> a batch."""
+        features = features.unflatten(0, (n_episodes, -1))  # [B, 1 + K, D, h, w]
+        labels = labels.unflatten(0, (n_episodes, -1))  # [B, 1 + K, S, S]
+        supports = labels[:, 1:]
+        if edit is not None:
+            supports = edit(supports.flatten(0, 1)).unflatten(0, (n_episodes, -1))  # via [B * K, S, S]
+        cells = (features.shape[-2], features.shape[-1])
+        return EpisodeBatch(
+            support_features=features[:, 1:],
+            support_masks=masks_at(supports == 1, cells),
+            support_background=masks_at(supports == 0, cells),
+            query_features=features[:, 0],
+            query_labels=labels[:, 0],
+        )
+
+
+class DecodedParts(Dataset[DecodedPart]):
+    """Part k's images, decoded and squashed; what the workers run."""
+
+    def __init__(self, dataset: SegmentationDataset, parts: Sequence[Part], size: int) -> None:
+        self.dataset, self.parts, self.size = dataset, parts, size
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, number: int) -> DecodedPart:
+        images, labels = [], []
+        for episode in self.parts[number].episodes:
+            for index in (episode.query, *episode.support):
+                sample = resize_sample(self.dataset[index], self.size)
+                images.append(sample.image)
+                labels.append(one_class(self.dataset, sample.labels, index, episode.class_index))
+        return DecodedPart(torch.stack(images), torch.stack(labels))
+
+
+def one_class(dataset: SegmentationDataset, labels: Tensor, index: int, class_index: int) -> Tensor:
+    """Labels of image `index`, uint8 of any shape, as those of one class: 1 the class, 0 anything else, 255 ignored."""
+    return binary(labels, label_value(dataset, index, class_index)).to(torch.uint8)
+
+
+def _outlive_interrupts(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach every process: workers leave the main one time to save and to end them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # not on Windows
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+
+
+def _own_words(error: Exception) -> str:
+    """What an error said in its worker: PyTorch puts a traceback around it."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1].removeprefix(f"{type(error).__name__}: ")

@@ -1,0 +1,119 @@
+"""What the masks of a data set hold, counted once: sizes and the pixels of every class in every image.
+
+Drawing episodes needs these numbers alone. They are kept in a cache file whose name is a hash of the masks'
+content, so a changed mask is counted anew and an unchanged data set is not read twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from dpnet_lite.datasets.base import IGNORE_LABEL
+from dpnet_lite.tensor_files import write_atomically
+
+Progress = Callable[[Iterable[int]], Iterable[int]]
+INDEX_VERSION = 1  # raise it when the meaning of an array changes
+
+
+@dataclass(frozen=True, eq=False)
+class MaskIndex:
+    """Counts of n masks, in the order of `ids`."""
+
+    ids: tuple[str, ...]  # names of the images, without folder and extension
+    sizes: np.ndarray  # int32 [n, 2], height and width in pixels
+    pixels: np.ndarray  # int32 [n, n_classes], pixels of class index c, which is value c + 1 in the masks
+    ignored: np.ndarray  # int32 [n], pixels of value 255
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def areas(self) -> np.ndarray:
+        """float32 [n, n_classes] in [0, 1]: share of all pixels of the image, ignored ones included."""
+        totals = self.sizes.astype(np.float64).prod(axis=1, keepdims=True)  # [n, 1]
+        return (self.pixels / totals).astype(np.float32)
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of everything that the index holds; the same on every machine."""
+        digest = hashlib.sha256("\n".join(self.ids).encode())
+        for array in (self.sizes, self.pixels, self.ignored):
+            digest.update(f"\n{array.shape}\n".encode() + np.ascontiguousarray(array, dtype="<i4").tobytes())
+        return digest.hexdigest()
+
+
+def build_index(
+    ids: Sequence[str],
+    read_labels: Callable[[int], Tensor],
+    n_classes: int,
+    *,
+    content: str,
+    cache_folder: Path | None,
+    progress: Progress = iter,
+) -> MaskIndex:
+    """Count every mask, or take the counts from the cache; a cache file that is broken is written anew.
+
+    Args:
+        ids: names of the images.
+        read_labels: gives the labels of image i, uint8 [H, W] with 0 to n_classes and 255.
+        n_classes: number of classes.
+        content: hash of the masks' content (see `files_sha256`); names the cache file together with `ids`.
+        cache_folder: where the file is kept; None keeps none.
+        progress: wraps the loop over images, which a cached index does not run.
+
+    Raises:
+        ValueError: a mask holds a value that is no class; the message names the image.
+    """
+    key = hashlib.sha256(f"{INDEX_VERSION} {n_classes} {content} {' '.join(ids)}".encode()).hexdigest()[:24]
+    path = None if cache_folder is None else cache_folder / f"index-{key}.npz"
+    if path is not None and (cached := _read_index(path, ids, n_classes)) is not None:
+        return cached
+    sizes, ignored = np.zeros((len(ids), 2), np.int32), np.zeros(len(ids), np.int32)
+    pixels = np.zeros((len(ids), n_classes), np.int32)
+    for row in progress(range(len(ids))):
+        labels = read_labels(row)
+        counts = np.bincount(labels.numpy().ravel(), minlength=256)  # [H, W] -> [256]
+        if counts[n_classes + 1 : IGNORE_LABEL].any():
+            value = n_classes + 1 + int(np.flatnonzero(counts[n_classes + 1 : IGNORE_LABEL])[0])
+            raise ValueError(
+                f"the mask of {ids[row]} holds the value {value}, but there are {n_classes} classes; get the file again"
+            )
+        sizes[row], pixels[row], ignored[row] = labels.shape, counts[1 : n_classes + 1], counts[IGNORE_LABEL]
+    if path is not None:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, sizes=sizes, pixels=pixels, ignored=ignored)
+        write_atomically(path, buffer.getvalue())
+    return MaskIndex(tuple(ids), sizes, pixels, ignored)
+
+
+def _read_index(path: Path, ids: Sequence[str], n_classes: int) -> MaskIndex | None:
+    """Counts from the cache; None where there are none, or the file is cut short or holds other arrays."""
+    if not path.is_file():
+        return None
+    try:
+        # From memory, since NumPy leaves a broken file open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            index = MaskIndex(tuple(ids), arrays["sizes"], arrays["pixels"], arrays["ignored"])
+    except Exception:  # broken files make NumPy raise anything from EOFError to zipfile.BadZipFile
+        return None
+    kinds = [(array.shape, array.dtype) for array in (index.sizes, index.pixels, index.ignored)]
+    shapes = ((len(ids), 2), (len(ids), n_classes), (len(ids),))
+    return index if kinds == [(shape, np.int32) for shape in shapes] else None
+
+
+def files_sha256(paths: Sequence[Path]) -> str:
+    """SHA-256 (hex) over names and bytes of files, in the order given; folders do not count."""
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(8) as pool:  # reading many small files is waiting
+        for path, data in zip(paths, pool.map(Path.read_bytes, paths), strict=True):
+            digest.update(f"{path.name}\t{len(data)}\n".encode() + hashlib.sha256(data).digest())
+    return digest.hexdigest()

@@ -1,0 +1,233 @@
+"""PASCAL-5i: VOC2012 and SBD as one data set of 20 classes; fold i has the novel classes 5i to 5i + 4 (from 0).
+
+train is VOC2012 train united with SBD train_noval, without VOC2012 val: 5,953 images. val is VOC2012 val: 1,449.
+Where VOC2012 has a mask of its own, that mask counts and not SBD's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from torch import Tensor
+
+from dpnet_lite.datasets.base import Sample
+from dpnet_lite.datasets.images import read_image, read_mask
+from dpnet_lite.published.list_files import read_ids, read_pfenet_list
+from dpnet_lite.published.mask_index import MaskIndex, Progress, build_index, files_sha256
+
+PascalSplit = Literal["train", "val"]
+VOC_CLASSES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+PREPARE = "dpnet-lite data prepare pascal5i"
+WHERE_LISTS_COME_FROM = {
+    "train.txt": "it comes with VOC2012's trainval archive",
+    "val.txt": "it comes with VOC2012's trainval archive",
+    "train_noval.txt": "it comes with SBD (torchvision's SBDataset names its address)",
+}
+
+
+class PascalFolders:
+    """Where the parts of a copy lie under `root`, in torchvision's layout or in the common one.
+
+    `base` is root/VOCdevkit/VOC2012 or root/VOC2012 where that is a folder, else `root` itself. Images are looked for
+    in base/JPEGImages, then in root/sbd/img. Masks are looked for in base/SegmentationClass, where VOC's own masks stay
+    in torchvision's layout (nothing is copied), then in base/SegmentationClassAug.
+
+    Raises:
+        FileNotFoundError: there is no folder `root`, or no folder of masks in it.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).expanduser()
+        if not self.root.is_dir():
+            raise FileNotFoundError(f"{self.root} is not a folder; give the one that holds VOCdevkit or JPEGImages")
+        candidates = (self.root / "VOCdevkit" / "VOC2012", self.root / "VOC2012")
+        self.base = next((folder for folder in candidates if folder.is_dir()), self.root)
+        self.images = (self.base / "JPEGImages", self.root / "sbd" / "img")
+        self.made_masks = self.base / "SegmentationClassAug"
+        self.masks = (self.base / "SegmentationClass", self.made_masks)
+        self.voc_lists = self.base / "ImageSets" / "Segmentation"
+        self.sbd_lists = (self.root / "sbd", self.voc_lists, self.base, self.root)
+
+    @cached_property
+    def mask_names(self) -> dict[str, Path]:
+        """Path of the mask of every id that has one."""
+        found: dict[str, Path] = {}
+        for folder in reversed(self.masks):  # the first folder has the last word
+            if folder.is_dir():
+                found.update((path.stem, path) for path in folder.iterdir() if path.suffix == ".png")
+        return found
+
+    @cached_property
+    def voc_ids(self) -> frozenset[str]:
+        """Ids of VOC2012's train and val, whose masks come with VOC; of an absent list none."""
+        paths = [self.list_path(name) for name in ("train.txt", "val.txt")]
+        return frozenset(name for path in paths if path is not None for name in read_pfenet_list(path))
+
+    def remedy(self, missing: Sequence[str]) -> str:
+        """How to get the masks of these ids; SBD's mask of an image of VOC's would be another one."""
+        own = [name for name in missing if name in self.voc_ids]
+        if own:
+            return f"VOC2012's own are among them, such as that of {own[0]}: unpack its trainval archive again"
+        return f"SBD's are made from its .mat files by: {PREPARE}"
+
+    def image_path(self, name: str) -> Path:
+        """Path of an image: the first that exists, or the one where it should be."""
+        paths = [folder / f"{name}.jpg" for folder in self.images]
+        return next((path for path in paths if path.is_file()), paths[0])
+
+    def list_path(self, name: str) -> Path | None:
+        """Path of train.txt, val.txt or train_noval.txt; None where it is absent."""
+        folders = self.sbd_lists if name == "train_noval.txt" else (self.voc_lists,)
+        return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+    def read_split(self, split: PascalSplit) -> tuple[str, ...]:
+        """Ids of a split by the rule of this module, sorted.
+
+        Raises:
+            FileNotFoundError: a list that the rule needs is absent; names it and says where it comes from.
+        """
+        val = self._read_list("val.txt")
+        if split == "val":
+            return tuple(sorted(val))
+        return tuple(sorted((self._read_list("train.txt") | self._read_list("train_noval.txt")) - val))
+
+    def _read_list(self, name: str) -> set[str]:
+        path = self.list_path(name)
+        if path is None:
+            place = self.root / "sbd" if name == "train_noval.txt" else self.voc_lists
+            origin = WHERE_LISTS_COME_FROM[name]
+            raise FileNotFoundError(f"there is no {place / name}; {origin}, or give lists (--lists)")
+        return set(read_pfenet_list(path))
+
+
+class Pascal5i:
+    """One split of PASCAL-5i, ordered by id: all 20 classes, whatever the fold.
+
+    Args:
+        root: a copy in one of the layouts of `PascalFolders`. The images may be absent: counting needs masks alone,
+            and a missing image is an error only when it is read.
+        split: "train" or "val".
+        lists: ids instead of VOC's and SBD's own lists: a file, or a folder (see `read_ids`).
+        cache_folder: where the counts are kept; None keeps none.
+        progress: wraps the loop that counts the masks on first use.
+
+    `fingerprint` depends on name and counts alone: it is the same wherever the masks and ids are, with any layout.
+
+    Raises:
+        FileNotFoundError: a folder or list is absent, or an image of the list has no mask.
+        ValueError: an unknown split or a bad line of a list. On first use: a mask is broken.
+    """
+
+    class_names = VOC_CLASSES
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: PascalSplit,
+        *,
+        lists: str | Path | None = None,
+        cache_folder: Path | None = None,
+        progress: Progress = iter,
+    ) -> None:
+        if split not in get_args(PascalSplit):
+            raise ValueError(f"split is {split!r}; choose one of {', '.join(get_args(PascalSplit))}")
+        self.folders = PascalFolders(root)
+        self.name, self.split = f"pascal5i-{split}", split
+        self.ids = self.folders.read_split(split) if lists is None else read_ids(lists, split)
+        self.mask_paths = _pair_masks(self.ids, self.folders)
+        self._cache_folder, self._progress = cache_folder, progress
+
+    @cached_property
+    def index(self) -> MaskIndex:
+        """Sizes and counts of all masks, from the cache where their bytes are unchanged."""
+        return build_index(
+            self.ids,
+            self.read_labels,
+            len(self.class_names),
+            content=files_sha256(self.mask_paths),
+            cache_folder=self._cache_folder,
+            progress=self._progress,
+        )
+
+    @property
+    def class_pixels(self) -> np.ndarray:
+        """int32 [n_images, 20]: pixels of the class at the image's own size."""
+        return self.index.pixels
+
+    @property
+    def class_areas(self) -> np.ndarray:
+        """float32 [n_images, 20] in [0, 1]: share of all pixels, ignored ones included."""
+        return self.index.areas
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over name, split and the counts of the masks; neither paths nor images count."""
+        return hashlib.sha256(f"pascal5i {self.split} {self.index.sha256}".encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Image and labels at the image's own size.
+
+        Raises:
+            IndexError: no such index.
+            FileNotFoundError: the image is absent.
+            ValueError: a file is broken, or the sizes differ.
+        """
+        labels = self.read_labels(index)
+        path = self.folders.image_path(self.ids[index])
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no image {path}; it comes with VOC2012's trainval archive")
+        image = read_image(path)
+        if image.shape[1:] != labels.shape:
+            raise ValueError(
+                f"{self.mask_paths[index]} is {labels.shape[1]} x {labels.shape[0]} pixels, but {path.name} is "
+                f"{image.shape[2]} x {image.shape[1]}; get the original image, not a resized one"
+            )
+        return Sample(image, labels)
+
+    def read_labels(self, index: int) -> Tensor:
+        """uint8 [H, W]: 0 background, k is class k - 1, 255 ignored. The image is not read."""
+        return read_mask(self.mask_paths[index])
+
+
+def _pair_masks(ids: Sequence[str], folders: PascalFolders) -> list[Path]:
+    """Path of the mask of every id."""
+    if not folders.mask_names:
+        raise FileNotFoundError(
+            f"{folders.base} has no masks in SegmentationClassAug or SegmentationClass; give another root, "
+            f"or run: {PREPARE}"
+        )
+    missing = [name for name in ids if name not in folders.mask_names]
+    if missing:
+        raise FileNotFoundError(
+            f"{len(missing)} of {len(ids)} images have no mask, first {missing[0]}; {folders.remedy(missing)}"
+        )
+    return [folders.mask_names[name] for name in ids]

@@ -1,0 +1,489 @@
+"""The command line in process at a tiny size: every command, exit statuses, errors in one line with a remedy."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from places import ROOT
+from small_runs import SMALL, folder_options, run, use_few_scenes, write_folder, write_one_class_masks
+
+import dpnet_lite
+from dpnet_lite import __version__
+from dpnet_lite.checkpoints import load_checkpoint, save_checkpoint
+from dpnet_lite.cli import main as cli
+from dpnet_lite.config import ModelConfig, TrainingConfig
+from dpnet_lite.heads import load_head, shipped_head
+from dpnet_lite.training import Trainer
+
+TINY = Path(dpnet_lite.__file__).parent / "weights/tiny_backbone.safetensors"
+HEAD, NONE = str(shipped_head(0)), "none.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def small_world(monkeypatch):
+    use_few_scenes(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Toy scenes as somebody's own folder of eight classes."""
+    root = write_folder(tmp_path_factory.mktemp("mine") / "photographs")
+    write_one_class_masks(root, 0)
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(folder) -> list[object]:
+    return folder_options(folder, folder.parent / "cache")
+
+
+@pytest.fixture(scope="module")
+def head(folder, data) -> Path:
+    """A head trained on the base classes of fold 1 of that folder."""
+    path = folder.parent / "head.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        use_few_scenes(patch)
+        assert run("train", *data, *SMALL, "--novel", "ignore", "--fold", 1, "--seed", 4, "--out", path) == 0
+    return path
+
+
+def error_line(capsys) -> str:
+    """The one line that an error takes; progress bars may stand before it."""
+    text = capsys.readouterr().err
+    line = text.rstrip("\n").split("\n")[-1].split("\r")[-1]
+    assert text.count("dpnet-lite: error: ") == 1 and "Traceback" not in text, text
+    assert line.startswith("dpnet-lite: error: "), text
+    return line.removeprefix("dpnet-lite: error: ")
+
+
+def test_train_saves_a_head_that_tells_its_making(head, folder):
+    loaded, facts = load_head(head)
+    assert loaded.config.channels == 8
+    assert (facts["fold"], facts["seed"], facts["step"], facts["size"]) == (1, 4, 4, 64)
+    assert facts["training"]["seed"] == 4 and facts["training"]["batch_size"] == 2
+    names = (folder / "classes.txt").read_text().split("\n")[:8]
+    assert facts["base_classes"] == [name for index, name in enumerate(names) if index % 4 != 1]
+    assert re.fullmatch("[0-9a-f]{64}", facts["training_episodes"]) and re.fullmatch("[0-9a-f]{64}", facts["dataset"])
+    assert {"state.bin", "log.jsonl"} <= {path.name for path in head.with_suffix("").iterdir()}
+
+
+def test_evaluate_prints_the_table_and_writes_the_counts(head, data, tmp_path, capsys):
+    options = [*data[:2], *data[6:], "--checkpoint", head, "--fold", 1, "--shots", 1, 2, "--episodes", 10]
+    assert run("evaluate", *options, "--out", tmp_path / "scores.json") == 0
+    text = capsys.readouterr().out
+    record = json.loads((tmp_path / "scores.json").read_text())
+    assert len(record["scores"]) == 4 and record["checkpoint"] == "head.safetensors"
+    for method, n_shot, scores in record["scores"]:
+        counts, classes = np.array(scores["counts"]), np.array(scores["class_index"])
+        assert set(classes) == {1, 5} and (counts[:, 1] + counts[:, 2] == 64 * 64).all()  # at the size of the training
+        ious = [counts[classes == c, 0].sum() / counts[classes == c, 1].sum() for c in np.unique(classes)]
+        rows = [line for line in text.splitlines() if re.match(rf"\| {method} +\| {n_shot} ", line)]
+        assert len(rows) == 1 and f"| {100 * np.mean(ious):.1f} [" in rows[0]
+    assert run("evaluate", *options) == 0
+    assert capsys.readouterr().out == text  # the same episodes every time
+    assert run("evaluate", *options, "--seed", 1) == 0
+    assert capsys.readouterr().out != text
+
+
+def test_classes_that_a_head_has_seen_are_not_scored(head, data, tmp_path, capsys):
+    options = ["evaluate", *data[:2], *data[4:], "--checkpoint", head, "--shots", 1, "--episodes", 4]
+    assert run(*options, "--fold", 2) == 2
+    assert re.search(
+        r"head.safetensors was trained on '.*', a novel class of fold 2; choose a fold whose novel", error_line(capsys)
+    )
+    # The same fold number holds other classes in the other layout.
+    assert run(*options, "--fold", 1, "--folds", "blocked") == 2
+    assert "a novel class of fold 1; choose a fold whose novel classes it never saw" in error_line(capsys)
+    # A head that does not list its classes is judged by its fold.
+    tensors, facts = load_checkpoint(head)
+    del facts["base_classes"]
+    save_checkpoint(tmp_path / "old.safetensors", tensors, facts)
+    options[options.index(head)] = tmp_path / "old.safetensors"
+    assert run(*options, "--fold", 3) == 2
+    assert "--fold 1)" in error_line(capsys)
+    assert run(*options, "--fold", 1) == 0
+
+
+def test_evaluate_on_the_toy_world(capsys):
+    options = ["evaluate", "--checkpoint", shipped_head(2), "--shots", 1, "--episodes", 4]
+    assert run(*options, "--fold", 2) == 0
+    text = capsys.readouterr().out
+    rows = [line for line in text.splitlines() if line.startswith(("| DPNet ", "| training-free "))]
+    assert len(rows) == 2 and "[" not in "".join(rows)  # one episode a class has no spread to show
+    assert text.rstrip().endswith("No intervals: a class has fewer than 5 episodes; give more with --episodes.")
+    assert text.startswith("Novel classes of fold 2 of toy, 4 episodes each (SHA-256: 1-shot ")
+    assert f"by {shipped_head(2)}, trained on toy, fold 2" in text.splitlines()[0]
+    assert run(*options) == 0 and capsys.readouterr().out == text  # its own fold where none is named
+    assert run(*options, "--fold", 1) == 2
+    assert "--fold 2)" in error_line(capsys)
+
+
+def test_evaluate_does_not_guess_a_folder(head, capsys):
+    assert run("evaluate", "--checkpoint", head) == 2
+    assert "head.safetensors was trained on folder:photographs; give --data folder:PATH" in error_line(capsys)
+    assert run("evaluate", "--checkpoint", head, "--data", "toy", "--fold", 1, "--shots", 1, "--episodes", 4) == 0
+    assert re.match(
+        "Novel classes of fold 1 of toy, .* trained on folder:photographs, fold 1\n", capsys.readouterr().out
+    )
+
+
+def test_a_finished_head_is_replaced_only_when_asked(folder, data, tmp_path, capsys):
+    common = ["train", *data, *SMALL, "--novel", "ignore", "--fold", 1, "--out", tmp_path / "head.safetensors"]
+    assert run(*common) == 0
+    assert f"saved {tmp_path / 'head.safetensors'}: weights of step 4 of 4" in capsys.readouterr().out
+    before = (tmp_path / "head.safetensors").read_bytes()
+    assert run(*common, "--seed", 1) == 2
+    assert "head.safetensors is there already; give another name with --out, or" in error_line(capsys)
+    assert (tmp_path / "head.safetensors").read_bytes() == before
+    assert run(*common, "--seed", 1, "--overwrite") == 0
+    assert (tmp_path / "head.safetensors").read_bytes() != before
+
+
+def test_a_mask_of_another_size_is_named(head, folder, tmp_path, capsys):
+    Image.fromarray(np.full((20, 30), 255, dtype=np.uint8)).save(tmp_path / "small.png")
+    image = folder / "images/00.png"
+    assert run("predict", image, "--checkpoint", head, "--support", image, tmp_path / "small.png") == 2
+    assert f"support mask 1 ({tmp_path / 'small.png'}) of foreground is [20, 30], its image [64, 64]" in error_line(
+        capsys
+    )
+
+
+def test_evaluate_wants_the_backbone_of_the_training(head, data, tmp_path, capsys):
+    import torch
+
+    from dpnet_lite.model.backbone import build_backbone
+
+    torch.save(build_backbone("tiny", "random").body.state_dict(), tmp_path / "other.pth")
+    assert (
+        run(
+            "evaluate",
+            *data[:2],
+            *data[4:],
+            "--checkpoint",
+            head,
+            "--fold",
+            1,
+            "--backbone-weights",
+            tmp_path / "other.pth",
+        )
+        == 2
+    )
+    assert "other tiny weights; name them with --backbone-weights" in error_line(capsys)
+
+
+def test_predict_writes_masks_of_the_pictures_sizes(head, folder, tmp_path, capsys):
+    Image.fromarray(np.full((31, 47, 3), 90, dtype=np.uint8)).save(tmp_path / "wide.jpg")
+    pairs = [folder / "images/00.png", folder / "drawn/00.png", folder / "images/08.png", folder / "drawn/08.png"]
+    images = [folder / "images/16.png", tmp_path / "wide.jpg"]
+    assert run("predict", *images, "--checkpoint", head, "--out", tmp_path / "masks", "--support", *pairs) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, size, line in zip(("16", "wide"), ((64, 64), (47, 31)), lines, strict=True):
+        with Image.open(tmp_path / f"masks/{name}.png") as mask:
+            assert mask.size == size and set(np.unique(np.array(mask))) <= {0, 255}
+            share = 100 * (np.array(mask) == 255).mean()
+        assert line == f"{tmp_path / 'masks' / name}.png: {share:.1f} % of the pixels are foreground"
+
+
+def test_predict_overwrites_nothing_that_it_was_given(head, folder, tmp_path, capsys):
+    for name in ("images", "masks", "drawn"):
+        shutil.copytree(folder / name, tmp_path / name)
+    photograph, support = tmp_path / "images/16.png", [tmp_path / "images/00.png", tmp_path / "drawn/00.png"]
+    before = photograph.read_bytes()
+    common = ["--checkpoint", head, "--support", *support]
+    assert run("predict", photograph, *common, "--out", photograph.parent) == 2
+    assert "16.png would be overwritten; rename an image or give another folder with --out" in error_line(capsys)
+    assert run("predict", tmp_path / "images/00.png", *common, "--out", tmp_path / "drawn") == 2
+    assert "00.png would be overwritten" in error_line(capsys)
+    assert run("predict", photograph, tmp_path / "masks/16.png", *common, "--out", tmp_path / "out") == 2
+    assert "16.png would be overwritten" in error_line(capsys) and not (tmp_path / "out").exists()
+    assert photograph.read_bytes() == before
+
+
+def test_predict_replaces_a_mask_only_when_asked(head, folder, tmp_path, capsys):
+    pair = [folder / "images/00.png", folder / "drawn/00.png"]
+    options = ["predict", folder / "images/16.png", "--checkpoint", head, "--out", tmp_path, "--support", *pair]
+    (tmp_path / "16.png").write_bytes(b"drawn by hand")
+    assert run(*options) == 2
+    assert "16.png is there already; give another folder with --out, or replace it with --overwrite" in error_line(
+        capsys
+    )
+    assert (tmp_path / "16.png").read_bytes() == b"drawn by hand"
+    assert run(*options, "--overwrite") == 0 and (tmp_path / "16.png").read_bytes() != b"drawn by hand"
+
+
+def test_info(head, capsys):
+    assert run("info", head) == 0
+    text = capsys.readouterr().out
+    n_numbers = sum(parameter.numel() for parameter in load_head(head)[0].parameters())
+    assert f"{n_numbers:,} numbers" in text and json.loads(text[text.index("{") :])["fold"] == 1
+    assert run("info") == 0
+    assert json.loads(capsys.readouterr().out)["dpnet_lite"] == __version__
+
+
+@pytest.mark.usefixtures("default_interrupt")
+def test_a_stopped_training_goes_on_to_the_same_head(folder, data, tmp_path, monkeypatch, capsys):
+    common = ["train", *data, *SMALL, "--novel", "ignore", "--fold", 1]
+    assert run(*common, "--out", tmp_path / "whole.safetensors") == 0
+    step = Trainer._step
+
+    def stopped_step(self, batches):
+        step(self, batches)
+        if self.step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    path = tmp_path / "stopped.safetensors"
+    monkeypatch.setattr(Trainer, "_step", stopped_step)
+    capsys.readouterr()
+    assert run(*common, "--out", path) == 130
+    assert "stopped at step 2 of 4; go on with --resume" in capsys.readouterr().err and not path.exists()
+    monkeypatch.undo()
+    use_few_scenes(monkeypatch)
+    assert run(*common, "--out", path, "--resume") == 0
+    whole, resumed = (load_checkpoint(p)[0] for p in (tmp_path / "whole.safetensors", path))
+    assert all(bool((whole[name] == resumed[name]).all()) for name in whole)
+    capsys.readouterr()
+    assert run(*common, "--out", path, "--resume") == 0  # already at its end
+    said = capsys.readouterr()
+    assert "training DPNet" not in said.err and said.out == f"saved {path}: weights of step 4 of 4\n"
+    for changed in (["--seed", 1], ["--steps", 6], ["--size", 32]):
+        assert run(*common, *changed, "--out", path, "--resume") == 2
+        assert "resume with the same settings" in error_line(capsys)
+    assert run(*common, "--out", tmp_path / "new.safetensors", "--resume") == 2
+    assert "nothing to resume in" in error_line(capsys)
+    state = tmp_path / "stopped/state.bin"
+    state.write_bytes(state.read_bytes()[:-20])
+    assert run(*common, "--out", path, "--resume") == 2
+    assert "state.bin is not a whole training state" in error_line(capsys)
+
+
+def test_tensorboard_gets_the_losses(data, tmp_path):
+    common = ["train", *data, *SMALL, "--novel", "ignore", "--out", tmp_path / "head.safetensors"]
+    assert run(*common, "--tensorboard", tmp_path / "board") == 0
+    assert list((tmp_path / "board").rglob("events.out.tfevents.*"))
+
+
+def test_extra_classes_named_like_novel_ones_are_refused(tmp_path, folder, data, capsys):
+    """The same folder as data and as extra would train on the novel classes under another name."""
+    options = [*data, "--extra-base", f"folder:{folder}", *SMALL, "--fold", 1]
+    assert run("train", *options, "--out", tmp_path / "head.safetensors") == 2
+    message = error_line(capsys)
+    assert "has the name of a novel class of fold 1; leave it out" in message and "folder:photographs#2/" in message
+
+
+def test_classes_seen_under_an_extra_folders_name_are_not_scored(head, data, tmp_path, capsys):
+    tensors, facts = load_checkpoint(head)
+    novel = (Path(str(data[1]).removeprefix("folder:")) / "classes.txt").read_text().split("\n")[1]
+    facts["base_classes"].append(f"folder:elsewhere/{novel.upper()}")
+    save_checkpoint(tmp_path / "extra.safetensors", tensors, facts)
+    assert run("evaluate", *data[:2], *data[4:], "--checkpoint", tmp_path / "extra.safetensors", "--fold", 1) == 2
+    assert f"was trained on {novel!r}" in error_line(capsys)
+
+
+def test_any_number_of_folds(folder, data, tmp_path, capsys):
+    options = [*data, *SMALL, "--n-folds", 2, "--novel", "background"]
+    assert run("train", *options, "--fold", 1, "--out", tmp_path / "half.safetensors") == 0
+    names = (folder / "classes.txt").read_text().split("\n")[:8]
+    assert load_head(tmp_path / "half.safetensors")[1]["base_classes"] == names[0::2]
+    assert run("train", *options, "--fold", 2, "--out", tmp_path / "none.safetensors") == 2
+    assert "--fold is 2, but there are 2 folds; give 0 to 1" in error_line(capsys)
+
+
+def test_a_mask_of_several_classes_is_refused(head, folder, tmp_path, capsys):
+    pair = [folder / "images/00.png", folder / "masks/00.png"]
+    assert run("predict", pair[0], "--checkpoint", head, "--support", *pair, "--out", tmp_path / "out") == 2
+    assert re.search("mask holds [2-9] values above 0 .* give 0 and one other value", error_line(capsys))
+
+
+def test_demo_on_a_folder_with_extra_base_classes(tmp_path, folder, data, capsys):
+    extra = Path(shutil.copytree(folder, tmp_path / "photographs"))
+    (extra / "classes.txt").write_text("".join(f"other {number}\n" for number in range(8)))
+    status = run(
+        "demo",
+        *data,
+        "--extra-base",
+        f"folder:{extra}",
+        "--novel",
+        "background",
+        *SMALL,
+        "--episodes",
+        6,
+        "--shots",
+        1,
+        "--fold",
+        0,
+        "--original-size",
+        "--out",
+        tmp_path / "out",
+    )
+    assert status == 0, capsys.readouterr().err
+    assert (tmp_path / "out/episodes.png").exists()
+    _, facts = load_head(tmp_path / "out/dpnet_fold0_seed0.safetensors")
+    assert len(facts["base_classes"]) == 6 + 8 and facts["base_classes"][-1].startswith("folder:photographs#2/")
+    record = json.loads((tmp_path / "out/fold0_seed0.json").read_text())
+    assert {c for _, _, scores in record["scores"] for c in scores["class_index"]} == {0, 4}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo", "--model", "selektion=soft"], "'selektion=soft' is no setting; give NAME=VALUE with a name of"),
+        (["demo", "--training", "steps"], "'steps' is no setting; give NAME=VALUE"),
+        (["demo", "--model", "selection=best"], "selection is 'best'; choose one of"),
+        (["demo", "--model", "channels=many"], f"not fit; the value now is {ModelConfig().channels}"),
+        (["demo", "--model", "background=maybe"], "'background=maybe' does not fit; the value now is True"),
+        (["demo", "--steps", "0"], "steps is 0; choose a number from 1"),
+        (["demo", "--episodes", "0"], "--episodes has 0; give at least 1"),
+        (["demo", "--fold", "7"], "--fold is 7, but there are 4 folds; give 0 to 3"),
+        (["demo", "--device", "cpu:1"], "device is 'cpu:1'; give cpu, cuda or cuda:NUMBER"),
+        (["evaluate", "--checkpoint", HEAD, "--device", "tpu"], "device is 'tpu'; give cpu, cuda"),
+        (["demo", "--shots", "0"], "--shots has 0; give at least 1"),
+        (["demo", "--gap", "1.5"], "gap is 1.5; choose a number from 0"),
+        (["demo", "--size", "64"], "leave out --size, --folds and --n-folds"),
+        (["train", "--folds", "blocked"], "leave out --size, --folds and --n-folds"),
+        (["demo", "--backbone", "vgg16"], "need --data folder:PATH"),
+        (["demo", "--device", "tpu"], "tpu"),
+        (["train", "--device", "cuda", "--steps", "1"], "--device cpu"),
+        (["train", "--training", "n_held_out=3"], "set both or neither"),
+        (["predict", "x.png", "--checkpoint", NONE, "--support", "a.png"], "and 1 files after --support"),
+        (["predict", "--checkpoint", NONE, "--support", "a.png", "b.png"], "0 images to segment and 2 files after"),
+        (["info", __file__], "test_cli.py does not end in .safetensors; give a checkpoint"),
+        (["predict", "x.png", "--checkpoint", NONE, "--support", "a.png", "b.png"], f"no file {NONE}: check"),
+        (["predict", "x.png", "--checkpoint", str(TINY), "--support", "a.png", "b.png"], "not a DPNet head; give"),
+        (["predict", "x.png", "--checkpoint", HEAD, "--support", "a.png", "b.png"], "a.png is not a file; check"),
+        (["evaluate", "--checkpoint", NONE], f"no file {NONE}: check the path"),
+        (["info", NONE], f"no file {NONE}: check the path"),
+    ],
+)
+def test_errors_take_one_line_with_value_and_remedy(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert run(*arguments) == 2
+    assert message in error_line(capsys)
+
+
+def test_the_gap_is_of_the_toy_world_alone(data, capsys):
+    assert run("demo", *data, "--gap", 0.3) == 2
+    assert "--gap 0.3 is a dial of the toy world; leave it out with --data folder:PATH" in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("classes.txt", "photographs has no classes.txt; write one class name per line"),
+        ("masks", "photographs has no folder masks/; it needs images/ and masks/"),
+        ("masks/07.png", "masks/07.png or remove the image"),
+    ],
+)
+def test_an_incomplete_folder_is_told(folder, missing, message, tmp_path, capsys):
+    copy = tmp_path / "photographs"
+    shutil.copytree(folder, copy)
+    path = copy / missing
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    assert run("demo", *folder_options(copy, tmp_path / "cache"), *SMALL) == 2
+    assert message in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo", "--data", "folder:none"], "there is no folder none; give folder:PATH to an existing one"),
+        (["demo", "--data", "coco"], "'coco' is no data set; give toy or folder:PATH"),
+        (["demo", "--fold", "one"], "'one' is no fold; give its number, from 0, or all"),
+        (["evaluate", "--checkpoint", "x", "--backbone", "vgg16"], "unknown: --backbone vgg16"),
+        (["train", "--stesp", "5"], "unknown: --stesp 5 (is --steps meant?); see dpnet-lite train --help"),
+        (["trian"], "invalid choice: 'trian'"),
+        (["train", "--fold", "all"], "this command takes one fold: give its number, from 0"),
+        (["evaluate", "--checkpoint", "x", "--fold", "all"], "this command takes one fold"),
+        (["train", "--out", "head.pth"], "'head.pth' does not end in .safetensors"),
+        (["demo", "--backbone", "vit"], "invalid choice: 'vit'"),
+        (["demo", "--seeds", "one"], "invalid int value: 'one'"),
+        (["predict", "x.png"], "--support"),
+        ([], "command"),
+    ],
+)
+def test_wrong_options_are_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments)
+    assert stop.value.code == 2
+    line = error_line(capsys)
+    assert message in line and line.endswith(" --help")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "sidecar"])
+def test_damaged_checkpoints_are_refused(damage, tmp_path, capsys):
+    damaged = tmp_path / "tiny_backbone.safetensors"
+    data = bytearray(TINY.read_bytes())
+    if damage == "cut":
+        del data[-100:]
+    elif damage == "flipped":
+        data[-100] ^= 4
+    damaged.write_bytes(bytes(data))
+    if damage != "sidecar":
+        damaged.with_suffix(".json").write_bytes(TINY.with_suffix(".json").read_bytes())
+    assert run("info", damaged) == 2
+    assert str(damaged.with_suffix("")) in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--debug", "info", "none.safetensors"], ["info", "--debug", "none.safetensors"]]
+)
+def test_debug_shows_the_traceback_before_the_line(arguments, capsys):
+    assert run(*arguments) == 2
+    text = capsys.readouterr().err
+    assert text.startswith("Traceback (most recent call last):") and "FileNotFoundError" in text
+    assert text.rstrip("\n").split("\n")[-1] == "dpnet-lite: error: no file none.safetensors: check the path"
+
+
+def test_an_error_of_ours_is_not_hidden(monkeypatch):
+    """Only what a user can cause is told in one line; a slip in the code keeps its traceback."""
+
+    def slip(*arguments):
+        raise AssertionError
+
+    monkeypatch.setitem(cli.HANDLERS, "info", slip)
+    with pytest.raises(AssertionError):
+        run("info")
+
+
+def test_help_gives_examples_that_parse(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("--help")
+    text = capsys.readouterr().out
+    assert stop.value.code == 0 and "examples:" in text
+    examples = [line.split()[1:] for line in text.splitlines() if line.startswith("  dpnet-lite ")]
+    assert {example[0] for example in examples} >= {"demo", "train", "evaluate", "predict", "info"}
+    for example in examples:
+        words = ["toy" if re.match(r"\w+:\w", word) else word for word in example]  # that folder is not here
+        assert callable(cli.build_parser().parse_args(words).run)
+
+
+@pytest.mark.parametrize("command", ["demo", "train", "evaluate", "predict", "pretrain", "info"])
+def test_every_command_explains_its_options(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(command, "--help")
+    assert stop.value.code == 0 and "usage: dpnet-lite " + command in capsys.readouterr().out
+
+
+def test_settings_keep_the_type_of_what_they_replace():
+    model = cli.with_settings(ModelConfig(), ["scales=1,0.5", "background=False", "channels=12", "dropout=0.25"])
+    assert (model.scales, model.background, model.channels, model.dropout) == ((1.0, 0.5), False, 12, 0.25)
+    training = cli.with_settings(TrainingConfig(), ["schedule=poly", "learning_rate=1e-3", "seed=9"])
+    assert (training.schedule, training.learning_rate, training.seed) == ("poly", 1e-3, 9)
+
+
+def test_the_module_runs_as_a_program():
+    command = [sys.executable, "-m", "dpnet_lite", "--version"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout == f"dpnet-lite {__version__}\n" and result.stderr == ""

@@ -1,0 +1,326 @@
+"""Each check passes a right answer, refuses typical wrong ones with the reason, and an unwritten one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from dpnet_lite.course.exercises import Wrong
+from dpnet_lite.course.exercises.lesson_01 import check_episode, check_folds
+from dpnet_lite.course.exercises.lesson_02 import check_masked_average, check_two_prototypes
+from dpnet_lite.course.exercises.lesson_03 import check_cycle, check_quality
+from dpnet_lite.course.exercises.lesson_04 import check_reinforced, check_weighted
+from dpnet_lite.course.exercises.lesson_05 import check_mask, check_pyramid
+from dpnet_lite.course.exercises.lesson_06 import check_learning_rate, check_loss
+from dpnet_lite.course.exercises.lesson_07 import check_interval, check_miou
+from dpnet_lite.course.exercises.lesson_08 import check_auc, check_weight_places
+from dpnet_lite.course.exercises.lesson_10 import check_class_mask, check_merged
+from dpnet_lite.datasets.folds import novel_classes
+
+
+def unwritten(*arguments):
+    raise NotImplementedError
+
+
+def folds(n, fold, n_folds):
+    return range(fold, n, n_folds)
+
+
+def episode(holders, n_shot, generator):
+    query, *support = generator.permutation(holders)[: n_shot + 1].tolist()
+    return query, support
+
+
+def average(features, mask):
+    return (features * mask).sum(dim=(1, 2)) / mask.sum()
+
+
+def safe_average(features, mask):
+    return (features * mask).sum(dim=(1, 2)) / (mask.sum() + 1e-6)
+
+
+def nearest(query, foreground, background):
+    def cosine(prototype):
+        return torch.nn.functional.cosine_similarity(query, prototype[:, None, None], dim=0)
+
+    return cosine(foreground) > cosine(background)
+
+
+def reliable(S, mask):
+    kept = [int(S[j].argmax()) for j in range(len(mask)) if mask[j] and mask[S[:, S[j].argmax()].argmax()]]
+    return torch.tensor([i in kept for i in range(S.shape[1])])
+
+
+def quality(selected, truth):
+    hits = (selected & truth).sum()
+    return float(hits / selected.sum()), float(hits / truth.sum())
+
+
+def correlation(P, P_q):
+    return torch.outer(P, P_q) / len(P) ** 0.5
+
+
+def reinforced(P, P_q, g1, g2):
+    A = correlation(P, P_q)
+    return P + g1 * A.softmax(dim=1) @ P_q, P_q + g2 * A.T.softmax(dim=1) @ P
+
+
+def weighted(F_q, gate):
+    return F_q * 2 * gate.reshape(-1, 1, 1)
+
+
+def pyramid(features, scales):
+    steps = [round(1 / scale) for scale in scales]
+    return [torch.nn.functional.avg_pool2d(features[None], step)[0] for step in steps]
+
+
+def mask(logits, size):
+    resized = torch.nn.functional.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
+    return (resized[1] > resized[0]).long()
+
+
+def loss(logits, labels):
+    of_truth = torch.log_softmax(logits, dim=1).gather(1, (labels == 1).long()[:, None])[:, 0]
+    return -of_truth[labels != 255].mean()
+
+
+def rate(step, steps, peak, warmup):
+    return peak * min(1, (step + 1) / max(1, warmup)) * (1 + np.cos(np.pi * step / steps)) / 2
+
+
+def miou(counts, classes):
+    return np.mean([counts[classes == c, 0].sum() / counts[classes == c, 1].sum() for c in set(classes.tolist())])
+
+
+def interval(values, generator, tail=0.025):
+    means = generator.choice(values, (1000, len(values))).mean(axis=1)
+    return tuple(np.quantile(means, [tail, 1 - tail]))
+
+
+def normal(values):
+    half = 1.96 * values.std() / np.sqrt(len(values))
+    return values.mean() - half, values.mean() + half
+
+
+def first_support(holders, n_shot, generator):
+    query = generator.choice(holders)
+    return query, holders[holders != query][:n_shot].tolist()
+
+
+def class_mask(drawn, number):
+    return (drawn > 0).astype(np.uint8) * np.uint8(number)
+
+
+def merged(masks):
+    result = np.zeros(masks[0].shape, dtype=np.uint8)
+    for number, mask in enumerate(masks, start=1):
+        result = np.where(mask, np.where(result > 0, 255, number), result)
+    return result.astype(np.uint8)
+
+
+def places(weights, cover):
+    return torch.stack([(weights * share).sum() for share in cover]) / weights.sum()
+
+
+def auc(sign, clean):
+    return roc_auc_score(clean, sign)
+
+
+RIGHT = {
+    check_folds: folds,
+    check_episode: episode,
+    check_masked_average: safe_average,
+    check_two_prototypes: nearest,
+    check_cycle: reliable,
+    check_quality: quality,
+    check_reinforced: reinforced,
+    check_weighted: weighted,
+    check_pyramid: pyramid,
+    check_mask: mask,
+    check_loss: loss,
+    check_learning_rate: rate,
+    check_miou: miou,
+    check_interval: interval,
+    check_weight_places: places,
+    check_auc: auc,
+    check_class_mask: class_mask,
+    check_merged: merged,
+}
+
+
+@pytest.mark.parametrize("check", RIGHT, ids=lambda check: check.__name__)
+def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
+    assert " is right: " in check(RIGHT[check])
+    with pytest.raises(Wrong, match="unwritten is not written yet"):
+        check(unwritten)
+    with pytest.raises(Wrong, match="raised ZeroDivisionError"):
+        check(lambda *arguments: 1 // 0)
+
+
+@pytest.mark.parametrize(
+    ("check", "answer", "reason"),
+    [
+        (check_folds, lambda n, fold, m: novel_classes(n, fold, m, "blocked"), "blocks, as in PASCAL"),
+        (check_folds, lambda n, fold, m: range(fold + 1, n, m), "do not hold every class from 0 once"),
+        (check_folds, lambda n, fold, m: range(n), "novel in more than one fold"),
+        (check_episode, lambda h, k, g: (int(h[0]), h[1 : k + 1].tolist()), "all should be as likely"),
+        (check_episode, lambda h, k, g: (int(g.choice(h)), g.permutation(h)[:k].tolist()), "in its own support"),
+        (check_episode, lambda h, k, g: (int(h[0]), [int(h[1])] * k), "repeats an image"),
+        (check_episode, lambda h, k, g: (int(h[0]), []), "needs . support images"),
+        (check_episode, lambda h, k, g: (500, h[:k]), "does not show the class"),
+        (check_episode, lambda h, k, g: 3, "return a pair"),
+        (check_episode, lambda h, k, g: episode(h, k, g)[::-1], "the query comes first"),
+        (check_folds, lambda n, fold, m: None, "return a list of class numbers"),
+        (check_masked_average, lambda f, m: average(f, (m > 0).float()), "let a cell that is half"),
+        (check_masked_average, lambda f, m: average(f, m), "an empty mask must give zeros"),
+        (
+            check_cycle,
+            lambda S, m: torch.tensor(
+                [
+                    i in {int(S[j].argmax()) for j in range(len(m)) if m[j] and S[:, S[j].argmax()].argmax() == j}
+                    for i in range(S.shape[1])
+                ]
+            ),
+            "anywhere in the mask will do",
+        ),
+        (
+            check_reinforced,
+            lambda p, q, a, b: (reinforced(p, q, a, b)[0], q + b * correlation(p, q).softmax(1) @ p),
+            "transpose A",
+        ),
+        (
+            check_reinforced,
+            lambda p, q, a, b: (
+                reinforced(p, q, a, b)[0],
+                q + b * correlation(p, q).T.softmax(1) @ reinforced(p, q, a, b)[0],
+            ),
+            "not from P\\+",
+        ),
+        (check_mask, lambda x, s: mask(torch.stack([0 * x[0], x[1]]), s), "whether one logit is above 0"),
+        (check_mask, lambda x, s: mask(x.softmax(dim=0), s), "not the probabilities"),
+        (check_masked_average, lambda f, m: f.mean(dim=(1, 2)), "mean over all cells"),
+        (check_masked_average, lambda f, m: (f * m).mean(dim=(1, 2)), "not by the number of cells"),
+        (check_masked_average, lambda f, m: (f * m).sum(dim=(1, 2)), "divide it by the sum"),
+        (check_masked_average, lambda f, m: f[:, m > 0.5].mean(dim=1), "let a cell that is half foreground count half"),
+        (check_masked_average, lambda f, m: f[0], r"returns the shape \[4, 6\]; it should be \[5\]"),
+        (check_masked_average, lambda f, m: None, "end it with a return"),
+        (check_masked_average, lambda f, m: average(f, m) * 1.01, "the numbers differ"),
+        (check_two_prototypes, lambda q, f, b: nearest(q, b, f), "exchanged"),
+        (check_two_prototypes, lambda q, f, b: torch.einsum("chw,c->hw", q, f - b) > 0, "plain products"),
+        (check_two_prototypes, lambda q, f, b: nearest(q, f, b).float(), "return True and False"),
+        (check_two_prototypes, lambda q, f, b: torch.ones(8, 8).bool(), "of 64 cells differ"),
+        (check_cycle, lambda S, m: torch.isin(torch.arange(S.shape[1]), S.argmax(1)[m]), "check the way back"),
+        (check_cycle, lambda S, m: m[S.argmax(dim=0)], "you start at the query"),
+        (check_cycle, lambda S, m: torch.ones(S.shape[1]).bool(), "the set should be"),
+        (check_reinforced, lambda p, q, a, b: (p + a * torch.outer(p, q).softmax(1) @ q, q), "square root of C"),
+        (check_reinforced, lambda p, q, a, b: (p + a * correlation(p, q).softmax(0) @ q, q), "along a row"),
+        (check_reinforced, lambda p, q, a, b: (p, q), "P\\+ differs"),
+        (
+            check_reinforced,
+            lambda p, q, a, b: (reinforced(p, q, a, b)[0], q + b * correlation(p, q).softmax(1).T @ p),
+            "before the softmax",
+        ),
+        (check_reinforced, lambda p, q, a, b: (reinforced(p, q, a, b)[0], q), "P_q\\+ differs"),
+        (check_reinforced, lambda p, q, a, b: p, "return a pair"),
+        (check_weighted, lambda f, g: g[:, None, None] * f, "twice the gate"),
+        (check_weighted, lambda f, g: 2 * g * f, "one number per channel"),
+        (check_weighted, lambda f, g: f + g[:, None, None] * f, "do not add F_q once more"),
+        (check_weighted, lambda f, g: f, "the numbers differ"),
+        (check_pyramid, lambda f, s: [f[:, :: round(1 / x), :: round(1 / x)] for x in s], "picks single cells"),
+        (check_pyramid, lambda f, s: [torch.nn.functional.max_pool2d(f, round(1 / x)) for x in s], "takes the largest"),
+        (check_pyramid, lambda f, s: [f] * 4, "scale 0.5 returns the shape"),
+        (check_pyramid, lambda f, s: f, "one tensor per scale"),
+        (check_pyramid, lambda f, s: [2 * x for x in pyramid(f, s)], "differs from the mean"),
+        (check_mask, lambda x, s: torch.nn.functional.interpolate(x[None], s)[0].argmax(0), "steps as large as a cell"),
+        (check_mask, lambda x, s: 1 - mask(x, s), "exchanged"),
+        (check_mask, lambda x, s: torch.zeros(s), "pixels differ"),
+        (check_loss, lambda x, y: loss(x, y) * (y != 255).float().mean(), "not by the number of all"),
+        (check_loss, lambda x, y: loss(x, y * (y != 255)), "leave these pixels out"),
+        (check_loss, lambda x, y: -loss(x, y), "the sign is wrong"),
+        (check_loss, lambda x, y: 2 * loss(x, y), "the loss should be"),
+        (check_loss, lambda x, y: float(loss(x, y)), "return a tensor"),
+        (
+            check_learning_rate,
+            lambda s, n, p, w: rate(s, n, p, w) * (s / (s + 1) if s < w else 1),
+            "must not stand still",
+        ),
+        (check_learning_rate, lambda s, n, p, w: p, "the rate should be"),
+        (check_learning_rate, lambda s, n, p, w: None, "end it with a return"),
+        (check_miou, lambda c, k: float((c[:, 0] / c[:, 1]).mean()), "the mean over episodes"),
+        (check_miou, lambda c, k: float(c[:, 0].sum() / c[:, 1].sum()), "of all classes"),
+        (check_miou, lambda c, k: float(c.sum(0)[[0, 2]] @ (1 / c.sum(0)[[1, 3]]) / 2), "this is FB-IoU"),
+        (check_miou, lambda c, k: 0.5, "mIoU should be"),
+        (check_miou, lambda c, k: [0.5], "return one number"),
+        (check_interval, lambda v, g: (v.mean(), v.mean()), "draw with replacement"),
+        (check_interval, lambda v, g: tuple(np.quantile(v, [0.025, 0.975])), "the spread of the values"),
+        (check_interval, lambda v, g: tuple(np.add(interval(v, g), 0.05)), "should be about"),
+        (check_interval, lambda v, g: 3, "return a pair"),
+        (check_weight_places, lambda w, c: c.mean(dim=(1, 2)), "the weights must count"),
+        (check_weight_places, lambda w, c: places(w, c) * w.sum(), "divide by the sum of the weights"),
+        (check_weight_places, lambda w, c: (w * c).mean(dim=(1, 2)), "not by h w"),
+        (check_weight_places, lambda w, c: (w * c).sum(dim=(1, 2)) / c.sum(dim=(1, 2)), "not by the area"),
+        (check_weight_places, lambda w, c: places(w, (c == c.amax(dim=0)).float()), "gives to both"),
+        (check_weight_places, lambda w, c: places((w > 1).float(), c), "the shares should be"),
+        (check_weight_places, lambda w, c: places(w, c).sum(), r"returns the shape \[\]"),
+        (check_auc, lambda x, y: (x[y][:, None] > x[~y]).mean(), "half, not nothing"),
+        (check_auc, lambda x, y: (x[y][:, None] >= x[~y]).mean(), "half, not whole"),
+        (check_auc, lambda x, y: auc(-x, y), "exchanged"),
+        (check_auc, lambda x, y: x[y].mean() - x[~y].mean(), "compare pairs"),
+        (check_auc, lambda x, y: (x[y][:, None] > x).mean(), "two clean ones do not count"),
+        (check_auc, lambda x, y: 0.5, "the share should be"),
+        (check_auc, lambda x, y: [0.5, 1], "return one number"),
+        (check_auc, lambda x, y: None, "returns nothing"),
+        (check_episode, first_support, "hardly ever in the support"),
+        (check_episode, lambda h, k, g: (None, [1]), "end it with a return"),
+        (check_folds, lambda n, f, m: [[c] for c in range(f, n, m)], "return one number"),
+        (check_masked_average, lambda f, m: (f * m).sum(dim=(1, 2)) / m.sum().clamp_min(1), "object smaller than one"),
+        (check_cycle, lambda S, m: reliable(S, m).float(), "return True and False"),
+        (check_cycle, lambda S, m: m.argmax(), "raised NotImplementedError"),  # torch has it so for bool
+        (check_mask, lambda x, s: 1.9 * mask(x, s), "0 and 1 and nothing else"),
+        (check_quality, lambda s, t: (None, None), "end it with a return"),
+        (check_quality, lambda s, t: (s, t), "return one number"),
+        (check_miou, lambda c, k: float("nan"), "division of 0 by 0"),
+        (check_learning_rate, lambda s, n, p, w: "fast", "returns a str; return one number"),
+        (check_interval, lambda v, g: interval(v, g)[::-1], "the ends are exchanged"),
+        (check_interval, lambda v, g: normal(v), "two generators give the same ends"),
+        (check_interval, lambda v, g: interval(v, g, 0.035), "take the quantiles 0.025 and 0.975"),
+        (check_interval, lambda v, g: interval(v, g, 0.02), "take the quantiles 0.025 and 0.975"),
+        (check_interval, lambda v, g: 0.5, "return a pair"),
+        (check_class_mask, lambda d, n: d, "255 is still there"),
+        (check_class_mask, lambda d, n: np.where(d == 255, n, 0).astype(np.uint8), "2 pixels above 0"),
+        (check_class_mask, lambda d, n: np.full_like(d, n), "background must stay 0"),
+        (check_class_mask, lambda d, n: np.where(d > 0, n, 0), "the array is int64"),
+        (check_class_mask, lambda d, n: np.where(d > 0, n + 1, 0).astype(np.uint8), "do not have the value"),
+        (check_class_mask, lambda d, n: d[0], r"shape is \[3\]"),
+        (check_class_mask, lambda d, n: None, "not a NoneType"),
+        (check_merged, lambda m: sum(k * x for k, x in enumerate(m, 1)).astype(np.uint8), "and should be 255"),
+        (check_merged, lambda m: np.zeros((6, 8), np.uint8), "and should be 1, not 0"),
+        (check_quality, lambda s, t: quality(t, s), "exchanged"),
+        (check_quality, lambda s, t: (quality(s, t)[0], 1.0), "recall should be"),
+        (check_quality, lambda s, t: (0.0, quality(s, t)[1]), "precision should be"),
+    ],
+)
+def test_a_wrong_answer_is_told_why(check, answer, reason):
+    with pytest.raises(Wrong, match=reason):
+        check(answer)
+
+
+def test_other_kinds_of_right_answers_pass():
+    """Lists, arrays and tensors in place of tuples and floats."""
+    assert check_quality(lambda s, t: list(quality(s, t))).startswith("Exercise 3.2 is right")
+    assert check_quality(lambda s, t: torch.tensor(quality(s, t))).startswith("Exercise 3.2 is right")
+    assert check_interval(lambda v, g: np.array(interval(v, g))).startswith("Exercise 7.2 is right")
+    assert check_miou(lambda c, k: torch.tensor(miou(c, k), dtype=torch.float64)).startswith("Exercise 7.1 is right")
+    assert check_reinforced(lambda *a: list(reinforced(*a))).startswith("Exercise 4.1 is right")
+    assert check_episode(lambda h, k, g: list(episode(h, k, g))).startswith("Exercise 1.2 is right")
+
+
+def test_the_learner_sees_the_reason_and_no_traceback():
+    assert Wrong("look at the mask")._render_traceback_() == ["Not yet: look at the mask"]
+
+
+def test_numpy_answers_are_no_tensors():
+    with pytest.raises(Wrong, match="returns a ndarray; return a tensor"):
+        check_masked_average(lambda f, m: np.zeros(5))

@@ -1,0 +1,113 @@
+"""Painting a mask: strokes against plain distances, the events of mouse and finger, and taking things back."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: notebooks)")
+
+from dpnet_lite.course.explorers.painter import KEPT, MaskPainter, stroke
+
+
+def distance(point, start, end):
+    """From a point to a line from start to end, by trying many places on it."""
+    places = [np.add(start, t * np.subtract(end, start)) for t in np.linspace(0, 1, 2001)]
+    return min(np.hypot(*(place - point)) for place in places)
+
+
+@pytest.mark.parametrize(("start", "end"), [((3, 4), (14, 9)), ((5, 5), (5, 5)), ((-4, 2), (6, 25))])
+def test_a_stroke_is_all_that_is_near_the_line(start, end):
+    mask = np.zeros((12, 18), bool)
+    stroke(mask, start, end, 2.3, True)
+    for row in range(12):
+        for column in range(18):
+            assert mask[row, column] == (distance((column, row), start, end) <= 2.3), (row, column)
+
+
+def test_a_line_drawn_with_the_mouse():
+    painter = MaskPainter(np.full((96, 96, 3), 90, np.uint8), radius=3)
+    zoom = painter.zoom
+    assert zoom == 4
+    before = painter.picture.value
+    at = [{"dataX": zoom * x, "dataY": zoom * y} for x, y in ((20, 30), (40, 30), (40, 50), (70, 70))]
+    painter.moved({"type": "mousemove", "buttons": 0, **at[3]})  # the brush is up
+    assert not painter.mask.any()
+    painter.moved({"type": "mousedown", "buttons": 1, **at[0]})
+    painter.moved({"type": "mousemove", "buttons": 1, **at[1]})
+    painter.moved({"type": "mousemove", "buttons": 1, **at[2]})
+    painter.moved({"type": "mouseup", "buttons": 0, **at[2]})
+    painter.moved({"type": "mousemove", "buttons": 1, **at[3]})  # pressed outside: nothing
+    assert painter.mask[30, 20] and painter.mask[30, 30] and painter.mask[40, 40] and not painter.mask[60, 55]
+    assert 3 * 2 * 40 < painter.mask.sum() < 4 * 2 * 50
+    assert painter.picture.value != before
+    painter.undo()
+    assert not painter.mask.any() and painter.picture.value == before
+    painter.undo()  # nothing left to take back
+
+
+def test_the_brush_paints_around_the_pixel_under_the_pointer_and_lifts_at_the_edge():
+    painter = MaskPainter(np.full((96, 96, 3), 90, np.uint8), radius=3)
+    middle = (painter.zoom - 1) / 2  # of an image pixel, in pixels of the page
+    painter.moved({"type": "mousedown", "buttons": 1, "dataX": 4 * 20 + middle, "dataY": 4 * 30 + middle})
+    wanted = np.zeros((96, 96), bool)
+    stroke(wanted, (20, 30), (20, 30), 3, True)
+    assert np.array_equal(painter.mask, wanted)
+    painter.moved({"type": "mouseleave", "buttons": 1, "dataX": 0, "dataY": 0})
+    painter.moved({"type": "mousemove", "buttons": 1, "dataX": 4 * 80, "dataY": 4 * 80})  # it comes back elsewhere
+    assert np.array_equal(painter.mask, wanted)
+
+
+def test_the_image_is_seen_through_the_paint():
+    image = np.zeros((96, 96, 3), np.uint8)
+    image[:, 48:] = 255
+    painter = MaskPainter(image, radius=8)
+    painter.paint((30, 40), (70, 40))
+    with Image.open(io.BytesIO(painter.picture.value)) as shown:
+        pixels = np.array(shown.convert("RGB")).astype(int)
+    dark, bright = pixels[160, 4 * 40], pixels[160, 4 * 60]
+    assert (bright - dark > 60).all() and dark[0] > dark[2] + 60  # orange over both
+
+
+def test_only_the_last_strokes_can_be_taken_back():
+    painter = MaskPainter(np.zeros((50, 50, 3), np.uint8), radius=1)
+    for number in range(KEPT + 5):
+        painter.paint((number, 10))
+    for _ in range(KEPT + 5):
+        painter.undo()
+    assert painter.mask[10].sum() >= 5 and not painter.mask[10, 10:].any()
+
+
+def test_a_finger_paints_too_and_the_eraser_takes_away():
+    painter = MaskPainter(Image.new("L", (400, 500)))
+    assert painter.image.shape == (500, 400, 3) and painter.zoom == 1
+    painter.moved({"type": "touchstart", "touches": [{"dataX": 100, "dataY": 100}]})
+    painter.moved({"type": "touchmove", "touches": [{"dataX": 200, "dataY": 100}]})
+    painter.moved({"type": "touchend", "touches": []})
+    assert painter.mask[100, 150]
+    painter.tool.value = "erase"
+    painter.paint((150, 100), erase=True)
+    assert not painter.mask[100, 150] and painter.mask[100, 110]
+    painter.clear()
+    assert not painter.mask.any()
+    painter.undo()
+    assert painter.mask[100, 110]
+
+
+def test_painting_without_a_mouse_and_what_is_shown():
+    painter = MaskPainter(np.zeros((50, 50, 3), np.uint8), radius=2)
+    painter.paint((10, 10), (30, 10), (30, 40))
+    assert painter.mask[10, 20] and painter.mask[25, 30] and not painter.mask[40, 10]
+    with Image.open(io.BytesIO(painter.picture.value)) as shown:
+        pixels = np.array(shown.convert("RGB"))
+    small = pixels[painter.zoom // 2 :: painter.zoom, painter.zoom // 2 :: painter.zoom]
+    assert np.array_equal(small.any(axis=2), painter.mask)
+
+
+@pytest.mark.parametrize("image", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3))])
+def test_other_images_are_refused(image):
+    with pytest.raises(ValueError, match=r"give uint8 \[H, W, 3\]"):
+        MaskPainter(image)

@@ -1,0 +1,452 @@
+"""Folder data: every image mode, index masks, areas, unions, the fixed square, errors naming the culprit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from places import SHARED
+
+from dpnet_lite.datasets.base import Sample
+from dpnet_lite.datasets.folder import IMAGE_EXTENSIONS, FolderDataset
+from dpnet_lite.datasets.images import image_tensor, read_image, read_mask
+from dpnet_lite.datasets.transforms import flip_sample, normalise, resize_image, resize_labels, resize_sample
+from dpnet_lite.datasets.union import UnionDataset
+
+PHOTOS = SHARED / "photos"
+HEIGHT, WIDTH = 6, 8
+
+
+def write_png(path: Path, width: int, height: int, depth: int, colour: int, packed_rows: list[bytes]) -> None:
+    """Write a PNG by hand, for the bit depths that Pillow reads but does not write."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    rows = zlib.compress(b"".join(b"\0" + row for row in packed_rows))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """Three images of 6 x 8 with classes cat and dog; image b has no dog, image c ignores its last row."""
+    root = tmp_path / "pets"
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    (root / "classes.txt").write_text("cat\ndog\n", encoding="utf-8")
+    rng = np.random.default_rng(0)
+    for stem in "abc":
+        labels = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+        labels[0, :6] = 1
+        labels[1:4, 0] = 0 if stem == "b" else 2
+        labels[5] = 255 if stem == "c" else 0
+        Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)).save(root / f"images/{stem}.png")
+        Image.fromarray(labels).save(root / f"masks/{stem}.png")
+    return root
+
+
+RGB = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+GREY = RGB[..., 0]
+ALPHA = np.where(np.arange(WIDTH) < 3, 0, 255).astype(np.uint8) * np.ones((HEIGHT, 1), dtype=np.uint8)
+ON_WHITE = np.where(ALPHA[..., None] == 0, 255, RGB).astype(np.uint8)
+GREY_ON_WHITE = np.where(ALPHA == 0, 255, GREY)[..., None].repeat(3, axis=2).astype(np.uint8)
+
+
+def palette_image(transparency: int | None = None) -> Image.Image:
+    image = Image.fromarray((np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 4).astype(np.uint8))
+    image.putpalette([10, 20, 30, 200, 0, 0, 0, 150, 0, 1, 2, 3])
+    if transparency is not None:
+        image.info["transparency"] = transparency
+    return image
+
+
+PALETTE_RGB = np.array([[10, 20, 30], [200, 0, 0], [0, 150, 0], [1, 2, 3]], dtype=np.uint8)[
+    np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 4
+]
+PALETTE_ON_WHITE = np.where((PALETTE_RGB == [200, 0, 0]).all(-1, keepdims=True), 255, PALETTE_RGB).astype(np.uint8)
+
+MODES: dict[str, tuple[Callable[[], Image.Image], np.ndarray]] = {
+    "rgb": (lambda: Image.fromarray(RGB), RGB),
+    "grey": (lambda: Image.fromarray(GREY), GREY[..., None].repeat(3, axis=2)),
+    "bilevel": (lambda: Image.fromarray(GREY > 99), ((GREY > 99)[..., None] * np.uint8([255, 255, 255]))),
+    "grey+alpha": (lambda: Image.fromarray(np.dstack([GREY, ALPHA])), GREY_ON_WHITE),
+    "rgba": (lambda: Image.fromarray(np.dstack([RGB, ALPHA])), ON_WHITE),
+    "palette": (palette_image, PALETTE_RGB),
+    "palette+transparency": (lambda: palette_image(1), PALETTE_ON_WHITE),
+    "16 bit": (lambda: Image.fromarray(GREY.astype(np.uint16) * 257), GREY[..., None].repeat(3, axis=2)),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_png_of_every_mode_reads_as_rgb(mode: str, tmp_path: Path) -> None:
+    make, expected = MODES[mode]
+    make().save(tmp_path / "image.png")
+    tensor = read_image(tmp_path / "image.png")
+    assert tensor.dtype == torch.uint8 and tensor.is_contiguous()
+    np.testing.assert_array_equal(tensor.permute(1, 2, 0).numpy(), expected)
+
+
+def test_half_transparent_pixels_mix_with_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (1, 1), (100, 0, 200, 51)).save(tmp_path / "image.png")  # 51 / 255 = 0.2
+    assert read_image(tmp_path / "image.png").flatten().tolist() == [224, 204, 244]
+
+
+def test_16_bit_grey_is_scaled_and_rounded_not_clipped() -> None:
+    levels = np.array([[0, 128, 129, 300, 32768, 65535]], dtype=np.uint16)
+    expected = [int(level / 257 + 0.5) for level in levels[0].tolist()]
+    assert image_tensor(Image.fromarray(levels))[0, 0].tolist() == expected == [0, 0, 1, 1, 128, 255]
+    wide = image_tensor(Image.fromarray(levels.astype(np.int32)))  # mode I, as older Pillows read 16-bit PNG
+    assert wide[0, 0].tolist() == expected
+
+
+def test_16_bit_colour_is_scaled(tmp_path: Path) -> None:
+    write_png(tmp_path / "image.png", 1, 1, 16, 2, [struct.pack(">HHH", 65535, 25700, 0)])
+    assert read_image(tmp_path / "image.png").flatten().tolist() == [255, 100, 0]
+
+
+@pytest.mark.parametrize("suffix", IMAGE_EXTENSIONS)
+def test_every_extension_is_found_and_read(suffix: str, tree: Path) -> None:
+    (tree / "images/a.png").unlink()
+    colour = Image.new("RGB", (WIDTH, HEIGHT), (200, 100, 50))
+    colour.save(tree / f"images/a{suffix.upper()}", **({"lossless": True} if suffix == ".webp" else {}))
+    image = FolderDataset(tree)[0].image.float()
+    assert image.shape == (3, HEIGHT, WIDTH)
+    assert (image - torch.tensor([200.0, 100.0, 50.0]).reshape(3, 1, 1)).abs().max() <= 2  # [3] -> [3, 1, 1]
+
+
+def test_cmyk_jpeg_reads_as_rgb(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16), (250, 60, 20)).convert("CMYK").save(tmp_path / "image.jpg", quality=98)
+    with Image.open(tmp_path / "image.jpg") as image:
+        assert image.mode == "CMYK"
+    mean = read_image(tmp_path / "image.jpg").float().mean(dim=(1, 2))
+    assert torch.allclose(mean, torch.tensor([250.0, 60.0, 20.0]), atol=4)
+
+
+UPRIGHT = {  # EXIF orientation -> how NumPy makes the stored pixels upright
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.transpose(1, 0, 2),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: stored[::-1, ::-1].transpose(1, 0, 2),
+    8: lambda stored: np.rot90(stored),
+}
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_orientation_turns_the_image_but_not_the_mask(orientation: int, tree: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(RGB).save(tree / "images/a.png", exif=exif)
+    upright = UPRIGHT[orientation](RGB)
+    labels = (np.arange(upright[..., 0].size).reshape(upright.shape[:2]) % 3).astype(np.uint8)
+    Image.fromarray(labels).save(tree / "masks/a.png", exif=exif)
+    sample = FolderDataset(tree)[0]
+    np.testing.assert_array_equal(sample.image.permute(1, 2, 0).numpy(), upright)
+    np.testing.assert_array_equal(sample.labels.numpy(), labels)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_truncated_and_foreign_files_give_one_line(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"image.{suffix}"
+    Image.fromarray(np.tile(RGB, (20, 20, 1))).save(path)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"not an image", b""):
+        path.write_bytes(content)
+        for read in (read_image, read_mask):
+            with pytest.raises(ValueError, match="cannot be read as an image") as caught:
+                read(path)
+            assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match=r"absent\.png is not a file"):
+        read_image(tmp_path / "absent.png")
+
+
+def test_numbers_without_a_known_range_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.float32([[0.5]])).save(tmp_path / "float.tif")
+    Image.fromarray(np.int32([[70000]])).save(tmp_path / "wide.tif")
+    for name in ("float.tif", "wide.tif"):
+        with pytest.raises(ValueError, match=f"{name}: .* 8 or 16 bits"):
+            read_image(tmp_path / name)
+
+
+def test_masks_keep_their_numbers_whatever_the_palette_or_depth(tmp_path: Path) -> None:
+    numbers = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    for mode in ("L", "P"):
+        mask = Image.fromarray(numbers)
+        if mode == "P":
+            mask.putpalette(np.random.default_rng(2).integers(0, 256, 768).tolist())
+        mask.save(tmp_path / f"{mode}.png", **({"transparency": 0} if mode == "P" else {}))
+        np.testing.assert_array_equal(read_mask(tmp_path / f"{mode}.png").numpy(), numbers)
+    Image.fromarray(numbers.astype(np.uint16)).save(tmp_path / "16.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "16.png").numpy(), numbers)
+    few = palette_image()  # four colours: Pillow writes 2 bits a pixel
+    few.save(tmp_path / "few.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "few.png").numpy(), np.array(few))
+
+
+@pytest.mark.parametrize(("depth", "row", "expected"), [(1, 0b01100000, [0, 1, 1]), (2, 0b00011011, [0, 1, 2, 3])])
+def test_grey_masks_packed_by_an_optimiser_keep_their_numbers(
+    depth: int, row: int, expected: list[int], tmp_path: Path
+) -> None:
+    write_png(tmp_path / "mask.png", len(expected), 1, depth, 0, [bytes([row])])
+    assert read_mask(tmp_path / "mask.png").tolist() == [expected]
+
+
+def test_4_bit_grey_mask_keeps_its_numbers(tmp_path: Path) -> None:
+    write_png(tmp_path / "mask.png", 4, 1, 4, 0, [bytes([0x01, 0x7F])])
+    assert read_mask(tmp_path / "mask.png").tolist() == [[0, 1, 7, 15]]
+
+
+def test_samples_areas_and_names(tree: Path) -> None:
+    dataset = FolderDataset(tree)
+    assert (dataset.name, dataset.class_names, len(dataset)) == ("folder:pets", ("cat", "dog"), 3)
+    expected = np.array([[6, 3], [6, 0], [6, 3]]) / (HEIGHT * WIDTH)  # counted in the fixture by hand
+    np.testing.assert_allclose(dataset.class_areas, expected, rtol=1e-6)
+    assert dataset.class_areas.dtype == np.float32
+    image, labels = dataset[2]
+    assert image.dtype == labels.dtype == torch.uint8 and image.shape == (3, HEIGHT, WIDTH)
+    assert labels[5].tolist() == [255] * WIDTH
+    assert [path.stem for path in dataset.image_paths] == ["a", "b", "c"]
+    with pytest.raises(IndexError):
+        dataset[3]
+
+
+def test_names_survive_a_byte_order_mark_and_windows_line_ends(tree: Path) -> None:
+    (tree / "classes.txt").write_bytes("﻿Katze\r\nHündin\r\n\r\n".encode())
+    assert FolderDataset(tree).class_names == ("Katze", "Hündin")
+
+
+def write_index(tree: Path, change: Callable[[list], object] = lambda entries: None) -> None:
+    entries = [{"id": stem, "source": "x", "area": {"cat": 0.25}} for stem in "abc"]
+    change(entries)
+    (tree / "index.json").write_text(json.dumps(entries), encoding="utf-8")
+
+
+def test_index_json_gives_the_areas_without_reading_masks(tree: Path) -> None:
+    write_index(tree)
+    for path in (tree / "masks").iterdir():
+        path.write_bytes(b"never read")
+    np.testing.assert_array_equal(FolderDataset(tree).class_areas, np.float32([[0.25, 0]] * 3))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda entries: entries[1]["area"].update(cow=0.1),
+            "id 'b' names class 'cow'; classes.txt has no such line",
+        ),
+        (lambda entries: entries[1].update(id="z"), "id 'z' has no image"),
+        (lambda entries: entries[1].update(id="a"), "id 'a' appears twice"),
+        (lambda entries: entries.pop(), "lacks 1 of 3 images, first 'c'"),
+        (
+            lambda entries: entries[0]["area"].update(cat=25),
+            "'cat' of id 'a' is 25; give a share from 0 to 1",
+        ),
+        (lambda entries: entries[0].pop("area"), "is not of the form"),
+        (lambda entries: entries.append("d"), "is not of the form"),
+    ],
+)
+def test_a_bad_index_json_is_refused_at_once(change: Callable[[list], object], message: str, tree: Path) -> None:
+    write_index(tree, change)
+    with pytest.raises(ValueError, match=message):
+        FolderDataset(tree)
+
+
+def spoil(tree: Path, how: str) -> None:
+    if how == "no mask":
+        (tree / "masks/b.png").unlink()
+    elif how == "twin":
+        shutil.copy(tree / "images/b.png", tree / "images/b.tif")
+    elif how == "no images":
+        shutil.rmtree(tree / "images")
+        (tree / "images").mkdir()
+    else:
+        shutil.rmtree(tree / how) if (tree / how).is_dir() else (tree / how).unlink()
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "message"),
+    [
+        ("images", FileNotFoundError, "has no folder images/"),
+        ("masks", FileNotFoundError, "has no folder masks/"),
+        ("classes.txt", FileNotFoundError, "has no classes.txt"),
+        ("no mask", FileNotFoundError, r"1 of 3 images have no mask, first b\.png; add .*masks/b\.png"),
+        ("twin", ValueError, r"b\.png and b\.tif share a mask"),
+        ("no images", ValueError, r"images holds no image; put files ending in \.jpg"),
+    ],
+)
+def test_an_incomplete_folder_is_refused(how: str, error: type[Exception], message: str, tree: Path) -> None:
+    spoil(tree, how)
+    with pytest.raises(error, match=message):
+        FolderDataset(tree)
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+        FolderDataset(tree / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (" \n\n", "is empty; write one class name per line"),
+        ("cat\n\ndog\n", "line 2 is empty"),
+        ("cat\ndog\ncat\n", "line 3 repeats 'cat'"),
+        ("__background__\ncat\n", "line 1 is '__background__', which is value 0"),
+        ("\n".join(f"class {k}" for k in range(255)), "names 255 classes; at most 254"),
+    ],
+)
+def test_bad_class_names_are_refused(text: str, message: str, tree: Path) -> None:
+    (tree / "classes.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        FolderDataset(tree)
+
+
+def test_stray_files_are_not_images(tree: Path) -> None:
+    for name in ("Thumbs.db", "._a.png", "notes.txt"):
+        (tree / "images" / name).write_bytes(b"stray")
+    assert len(FolderDataset(tree)) == 3
+
+
+def test_bad_masks_are_named_when_read(tree: Path) -> None:
+    dataset = FolderDataset(tree)
+    path = tree / "masks/b.png"
+    Image.fromarray(np.full((HEIGHT, WIDTH), 3, dtype=np.uint8)).save(path)
+    with pytest.raises(ValueError, match=r"b\.png holds the value 3, but classes.txt ends at 2"):
+        dataset[1]
+    with pytest.raises(ValueError, match=r"b\.png holds the value 3"):
+        dataset.class_areas  # noqa: B018
+    Image.fromarray(np.zeros((WIDTH, HEIGHT), dtype=np.uint8)).save(path)
+    with pytest.raises(ValueError, match=r"b\.png is 6 x 8 pixels, but b\.png is 8 x 6 once upright"):
+        dataset[1]
+    Image.fromarray(RGB).save(path)
+    with pytest.raises(ValueError, match=r"b\.png is a colour mask \(mode RGB\)"):
+        dataset[1]
+    Image.fromarray(GREY).save(path, format="JPEG")
+    with pytest.raises(ValueError, match=r"b\.png is a JPEG"):
+        dataset[1]
+    Image.fromarray(np.full((HEIGHT, WIDTH), 256, dtype=np.uint16)).save(path)
+    with pytest.raises(ValueError, match=r"b\.png holds 256 to 256"):
+        dataset[1]
+
+
+def test_masks_of_0_and_255_alone_are_told_apart_from_classes(tree: Path) -> None:
+    for path in (tree / "masks").iterdir():
+        Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8) * 255).save(path)
+    with pytest.raises(
+        ValueError, match="masks holds 0 and 255 alone, and 255 means ignored; draw the class of line k"
+    ):
+        FolderDataset(tree).measure_areas()
+    Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8)).save(path)  # one class in one mask is enough
+    assert FolderDataset(tree).measure_areas().any()
+
+
+def test_fingerprint_follows_content_and_not_place(tree: Path, tmp_path: Path) -> None:
+    original = FolderDataset(tree).fingerprint
+    shutil.copytree(tree, tmp_path / "elsewhere")
+    assert FolderDataset(tmp_path / "elsewhere").fingerprint == original
+    changed = set()
+    write_index(tree)
+    changed.add(FolderDataset(tree).fingerprint)
+    (tree / "index.json").unlink()
+    (tree / "classes.txt").write_text("cat\nfox\n", encoding="utf-8")
+    changed.add(FolderDataset(tree).fingerprint)
+    (tree / "classes.txt").write_text("cat\ndog\n", encoding="utf-8")
+    Image.fromarray(np.tile(RGB, (2, 2, 1))).save(tree / "images/b.png")
+    changed.add(FolderDataset(tree).fingerprint)
+    assert len(changed | {original}) == 4
+
+
+def test_union_keeps_classes_apart(tree: Path, tmp_path: Path) -> None:
+    other = tmp_path / "zoo"
+    shutil.copytree(tree, other)
+    (other / "classes.txt").write_text("cat\nowl\nelk\n", encoding="utf-8")
+    first, second = FolderDataset(tree), FolderDataset(other)
+    union = UnionDataset([first, second])
+    assert union.name == "folder:pets + folder:zoo" and len(union) == 6
+    assert union.class_names == ("cat", "dog", "folder:zoo/cat", "folder:zoo/owl", "folder:zoo/elk")
+    assert (union.class_ranges, union.image_ranges) == ((range(2), range(2, 5)), (range(3), range(3, 6)))
+    for index in range(6):
+        image, labels = union[index]
+        own = (first, second)[index // 3][index % 3]
+        assert labels.dtype == torch.uint8 and torch.equal(image, own.image)
+        slow = [k if k in (0, 255) or index < 3 else k + 2 for k in own.labels.flatten().tolist()]
+        assert labels.flatten().tolist() == slow
+        shares = [(labels == k).float().mean().item() for k in range(1, 6)]
+        np.testing.assert_allclose(union.class_areas[index], shares, rtol=1e-6)
+    assert torch.equal(union[-1].labels, union[5].labels)
+    with pytest.raises(IndexError):
+        union[6]
+    assert union.fingerprint != UnionDataset([second, first]).fingerprint
+    assert UnionDataset([first, first]).class_names[2:] == ("folder:pets#2/cat", "folder:pets#2/dog")
+
+
+def test_union_refuses_nothing_and_too_much(tree: Path) -> None:
+    with pytest.raises(ValueError, match="union of 0 data sets"):
+        UnionDataset([])
+    (tree / "classes.txt").write_text("\n".join(f"class {k}" for k in range(127)), encoding="utf-8")
+    dataset = FolderDataset(tree)
+    assert UnionDataset([dataset, dataset])[3].labels.unique().tolist() == [0, 128, 129]
+    with pytest.raises(ValueError, match="381 classes together; at most 254"):
+        UnionDataset([dataset] * 3)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+def test_labels_are_squashed_by_the_nearest_pixel_centre(height: int, width: int, size: int) -> None:
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    for source, length, axis in (
+        (rows, height, 0),
+        (columns, width, 1),
+    ):  # each pixel tells where it came from
+        resized = resize_labels(source.to(torch.uint8), size)
+        assert resized.dtype == torch.uint8 and resized.shape == (size, size)
+        origin = np.moveaxis(resized.numpy(), axis, 0).astype(float)
+        wanted = (np.arange(size)[:, None] + 0.5) * length / size  # [size, 1], in source pixels
+        assert np.abs(origin + 0.5 - wanted).max() <= 0.5 + 1e-5  # at a tie either neighbour will do
+
+
+def test_images_are_squashed_with_antialias() -> None:
+    image = np.random.default_rng(3).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    resized = resize_image(torch.from_numpy(image).permute(2, 0, 1), 30)  # [H, W, 3] -> [3, H, W]
+    reference = np.asarray(Image.fromarray(image).resize((30, 30), Image.Resampling.BILINEAR), dtype=int)
+    assert resized.dtype == torch.uint8 and resized.shape == (3, 30, 30)
+    assert np.abs(resized.permute(1, 2, 0).numpy() - reference).max() <= 1
+    sample = resize_sample(Sample(torch.from_numpy(image).permute(2, 0, 1), torch.zeros(90, 120, dtype=torch.uint8)), 7)
+    assert sample.image.shape == (3, 7, 7) and sample.labels.shape == (7, 7)
+    with pytest.raises(ValueError, match="size is 0"):
+        resize_labels(sample.labels, 0)
+
+
+def test_normalise_and_flip() -> None:
+    image = torch.arange(24, dtype=torch.uint8).reshape(3, 2, 4)  # [24] -> [3, 2, 4]
+    values = normalise(image)
+    assert values.dtype == torch.float32
+    assert values[1, 0, 2].item() == pytest.approx((10 / 255 - 0.456) / 0.224, rel=1e-5)
+    assert normalise(image.expand(5, 3, 2, 4)).shape == (5, 3, 2, 4)
+    for bad in (image.float(), image[:2]):
+        with pytest.raises(ValueError, match="give uint8 RGB"):
+            normalise(bad)
+    flipped = flip_sample(Sample(image, image[0]))
+    np.testing.assert_array_equal(flipped.image.numpy(), image.numpy()[:, :, ::-1])
+    np.testing.assert_array_equal(flipped.labels.numpy(), image.numpy()[0, :, ::-1])
+
+
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason="the real photographs do not lie beside the repository")
+def test_real_photographs_agree_with_their_index() -> None:
+    dataset = FolderDataset(PHOTOS)
+    assert (len(dataset), len(dataset.class_names)) == (520, 80)
+    for index in range(20):
+        labels = dataset[index].labels.numpy()
+        areas = [(labels == k).mean() for k in range(1, 81)]
+        np.testing.assert_allclose(dataset.class_areas[index], areas, atol=6e-5)  # index.json has 4 decimals

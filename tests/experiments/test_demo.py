@@ -1,0 +1,318 @@
+"""The main job at a tiny size: files, tables recomputed from the JSON, resume, fair rivals."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_runs import SMALL, run, use_few_scenes, write_folder
+
+from dpnet_lite.config import ModelConfig, TrainingConfig
+from dpnet_lite.episodes import EpisodeList
+from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.experiments import experiment as demo
+from dpnet_lite.experiments.experiment import DemoConfig, load_result, run_demo
+from dpnet_lite.experiments.fold_data import toy_fold
+from dpnet_lite.experiments.fold_run import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult, support_only
+from dpnet_lite.experiments.intervals import mean_interval
+from dpnet_lite.experiments.tables import aligned, difference_cell, enough_episodes, percent, score_cell
+from dpnet_lite.heads import load_head
+from dpnet_lite.model.backbone import build_backbone
+from dpnet_lite.model.head import Head
+from dpnet_lite.training import Trainer
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> DemoConfig:
+    """Two folds and two seeds of a small folder."""
+    root = tmp_path_factory.mktemp("demo")
+    return DemoConfig(
+        data=str(write_folder(root / "mine")),
+        model=ModelConfig(channels=8),
+        training=TrainingConfig(steps=3, batch_size=2, warmup_steps=1),
+        backbone="tiny",
+        size=64,
+        folds=(0, 2),
+        seeds=(0, 1),
+        shots=(1, 2),
+        n_episodes=10,
+        policy="background",
+        cache_folder=root / "cache",
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    output: Path
+    said: list[str]
+    results: list[FoldResult]
+
+    def records(self) -> dict[tuple[int, int], dict]:
+        found = [json.loads(path.read_text()) for path in sorted(self.output.glob("fold*_seed*.json"))]
+        return {(record["fold"], record["seed"]): record for record in found}
+
+
+@pytest.fixture(scope="module")
+def first_run(config, tmp_path_factory) -> Run:
+    output, said = tmp_path_factory.mktemp("out"), []
+    return Run(output, said, run_demo(config, output, say=said.append))
+
+
+def test_it_writes_results_heads_and_pictures(first_run, config):
+    runs = {(fold, seed) for fold in (0, 2) for seed in (0, 1)}
+    assert set(first_run.records()) == runs
+    heads = {f"{name}_fold{fold}_seed{seed}" for name in ("dpnet", "support_only") for fold, seed in runs}
+    assert {path.stem for path in first_run.output.glob("*.safetensors")} == heads
+    for name in ("episodes.png", "learning_curve.png"):
+        path = first_run.output / name
+        assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and f"picture: {path}" in first_run.said
+        with Image.open(path) as image:
+            image.load()
+            assert min(image.size) > 300 and max(image.size) < 4000
+            assert len(np.unique(np.array(image.convert("RGB")).reshape(-1, 3), axis=0)) > 50  # not empty
+    assert sum(path.stat().st_size for path in first_run.output.glob("*.png")) < 4_000_000
+
+
+def test_heads_say_how_they_were_made(first_run, config):
+    record = first_run.records()[2, 1]
+    for stem, model in (("dpnet", config.model), ("support_only", support_only(config.model))):
+        head, facts = load_head(first_run.output / f"{stem}_fold2_seed1.safetensors")
+        assert head.config == model
+        assert (facts["fold"], facts["seed"], facts["step"], facts["size"]) == (2, 1, 3, 64)
+        assert facts["training"] == replace(config.training, seed=1).to_dict()
+        assert set(facts["scores"]) == {"1-shot mIoU", "2-shot mIoU"}
+        assert set(facts["episodes"]) == {"1", "2"}
+        names = record["scores"][0][2]["class_names"]
+        assert facts["base_classes"] == [name for index, name in enumerate(names) if index % 4 != 2]
+
+
+def class_means(scores: dict) -> float:
+    """mIoU from the counts of a result file: pixels added up per class, then the mean over classes."""
+    pixels: dict[int, list[int]] = {}
+    for index, (inside, union, *_) in zip(scores["class_index"], scores["counts"], strict=True):
+        total = pixels.setdefault(index, [0, 0])
+        total[0], total[1] = total[0] + inside, total[1] + union
+    return sum(inside / union for inside, union in pixels.values()) / len(pixels)
+
+
+def foreground_background(scores: dict) -> float:
+    sums = np.array(scores["counts"]).sum(axis=0)
+    return (sums[0] / sums[1] + sums[2] / sums[3]) / 2
+
+
+def table_rows(text: str, head: str) -> list[list[str]]:
+    """Cells of the table whose first column is called `head`, without head and rule."""
+    block = next(part for part in text.split("\n\n") if part.startswith(f"| {head} "))
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]]
+
+
+def numbers(cell: str) -> list[float]:
+    return [float(number) for number in re.findall(r"[-+]?\d+\.\d", cell)]
+
+
+def test_every_number_of_the_tables_comes_from_the_files(first_run):
+    text, records = first_run.said[0], first_run.records()
+    miou, fb_iou = {}, {}
+    for key, record in records.items():
+        for method, n_shot, scores in record["scores"]:
+            miou[key, method, n_shot] = 100 * class_means(scores)
+            fb_iou[key, method, n_shot] = 100 * foreground_background(scores)
+    summary = table_rows(text, "method")
+    assert [(row[0], row[1]) for row in summary] == [(m, str(n)) for n in (1, 2) for m in METHODS]
+    for method, shots, cell, fb_cell in summary:
+        value, low, high = numbers(cell)
+        assert value == pytest.approx(np.mean([miou[key, method, int(shots)] for key in records]), abs=0.0501)
+        assert numbers(fb_cell)[0] == pytest.approx(
+            np.mean([fb_iou[key, method, int(shots)] for key in records]), abs=0.0501
+        )
+        runs = [result.scores[method, int(shots)] for result in first_run.results]
+        assert [low, high] == pytest.approx(
+            [100 * x for x in mean_interval(runs, "miou", resample_runs=True)], abs=0.0501
+        )
+    differences = table_rows(text, "mIoU of DPNet less that of")
+    assert [(row[0], row[1]) for row in differences] == [(m, str(n)) for n in (1, 2) for m in METHODS[:2]]
+    for rival, shots, cell in differences:
+        value, low, high = numbers(cell)
+        expected = np.mean([miou[key, FULL, int(shots)] - miou[key, rival, int(shots)] for key in records])
+        assert value == pytest.approx(expected, abs=0.0501) and low <= value <= high and cell[0] in "+-"
+
+
+def test_the_table_of_folds_is_a_mean_over_seeds(first_run):
+    text = first_run.said[0].split("\n\n")[-1]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    assert rows[0] == ["method", "shots", "fold 0", "fold 2"] and len(rows) == 2 + 6
+    for method, shots, *cells in rows[2:]:
+        for fold, cell in zip((0, 2), cells, strict=True):
+            scores = [
+                class_means(s)
+                for seed in (0, 1)
+                for m, n_shot, s in first_run.records()[fold, seed]["scores"]
+                if (m, str(n_shot)) == (method, shots)
+            ]
+            assert numbers(cell)[0] == pytest.approx(100 * np.mean(scores), abs=0.0501)
+
+
+def test_all_methods_are_scored_on_the_same_episodes_of_novel_classes(first_run):
+    for (fold, _), record in first_run.records().items():
+        novel = {fold, fold + 4}
+        for n_shot, episodes in record["episodes"].items():
+            assert {e["class_index"] for e in episodes["episodes"]} <= novel
+            assert all(
+                len(e["support"]) == int(n_shot) and e["query"] not in e["support"] for e in episodes["episodes"]
+            )
+            hashes = {s["episodes_sha256"] for _, n, s in record["scores"] if str(n) == n_shot}
+            assert len(hashes) == 1
+            assert hashes.pop()[:12] in first_run.said[0] or fold != 0
+        assert len(record["scores"]) == 6
+
+
+def test_the_test_episodes_do_not_depend_on_the_seed(first_run):
+    records = first_run.records()
+    assert records[0, 0]["episodes"] == records[0, 1]["episodes"] != records[2, 0]["episodes"]
+    free = [[s for m, _, s in records[0, seed]["scores"] if m == TRAINING_FREE] for seed in (0, 1)]
+    assert free[0] == free[1]  # a baseline without training cannot depend on it either
+    trained = [[s for m, _, s in records[0, seed]["scores"] if m == FULL] for seed in (0, 1)]
+    assert trained[0] != trained[1]
+
+
+def test_a_second_run_says_the_same(first_run, config, tmp_path):
+    said = []
+    again = replace(config, cache_folder=tmp_path / "cache", folds=(0, 2), seeds=(0, 1))
+    run_demo(again, tmp_path / "out", say=said.append, pictures=False)
+    assert said == first_run.said[:1]
+
+
+def test_resume_skips_what_the_same_settings_have_done(first_run, config, tmp_path, monkeypatch):
+    output, calls, said = tmp_path / "out", [], []
+    original = demo.run_fold
+
+    def spy(data, model, training, **settings):
+        calls.append((data.fold, training.seed))
+        return original(data, model, training, **settings)
+
+    monkeypatch.setattr(demo, "run_fold", spy)
+    output.mkdir()
+    for path in first_run.output.glob("fold0_seed*.json"):
+        (output / path.name).write_bytes(path.read_bytes())
+    results = run_demo(config, output, say=said.append, resume=True, pictures=False)
+    assert calls == [(2, 0), (2, 1)] and said == first_run.said[:1]
+    assert [(r.fold, r.seed) for r in results] == [(0, 0), (0, 1), (2, 0), (2, 1)]
+    calls.clear()
+    run_demo(config, output, say=said.append, resume=True)  # nothing to do, nothing to draw
+    assert calls == [] and said[1] == said[0] and len(said) == 2
+    one = replace(config, folds=(0,), seeds=(1,))
+    for changed in (
+        replace(one, n_episodes=5),
+        replace(one, model=replace(config.model, pseudo_prototype=True, channels=12)),
+        replace(one, training=replace(config.training, learning_rate=1e-3)),
+        replace(one, policy="ignore"),
+        replace(one, shots=(1,)),
+    ):
+        run_demo(changed, output, say=said.append, resume=True, pictures=False)
+        assert calls == [(0, 1)]
+        calls.clear()
+    run_demo(one, output, say=said.append, pictures=False)  # without resume everything is done again
+    assert calls == [(0, 1)]
+
+
+def test_results_of_changed_photographs_are_not_taken_over(config, tmp_path, monkeypatch):
+    folder = write_folder(tmp_path / "mine")
+    small = replace(config, data=str(folder), folds=(0,), seeds=(0,), shots=(1,), cache_folder=tmp_path / "cache")
+    calls = []
+    original = demo.run_fold
+    monkeypatch.setattr(demo, "run_fold", lambda *a, **k: calls.append(1) or original(*a, **k))
+    for _ in range(2):
+        run_demo(small, tmp_path / "out", say=lambda text: None, resume=True, pictures=False)
+    assert len(calls) == 1
+    (folder / "images/47.png").unlink()
+    run_demo(small, tmp_path / "out", say=lambda text: None, resume=True, pictures=False)
+    assert len(calls) == 2
+
+
+def test_a_result_file_of_something_else_is_not_read(first_run, tmp_path):
+    path = first_run.output / "fold0_seed0.json"
+    identity = first_run.records()[0, 0]["identity"]
+    read = load_result(path, identity)
+    assert read is not None and read.scores[FULL, 1].miou == first_run.results[0].scores[FULL, 1].miou
+    assert load_result(path, identity | {"n_episodes": 8}) is None
+    assert load_result(tmp_path / "none.json", identity) is None
+
+
+def test_no_path_of_this_machine_is_in_the_results(first_run, config):
+    for path in first_run.output.glob("*.json"):
+        assert str(Path(config.data).parent) not in path.read_text()
+
+
+@pytest.mark.parametrize("interaction", ["correlation", "parts"])
+def test_the_rival_has_the_same_size_and_starts_from_the_same_weights(config, interaction):
+    """Nothing but the pseudo-prototype is taken from it: same budget, episodes and starting point."""
+    model = replace(config.model, interaction=interaction)
+    backbone = build_backbone("tiny", "random")
+    data = toy_fold(backbone, 0, seed=0, n_train=62, n_test=42)
+    full, rival = (Trainer(m, config.training, data.train, data.base, fold=0) for m in (model, support_only(model)))
+    assert full.episodes == rival.episodes
+    own, other = full.network.state_dict(), rival.network.state_dict()
+    assert list(own) == list(other) and all(torch.equal(own[name], other[name]) for name in own)
+    difference = {k for k, v in model.to_dict().items() if support_only(model).to_dict()[k] != v}
+    assert difference == {"pseudo_prototype"}
+    features, masks = torch.randn(1, 1, 144, 8, 8), torch.ones(1, 1, 8, 8)
+    masks[..., :4] = 0
+    outputs = []
+    for config_of_head, weights in ((model, own), (support_only(model), other)):
+        head = Head(config_of_head, 144, 96).eval()
+        head.load_state_dict(weights)
+        outputs.append(head(features, masks, features[:, 0].flip(-1), size=(8, 8)).logits)
+    assert not torch.equal(*outputs)  # yet it is another network
+
+
+def test_the_toy_demo_as_it_is_typed(tmp_path, capsys, monkeypatch):
+    use_few_scenes(monkeypatch)
+    texts = []
+    for turn in ("a", "b"):
+        assert run("demo", *SMALL, "--episodes", 3, "--shots", 1, "--out", tmp_path / turn) == 0
+        shown = capsys.readouterr()
+        texts.append(shown.out.replace(str(tmp_path / turn), ""))
+        assert "training DPNet" in shown.err and "left" in shown.err  # the bar names the step and the time
+    assert texts[0] == texts[1]
+    assert [row[0] for row in table_rows(texts[0], "method")] == [TRAINING_FREE, SUPPORT_ONLY, FULL]
+    assert (tmp_path / "a/episodes.png").exists()  # with fewer episodes than the picture has rows
+
+
+def test_wrong_numbers_are_refused_before_any_training(config):
+    for change, message in (
+        ({"n_episodes": 0}, "--episodes has 0; give at least 1"),
+        ({"shots": (1, 0)}, "--shots has 0; give at least 1"),
+        ({"seeds": (-1,)}, "--seeds has -1; give at least 0"),
+        ({"size": 0}, "--size has 0; give at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(config, **change)
+
+
+def test_a_class_with_few_episodes_has_no_interval():
+    def scores(*counts):
+        index = np.repeat(np.arange(len(counts)), counts)
+        return EpisodeScores(index, np.tile([3, 5, 4, 6], (len(index), 1)), tuple("abc"))
+
+    assert enough_episodes([scores(5, 5), scores(7, 6)])
+    assert not enough_episodes([scores(9, 4)]) and not enough_episodes([scores(9, 9), scores(5, 4, 5)])
+    assert "[" in score_cell([scores(5, 5)]) and "[" not in score_cell([scores(9, 4)])
+    few = FoldResult(0, 0, {(method, 1): scores(9, 4) for method in METHODS}, {1: EpisodeList("x", 0, 1, 0, ())})
+    assert "[" not in difference_cell([few], TRAINING_FREE, 1)
+
+
+def test_tables_line_up():
+    table = aligned([["method", "x"], ["a", "1.0"], ["longer name", "2"]])
+    assert table.splitlines() == [
+        "| method      | x   |",
+        "|-------------|-----|",
+        "| a           | 1.0 |",
+        "| longer name | 2   |",
+    ]
+    assert percent(0.41659) == "41.7" and percent(-0.01, signed=True) == "-1.0" and percent(0.02, signed=True) == "+2.0"

@@ -1,0 +1,250 @@
+"""Bootstrap intervals against a slow loop, hand-worked cases and a simulated truth."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from score_samples import METRICS, random_scores, scores_of_iou
+
+from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.experiments.intervals import (
+    bootstrap_interval,
+    mean_interval,
+    mean_paired_difference,
+    paired_difference,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=5))
+def test_intervals_are_ordered_fractions(episodes):
+    classes, low, high = zip(*((c, min(i, u), max(i, u)) for c, i, u in episodes), strict=True)
+    scores = scores_of_iou(classes, low, high, total=9)
+    for metric in METRICS:
+        interval = bootstrap_interval(scores, metric, n_resamples=20)
+        assert math.isnan(interval.low) or 0 <= interval.low <= interval.high <= 1
+
+
+def test_perfect_scores_leave_no_doubt():
+    perfect = scores_of_iou([0, 1, 1], [3, 5, 7], [3, 5, 7])
+    for metric in METRICS:
+        assert bootstrap_interval(perfect, metric, n_resamples=50) == (1.0, 1.0)
+
+
+def test_an_empty_union_is_left_out():
+    assert bootstrap_interval(scores_of_iou([0, 1, 1], [5, 0, 0], [10, 0, 0], total=10)) == (0.5, 0.5)
+    some_draws_empty = scores_of_iou([0, 0], [5, 0], [10, 0], total=10)
+    assert bootstrap_interval(some_draws_empty) == (0.5, 0.5)
+    nothing = scores_of_iou([0], [0], [0], total=0)
+    for metric in METRICS:
+        assert all(math.isnan(end) for end in bootstrap_interval(nothing, metric))
+
+
+def slow_values(scores, metric, seed, n_resamples, list_number=0):
+    """The metric on resampled episodes: the same draws, one resample at a time, episodes gathered."""
+    rng = np.random.default_rng([seed, 1 + list_number])
+    members = [np.flatnonzero(scores.class_index == c) for c in np.unique(scores.class_index)]
+    drawn = [rows[rng.integers(len(rows), size=(n_resamples, len(rows)))] for rows in members]
+    values = []
+    for resample in range(n_resamples):
+        rows = np.concatenate([d[resample] for d in drawn])
+        values.append(getattr(EpisodeScores(scores.class_index[rows], scores.counts[rows], scores.class_names), metric))
+    return np.array(values)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_bootstrap_equals_a_slow_loop(metric):
+    a, b = random_scores(1), random_scores(2, quality=0.4)
+    slow = slow_values(a, metric, seed=5, n_resamples=80)
+    expected = np.quantile(slow, [0.05, 0.95])
+    assert bootstrap_interval(a, metric, n_resamples=80, seed=5, level=0.9) == pytest.approx(expected, abs=1e-12)
+
+    difference, interval = paired_difference(a, b, metric, n_resamples=80, seed=5)
+    expected = np.quantile(slow - slow_values(b, metric, seed=5, n_resamples=80), [0.025, 0.975])
+    assert interval == pytest.approx(expected, abs=1e-12)
+    assert difference == pytest.approx(getattr(a, metric) - getattr(b, metric), abs=1e-12)
+
+
+def test_hierarchical_bootstrap_equals_a_slow_loop():
+    lists = ["one", "two"]
+    runs_a = [random_scores(seed, sha=lists[seed % 2]) for seed in range(6)]
+    runs_b = [random_scores(seed, sha=lists[seed % 2], quality=0.3) for seed in range(10, 16)]
+    n_resamples, seed = 60, 4
+    values = np.array(
+        [
+            slow_values(a, "miou", seed, n_resamples, i % 2) - slow_values(b, "miou", seed, n_resamples, i % 2)
+            for i, (a, b) in enumerate(zip(runs_a, runs_b, strict=True))
+        ]
+    )  # [runs, resamples]
+    observed = np.array([a.miou - b.miou for a, b in zip(runs_a, runs_b, strict=True)])
+    generator = np.random.default_rng([seed, 0])
+    stretch = np.sqrt(5 / generator.chisquare(5, n_resamples))  # six runs, one fold
+    drawn = generator.integers(6, size=(n_resamples, 5))  # one fewer than there are runs
+    slow = []
+    for resample in range(n_resamples):
+        episodes = np.mean([values[run, resample] for run in range(6)])
+        of_runs = np.mean([observed[run] for run in drawn[resample]]) - np.mean(observed)
+        slow.append(episodes + stretch[resample] * of_runs)
+    difference, interval = mean_paired_difference(runs_a, runs_b, n_resamples=n_resamples, seed=seed)
+    assert interval == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=1e-12)
+    point = np.mean([a.miou for a in runs_a]) - np.mean([b.miou for b in runs_b])
+    assert difference == pytest.approx(point, abs=1e-12)
+
+    _, narrow = mean_paired_difference(runs_a, runs_b, n_resamples=n_resamples, seed=seed, resample_runs=False)
+    assert narrow == pytest.approx(np.quantile(values.mean(0), [0.025, 0.975]), abs=1e-12)
+
+
+def test_the_luck_of_a_run_with_its_episodes_counts_twice_at_most():
+    """Networks that are equally good, each luckier with other episodes: intervals may be sqrt(2) too wide, not more."""
+    generator = np.random.default_rng(0)
+    widths = []
+    for _ in range(12):
+        runs = [
+            scores_of_iou(
+                2 * fold + np.arange(100) % 2,
+                generator.integers(300, 701, 100),
+                np.full(100, 1000),
+                names=("a", "b", "c", "d", "e", "f"),
+                sha=str(fold),
+            )
+            for fold in (0, 1, 2)
+            for _ in range(8)
+        ]
+        low, high = mean_interval(runs, n_resamples=400, resample_runs=True)
+        widths.append(high - low)
+    standard_error = 0.4 / 12**0.5 / (24 * 100) ** 0.5  # an episode's IoU is uniform from 0.3 to 0.7
+    assert 1 < np.mean(widths) / (2 * 1.96 * standard_error) < 1.6
+
+
+def test_intervals_depend_on_the_seed_alone():
+    a, b = random_scores(0), random_scores(1)
+    assert bootstrap_interval(a, seed=3) == bootstrap_interval(a, seed=3)
+    assert bootstrap_interval(a, seed=3) != bootstrap_interval(a, seed=4)
+    assert mean_paired_difference([a, b], [b, a], seed=3) == mean_paired_difference([a, b], [b, a], seed=3)
+
+
+def simulated_runs(n_runs, n=80):
+    """Two classes with known accumulated IoU: random unions, the share that is hit depends on their size."""
+    rng = np.random.default_rng(7)
+    for _ in range(n_runs):
+        class_index = np.arange(n) % 2
+        unions = rng.integers(100, 900, n)
+        shares = 0.2 + 0.3 * class_index + 0.0003 * unions + rng.uniform(-0.2, 0.2, n)
+        yield scores_of_iou(class_index, np.rint(shares * unions).astype(int), unions)
+
+
+def test_the_interval_covers_a_known_truth_as_often_as_it_says():
+    u = np.arange(100, 900)
+    truth = 0.35 + 0.0003 * np.mean(u**2) / np.mean(u)  # E[intersection] / E[union], mean of the two classes
+    intervals = [bootstrap_interval(s, n_resamples=300, seed=i) for i, s in enumerate(simulated_runs(400))]
+    covered = np.mean([low <= truth <= high for low, high in intervals])
+    assert 0.91 <= covered <= 0.975  # binomial noise of 400 trials: 0.011
+    naive = np.mean([s.episode_miou for s in simulated_runs(50)])
+    assert abs(naive - truth) > 0.02  # so an interval of the wrong metric could not pass
+
+
+def test_classes_are_strata():
+    scores = scores_of_iou([0, 1] * 10, [10, 90] * 10, [100, 100] * 10)
+    for metric in ("miou", "episode_miou"):
+        assert bootstrap_interval(scores, metric) == pytest.approx((0.5, 0.5), abs=1e-12)
+
+
+def test_one_episode_gives_an_interval_without_width():
+    scores = scores_of_iou([0], [30], [40])
+    assert bootstrap_interval(scores) == (0.75, 0.75)
+    assert paired_difference(scores, scores) == (0.0, (0.0, 0.0))
+
+
+def test_pairing_removes_the_common_noise():
+    a = random_scores(0)
+    better = scores_of_iou(a.class_index, np.minimum(a.counts[:, 0] + 5, a.counts[:, 1]), a.counts[:, 1])
+    difference, (low, high) = paired_difference(better, a)
+    assert 0 < low < difference < high
+    low_a, high_a = bootstrap_interval(a)
+    assert high - low < 0.3 * (high_a - low_a)
+    negative, interval = paired_difference(a, better)
+    assert (negative, *interval) == pytest.approx((-difference, -high, -low), abs=1e-12)
+
+
+def test_mean_over_runs_shares_the_luck_of_a_list_and_averages_that_of_several():
+    single = bootstrap_interval(random_scores(0, sha="one"))
+    assert mean_interval([random_scores(0, sha="one")] * 4) == pytest.approx(single, abs=1e-12)
+    classes_apart = [scores_of_iou([c] * 60, [30, 60] * 30, [90] * 60) for c in (0, 1)]
+    two, one = mean_interval(classes_apart), bootstrap_interval(classes_apart[0])
+    assert two.high - two.low == pytest.approx((one.high - one.low) / 2**0.5, rel=0.15)
+    several = mean_interval([random_scores(0, sha=str(i)) for i in range(4)])
+    assert several.high - several.low == pytest.approx((single.high - single.low) / 2, rel=0.15)
+
+
+def constant_run(fold, iou, names=("a", "b", "c", "d")):
+    """Every episode has this IoU, so only the draw of runs gives width. Fold f: classes 2f and 2f + 1."""
+    intersections = np.full(10, round(100 * iou))
+    return scores_of_iou(2 * fold + np.arange(10) % 2, intersections, np.full(10, 100), names=names)
+
+
+def test_runs_are_drawn_within_their_fold():
+    base = [constant_run(fold, 0.5) for fold in (0, 0, 1, 1)]
+    folds_differ = [constant_run(fold, iou) for fold, iou in ((0, 0.6), (0, 0.6), (1, 0.9), (1, 0.9))]
+    difference, interval = mean_paired_difference(folds_differ, base)
+    assert (difference, *interval) == pytest.approx((0.25, 0.25, 0.25), abs=1e-12)
+
+    seeds_differ = [constant_run(fold, iou) for fold, iou in ((0, 0.5), (0, 0.7), (1, 0.5), (1, 0.7))]
+    # Both folds' draws are off by 0.1 to the same side in one resample of four; a stretch above s = 3.081 then has
+    # probability 1 - exp(-1 / s^2) = 0.1 (chi^2 with two degrees), which leaves 2.5 % beyond each end.
+    _, interval = mean_paired_difference(seeds_differ, base, n_resamples=40_000)
+    assert interval == pytest.approx((0.1 - 0.3081, 0.1 + 0.3081), abs=0.01)
+    _, interval = mean_paired_difference(seeds_differ, base, resample_runs=False)
+    assert interval == pytest.approx((0.1, 0.1), abs=1e-12)
+    assert mean_interval(seeds_differ) == pytest.approx((0.6, 0.6), abs=1e-12)
+    interval = mean_interval(seeds_differ, n_resamples=40_000, resample_runs=True)
+    assert interval == pytest.approx((0.6 - 0.3081, 0.6 + 0.3081), abs=0.01)
+    ends = [constant_run(fold, iou) for fold, iou in ((0, 0.0), (0, 1.0), (0, 1.0))]
+    assert mean_interval(ends, resample_runs=True) == (0, 1)
+    assert mean_paired_difference(ends, ends[::-1])[1] == (-1, 1)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (random_scores(0, n=59), "60 episodes against 59"),
+        (random_scores(0, sha="other"), "list without hash against other"),
+        (scores_of_iou(np.arange(60) % 4, np.full(60, 1), np.full(60, 2)), "is of another class"),
+        (
+            scores_of_iou(random_scores(0).class_index, np.full(60, 1), np.full(60, 2), total=999),
+            "episode 0 has another number of scored pixels",
+        ),
+        (
+            scores_of_iou(random_scores(0).class_index, np.full(60, 1), np.full(60, 2), names=tuple("wxyz")),
+            "class names",
+        ),
+    ],
+)
+def test_different_episodes_cannot_be_paired(other, message):
+    with pytest.raises(ValueError, match=message):
+        paired_difference(random_scores(0), other)
+
+
+def test_settings_are_checked():
+    scores = random_scores(0)
+    with pytest.raises(ValueError, match=r"unknown metric 'iou'.*miou, fb_iou, episode_miou"):
+        bootstrap_interval(scores, "iou")
+    with pytest.raises(ValueError, match="n_resamples is 0"):
+        bootstrap_interval(scores, n_resamples=0)
+    with pytest.raises(ValueError, match=r"level is 95"):
+        bootstrap_interval(scores, level=95)
+    with pytest.raises(ValueError, match="0 runs"):
+        mean_interval([])
+    with pytest.raises(ValueError, match="2 runs cannot be paired with 1"):
+        mean_paired_difference([scores, scores], [scores])
+
+
+def test_a_thousand_resamples_of_a_thousand_episodes_take_less_than_a_second():
+    scores = random_scores(0, n=1000, n_classes=5)
+    start = time.process_time()
+    bootstrap_interval(scores, n_resamples=1000)
+    assert time.process_time() - start < 1

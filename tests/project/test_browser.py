@@ -1,0 +1,221 @@
+"""A real browser opens JupyterLab as `make lab` does and the page of `make app`, and sees pictures change.
+
+Needs a Chromium on the machine; `.ci/run` installs one and sets DPNET_LITE_NEEDS_BROWSER, which turns the skip into a
+failure. DPNET_LITE_SCREENSHOTS names a folder for the pictures of the pages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from places import ROOT
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: test)")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+START_SECONDS, RUN_SECONDS, ATTEMPTS = 60, 240, 3
+TOKEN = "browser-test"
+
+
+@contextmanager
+def server(target: str, options: str, folder: Path, ready: str) -> Iterator[str]:
+    """What `make TARGET` would start, with further options, in `folder`; yields its address once it answers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    variable = f"{target.upper()}_OPTIONS={options} --no-browser --port={port}"
+    recipe = subprocess.run(
+        ["make", "-n", "-o", ".venv/.installed", target, variable], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.replace("\\\n", " ")
+    command = shlex.split(next(line for line in recipe.splitlines() if f"-m {ready}" in line))
+    own = {name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
+    environment = {**os.environ, **own, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HOME": str(folder)}
+    with (folder / f"{target}.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, *command[1:]], cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_served(f"{address}/favicon.ico", process)  # the page itself would start a kernel
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, 9)
+            process.wait(20)
+
+
+def wait_until_served(address: str, process: subprocess.Popen[bytes]) -> None:
+    for _ in range(START_SECONDS * 4):
+        assert process.poll() is None, "the server stopped"
+        try:
+            urllib.request.urlopen(address, timeout=60).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+            return
+        except OSError:
+            time.sleep(0.25)
+        else:
+            return
+    raise AssertionError(f"{address} does not answer")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        reason = f"none of {', '.join(BROWSERS)} is on the PATH"
+        if os.environ.get("DPNET_LITE_NEEDS_BROWSER"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with playwright.sync_playwright() as api:
+        # A container has neither a sandbox nor much shared memory.
+        chromium = api.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield chromium
+        chromium.close()
+
+
+def keep(page: Any, name: str) -> None:
+    """A picture of the page, for people to look at."""
+    folder = os.environ.get("DPNET_LITE_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def change_of_picture(page: Any, picture: Any, action: Any, *, seconds: int = 30) -> None:
+    """`action` must change what the picture shows, within so many seconds."""
+    before = picture.get_attribute("src")
+    action()
+    page.wait_for_function(
+        "([image, old]) => image.src !== old", arg=[picture.element_handle(), before], timeout=1000 * seconds
+    )
+
+
+@pytest.fixture
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A new JupyterLab, with no notebook open, on a copy of the notebooks, since it saves what it runs."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copytree(ROOT / "notebooks", folder / "notebooks")
+    # All cells stay in the page, also those out of sight.
+    settings = (
+        folder / "jupyter_config_dir/lab/user-settings/@jupyterlab/notebook-extension/tracker.jupyterlab-settings"
+    )
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"windowingMode": "none"}')
+    options = f"--IdentityProvider.token={TOKEN} --ServerApp.allow_root=True --LabApp.news_url=None"
+    with server("lab", options, folder, "jupyterlab") as address:
+        yield address
+
+
+def open_and_run(page: Any, lab: str, name: str) -> None:
+    """Open a notebook, run everything in its new kernel, wait for the last cell, and find no error."""
+    cells = json.loads((ROOT / f"notebooks/{name}.ipynb").read_text("utf-8"))["cells"]
+    total = sum(cell["cell_type"] == "code" for cell in cells)
+    page.goto(f"{lab}/lab/tree/notebooks/{name}.ipynb?token={TOKEN}")
+    prompts = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(p => p.textContent)"
+    # The cells appear one by one, and a busy machine takes its time.
+    page.wait_for_function(f"n => {prompts}.length === n", arg=total, timeout=60_000)
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000)
+    for attempt in range(ATTEMPTS):
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        try:
+            page.wait_for_function(f"() => {prompts}.some(text => text.includes('*'))", timeout=20_000)
+            break
+        except playwright.TimeoutError:
+            # On a busy machine JupyterLab says "idle" too early and drops all cells. A person would press once more.
+            assert attempt + 1 < ATTEMPTS, f"no cell starts: {page.evaluate(prompts)}"
+    # A late first press and a second one count further than the number of cells.
+    done = f"n => !{prompts}.some(text => text.includes('*')) && Number({prompts}.at(-1).match(/[0-9]+/)) >= n"
+    try:
+        page.wait_for_function(done, arg=total, timeout=1000 * RUN_SECONDS)
+    except playwright.TimeoutError as error:
+        raise AssertionError(f"{total} cells, after {RUN_SECONDS} s: {page.evaluate(prompts)}") from error
+    assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "handle"), [("00_start_here", "gap"), ("03_cycle_comparison", "row")], ids=["00", "03"]
+)
+def test_a_notebook_runs_in_jupyterlab_and_its_explorer_answers(browser: Any, lab: str, name: str, handle: str) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    open_and_run(page, lab, name)
+    picture = page.locator("img.widget-image, .widget-image img, img.jupyter-widgets").last
+    picture.scroll_into_view_if_needed()
+    slider = page.locator(".widget-slider", has=page.locator(f"label:text-is('{handle}')")).last
+
+    def move() -> None:
+        slider.locator(".noUi-handle").focus()
+        page.keyboard.press("ArrowRight")
+
+    change_of_picture(page, picture, move)
+    if name.startswith("03"):
+        box = picture.bounding_box()
+        place = {"x": 0.06 * box["width"], "y": 0.8 * box["height"]}
+        change_of_picture(page, picture, lambda: picture.click(position=place))
+    keep(page, f"lab_{name[:2]}")
+    page.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "control", "value", "seconds"),
+    [("11_ablations", "MSF", "off", 300), ("12_when_does_it_pay", "condition", "gap 1", 60)],
+    ids=["11", "12"],
+)
+def test_a_choice_in_a_lesson_on_ablations_changes_its_picture(
+    browser: Any, lab: str, name: str, control: str, value: str, seconds: int
+) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    open_and_run(page, lab, name)
+    picture = page.locator("img.widget-image, .widget-image img, img.jupyter-widgets").last
+    picture.scroll_into_view_if_needed()
+    choice = page.locator(".widget-dropdown", has=page.locator(f"label:text-is('{control}')")).last.locator("select")
+    change_of_picture(page, picture, lambda: choice.select_option(label=value), seconds=seconds)
+    alerts = page.locator(".jp-OutputArea [role=alert]:visible")  # those of JupyterLab itself are none of ours
+    assert alerts.count() == 0, alerts.all_inner_texts()
+    keep(page, f"lab_{name[:2]}")
+    page.close()
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 420)])
+def test_the_page_of_make_app_shows_every_explorer_and_takes_a_click(
+    browser: Any, app: str, theme: str, width: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(f"{app}/?theme={theme}", timeout=120_000)
+    for tab in ("Episode", "Cycle", "Gallery", "Interaction", "Scales", "Ablation", "Payoff", "Training"):
+        page.get_by_role("tab", name=tab).click()
+        picture = page.locator("img.widget-image:visible, .widget-image:visible img").last
+        picture.wait_for(timeout=60_000)
+        if tab == "Cycle":
+            box = picture.bounding_box()
+            place = {"x": 0.06 * box["width"], "y": 0.8 * box["height"]}
+            change_of_picture(page, picture, lambda: picture.click(position=place))  # noqa: B023
+        assert page.locator("[role=alert]:visible").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{tab} is wider than the window"
+        keep(page, f"app_{theme}_{width}_{tab.lower()}")
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("app")
+    shutil.copytree(ROOT / "tools", folder / "tools")
+    with server("app", "", folder, "voila") as address:
+        yield address

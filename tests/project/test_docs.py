@@ -1,0 +1,103 @@
+"""What the documents say of the package is so: settings and their defaults, commands, links."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from places import ROOT
+
+from dpnet_lite.cli.main import build_parser
+from dpnet_lite.config import ModelConfig
+
+DOCUMENTS = [
+    ROOT / "README.md",
+    *(
+        path
+        for pattern in ("docs/*.md", "notebooks/*.py", "notebooks/student/*.ipynb")
+        for path in sorted(ROOT.glob(pattern))
+    ),
+]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that a code host makes of a Markdown file's headings."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_method_page_lists_every_switch_with_its_default() -> None:
+    text = (ROOT / "docs" / "method.md").read_text(encoding="utf-8").partition("## Switches")[2].partition("\n## ")[0]
+    listed = dict(re.findall(r"^\| `(\w+)` \| `(.+?)` \|", text, flags=re.MULTILINE))
+    config = ModelConfig()
+    assert listed == {field.name: repr(getattr(config, field.name)) for field in fields(ModelConfig)}
+
+
+def test_commands_of_the_readme_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("my_photos", "PATH"):
+        Path(folder).mkdir()
+    commands = re.findall(r"^python -m dpnet_lite (.+)$", README, flags=re.MULTILINE)
+    assert {command.split()[0] for command in commands} == {"train", "predict", "demo", "evaluate", "info"}
+    for command in commands:
+        build_parser().parse_args(shlex.split(command))
+
+
+def test_options_and_targets_of_the_readme_exist() -> None:
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "dpnet_lite").glob("*.py"))
+    not_ours = {"--help", "--nproc-per-node"}  # the second is torchrun's
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - not_ours:
+        assert f'"{option}"' in sources, option
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"`make (\w+)`", README)):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_every_yes_of_the_feature_table_names_what_shows_it() -> None:
+    """Our column says yes: the last one names tests or files that exist, or a target of make."""
+    table = README.partition("<!-- features begin -->")[2].partition("<!-- features end -->")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
+    assert len(rows) > 15
+    n_notebooks = len(list((ROOT / "notebooks").glob("*.ipynb")))
+    assert ["notebooks", str(n_notebooks)] in [row[:2] for row in rows]
+    for name, ours, *_, shown in rows:
+        places = re.findall(r"`(.+?)`", shown)
+        assert bool(places) == (ours not in ("**no**", "")), name
+        assert all(place.startswith("make ") or (ROOT / place).exists() for place in places), name
+
+
+def test_paths_of_the_readme_exist() -> None:
+    table = README.partition("## Map")[2].partition("\n## ")[0]
+    for row in re.findall(r"^\| (`.+?) \|", table, flags=re.MULTILINE):
+        first, *others = re.findall(r"`(.+?)`", row)
+        for path in (ROOT / first, *((ROOT / first).parent / Path(other).name for other in others)):
+            assert path.exists(), path.relative_to(ROOT)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_internal_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(((?!https?:)[^)]+)\)", document.read_text(encoding="utf-8")):
+        name, _, anchor = target.partition("#")
+        path = (document.parent / name).resolve() if name else document
+        assert path.exists(), f"{document.name} links to {target}"
+        assert not anchor or anchor in anchors(path), f"{document.name} links to {target}"
+
+
+def test_spelling() -> None:
+    places = ["README.md", "docs", "notebooks", "dpnet_lite", "tools", "tests", "Makefile", "pyproject.toml"]
+    command = [sys.executable, "-m", "codespell_lib", "--skip", "*.ipynb,*.json,*.safetensors,*.pyc", *places]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_a_slip_of_the_pen_is_found(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("The " + "t" + "eh class.\n")
+    command = [sys.executable, "-m", "codespell_lib", str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode != 0 and "==> the" in result.stdout

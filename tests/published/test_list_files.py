@@ -1,0 +1,126 @@
+"""Lists of PFENet and HSNet: read as written, and mistakes told with their line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dpnet_lite.published.list_files import (
+    ClassPair,
+    hsnet_classes,
+    read_hsnet_fold,
+    read_hsnet_list,
+    read_ids,
+    read_pfenet_list,
+    write_hsnet_list,
+    write_pfenet_list,
+)
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_both_forms_of_pfenet(tmp_path: Path) -> None:
+    ids = write(tmp_path / "train_ids.txt", "2008_2\r\n2007_1\r\n\r\n")  # as an editor on Windows saves it
+    assert read_pfenet_list(ids) == ("2008_2", "2007_1")
+    paths = write(tmp_path / "train.txt", "JPEGImages/2007_1.jpg else/where/new_cls/2007_1.png\n")
+    assert read_pfenet_list(paths) == ("2007_1",)
+
+
+def test_a_mark_of_byte_order_is_no_part_of_an_id(tmp_path: Path) -> None:
+    assert read_pfenet_list(write(tmp_path / "list.txt", "\ufeff2007_1\n2007_2\n")) == ("2007_1", "2007_2")
+
+
+def test_pfenets_own_names(tmp_path: Path) -> None:
+    write(tmp_path / "voc_sbd_merge_noduplicate.txt", "JPEGImages/b.jpg SegmentationClassAug/b.png\n")
+    write(tmp_path / "val.txt", "JPEGImages/c.jpg SegmentationClassAug/c.png\n")
+    assert (read_ids(tmp_path, "train"), read_ids(tmp_path, "val")) == (("b",), ("c",))
+    write(tmp_path / "train.txt", "a\n")  # VOC's own, where both lie in one folder
+    assert read_ids(tmp_path, "train") == ("b",)
+    write(tmp_path / "train_ids.txt", "d\n")
+    assert read_ids(tmp_path, "train") == ("d",)
+
+
+def test_pfenet_files_are_written_in_both_forms(tmp_path: Path) -> None:
+    write_pfenet_list(tmp_path / "a.txt", ["x", "y"])
+    assert (tmp_path / "a.txt").read_text() == "x\ny\n"
+    write_pfenet_list(tmp_path / "b.txt", ["x"], form="paths")
+    assert (tmp_path / "b.txt").read_text() == "JPEGImages/x.jpg SegmentationClassAug/x.png\n"
+    assert read_pfenet_list(tmp_path / "b.txt") == ("x",)
+
+
+def test_hsnet_pairs_keep_order_and_count_classes_from_zero(tmp_path: Path) -> None:
+    path = write(tmp_path / "fold0.txt", "2008_2__05\n2007_1__01\n")
+    pairs = read_hsnet_list(path)
+    assert pairs == (ClassPair("2008_2", 4), ClassPair("2007_1", 0))
+    write_hsnet_list(tmp_path / "again.txt", pairs)
+    assert (tmp_path / "again.txt").read_bytes() == path.read_bytes()
+
+
+def test_hsnet_trains_on_the_other_folds_in_order(tmp_path: Path) -> None:
+    for split in ("trn", "val"):
+        for fold in range(4):
+            write(tmp_path / split / f"fold{fold}.txt", f"{split}{fold}__{5 * fold + 1:02d}\n")
+    assert [pair.id for pair in read_hsnet_fold(tmp_path, "train", 1)] == ["trn0", "trn2", "trn3"]
+    assert read_hsnet_fold(tmp_path, "val", 1) == (ClassPair("val1", 5),)
+    assert read_ids(tmp_path, "train") == ("trn0", "trn1", "trn2", "trn3")
+    with pytest.raises(ValueError, match="fold is 4; HSNet's lists have folds 0 to 3"):
+        read_hsnet_fold(tmp_path, "val", 4)
+
+
+def test_ids_of_a_folder_or_a_file_are_sorted_and_single(tmp_path: Path) -> None:
+    write(tmp_path / "val.txt", "b\na\nb\n")
+    assert read_ids(tmp_path, "val") == ("a", "b")
+    pairs = write(tmp_path / "mine.txt", "b__02\na__01\nb__01\n")
+    assert read_ids(pairs, "train") == ("a", "b")
+    write(tmp_path / "val_ids.txt", "c\n")  # counts before val.txt
+    assert read_ids(tmp_path, "val") == ("c",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\na.jpg a.png extra\n", "line 2 is 'a.jpg a.png extra'; write"),
+        ("x/a.jpg y/b.png\n", "line 1 names image a and mask b"),
+        ("a\n\nb__01\n", "line 3 is 'b__01'"),
+        ("\n \n", "is empty"),
+    ],
+)
+def test_bad_lines_of_pfenet(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_pfenet_list(write(tmp_path / "list.txt", text))
+
+
+@pytest.mark.parametrize("line", ["a__21", "a__00", "a__x", "a", "a__01 b"])
+def test_bad_lines_of_hsnet(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ValueError, match=f"line 2 is '{line}'; write \"ID__CC\""):
+        read_hsnet_list(write(tmp_path / "list.txt", f"good__20\n{line}\n"))
+
+
+def test_absent_and_binary_lists(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no list .*none\.txt"):
+        read_ids(tmp_path / "none.txt", "val")
+    with pytest.raises(
+        FileNotFoundError, match=r"holds no list of train; put train_ids\.txt or .* or train\.txt there"
+    ):
+        read_ids(tmp_path, "train")
+    (tmp_path / "picture.txt").write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(ValueError, match="not a text file"):
+        read_ids(tmp_path / "picture.txt", "val")
+
+
+def test_rule_of_hsnet_by_hand() -> None:
+    """A class is kept from three of the pixels (1, 1), (1, 33), (33, 1), ... on; its size does not matter."""
+    labels = torch.zeros(100, 70, dtype=torch.uint8)  # the pixels looked at: rows 1, 33, 65, 97 and columns 1, 33, 65
+    labels[0:2, 0:2] = labels[32:34, 32:34] = labels[96:98, 64:66] = 4  # decided: all four candidates each time
+    labels[34:64, :] = 7  # 2,100 px between the rows looked at
+    labels[64:66, :] = 255
+    labels[1, 33] = labels[1, 65] = labels[96, 0] = 9  # three with the right ties, two with ours
+    labels[33, 1] = labels[33, 65] = labels[97, 1] = 12  # three with ours, none where the other pixel is taken
+    assert hsnet_classes(labels) == ((3, 11), (8, 11))
+    assert hsnet_classes(torch.full((1, 1), 5, dtype=torch.uint8)) == ((), ())
