@@ -124,13 +124,10 @@ def provenance(rows: Sequence[Row], command: str) -> str:
     versions = distinct([", ".join(f"{k} {v}" for k, v in row["versions"].items()) for row in rows])
     folds, seeds = ([row[key] for row in rows] for key in ("fold", "seed"))
     trained = next((row["identity"] for row in rows if "training" in row["identity"]), None)
-    budget = (
-        ""
-        if trained is None
-        else (
-            f"- {trained['training']['steps']} steps of {trained['training']['batch_size']} episodes each\n"
-        )
-    )
+    budget = ""
+    if trained is not None:
+        budget_of = trained["training"]
+        budget = f"- {budget_of['steps']} steps of {budget_of['batch_size']} episodes for every variant\n"
     n_episodes = distinct([row["identity"]["n_episodes"] for row in rows])
     lists = sorted({row["scores"]["episodes_sha256"][:12] for row in rows})
     return (
