@@ -8,7 +8,7 @@ Python, a checkpoint, a file, the command line. (Ours rather than pydantic's: th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 BACKBONES = ("tiny", "resnet50", "resnet101", "resnet50_v2", "resnet101_v2", "vgg16", "mobilenet_v2")
@@ -81,13 +81,13 @@ class Settings:
                 values[name] = _read(text, type(old))
             except (KeyError, ValueError):
                 raise ValueError(f"{change!r} does not fit; the value now is {old!r}") from None
-        return replace(self, **values)
+        return self._new({**vars(self), **values})
 
 
 def _kinds(settings: Any) -> dict[str, Any]:
     """The annotation of every field."""
     hints = get_type_hints(settings)
-    return {item.name: hints[item.name] for item in fields(settings)}  # type: ignore[arg-type]
+    return {item.name: hints[item.name] for item in fields(settings)}
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:
