@@ -13,15 +13,15 @@ from dpnet_lite.model.cycle_comparison import (
     FALLBACK_PIXELS,
     consensus,
     membership,
+    nearest_foreground,
     pixel_weights,
     select_reliable,
     top_pixels,
     with_fallback,
 )
-from dpnet_lite.model.head import Head
 from dpnet_lite.model.matching import CycleMatches
 
-RULES = ("support_first", "query_first", "soft", "threshold", "top_k", "oracle")
+RULES = ("support_first", "query_first", "threshold", "top_k", "oracle")
 PLAIN = ModelConfig(weighted_pooling=False, consensus_rounds=0)
 
 # Four support pixels (the first two in the mask) and five query pixels, matched as drawn:
@@ -46,7 +46,6 @@ TRUTH = torch.tensor([[0.0, 0.25, 1.0, 0.0, 0.5]])
         ("threshold", [1, 0, 1, 1, 0]),
         ("top_k", [1, 0, 1, 0, 0]),
         ("oracle", [0, 0.25, 1, 0, 0.5]),
-        ("soft", [1 / (1 + np.exp(-x / 0.1)) for x in (0.1, 0.0, 0.4, -0.4, -1.9)]),
     ],
 )
 def test_rules_worked_by_hand(selection, expected):
@@ -193,29 +192,14 @@ def test_the_oracle_needs_the_truth():
         select_reliable(replace(PLAIN, selection="oracle"), support, masks, query, prototype)
 
 
-@pytest.mark.parametrize("selection", ["support_first", "query_first", "soft"])
-def test_joint_and_averaged_shots_agree_for_one_shot_only(selection):
-    support, masks, query, _ = scene(1)
-    several = scene(4, seed=1)
-    reliable = {}
-    for fusion in ("average", "joint"):
-        torch.manual_seed(0)
-        config = replace(PLAIN, channels=8, selection=selection, shot_fusion=fusion, dropout=0.0)
-        head = Head(config, 6, 3).eval()
-        for name, (s, m, q) in {"one": (support, masks, query), "four": several[:3]}.items():
-            trace = head(s, m, q, size=(4, 5), trace=True).trace
-            reliable[fusion, name] = trace.reliable
-            assert len(trace.matches) == (4 if fusion == "average" and name == "four" else 1)
-            torch.testing.assert_close(trace.reliable.sum(dim=(1, 2)), torch.ones(2))
-    assert torch.equal(reliable["average", "one"], reliable["joint", "one"])
-    assert not torch.allclose(reliable["average", "four"], reliable["joint", "four"])
-
-
-def test_averaged_shots_are_the_mean_of_single_ones():
-    support, masks, query, _ = scene(3)
-    head = Head(replace(PLAIN, channels=8, shot_fusion="average"), 6, 3).eval()
-    together = head(support, masks, query, size=(4, 5), trace=True).trace
-    single = [head(support[:, k : k + 1], masks[:, k : k + 1], query, size=(4, 5), trace=True).trace for k in range(3)]
-    for name in ("pseudo_prototype", "reliable", "prototype"):
-        mean = sum(getattr(trace, name) for trace in single) / 3
-        torch.testing.assert_close(getattr(together, name), mean, atol=1e-5, rtol=1e-4)
+@pytest.mark.parametrize("n_shot", [1, 3])
+def test_the_prior_equals_a_loop(n_shot):
+    support, masks, query, _ = scene(n_shot)
+    found = nearest_foreground(support, masks, query)
+    for b in range(2):
+        pixels = [support[b, k, :, y, x] for k, y, x in np.ndindex(n_shot, 4, 5) if masks[b, k, y, x]]
+        best = np.zeros((4, 5))
+        for y, x in np.ndindex(4, 5):
+            q = query[b, :, y, x]
+            best[y, x] = max(float(p @ q / p.norm() / q.norm()) for p in pixels)
+        np.testing.assert_allclose(found[b], (best - best.min()) / (best.max() - best.min()), atol=1e-5)
