@@ -136,11 +136,11 @@ def scene(n_shot, seed=0, n_batch=2):
     return support, masks, query, torch.randn(n_batch, 6, generator=generator)
 
 
-def slow_reliable(support, masks, query):
-    """R of one support set, [K, C, h, w], [K, h, w] and [C, h, w], as a set of query pixels."""
-    pixels = [support[k, :, y, x] for k in range(len(support)) for y in range(4) for x in range(5)]
-    inside = [bool(masks[k, y, x] >= 0.5) for k in range(len(support)) for y in range(4) for x in range(5)]
-    queries = [query[:, y, x] for y in range(4) for x in range(5)]
+def slow_reliable(support, mask, query):
+    """R of one support image, [C, h, w], [h, w] and [C, h, w], as a set of query pixels."""
+    places = list(np.ndindex(4, 5))
+    pixels, queries = ([image[:, y, x] for y, x in places] for image in (support, query))
+    inside = [bool(mask[y, x] >= 0.5) for y, x in places]
 
     def cosine(a, b):
         return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
@@ -154,42 +154,42 @@ def slow_reliable(support, masks, query):
     return reliable
 
 
-@pytest.mark.parametrize("n_shot", [1, 3])
-def test_the_whole_module_equals_a_loop_over_all_shots(n_shot):
-    support, masks, query, prototype = scene(n_shot)
-    selection, _ = select_reliable(replace(PLAIN, selection="support_first"), support, masks, query, prototype)
-    for b in range(2):
-        slow = slow_reliable(support[b].numpy().astype(float), masks[b].numpy(), query[b].numpy().astype(float))
-        assert slow
-        assert set(selection.weights[b].nonzero()[:, 0].tolist()) == slow
-
-
-def test_an_empty_support_mask_falls_back():
-    support, masks, query, prototype = scene(2)
-    masks[0] = 0
-    for rule in ("support_first", "query_first"):
-        selection, _ = select_reliable(replace(PLAIN, selection=rule), support, masks, query, prototype)
-        assert selection.fallback.tolist() == [True, False]
-        assert selection.weights[0].sum() == 12
-
-
-def test_consensus_follows_the_selection_but_never_the_oracle():
+def select(config, truth=None, *, empty=False):
     support, masks, query, prototype = scene(1)
+    masks[0] *= not empty
+    return select_reliable(config, support[:, 0], masks[:, 0], query, prototype, truth)[0]
+
+
+def test_the_whole_module_equals_a_loop():
+    support, masks, query, _ = scene(1)
+    found = select(PLAIN)
+    for b in range(2):
+        slow = slow_reliable(*(part.numpy().astype(float) for part in (support[b, 0], masks[b, 0], query[b])))
+        assert slow
+        assert set(found.weights[b].nonzero()[:, 0].tolist()) == slow
+
+
+@pytest.mark.parametrize("rule", ["support_first", "query_first"])
+def test_an_empty_support_mask_falls_back(rule):
+    selection = select(replace(PLAIN, selection=rule), empty=True)
+    assert selection.fallback.tolist() == [True, False]
+    assert selection.weights[0].sum() == 12
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_consensus_follows_the_selection_but_never_the_oracle(rule):
     truth = (torch.rand(2, 4, 5) < 0.5).float()
-    settings = {"consensus_rounds": 2, "consensus_temperature": 0.1}
-    for rule in RULES:
-        plain, _ = select_reliable(replace(PLAIN, selection=rule), support, masks, query, prototype, truth)
-        config = replace(PLAIN, selection=rule, **settings)
-        agreed, _ = select_reliable(config, support, masks, query, prototype, truth)
-        expected = plain.weights if rule == "oracle" else consensus(query, plain.weights, 2, 0.1)
-        torch.testing.assert_close(agreed.weights, expected)
-        assert torch.equal(agreed.fallback, plain.fallback)
+    config = replace(PLAIN, selection=rule)
+    plain = select(config, truth)
+    agreed = select(replace(config, consensus_rounds=2, consensus_temperature=0.1), truth)
+    expected = plain.weights if rule == "oracle" else consensus(scene(1)[2], plain.weights, 2, 0.1)
+    torch.testing.assert_close(agreed.weights, expected)
+    assert torch.equal(agreed.fallback, plain.fallback)
 
 
 def test_the_oracle_needs_the_truth():
-    support, masks, query, prototype = scene(1)
     with pytest.raises(ValueError, match=r"selection is 'oracle', but no query_masks were given; pass"):
-        select_reliable(replace(PLAIN, selection="oracle"), support, masks, query, prototype)
+        select(replace(PLAIN, selection="oracle"))
 
 
 @pytest.mark.parametrize("n_shot", [1, 3])
