@@ -30,7 +30,8 @@ def peak():
 def case(side):
     generator = torch.Generator().manual_seed(0)
     support = torch.randn(1, 5 * side**2, 64, generator=generator)
-    return support, torch.randn(1, side**2, 64, generator=generator), torch.rand(1, 5 * side**2, generator=generator) < 0.3
+    mask = torch.rand(1, 5 * side**2, generator=generator) < 0.3
+    return support, torch.randn(1, side**2, 64, generator=generator), mask
 
 def blocked(support, query, mask):
     matches = cycle_matches(support, query, mask)
@@ -61,5 +62,6 @@ def test_five_shots_at_60_by_60_add_little_memory():
     assert added_megabytes("blocked") <= LIMIT_MB
 
 
+@pytest.mark.slow
 def test_the_measure_sees_a_similarity_held_whole():
     assert added_megabytes("whole") > 1.5 * LIMIT_MB  # 18,000 x 3,600 float32 numbers are 247 MB

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from dpnet_lite.heads import load_head
 from places import ROOT
 from small_runs import folder_options, run, write_folder
 
 from dpnet_lite.checkpoints import load_training_state
 from dpnet_lite.course.made_up_pascal import write_pascal
-from dpnet_lite.heads import load_head
 
 STEPS = 20
 
