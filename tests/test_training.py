@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -315,6 +316,11 @@ def test_a_gradient_that_is_not_finite_is_told():
         next(infinite.network.parameters()).fill_(float("inf"))
     with pytest.raises(ValueError, match=r"the gradient of step 1 is not finite .* lower learning_rate"):
         infinite.run()
+
+
+def test_a_batch_that_processes_cannot_share_is_told():
+    with pytest.raises(ValueError, match="batch_size is 2, but 2 processes take it in 3 parts each; give a multiple"):
+        trainer(MODEL, replace(TRAINING, accumulate=3), fabric=SimpleNamespace(world_size=2, is_global_zero=True))
 
 
 # Loss and schedule

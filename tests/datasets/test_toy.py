@@ -254,7 +254,7 @@ def forbid(monkeypatch, what):
     def forbidden(*_):
         raise AssertionError(f"something of {what} is drawn")
 
-    for functions in CATALOGUES[what] if what in CATALOGUES else [CLASS_TEXTURES]:
+    for functions in CATALOGUES.get(what, [CLASS_TEXTURES]):
         for name in functions:
             monkeypatch.setitem(functions, name, forbidden)
 
