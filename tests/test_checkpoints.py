@@ -16,6 +16,7 @@ from core_fixtures import assert_same, random_batch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.checkpoints import (
     load_checkpoint,
     load_head,
@@ -29,7 +30,6 @@ from dpnet_lite.checkpoints import (
 )
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.files import digest_tensors, load_tensors, write_atomically
-from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.model.dpnet import DPNet
 
 METADATA = {"step": 7, "score": 0.1 + 0.2, "config": {"widths": [8, 4], "name": "tiny"}, "fold": None}
@@ -87,26 +87,23 @@ def test_any_damage_to_the_weights_is_refused(tmp_path: Path) -> None:
             load_checkpoint(path)
 
 
-def test_missing_or_wrong_files_are_refused(tmp_path: Path) -> None:
+def test_the_weight_file_is_enough_and_wrong_ones_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.safetensors"):
         load_checkpoint(tmp_path / "none.safetensors")
     path = save_checkpoint(tmp_path / "head.safetensors", example_tensors(), METADATA)
-    sidecar = tmp_path / "head.json"
-    text = sidecar.read_text()
-    sidecar.write_text(text.replace('"format": 1', '"format": 99'))
-    with pytest.raises(ValueError, match=r"head\.json has format 99, this version reads 1"):
-        load_checkpoint(path)
-    for damaged in (text[:20], "[]", "{}", ""):
-        sidecar.write_text(damaged)
-        with pytest.raises(ValueError, match=r"sidecar .*head\.json is damaged"):
+    path.with_suffix(".json").unlink()
+    assert load_checkpoint(path)[1] == METADATA
+    record = json.dumps({"format": 99, "metadata": {}, "tensors_sha256": ""})
+    header = {"record": record, "record_sha256": hashlib.sha256(record.encode()).hexdigest()}
+    for message, metadata in (
+        ("has format 99, this version reads 1: update", header),
+        ("no DPNet Lite checkpoint", {}),
+    ):
+        save_file({"weight": torch.zeros(2)}, path, metadata)
+        with pytest.raises(ValueError, match=rf"head\.safetensors .*{message}"):
             load_checkpoint(path)
-    sidecar.unlink()
-    with pytest.raises(FileNotFoundError, match=r"no sidecar .*head\.json"):
-        load_checkpoint(path)
-    sidecar.write_text(text)
-    save_file({"weight": torch.zeros(2)}, path)
-    with pytest.raises(ValueError, match="no DPNet Lite checkpoint"):
-        load_checkpoint(path)
+    with pytest.raises(ValueError, match=r"does not end in \.safetensors; give a checkpoint of this project"):
+        load_checkpoint(path.rename(tmp_path / "head.pth"))
 
 
 def test_bad_arguments_to_save(tmp_path: Path) -> None:

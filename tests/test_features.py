@@ -12,6 +12,7 @@ import torch
 from core_fixtures import block_means
 from places import ROOT
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.base import KnownAreas, Sample
 from dpnet_lite.datasets.novel import TrainingView
@@ -19,7 +20,6 @@ from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.datasets.transforms import normalise, resize_sample
 from dpnet_lite.episodes import Episode, StepParts
 from dpnet_lite.features import CHUNK, binary, compute_features, default_cache
-from dpnet_lite.model.backbone import build_backbone
 
 SIZE, N_IMAGES = 32, 2 * CHUNK + 3
 
@@ -168,7 +168,7 @@ import sys
 from pathlib import Path
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.features import compute_features
-from dpnet_lite.model.backbone import build_backbone
+from dpnet_lite.backbones.backbone import build_backbone
 
 def waiting(chunks):
     for chunk in chunks:

@@ -8,12 +8,12 @@ import torch
 from core_fixtures import block_means, slow_softmax
 from PIL import Image
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.checkpoints import save_head, shipped_head
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.images import to_image, to_mask
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.datasets.transforms import normalise
-from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.model.episode_batch import EpisodeBatch, Output
 from dpnet_lite.predictor import Predictor

@@ -12,12 +12,12 @@ from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from dpnet_lite import scoring
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.folder import FolderDataset
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.features import FeatureBank, compute_features
-from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.scoring import head_segmenter, predicted_mask, score_episodes, training_free_segmenter
 
