@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors with a JSON sidecar, and training states, each verified when read.
+"""Checkpoints: safetensors with a JSON sidecar, training states, and trained networks, each verified when read.
 
 A checkpoint's metadata and a digest of its tensors stand in the safetensors header as well. The weight file
 thus proves itself, and a sidecar left stale by a crash between the two renames does no harm: what is
@@ -7,21 +7,28 @@ returned comes from the weight file, the sidecar is for people and other tools t
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
 import dpnet_lite
-from dpnet_lite.tensor_files import digest_tensors, load_tensors, require_file, write_atomically
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.files import digest_tensors, load_tensors, require_file, sha256, write_atomically
+from dpnet_lite.model.backbone import ARCHITECTURES, Backbone, build_backbone
+from dpnet_lite.model.dpnet import DPNet
 
+Networks = Mapping[str, Callable[[ModelConfig, int, int], nn.Module]]  # what builds the network that a config names
+DPNET_ALONE: Networks = {"dpnet": DPNet}
+SHIPPED = Path(__file__).parent / "weights"
 FORMAT = 1
 STATE_MAGIC = b"dpnet-lite training state 1\n"
 
@@ -31,7 +38,7 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": version("torchvision"),
         "dpnet_lite": dpnet_lite.__version__,
     }
 
@@ -73,9 +80,9 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     path = require_file(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} does not end in .safetensors; give a checkpoint of this project")
-    check_sidecar(path.with_suffix(".json"))
+    _check_sidecar(path.with_suffix(".json"))
     tensors = load_tensors(path)
-    record = read_record(path)
+    record = _read_record(path)
     if record["format"] != FORMAT:
         raise ValueError(f"{path} has format {record['format']!r}, this version reads {FORMAT}: update dpnet-lite")
     if record["tensors_sha256"] != digest_tensors(tensors):
@@ -121,12 +128,7 @@ def load_training_state(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def sha256(data: bytes) -> str:
-    """SHA-256 of data, in hex."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def check_sidecar(path: Path) -> None:
+def _check_sidecar(path: Path) -> None:
     """Raise unless a readable sidecar of a known format stands at path."""
     if not path.is_file():
         raise FileNotFoundError(f"no sidecar {path}: keep the .json beside the .safetensors it was saved with")
@@ -138,7 +140,7 @@ def check_sidecar(path: Path) -> None:
         raise ValueError(f"{path} has format {found!r}, this version reads {FORMAT}: update dpnet-lite")
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def _read_record(path: Path) -> dict[str, Any]:
     """The verified record (format, metadata, digest of the tensors) in a weight file's header."""
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
@@ -149,3 +151,83 @@ def read_record(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is damaged (SHA-256 of its header differs): restore it or train again")
     record: dict[str, Any] = json.loads(stored["record"])
     return record
+
+
+def shipped_head(fold: int) -> Path:
+    """Path of the head trained on toy fold 0 to 3 that comes with the package."""
+    return SHIPPED / f"toy_fold{fold}.safetensors"
+
+
+def save_head(
+    path: str | Path, head: nn.Module, backbone: Backbone, *, size: int, half: bool = False, **facts: Any
+) -> Path:
+    """Write a trained network with its config, its backbone's name and fingerprint, the image size, versions and facts.
+
+    `facts` is what else a reader needs: step, data set, fold, hash of the episodes, training config, scores.
+    With `half` the weights are rounded to float16, which halves the file; `load_head` gives float32 again.
+    """
+    config: Any = head.config
+    metadata = {
+        "what": "DPNet head",
+        "model": config.to_dict(),
+        "backbone": backbone.name,
+        "backbone_fingerprint": backbone.fingerprint,
+        "precision": backbone.precision,
+        "size": size,
+        "versions": versions(),
+        **facts,
+    }
+    tensors = {name: tensor.half() if half else tensor for name, tensor in head.state_dict().items()}
+    return save_checkpoint(path, tensors, metadata)
+
+
+def load_head(
+    path: str | Path, *, device: str | torch.device = "cpu", networks: Networks = DPNET_ALONE
+) -> tuple[Any, dict[str, Any]]:
+    """Rebuild a trained network, in eval mode, from its checkpoint alone; also gives its metadata.
+
+    Raises:
+        FileNotFoundError, ValueError: missing or damaged file, or a checkpoint of something else.
+    """
+    tensors, metadata = load_checkpoint(path, device)
+    if metadata.get("what") != "DPNet head":
+        raise ValueError(f"{path} holds {metadata.get('what', 'something')!r}, not a DPNet head; give a head's file")
+    architecture, config = ARCHITECTURES[metadata["backbone"]], ModelConfig.from_dict(metadata["model"])
+    if config.network not in networks:
+        raise ValueError(f"{path} holds the network {config.network!r}; what is known here: {', '.join(networks)}")
+    head = networks[config.network](config, architecture.out_channels, architecture.deep_channels)
+    head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return head.to(device).eval(), metadata
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network with the backbone that it was trained on."""
+
+    head: Any  # DPNet, or a rival
+    backbone: Backbone
+    size: int  # side of the input in pixels
+    metadata: dict[str, Any]
+
+
+def load_trained(
+    path: str | Path,
+    *,
+    backbone_weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    networks: Networks = DPNET_ALONE,
+) -> Trained:
+    """Rebuild a network and its backbone from a checkpoint; weights of one's own are named by `backbone_weights`.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, damaged, or was trained on another backbone.
+    """
+    head, metadata = load_head(path, device=device, networks=networks)
+    name, precision = metadata["backbone"], metadata["precision"]
+    backbone = build_backbone(name, backbone_weights, device=device, precision=precision)
+    if backbone.fingerprint != metadata["backbone_fingerprint"]:
+        raise ValueError(
+            f"{path} was trained on other {name} weights than those given; "
+            "name the same file with backbone_weights (--backbone-weights)"
+        )
+    return Trained(head, backbone, int(metadata["size"]), metadata)
