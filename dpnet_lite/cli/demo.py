@@ -7,9 +7,17 @@ import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from dpnet_lite.cli.options import EPISODES, add_data, add_settings, add_training_data, experiment_of, say
+from dpnet_lite.cli.options import (
+    EPISODES,
+    add_data,
+    add_settings,
+    add_training_data,
+    experiment_of,
+    known_networks,
+    say,
+)
 
 if TYPE_CHECKING:
     from dpnet_lite.experiments.experiment import Experiment
@@ -31,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     experiment = experiment_of(args, seeds=args.seeds, shots=args.shots, n_episodes=args.episodes)
-    run_demo(experiment, args.out, say=say, resume=args.resume)
+    run_demo(experiment, args.out, say=say, resume=args.resume, networks=known_networks())
 
 
 def run_demo(
@@ -41,6 +49,7 @@ def run_demo(
     say: Callable[[str], None],
     resume: bool = False,
     pictures: bool = True,
+    **settings: Any,
 ) -> list[FoldResult]:
     """Run all folds and seeds, write results, heads and pictures to `output`, say the tables."""
     from dpnet_lite.experiments.results import run_experiment
@@ -51,7 +60,7 @@ def run_demo(
         say("no pictures: matplotlib is missing; install it with: pip install 'dpnet-lite[notebooks]'")
         pictures = False
     results, last = [], None
-    for fold_run in run_experiment(experiment, output, resume=resume):
+    for fold_run in run_experiment(experiment, output, resume=resume, **settings):
         results.append(fold_run.result)
         last = fold_run if fold_run.data is not None else last
     say(_tables(results, experiment))

@@ -16,6 +16,7 @@ from dpnet_lite.cli.options import (
     add_data,
     add_lists,
     experiment_of,
+    known_networks,
     published_copy,
     published_data,
     say,
@@ -56,17 +57,19 @@ def run(args: argparse.Namespace) -> None:
         n_episodes=args.episodes,
         size=args.size,
         output=args.out,
+        networks=known_networks(),
     )
     say(scored)
 
 
 def _evaluate(args: argparse.Namespace) -> str:
     """Score on the toy world or on a folder; with protocols, the same predictions are counted as each of them does."""
+    from dpnet_lite.checkpoints import load_trained
     from dpnet_lite.experiments import jobs
     from dpnet_lite.experiments.progress import Stages
     from dpnet_lite.experiments.tables import summary_table
+    from dpnet_lite.files import write_atomically
     from dpnet_lite.scoring import score_episodes
-    from dpnet_lite.tensor_files import write_atomically
 
     if args.lists is not None:
         raise ValueError("--lists needs a published data set, such as --data pascal5i:PATH")
@@ -75,7 +78,8 @@ def _evaluate(args: argparse.Namespace) -> str:
     _take_from_head(args)
     n_episodes = 500 if args.episodes is None else args.episodes
     experiment = experiment_of(args, seeds=[0], shots=args.shots, n_episodes=n_episodes)
-    trained = jobs.load_trained(args.checkpoint, backbone_weights=args.backbone_weights, device=args.device)
+    weights, networks = args.backbone_weights, known_networks()
+    trained = load_trained(args.checkpoint, backbone_weights=weights, device=args.device, networks=networks)
     novel = experiment.novel(args.fold)
     names = [experiment.own_classes[index] for index in novel]
     jobs.refuse_seen_classes(args.checkpoint, trained.metadata, names, args.fold)
@@ -85,7 +89,7 @@ def _evaluate(args: argparse.Namespace) -> str:
     bank = experiment.test_bank(trained.backbone, args.fold, stages)
     seed = jobs.TEST_SEED if args.seed is None else args.seed
     lists = jobs.novel_lists(bank.dataset, novel, fold=args.fold, shots=args.shots, n_episodes=n_episodes, seed=seed)
-    methods = jobs.trained_and_training_free(trained.head, trained.backbone.deep_channels)
+    methods = jobs.trained_and_training_free(trained)
     head = _what_is_scored(bank.dataset.name, lists, args.checkpoint, trained.metadata)
     if args.protocol:
         from dpnet_lite.published.score import count_under, protocol_table, write_runs
@@ -106,9 +110,9 @@ def _evaluate(args: argparse.Namespace) -> str:
 
 def _take_from_head(args: argparse.Namespace) -> None:
     """Data and fold, where they are not given, are those of the head's training."""
-    from dpnet_lite.heads import load_head
+    from dpnet_lite.checkpoints import load_checkpoint
 
-    _, metadata = load_head(args.checkpoint)
+    _, metadata = load_checkpoint(args.checkpoint)
     own = metadata.get("data", "toy")
     if args.data is None and own != "toy":
         kind = next((name for name in PUBLISHED if own.startswith(name)), "folder")

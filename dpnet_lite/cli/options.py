@@ -8,18 +8,19 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES
 from dpnet_lite.experiments.presets import MIN_PER_CLASS, N_FOLDS, PHOTOGRAPHS, TOY
 
 if TYPE_CHECKING:
+    from dpnet_lite.checkpoints import Networks
     from dpnet_lite.experiments.experiment import Experiment
     from dpnet_lite.published.copy import PublishedCopy
 
 PUBLISHED = ("pascal5i", "coco20i", "fss1000")  # the data sets that `train`, `evaluate` and `data` know by name
-BACKBONES = ("tiny", "resnet50", "resnet101", "resnet50_v2", "resnet101_v2", "vgg16", "mobilenet_v2")
 EPISODES = f"scored per fold and number of shots (default: 500; intervals need {MIN_PER_CLASS} a class)"
 
 
@@ -114,7 +115,7 @@ def add_training_data(parser: argparse.ArgumentParser) -> None:
     policy = "training images that show novel classes (default: drop, or the recipe's)"
     add("--novel", choices=("drop", "ignore", "background"), help=policy)
     add("--backbone", choices=BACKBONES)
-    add("--precision", choices=("fp32", "bf16"), default="fp32", help="of the frozen backbone")
+    add("--precision", choices=BACKBONE_PRECISIONS, default="fp32", help="of the frozen backbone")
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -137,7 +138,7 @@ def experiment_of(
 
     given: Mapping[str, Any] = {"extra_base": [], "backbone": None, "novel": None, "steps": None} | vars(args)
     preset = _preset(given)
-    training = with_settings(preset.training, given.get("training", []))
+    training = preset.training.with_texts(given.get("training", []))
     if given["steps"] is not None:
         training = replace(training, steps=given["steps"])
     wishes = {"gap": args.gap, "policy": given["novel"], "size": args.size, "backbone": given["backbone"]}
@@ -145,7 +146,7 @@ def experiment_of(
     settings |= {name: value for name, value in wishes.items() if value is not None}
     return Experiment(
         data=args.data,
-        model=with_settings(preset.model, given.get("model", [])),
+        model=preset.model.with_texts(given.get("model", [])),
         training=training,
         backbone_weights=args.backbone_weights,
         precision=given.get("precision", "fp32"),
@@ -191,6 +192,13 @@ def _folds(args: argparse.Namespace) -> tuple[int, ...]:
     return (args.fold,)
 
 
+def known_networks() -> Networks:
+    """The networks that `--model network=NAME` and checkpoints may name: DPNet and its rivals."""
+    from dpnet_lite.checkpoints import DPNET_ALONE
+
+    return DPNET_ALONE
+
+
 def published_data(text: str | None) -> tuple[str, Path] | None:
     """Name and folder of "pascal5i:PATH" and its like; None for any other data."""
     name, colon, path = (text or "").partition(":")
@@ -215,26 +223,3 @@ def published_copy(args: argparse.Namespace, **settings: Any) -> PublishedCopy:
         backbone_weights=args.backbone_weights,
         **settings,
     )
-
-
-def with_settings(settings: Any, changes: Sequence[str]) -> Any:
-    """Apply "name=value" texts to a settings object, each value read as the type of the one it replaces."""
-    known = [field.name for field in fields(settings)]
-    values = {}
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals or name not in known:
-            raise ValueError(f"{change!r} is no setting; give NAME=VALUE with a name of {', '.join(known)}")
-        values[name] = _parsed(text, getattr(settings, name), change)
-    return replace(settings, **values)  # all at once: some settings must fit each other
-
-
-def _parsed(text: str, old: Any, change: str) -> Any:
-    try:
-        if isinstance(old, bool):
-            return {"true": True, "false": False}[text.lower()]
-        if isinstance(old, tuple):
-            return tuple(float(part) for part in text.split(","))
-        return type(old)(text)
-    except (KeyError, ValueError):
-        raise ValueError(f"{change!r} does not fit; the value now is {old!r}") from None

@@ -13,11 +13,11 @@ from dpnet_lite.cli.options import (
     add_settings,
     add_training_data,
     experiment_of,
+    known_networks,
     parse_checkpoint,
     published_copy,
     published_data,
     say,
-    with_settings,
 )
 
 if TYPE_CHECKING:
@@ -62,10 +62,9 @@ def _train(args: argparse.Namespace) -> None:
     fabric = make_fabric(args.device, experiment.training.precision, tensorboard=args.tensorboard)
     experiment = replace(experiment, device=str(fabric.device))
     training, stages = replace(experiment.training, seed=args.seed), Stages(2 if experiment.is_toy else 1)
-    backbone = experiment.build_backbone()
-    with fabric.rank_zero_first():  # the first process fills the cache of features, the others find it full
-        data = experiment.training_data(backbone, args.fold, args.seed, stages)
-    result = train(data, experiment.model, training, args.out, fabric=fabric, resume=args.resume, stage=stages)
+    data = experiment.training_data(experiment.build_backbone(), args.fold, args.seed, stages)
+    how = {"fabric": fabric, "resume": args.resume, "stage": stages, "networks": known_networks()}
+    result = train(data, experiment.model, training, args.out, **how)
     say(f"saved {args.out}: weights of step {result.step} of {training.steps}")
 
 
@@ -84,8 +83,8 @@ def _train_by_recipe(args: argparse.Namespace) -> None:
     if args.estimate:
         say(estimate_cost(recipe, data, training, fabric, stage=Stages(2)))
         return
-    facts = {"recipe": recipe.name, "novel": recipe.novel}
-    result = train(data, recipe.model, training, args.out, fabric=fabric, resume=args.resume, stage=Stages(1), **facts)
+    how = {"fabric": fabric, "resume": args.resume, "stage": Stages(1), "networks": known_networks()}
+    result = train(data, recipe.model, training, args.out, recipe=recipe.name, novel=recipe.novel, **how)
     share = 100 * result.waited / result.seconds if result.seconds else 0.0
     say(
         f"saved {args.out}: weights of step {result.step} of {steps}; {result.seconds:.0f} s in the loop, "
@@ -106,7 +105,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     wishes = {"backbone": args.backbone, "size": args.size, "novel": args.novel}
     return replace(
         recipe,
-        model=with_settings(recipe.model, args.model),
-        training=with_settings(recipe.training, args.training),
+        model=recipe.model.with_texts(args.model),
+        training=recipe.training.with_texts(args.training),
         **{name: value for name, value in wishes.items() if value is not None},
     )

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from dpnet_lite.caches import default_cache
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.datasets.folder import FolderDataset, read_class_names
 from dpnet_lite.datasets.folds import FoldLayout, base_classes, novel_classes
@@ -19,7 +18,7 @@ from dpnet_lite.datasets.toy import DEFAULT_GAP, DEFAULT_SIZE, WORLD_VERSION, To
 from dpnet_lite.datasets.union import UnionDataset
 from dpnet_lite.experiments.presets import N_FOLDS
 from dpnet_lite.experiments.progress import Stage, Stages, silent
-from dpnet_lite.features import EpisodeSource, FeatureBank
+from dpnet_lite.features import EpisodeSource, FeatureBank, compute_features, default_cache
 from dpnet_lite.model.backbone import Backbone, build_backbone
 
 TOY_TRAINING_SCENES, TOY_TEST_SCENES = 2_400, 600
@@ -159,7 +158,8 @@ def toy_training(
 ) -> TrainingData:
     """Training scenes of Toy-20^i. They hold the fold's 60 base classes only (policy "drop")."""
     train = toy_training_world(fold, seed=seed, gap=gap, n_scenes=n_train)
-    bank = FeatureBank(train, backbone, size=DEFAULT_SIZE, progress=stage("drawing training scenes"), device=device)
+    bar = stage("drawing training scenes")
+    bank = compute_features(train, backbone, size=DEFAULT_SIZE, progress=bar, device=device)
     return TrainingData(fold, bank, train.targets)
 
 
@@ -174,7 +174,8 @@ def toy_test_bank(
 ) -> FeatureBank:
     """Features of the scenes that a fold of Toy-20^i is scored on."""
     test = toy_test_world(fold, gap=gap, n_scenes=n_test)
-    return FeatureBank(test, backbone, size=DEFAULT_SIZE, progress=stage("drawing test scenes"), device=device)
+    bar = stage("drawing test scenes")
+    return compute_features(test, backbone, size=DEFAULT_SIZE, progress=bar, device=device)
 
 
 def toy_fold(
@@ -206,7 +207,7 @@ def folder_bank(
 ) -> FeatureBank:
     """Features of a folder of photographs and any extra folders behind it, mirrored views included."""
     datasets = [FolderDataset(root) for root in roots]
-    return FeatureBank(
+    return compute_features(
         datasets[0] if len(datasets) == 1 else UnionDataset(datasets),
         backbone,
         size=size,

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
+from dpnet_lite.checkpoints import DPNET_ALONE, Networks, Trained, save_head
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.episodes import EpisodeList, draw_episodes
@@ -24,31 +25,12 @@ from dpnet_lite.experiments.devices import make_fabric
 from dpnet_lite.experiments.experiment import TEST_SEED, FoldData, TrainingData, plain_name
 from dpnet_lite.experiments.progress import Stage, silent
 from dpnet_lite.features import EpisodeSource
-from dpnet_lite.heads import load_head, save_head
-from dpnet_lite.model.backbone import Backbone, build_backbone
-from dpnet_lite.model.base import EpisodeNetwork
 from dpnet_lite.scoring import Segmenter, head_segmenter, score_episodes, training_free_segmenter
-from dpnet_lite.training import Trainer, TrainingResult
-from dpnet_lite.training_setup import area_rule
+from dpnet_lite.training import Trainer, TrainingResult, area_rule, initial_network
 
 TRAINING_FREE, SUPPORT_ONLY, FULL = "training-free", "support only", "DPNet"
 METHODS = (TRAINING_FREE, SUPPORT_ONLY, FULL)
 Counted = TypeVar("Counted")
-
-
-class Trained(NamedTuple):
-    head: EpisodeNetwork
-    backbone: Backbone
-    size: int
-    metadata: dict[str, Any]
-
-
-def load_trained(path: Path, *, backbone_weights: Path | str | None = None, device: str = "cpu") -> Trained:
-    head, metadata = load_head(path, device=device)
-    backbone = build_backbone(metadata["backbone"], backbone_weights, device=device, precision=metadata["precision"])
-    if backbone.fingerprint != metadata["backbone_fingerprint"]:
-        raise ValueError(f"{path} was trained on other {backbone.name} weights; name them with --backbone-weights")
-    return Trained(head, backbone, int(metadata["size"]), metadata)
 
 
 @dataclass(frozen=True)
@@ -87,8 +69,14 @@ def train_head(
     name: str = FULL,
     fabric: Fabric | None = None,
     initial_weights: Mapping[str, Tensor] | None = None,
+    networks: Networks = DPNET_ALONE,
 ) -> TrainingResult:
-    """Train one head; with `training.n_held_out`, choose its checkpoint on that many base classes kept aside."""
+    """Train one head; with `training.n_held_out`, choose its checkpoint on that many base classes kept aside.
+
+    `networks` are those that `model.network` may name.
+    """
+    if model.network not in networks:
+        raise ValueError(f"network is {model.network!r}; choose one of {', '.join(networks)}")
     classes, validate = data.base, None
     if training.n_held_out:
         if training.n_held_out >= len(data.base):
@@ -100,19 +88,13 @@ def train_head(
         settings: dict[str, Any] = {"count": 200, "seed": training.seed, **area_rule(training)}
         episodes = draw_episodes(data.train.dataset, held_out, fold=data.fold, n_shot=1, **settings)
 
-        def validate(head: EpisodeNetwork) -> float:
+        def validate(head: nn.Module) -> float:
             return score_episodes(head_segmenter(head), data.train, episodes).miou
 
+    kind = networks[model.network]
+    network = initial_network(model, data.train.backbone, training.seed, initial_weights=initial_weights, kind=kind)
     trainer = Trainer(
-        model,
-        training,
-        data.train,
-        classes,
-        fold=data.fold,
-        folder=folder,
-        validate=validate,
-        fabric=fabric,
-        initial_weights=initial_weights,
+        network, training, data.train, classes, fold=data.fold, folder=folder, validate=validate, fabric=fabric
     )
     return trainer.run(resume=resume, progress=stage(f"training {name}"))
 
@@ -126,14 +108,15 @@ def train(
     fabric: Fabric | None = None,
     resume: bool = False,
     stage: Stage = silent,
+    networks: Networks = DPNET_ALONE,
     **facts: Any,
 ) -> TrainingResult:
     """Train one head and save it to `path` with `facts` of its making.
 
     The state for resuming and `log.jsonl` lie in a folder beside it, named like it. One of several processes saves.
     """
-    folder = path.with_suffix("")
-    result = train_head(data, model, training, folder=folder, resume=resume, stage=stage, fabric=fabric)
+    how: dict[str, Any] = {"resume": resume, "stage": stage, "fabric": fabric, "networks": networks}
+    result = train_head(data, model, training, folder=path.with_suffix(""), **how)
     if fabric is None or fabric.is_global_zero:
         save_trained(path, data, training, result, validation=result.validation, **facts)
     return result
@@ -188,9 +171,10 @@ def evaluate(
     return scored
 
 
-def trained_and_training_free(head: EpisodeNetwork, deep_channels: int) -> dict[str, Segmenter]:
+def trained_and_training_free(trained: Trained) -> dict[str, Segmenter]:
     """The two methods that one trained head gives: the head, and the baseline on the same features."""
-    return {TRAINING_FREE: training_free_segmenter(deep_channels), FULL: head_segmenter(head)}
+    free = training_free_segmenter(trained.backbone.deep_channels)
+    return {TRAINING_FREE: free, FULL: head_segmenter(trained.head)}
 
 
 def novel_lists(
@@ -229,14 +213,15 @@ def run_fold(
     original_size: bool = False,
     device: str = "cpu",
     stage: Stage = silent,
+    networks: Networks = DPNET_ALONE,
 ) -> FoldResult:
     """Train what needs training and score all methods on the same frozen episodes of novel classes."""
     segmenters = {TRAINING_FREE: training_free_segmenter(data.test.backbone.deep_channels)}
     trained: dict[str, TrainingResult] = {}
     for name, config in ((SUPPORT_ONLY, support_only(model)), (FULL, model)):
         if name in methods:
-            fabric = make_fabric(device, training.precision)
-            trained[name] = train_head(data, config, training, stage=stage, name=name, fabric=fabric)
+            how: dict[str, Any] = {"fabric": make_fabric(device, training.precision), "networks": networks}
+            trained[name] = train_head(data, config, training, stage=stage, name=name, **how)
             segmenters[name] = head_segmenter(trained[name].head.to(device))
     chosen = {name: segment for name, segment in segmenters.items() if name in methods}
     lists = novel_lists(data.test.dataset, data.novel, fold=data.fold, shots=shots, n_episodes=n_episodes)

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dpnet_lite.checkpoints import versions
+from dpnet_lite.checkpoints import DPNET_ALONE, Networks, versions
 from dpnet_lite.episodes import EpisodeList
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.experiment import Experiment, FoldData
 from dpnet_lite.experiments.jobs import FoldResult, run_fold, save_trained
 from dpnet_lite.experiments.progress import Stages
-from dpnet_lite.tensor_files import write_atomically
+from dpnet_lite.files import write_atomically
 
 
 class FoldRun(NamedTuple):
@@ -24,7 +24,9 @@ class FoldRun(NamedTuple):
     data: FoldData | None  # None where the result was read from its file
 
 
-def run_experiment(experiment: Experiment, output: Path, *, resume: bool = False) -> Iterator[FoldRun]:
+def run_experiment(
+    experiment: Experiment, output: Path, *, resume: bool = False, networks: Networks = DPNET_ALONE
+) -> Iterator[FoldRun]:
     """Run all folds and seeds and write their results and heads to `output`; each is given when it is done.
 
     With `resume`, results that the same settings made are read instead.
@@ -51,6 +53,7 @@ def run_experiment(experiment: Experiment, output: Path, *, resume: bool = False
                 original_size=experiment.original_size,
                 device=experiment.device,
                 stage=stage,
+                networks=networks,
             )
             for name, trained in result.trained.items():
                 head = output / f"{name.replace(' ', '_').lower()}_fold{fold}_seed{seed}.safetensors"

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
+from dpnet_lite.checkpoints import DPNET_ALONE, Networks, load_trained
 from dpnet_lite.datasets.base import CountedDataset
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.intervals import Interval, mean_interval
 from dpnet_lite.experiments.jobs import (
     Scored,
     evaluate,
-    load_trained,
     refuse_seen_classes,
     trained_and_training_free,
 )
 from dpnet_lite.experiments.progress import Stages
 from dpnet_lite.experiments.tables import aligned, enough_episodes, percent
+from dpnet_lite.files import write_atomically
 from dpnet_lite.published.copy import PublishedCopy
 from dpnet_lite.published.image_source import ImageSource
 from dpnet_lite.published.list_files import read_hsnet_fold
@@ -28,7 +29,6 @@ from dpnet_lite.published.protocols.drawing import draw_for
 from dpnet_lite.published.protocols.scoring import evaluate_under, protocol_score
 from dpnet_lite.published.protocols.specs import Protocol, find_protocol
 from dpnet_lite.published.registry import fold_classes, published
-from dpnet_lite.tensor_files import write_atomically
 
 KEPT_BYTES = 4_000_000_000  # of features, when scoring
 Counts = dict[str, EpisodeScores]  # by name of the protocol, from the same predictions
@@ -45,6 +45,7 @@ def evaluate_published(
     n_episodes: int | None = None,
     size: int | None = None,
     output: Path | None = None,
+    networks: Networks = DPNET_ALONE,
 ) -> str:
     """Score a head under one or more protocols, beside the training-free baseline; returns tables.
 
@@ -54,10 +55,11 @@ def evaluate_published(
     Raises:
         ValueError: the head was trained on other weights, or on classes that are novel here.
     """
-    head, backbone, own_size, metadata = load_trained(path, backbone_weights=copy.backbone_weights, device=copy.device)
+    trained = load_trained(path, backbone_weights=copy.backbone_weights, device=copy.device, networks=networks)
+    backbone, metadata = trained.backbone, trained.metadata
     specs = [find_protocol(name) for name in protocols]
     fold = int(metadata.get("fold", 0)) if fold is None else fold
-    split, side = published(copy.name).test_split, own_size if size is None else size
+    split, side = published(copy.name).test_split, trained.size if size is None else size
     dataset = copy.open(split, Stages())
     novel = fold_classes(copy.name, fold, split, n_split_classes=len(dataset.class_names)).novel
     refuse_seen_classes(path, metadata, [dataset.class_names[index] for index in novel], fold)
@@ -67,7 +69,7 @@ def evaluate_published(
     draw = partial(draw_for, specs[0], dataset, novel, fold=fold, count=n_episodes, benchmark=copy.name, pairs=pairs)
     seeds = specs[0].seeds if seed is None else (seed,)
     lists = [draw(n_shot=n_shot, seed=own) for n_shot in shots for own in seeds]
-    methods = trained_and_training_free(head, backbone.deep_channels)
+    methods = trained_and_training_free(trained)
     stages = Stages(len(lists) * len(methods))
     runs = evaluate(methods, source, lists, count=count_under(specs, copy.name), stage=stages)
     if output is not None:

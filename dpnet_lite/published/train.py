@@ -11,17 +11,15 @@ from lightning_fabric import Fabric
 
 from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.novel import TrainingView
-from dpnet_lite.episodes import class_pools
+from dpnet_lite.episodes import check_division, class_pools
 from dpnet_lite.experiments.experiment import TrainingData
 from dpnet_lite.experiments.progress import Stage, Stages, silent
 from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.parts import check_division
 from dpnet_lite.published.copy import PublishedCopy
 from dpnet_lite.published.image_source import ImageSource
 from dpnet_lite.published.recipe_files import Recipe
 from dpnet_lite.published.registry import fold_classes
-from dpnet_lite.training import Trainer
-from dpnet_lite.training_setup import area_rule
+from dpnet_lite.training import Trainer, area_rule, initial_network
 
 WARM_UP, MEASURED = 3, 10  # steps of an estimate
 
@@ -58,7 +56,8 @@ def estimate_cost(
     """What a whole training would take on this machine, from a few steps of it."""
     few = replace(training, steps=WARM_UP + MEASURED, checkpoint_every=0, validate_every=0, n_held_out=0)
     on_gpu = fabric.device.type == "cuda"
-    trainer = Trainer(recipe.model, few, data.train, data.base, fold=data.fold, fabric=fabric)
+    network = initial_network(recipe.model, data.train.backbone, few.seed)
+    trainer = Trainer(network, few, data.train, data.base, fold=data.fold, fabric=fabric)
     trainer.run(stop_after=WARM_UP, progress=stage("warming up"))
     started, waited = time.perf_counter(), data.train.waited
     trainer.run(stop_after=few.steps, progress=stage("measuring"))

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from small_runs import SMALL, run, use_few_scenes, write_folder
 
+from dpnet_lite.checkpoints import load_head
 from dpnet_lite.cli.demo import run_demo
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.experiments import results
@@ -19,7 +20,6 @@ from dpnet_lite.experiments.experiment import Experiment
 from dpnet_lite.experiments.intervals import mean_interval
 from dpnet_lite.experiments.jobs import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult, support_only
 from dpnet_lite.experiments.results import load_result
-from dpnet_lite.heads import load_head
 
 
 @pytest.fixture(scope="module")

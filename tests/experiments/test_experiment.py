@@ -14,8 +14,7 @@ from dpnet_lite.experiments.experiment import Experiment, toy_fold
 from dpnet_lite.experiments.jobs import METHODS, TRAINING_FREE, support_only
 from dpnet_lite.experiments.tables import aligned, difference_cell, enough_episodes, percent, score_cell
 from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.model.head import Head
-from dpnet_lite.training import Trainer
+from dpnet_lite.training import Trainer, initial_network
 
 
 @pytest.fixture
@@ -23,25 +22,20 @@ def config() -> Experiment:
     return Experiment("toy", ModelConfig(channels=8), TrainingConfig(steps=3, batch_size=2, warmup_steps=1), "tiny", 64)
 
 
-@pytest.mark.parametrize("interaction", ["correlation", "parts"])
+@pytest.mark.parametrize("interaction", ["joint", "correlation"])
 def test_the_rival_has_the_same_size_and_starts_from_the_same_weights(config, interaction):
     """Nothing but the pseudo-prototype is taken from it: same budget, episodes and starting point."""
-    model = replace(config.model, interaction=interaction)
+    full = replace(config.model, interaction=interaction)
     backbone = build_backbone("tiny", "random")
     data = toy_fold(backbone, 0, seed=0, n_train=62, n_test=42)
-    full, rival = (Trainer(m, config.training, data.train, data.base, fold=0) for m in (model, support_only(model)))
-    assert full.episodes == rival.episodes
-    own, other = full.network.state_dict(), rival.network.state_dict()
+    heads = [initial_network(model, backbone, seed=0) for model in (full, support_only(full))]
+    trainers = [Trainer(head, config.training, data.train, data.base, fold=0) for head in heads]
+    assert trainers[0].episodes == trainers[1].episodes
+    own, other = (head.state_dict() for head in heads)
     assert list(own) == list(other) and all(torch.equal(own[name], other[name]) for name in own)
-    difference = {k for k, v in model.to_dict().items() if support_only(model).to_dict()[k] != v}
-    assert difference == {"pseudo_prototype"}
-    features, masks = torch.randn(1, 1, 144, 8, 8), torch.ones(1, 1, 8, 8)
-    masks[..., :4] = 0
-    outputs = []
-    for config_of_head, weights in ((model, own), (support_only(model), other)):
-        head = Head(config_of_head, 144, 96).eval()
-        head.load_state_dict(weights)
-        outputs.append(head(features, masks, features[:, 0].flip(-1), size=(8, 8)).logits)
+    assert {k for k, v in full.to_dict().items() if support_only(full).to_dict()[k] != v} == {"pseudo_prototype"}
+    batch = data.train.batch(trainers[0].episodes[:2])
+    outputs = [head.eval()(batch, batch.cells).logits for head in heads]
     assert not torch.equal(*outputs)  # yet it is another network
 
 
