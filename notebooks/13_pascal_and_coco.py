@@ -438,9 +438,10 @@ print("all recipes:", ", ".join(shipped_recipes()))
 # from outside is unknown, so it is ignored.
 
 # %%
+from dpnet_lite.parts import Part
+
 from dpnet_lite.datasets.transforms import resize_sample
 from dpnet_lite.episodes import Episode
-from dpnet_lite.parts import Part
 from dpnet_lite.published.augmentation import augment, draw_views
 
 recipe = load_recipe("pascal_resnet50")
@@ -533,9 +534,9 @@ check_poly_rate(my_poly_rate)
 # images are read from the files, as at full size.
 
 # %%
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.experiments.experiment import TrainingData
 from dpnet_lite.experiments.jobs import train_head
-from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.published.image_source import ImageSource
 
 backbone = build_backbone("tiny")

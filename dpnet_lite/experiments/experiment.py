@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dpnet_lite.backbones.backbone import Backbone, build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.datasets.folder import FolderDataset, read_class_names
 from dpnet_lite.datasets.folds import FoldLayout, base_classes, novel_classes
@@ -20,7 +21,6 @@ from dpnet_lite.episodes import EpisodeList, draw_episodes
 from dpnet_lite.experiments.presets import N_FOLDS
 from dpnet_lite.experiments.progress import Stage, Stages, silent
 from dpnet_lite.features import EpisodeSource, FeatureBank, Progress, compute_features, default_cache
-from dpnet_lite.model.backbone import Backbone, build_backbone
 
 TOY_TRAINING_SCENES, TOY_TEST_SCENES = 2_400, 600
 TEST_SEED = 7_919  # of the toy world's test scenes and of all scored episodes: far from any training seed

@@ -19,11 +19,11 @@ from small_runs import SMALL, folder_options, run, use_few_scenes, write_folder,
 
 import dpnet_lite
 from dpnet_lite import __version__
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.checkpoints import load_checkpoint, load_head, save_checkpoint, shipped_head
 from dpnet_lite.cli import info, options
 from dpnet_lite.cli.main import COMMANDS, build_parser
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.training import Trainer
 
 TINY = Path(dpnet_lite.__file__).parent / "weights/tiny_backbone.safetensors"
