@@ -149,7 +149,8 @@ def experiment_of(args: argparse.Namespace, **settings: Any) -> Experiment:
     known: dict[str, Any] = {"size": preset.size, "backbone": preset.backbone} | given
     lists = ("seeds", "shots", "extra_base")
     names = [field.name for field in fields(Experiment) if field.name in known]
-    return Experiment(**{name: tuple(known[name]) if name in lists else known[name] for name in names})
+    chosen: dict[str, Any] = {name: tuple(known[name]) if name in lists else known[name] for name in names}
+    return Experiment(**chosen)
 
 
 def _preset(args: argparse.Namespace) -> Preset:
