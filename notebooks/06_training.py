@@ -97,8 +97,9 @@ check_loss(my_loss)
 #   seed and the step's number. So a resumed run needs no saved random state.
 
 # %%
-from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.model.head import Head
+
+from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.training import Trainer, hash_seed
 
 size = (data.train.size, data.train.size)
@@ -258,10 +259,11 @@ for title, seen in (("all", run), ("4", narrow)):
 # longer, the cell says how long, and on more scenes.
 
 # %%
-from dpnet_lite.experiments.fold_data import TEST_SEED
+from dpnet_lite.heads import load_head, shipped_head
+
+from dpnet_lite.experiments.experiment import TEST_SEED
 from dpnet_lite.experiments.intervals import bootstrap_interval
 from dpnet_lite.experiments.plots import episodes_figure
-from dpnet_lite.heads import load_head, shipped_head
 from dpnet_lite.scoring import head_segmenter, score_episodes
 
 shipped, facts = load_head(shipped_head(FOLD))
