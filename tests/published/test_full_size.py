@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from coco_fss_trees import write_coco, write_fss
 from places import SHARED
+from published_files import write_hsnet_list
 
 from dpnet_lite import training
 from dpnet_lite.cli import main as cli
@@ -29,7 +30,7 @@ from dpnet_lite.heads import load_head
 from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.published import train as full_size_training
 from dpnet_lite.published.copy import PublishedCopy
-from dpnet_lite.published.list_files import ClassPair, write_hsnet_list
+from dpnet_lite.published.list_files import ClassPair
 from dpnet_lite.published.protocol_runs import ProtocolRun, protocol_table
 from dpnet_lite.published.protocols.counting import perfect_logits, protocol_counts
 from dpnet_lite.published.protocols.specs import PROTOCOLS
