@@ -11,12 +11,13 @@ import numpy as np
 from PIL import Image
 
 from dpnet_lite.datasets.images import read_image, read_mask
+from dpnet_lite.features import Progress
 from dpnet_lite.published.coco import SPLITS, YEARS, Coco20i, annotation_path, find_year, image_folder, refuse_lists
 from dpnet_lite.published.coco_masks import AnnotatedImage, read_annotations
 from dpnet_lite.published.episode_lists import SHOTS, compare_with_published, draw_lists, published_hashes, write_list
 from dpnet_lite.published.fss import IMAGES_PER_CLASS, SPLIT_SIZES, class_folder, list_path, read_class_list
 from dpnet_lite.published.list_files import read_ids
-from dpnet_lite.published.mask_index import Progress, check_size, class_counts
+from dpnet_lite.published.mask_index import check_size, class_counts
 from dpnet_lite.published.pascal import PREPARE, VOC_CLASSES, PascalFolders
 from dpnet_lite.published.pascal_facts import PASCAL5I_FACTS, differences, measured_facts
 from dpnet_lite.published.registry import fold_classes, open_published, published

@@ -16,8 +16,9 @@ from pathlib import Path
 from torch import Tensor
 
 from dpnet_lite.datasets.images import read_mask
+from dpnet_lite.features import Progress
 from dpnet_lite.published.coco_masks import COCO_CLASSES, draw_masks
-from dpnet_lite.published.mask_index import MaskedDataset, MaskIndex, Progress, build_index
+from dpnet_lite.published.mask_index import MaskedDataset, MaskIndex, build_index
 
 YEARS = (2014, 2017)
 SPLITS = ("train", "val")

@@ -22,11 +22,10 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
-from dpnet_lite.caches import default_cache
 from dpnet_lite.datasets.base import IGNORE_LABEL
-from dpnet_lite.published.mask_index import Progress
+from dpnet_lite.features import Progress, default_cache
+from dpnet_lite.files import write_atomically
 from dpnet_lite.published.worker_pool import require_workers, run_jobs
-from dpnet_lite.tensor_files import write_atomically
 
 _RULE_VERSION = 1  # raise it when the same annotations give another mask
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from dpnet_lite.datasets.base import IGNORE_LABEL, Sample
+from dpnet_lite.datasets.base import IGNORE_LABEL, DatasetDefaults, Sample
 from dpnet_lite.datasets.images import read_image
-from dpnet_lite.tensor_files import write_atomically
+from dpnet_lite.features import Progress
+from dpnet_lite.files import write_atomically
 
-Progress = Callable[[Iterable[int]], Iterable[int]]
 _VERSION = 1  # raise it when the meaning of an array changes
 
 
@@ -53,7 +53,7 @@ class MaskIndex:
         return digest.hexdigest()
 
 
-class MaskedDataset(ABC):
+class MaskedDataset(DatasetDefaults, ABC):
     """One split of a benchmark: images and masks in files, the masks counted once.
 
     Attributes:

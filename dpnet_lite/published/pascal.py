@@ -13,8 +13,9 @@ from pathlib import Path
 from torch import Tensor
 
 from dpnet_lite.datasets.images import read_mask
+from dpnet_lite.features import Progress
 from dpnet_lite.published.list_files import read_ids, read_pfenet_list
-from dpnet_lite.published.mask_index import MaskedDataset, MaskIndex, Progress, build_index, files_sha256
+from dpnet_lite.published.mask_index import MaskedDataset, MaskIndex, build_index, files_sha256
 
 _NAMES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "

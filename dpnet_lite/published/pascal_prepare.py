@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dpnet_lite.features import Progress
+from dpnet_lite.files import write_atomically
 from dpnet_lite.published.list_files import read_pfenet_list
-from dpnet_lite.published.mask_index import Progress
 from dpnet_lite.published.pascal import PREPARE, PascalFolders
 from dpnet_lite.published.worker_pool import require_workers, run_jobs
-from dpnet_lite.tensor_files import write_atomically
 
 
 def prepare_pascal(

@@ -16,10 +16,10 @@ from dpnet_lite.experiments.progress import Stages
 from dpnet_lite.experiments.resampling import Interval
 from dpnet_lite.experiments.tables import aligned, enough_episodes, percent
 from dpnet_lite.features import EpisodeSource
+from dpnet_lite.files import write_atomically
 from dpnet_lite.published.protocols.scoring import evaluate_under, protocol_score
 from dpnet_lite.published.protocols.specs import Protocol
 from dpnet_lite.scoring import Segmenter
-from dpnet_lite.tensor_files import write_atomically
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 from dpnet_lite.datasets.folds import FoldLayout, base_classes, novel_classes
 
 if TYPE_CHECKING:  # the command line lists the names without loading torch
-    from dpnet_lite.published.mask_index import MaskedDataset, Progress
+    from dpnet_lite.features import Progress
+    from dpnet_lite.published.mask_index import MaskedDataset
 
 MIN_PIXELS = 2 * 32 * 32
 PublishedName = Literal["pascal5i", "coco20i", "fss1000"]

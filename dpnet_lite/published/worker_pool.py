@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from dpnet_lite.published.mask_index import Progress
+from dpnet_lite.features import Progress
 
 _AT_ONCE = 16  # calls that a process takes at a time
 

@@ -11,7 +11,6 @@ from coco_fss_trees import FSS_SPLITS, write_fss
 from PIL import Image
 from places import SHARED
 
-from dpnet_lite.datasets.base import label_value
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.published import fss
 from dpnet_lite.published.fss import Fss1000
@@ -70,7 +69,7 @@ def test_an_image_shows_its_own_class_alone(fss_root: Path) -> None:
     dataset = Fss1000(fss_root, "val")
     for row in range(len(dataset)):
         own = row // 10
-        assert [label_value(dataset, row, c) for c in range(4)] == [1 if c == own else -1 for c in range(4)]
+        assert [dataset.label_value(row, c) for c in range(4)] == [1 if c == own else -1 for c in range(4)]
         assert dataset.class_areas[row].tolist() == [float(c == own) for c in range(4)]
     assert dataset.class_areas.dtype == np.float32
 

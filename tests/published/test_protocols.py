@@ -276,7 +276,7 @@ def test_seeds_of_bam_are_those_that_its_first_seed_gives() -> None:
 
 
 # Read in the repositories and written down a second time, apart from specs.toml: episodes, seeds, size, geometry,
-# corners aligned, resolution of labels, least pixels, where 255 is background, rule, drawing, workers, COCO folds, FB-IoU.
+# corners aligned, resolution of labels, least pixels, where 255 is background, rule, drawing, workers, COCO folds, FB.
 _NONE = (None, None, None)
 FIGURES = {
     "ours": (
