@@ -29,16 +29,10 @@ _Steps = Callable[[str], Progress]  # the name of a step -> the wrapper of its l
 
 
 class Finding(NamedTuple):
-    """One line of a check.
-
-    Attributes:
-        kind: "found" is there and right, "missing" is not there, "wrong" is there and cannot be used as it is,
-            "note" is worth knowing and stops nothing.
-        text: one line for people; for "missing" and "wrong" it ends with the remedy.
-    """
+    """One line of a check: what is right, not there, there and of no use as it is, or only worth knowing."""
 
     kind: Literal["found", "missing", "wrong", "note"]
-    text: str
+    text: str  # for people; for "missing" and "wrong" it ends with the remedy
 
 
 class Report(NamedTuple):
@@ -71,8 +65,6 @@ def examine(
     ones. COCO-20i: annotations are parsed, images are looked for. FSS-1000: of every file the header is read.
 
     Args:
-        name: "pascal5i", "coco20i" or "fss1000".
-        root: folder of the copy.
         lists: list files of one's own; for FSS-1000 the folder of the class lists.
         deep: decode every image and mask.
         progress: wraps the loops over files.
@@ -133,14 +125,11 @@ def write_episodes(
     """Draw the frozen lists of a data set, write them, and compare their hashes with the published ones.
 
     Args:
-        name: "pascal5i", "coco20i" or "fss1000".
         root: folder of the data set; images are not read.
         output: folder of the files, FOLD-SHOTS-SEED.json.xz.
         lists: list files of one's own.
         folds: all if None.
-        shots: 1 and 5 are published.
         cache_folder: for counts and masks; the user's cache if None.
-        steps: gives the wrapper of a loop for the name of a step.
 
     Raises:
         ValueError: no such data set or fold.

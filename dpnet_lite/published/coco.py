@@ -39,8 +39,6 @@ class Coco20i(MaskedDataset):
         workers: processes that draw masks.
         progress: wraps the loops that take long.
 
-    The 80 classes are in the order of the category ids; `ids` are the images' names without extension, ascending.
-
     Raises:
         FileNotFoundError: no annotations.
         ValueError: no such split or year, or the annotations do not make sense.

@@ -152,8 +152,7 @@ def draw_masks(
     """Draw the masks that are not there yet; where all are, the annotations are hashed but not parsed.
 
     Args:
-        annotations: an `instances_*.json`.
-        cache_folder: the masks lie in a folder of it that is named by the file's SHA-256; the user's cache if None.
+        annotations: an `instances_*.json`; the masks lie in a folder of the cache that is named by its SHA-256.
         workers: processes that draw. Several callers at once take turns.
         progress: wraps the loop over the images that are missing.
 

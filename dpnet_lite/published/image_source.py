@@ -19,17 +19,9 @@ from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.datasets.transforms import normalise, resize_labels, resize_sample
-<<<<<<< HEAD
 from dpnet_lite.episodes import Episode, Part
 from dpnet_lite.features import EditLabels, assemble, binary
-from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.model.episode_batch import EpisodeBatch
-=======
-from dpnet_lite.episodes import Episode
-from dpnet_lite.features import EpisodeBatch, binary
-from dpnet_lite.model.prototypes import masks_at
-from dpnet_lite.parts import Part
->>>>>>> main
 from dpnet_lite.published.augmentation import augment, draw_views
 
 _PREFETCH = 4  # parts that each worker keeps ready

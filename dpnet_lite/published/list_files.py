@@ -66,10 +66,7 @@ def read_hsnet_list(path: str | Path, *, n_classes: int = 20) -> tuple[ClassPair
 def read_hsnet_fold(folder: str | Path, split: str, fold: int, *, n_classes: int = 20) -> tuple[ClassPair, ...]:
     """The pairs that HSNet uses in a fold, in its order: for "val" of the fold, for "train" of all other folds.
 
-    Args:
-        folder: the one that holds trn/ and val/, each with fold0.txt to fold3.txt.
-        split: "train" is HSNet's trn.
-        fold: 0 to 3.
+    `folder` holds trn/ and val/, each with fold0.txt to fold3.txt.
     """
     if not 0 <= fold < _N_HSNET_FOLDS:
         raise ValueError(f"fold is {fold}; HSNet's lists have folds 0 to {_N_HSNET_FOLDS - 1}")

@@ -134,9 +134,7 @@ def build_index(
     """Count every mask, or take the counts from the cache; a cache file that is broken is written anew.
 
     Args:
-        ids: names of the images.
         read_labels: gives the labels of image i, uint8 [H, W] with 0 to n_classes and 255.
-        n_classes: number of classes.
         content: hash of the masks' content (see `files_sha256`); names the cache file together with `ids`.
         cache_folder: where the file is kept; None keeps none.
         progress: wraps the loop over images, which a cached index does not run.

@@ -39,8 +39,6 @@ def prepare_pascal(
     done again when this is called again; a download that was stopped begins anew.
 
     Args:
-        root: the folder.
-        download: fetch what is missing.
         workers: processes that convert masks, 1 or more.
         steps: gives the wrapper of a loop for the name of a step.
 

@@ -71,11 +71,9 @@ def fold_classes(name: str, fold: int, split: str, *, n_split_classes: int | Non
     """Base and novel classes of a fold.
 
     Args:
-        name: of the benchmark.
         fold: 0 to 3, or 0 alone where there are no folds.
-        split: for FSS-1000, all classes of "train" are base classes and all of "val" and "test" are novel; elsewhere
-            it makes no difference.
-        n_split_classes: for FSS-1000, how many classes the split has (`len(dataset.class_names)`).
+        split: all classes of FSS-1000's "train" are base classes, all of its "val" and "test" are novel.
+        n_split_classes: how many classes the split has; FSS-1000 needs it.
 
     Raises:
         ValueError: no such benchmark, fold or split, or `n_split_classes` missing for FSS-1000.
@@ -106,9 +104,7 @@ def open_published(
     """Open one split of a benchmark.
 
     Args:
-        name: "pascal5i", "coco20i" or "fss1000".
         root: folder of the copy, in an official layout.
-        split: "train" or "val", for FSS-1000 also "test".
         cache_folder: where counts and drawn masks are kept.
         lists: list files of one's own; COCO-20i takes none.
         progress: wraps the loops of the first use.

@@ -21,7 +21,6 @@ def run_jobs(job: Callable[..., None], *arguments: Sequence[Any], workers: int =
 
     Args:
         job: a function of a module.
-        arguments: sequences of one length.
         workers: processes; 1 takes none but this one, as do fewer calls than a process takes at a time.
         progress: wraps the loop over the calls.
 
