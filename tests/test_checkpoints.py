@@ -146,14 +146,11 @@ def test_a_crash_while_saving_leaves_a_whole_checkpoint(
 def training_state() -> dict[str, Any]:
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(model.parameters())
-    scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, 10)
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    scheduler.step()
     return {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
         "torch_random": torch.get_rng_state(),
         "python_random": random.getstate(),
         "big": 2**127 + 1,  # NumPy's PCG64 state holds such integers
@@ -165,14 +162,11 @@ def training_state() -> dict[str, Any]:
 def test_training_state_round_trip_is_exact(tmp_path: Path) -> None:
     state = training_state()
     loaded = load_training_state(save_training_state(tmp_path / "last.state", state))
-    # pickle tells 1 from 1.0 and -0.0 from 0.0; tensors are compared on their own
-    tensors = {f"model.{key}": value for key, value in state["model"].items()}
-    tensors |= {f"exp_avg.{key}": value["exp_avg"] for key, value in state["optimizer"]["state"].items()}
-    loaded_tensors = {f"model.{key}": value for key, value in loaded["model"].items()}
-    loaded_tensors |= {f"exp_avg.{key}": value["exp_avg"] for key, value in loaded["optimizer"]["state"].items()}
-    assert_same(tensors, loaded_tensors)
+    assert_same(state["model"], loaded["model"])
+    for key, moments in state["optimizer"]["state"].items():
+        assert_same(moments, loaded["optimizer"]["state"][key])
     assert torch.equal(loaded["torch_random"], state["torch_random"])
-    for key in ("scheduler", "python_random", "big", "tiny", "none"):
+    for key in ("python_random", "big", "tiny", "none"):
         assert loaded[key] == state[key], key
     assert loaded["optimizer"]["param_groups"] == state["optimizer"]["param_groups"]
 
@@ -219,9 +213,10 @@ def test_malicious_pickle_is_refused_and_not_run(tmp_path: Path, writer: str) ->
         torch.save(content, path)
     else:
         path.write_bytes(pickle.dumps(content))
-    with pytest.raises(ValueError, match=r"evil\.pth cannot be read as plain tensors") as caught:
-        load_tensors(path)
-    assert "\n" not in str(caught.value)
+    for read in (load_tensors, lambda path: build_backbone("resnet50_v2", path)):
+        with pytest.raises(ValueError, match=r"evil\.pth cannot be read as plain tensors") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
     torch.load(path, weights_only=False) if writer == "torch" else pickle.loads(path.read_bytes())
     assert (tmp_path / "ran").exists()  # so the file really was malicious
@@ -359,14 +354,6 @@ def test_a_head_that_names_a_retired_setting_is_read_at_its_last_value(
     else:
         with pytest.raises(ValueError, match="shot_fusion is 'joint': that was retired, only 'average' is left"):
             load_head(head_file)
-
-
-@pytest.mark.parametrize("fold", range(4))
-def test_the_shipped_heads_load(fold: int) -> None:
-    path = shipped_head(fold)
-    found = load_trained(path)
-    assert path.stat().st_size <= 2_000_000 and found.head.config.network == "dpnet"
-    assert found.metadata["fold"] == fold and found.size == 96
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip"])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -43,26 +41,6 @@ def make_table(n_images: int = 60, n_classes: int = 6, seed: int = 0) -> AreaTab
 
 
 DRAW = {"fold": 0, "n_shot": 1, "count": 40, "seed": 0}
-
-SUBPROCESS = """
-import sys
-sys.path.insert(0, "tests")
-from test_episodes import DRAW, draw_episodes, make_table
-print(draw_episodes(make_table(), range(6), **{**DRAW, "n_shot": 5}).sha256)
-"""
-
-
-def test_a_fresh_process_draws_the_same_list(pytestconfig: pytest.Config) -> None:
-    here = draw_episodes(make_table(), range(6), **{**DRAW, "n_shot": 5})
-    assert here == draw_episodes(make_table(), range(6), **{**DRAW, "n_shot": 5})
-    process = subprocess.run(
-        [sys.executable, "-c", SUBPROCESS],
-        cwd=pytestconfig.rootpath,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert process.stdout.strip() == here.sha256
 
 
 def test_sha256_is_that_of_the_canonical_json() -> None:

@@ -9,7 +9,7 @@ from core_fixtures import block_means, slow_softmax
 from PIL import Image
 
 from dpnet_lite.backbones.backbone import build_backbone
-from dpnet_lite.checkpoints import save_head, shipped_head
+from dpnet_lite.checkpoints import load_trained, save_head, shipped_head
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.images import to_image, to_mask
 from dpnet_lite.datasets.toy import ToyWorld
@@ -206,7 +206,9 @@ def test_a_predictor_comes_back_from_a_checkpoint(predictor, pictures, tmp_path)
 @pytest.mark.parametrize("fold", range(4))
 def test_the_shipped_heads_segment_novel_classes(fold):
     """Better than marking everything, on a handful of scenes."""
-    predictor = Predictor.load(shipped_head(fold))
+    path = shipped_head(fold)
+    assert path.stat().st_size <= 2_000_000 and load_trained(path).metadata["fold"] == fold
+    predictor = Predictor.load(path)
     world = ToyWorld(20, seed=31, targets=[fold + 4 * k for k in range(10)], others=range(80))
     inside = union = 0
     for number in range(10):

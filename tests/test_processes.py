@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,21 +45,34 @@ def trained(options: list[object], out: Path) -> dict[str, torch.Tensor]:
     return load_head(out)[0].state_dict()
 
 
-def start(options: list[object], out: Path, n_processes: int) -> subprocess.Popen[str]:
-    """One process, or torchrun with several."""
+@contextmanager
+def started(options: list[object], out: Path, n_processes: int) -> Iterator[subprocess.Popen[str]]:
+    """One process, or torchrun with several; all are gone afterwards, whatever happens."""
     torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(n_processes), "-m"]
     command = [sys.executable, "-m", *(torchrun if n_processes > 1 else []), "dpnet_lite", *map(str, options)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
     command += ["--out", str(out)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes)
+    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, start_new_session=True, **pipes) as job:
+        try:
+            yield job
+        finally:
+            if job.poll() is None:
+                os.killpg(job.pid, signal.SIGKILL)
 
 
 def wait_for(job: subprocess.Popen[str], is_there: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 300
     while not is_there():
-        assert time.monotonic() < deadline and job.poll() is None, job.stderr.read()
+        assert job.poll() is None, job.stderr.read()
+        assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+def finish(job: subprocess.Popen[str]) -> tuple[int, str]:
+    """Its exit status and what it said last."""
+    message = job.communicate(timeout=300)[1]
+    return job.returncode, message[-2000:]
 
 
 def worker(parent: int, rank: int) -> int:
@@ -78,9 +92,9 @@ def worker(parent: int, rank: int) -> int:
 def test_two_processes_equal_one(options, one, tmp_path):
     """20 steps with torchrun, the same global batch; a batch half as large gives other weights."""
     out = tmp_path / "two.safetensors"
-    job = start(options, out, n_processes=2)
-    message = job.communicate(timeout=300)[1]
-    assert job.returncode == 0, message[-2000:]
+    with started(options, out, n_processes=2) as job:
+        code, message = finish(job)
+    assert code == 0, message
     assert_same(load_head(out)[0].state_dict(), one, atol=1e-5)
     half = trained([*options, "batch_size=2"], tmp_path / "half.safetensors")
     assert max(float((one[name] - half[name]).abs().max()) for name in one) > 1e-3
@@ -91,11 +105,10 @@ def test_a_lost_process_ends_the_job_and_one_goes_on(options, one, tmp_path):
     out = tmp_path / "killed.safetensors"
     often = [*options, "checkpoint_every=1"]
     state = out.with_suffix("") / "state.bin"
-    job = start(often, out, n_processes=2)
-    wait_for(job, state.exists)
-    os.kill(worker(job.pid, 1), signal.SIGKILL)
-    job.communicate(timeout=300)
-    assert job.returncode != 0 and not out.exists()
+    with started(often, out, n_processes=2) as job:
+        wait_for(job, state.exists)
+        os.kill(worker(job.pid, 1), signal.SIGKILL)
+        assert finish(job)[0] != 0 and not out.exists()
     assert 1 <= load_training_state(state)["step"] < STEPS
     assert_same(trained([*often, "accumulate=2", "--resume"], out), one, atol=1e-5)  # one process, in two parts
 
@@ -103,14 +116,14 @@ def test_a_lost_process_ends_the_job_and_one_goes_on(options, one, tmp_path):
 def test_two_processes_go_on_where_one_was_told_to_end(options, one, tmp_path):
     out = tmp_path / "ended.safetensors"
     often = [*options, "checkpoint_every=1"]
-    job = start(often, out, n_processes=1)
-    wait_for(job, (out.with_suffix("") / "state.bin").exists)
-    job.send_signal(signal.SIGTERM)
-    message = job.communicate(timeout=300)[1]
-    assert job.returncode == 130 and "go on with --resume" in message
-    job = start([*often, "--resume"], out, n_processes=2)
-    message = job.communicate(timeout=300)[1]
-    assert job.returncode == 0, message[-2000:]
+    with started(often, out, n_processes=1) as job:
+        wait_for(job, (out.with_suffix("") / "state.bin").exists)
+        job.send_signal(signal.SIGTERM)
+        code, message = finish(job)
+    assert code == 130 and "go on with --resume" in message
+    with started([*often, "--resume"], out, n_processes=2) as job:
+        code, message = finish(job)
+    assert code == 0, message
     assert_same(load_head(out)[0].state_dict(), one, atol=1e-5)
 
 
@@ -121,9 +134,10 @@ def test_a_whole_job_that_is_told_to_end_saves_although_its_workers_are_told_too
     options = ["train", "--data", f"pascal5i:{tmp_path / 'pascal'}", "--recipe", "pascal_resnet50"]
     options += ["--backbone", "tiny", "--size", 64, "--steps", 100_000, "--workers", 2, "--cache", tmp_path / "cache"]
     options += ["--model", "channels=8", "--training", "checkpoint_every=0"]
-    job, log = start(options, out, n_processes=1), out.with_suffix("") / "log.jsonl"
-    wait_for(job, lambda: log.exists() and log.read_text() != "")
-    os.killpg(job.pid, signal.SIGTERM)
-    message = job.communicate(timeout=300)[1]
-    assert job.returncode == 130 and "go on with --resume" in message
+    log = out.with_suffix("") / "log.jsonl"
+    with started(options, out, n_processes=1) as job:
+        wait_for(job, lambda: log.exists() and log.read_text() != "")
+        os.killpg(job.pid, signal.SIGTERM)
+        code, message = finish(job)
+    assert code == 130 and "go on with --resume" in message
     assert load_training_state(out.with_suffix("") / "state.bin")["step"] >= 10

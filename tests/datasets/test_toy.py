@@ -17,6 +17,7 @@ from dpnet_lite.datasets.toy import CATALOGUES, ToyWorld, catalogue_names
 from dpnet_lite.datasets.toy_outlines import AUXILIARY_OUTLINES, CLASS_OUTLINES
 from dpnet_lite.datasets.toy_scene import object_mask
 from dpnet_lite.datasets.toy_textures import AUXILIARY_TEXTURES, CLASS_TEXTURES
+from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.experiments import pretraining
 from dpnet_lite.experiments.pretraining import PretrainingConfig, pretrain
 
@@ -45,18 +46,21 @@ def test_a_sample_is_an_image_with_labels():
     assert image.float().std() > 10
 
 
-def test_scenes_are_the_same_in_another_process():
+def test_scenes_and_episodes_are_the_same_in_another_process():
     program = (
         "import torch, numpy, random; torch.manual_seed(9); numpy.random.seed(9)\n"
         "from dpnet_lite.datasets.toy import ToyWorld\n"
+        "from dpnet_lite.episodes import draw_episodes\n"
         "world = ToyWorld(6, seed=4, gap=0.8)\n"
         "import hashlib; total = hashlib.sha256()\n"
         "[total.update(p.numpy().tobytes()) for i in range(6) for p in world[i]]\n"
-        "print(total.hexdigest(), world.fingerprint)"
+        "episodes = draw_episodes(world, range(80), fold=0, n_shot=5, count=40, seed=0, min_area=0)\n"
+        "print(total.hexdigest(), world.fingerprint, episodes.sha256)"
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     world = ToyWorld(6, seed=4, gap=0.8)
-    assert run.stdout.split() == [digest(world), world.fingerprint]
+    episodes = draw_episodes(world, range(80), fold=0, n_shot=5, count=40, seed=0, min_area=0)
+    assert run.stdout.split() == [digest(world), world.fingerprint, episodes.sha256]
 
 
 def test_scenes_do_not_depend_on_the_order_of_access():

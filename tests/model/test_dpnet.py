@@ -288,6 +288,9 @@ def test_the_oracle_takes_the_querys_true_mask_or_what_it_is_given():
     expected = truth.double().reshape(2, 5, 4, 7, 4).mean(dim=(2, 4))
     for found in shares:
         torch.testing.assert_close(found.double(), expected / expected.sum(dim=(1, 2), keepdim=True), rtol=1e-4, atol=0)
+    unknown = batch._replace(query_labels=torch.full_like(batch.query_labels, 255))
+    with pytest.raises(ValueError, match="selection is 'oracle', but no query_masks were given"):
+        head(unknown, SIZE)
     other = 1 - expected
     torch.testing.assert_close(given.double(), other / other.sum(dim=(1, 2), keepdim=True), rtol=1e-4, atol=0)
 
