@@ -348,8 +348,14 @@ print(
 # %%
 import torch
 
-from dpnet_lite.published.protocols.counting import compared, perfect_logits, protocol_counts
-from dpnet_lite.published.protocols.geometry import nearest_labels, padded_size, sure_logits
+from dpnet_lite.published.protocols.counting import (
+    compared,
+    nearest_labels,
+    padded_size,
+    perfect_logits,
+    protocol_counts,
+    sure_logits,
+)
 from dpnet_lite.published.protocols.scoring import own_labels, protocol_score
 from dpnet_lite.published.protocols.specs import PROTOCOLS
 

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from dpnet_lite.config import TrainingConfig
-from dpnet_lite.episodes import Episode
-from dpnet_lite.parts import StepParts
+from dpnet_lite.episodes import Episode, StepParts
 from dpnet_lite.published.augmentation import OUTSIDE, View, augment, draw_views
 
 CONFIG = TrainingConfig(steps=40, batch_size=4, n_shot=2, scale=0.1, rotation=10.0, blur=0.5, flip=True, seed=3)
@@ -121,7 +120,7 @@ def test_nothing_asked_for_gives_plain_views():
 @pytest.mark.parametrize(("n_processes", "accumulate"), [(2, 1), (1, 2), (2, 2)])
 def test_views_do_not_depend_on_the_division(n_processes, accumulate):
     whole = {p.step: draw_views(p, CONFIG) for p in StepParts(EPISODES, CONFIG, range(5))}
-    divided = TrainingConfig(**{**CONFIG.all_settings(), "accumulate": accumulate})
+    divided = TrainingConfig(**{**CONFIG.to_dict(), "accumulate": accumulate})
     for rank in range(n_processes):
         for part in StepParts(EPISODES, divided, range(5), rank=rank, n_processes=n_processes):
             n = len(part.episodes)
