@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from dpnet_lite.datasets.base import IGNORE_LABEL, MAX_CLASSES, Sample
+from dpnet_lite.datasets.base import IGNORE_LABEL, MAX_CLASSES, DatasetDefaults, Sample
 from dpnet_lite.datasets.images import read_image, read_mask
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
-class FolderDataset:
+class FolderDataset(DatasetDefaults):
     """Images and masks of one folder, ordered by file name.
 
     Args:
@@ -53,7 +53,7 @@ class FolderDataset:
         if index_path.exists():  # read now, so that a bad one is not reported in the middle of a run
             stems = [path.stem for path in self.image_paths]
             self._index_bytes = index_path.read_bytes()
-            self._indexed_areas = read_area_index(index_path, stems, self.class_names)
+            self._indexed_areas = _read_area_index(index_path, stems, self.class_names)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -145,7 +145,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_area_index(path: Path, stems: list[str], class_names: tuple[str, ...]) -> np.ndarray:
+def _read_area_index(path: Path, stems: list[str], class_names: tuple[str, ...]) -> np.ndarray:
     """Read index.json as float32 [len(stems), len(class_names)]; a class that an entry does not name has 0.
 
     Raises:

@@ -11,7 +11,7 @@ from dpnet_lite.datasets.base import Sample
 
 # Channel statistics of ImageNet in RGB order: those that torchvision's pretrained weights expect.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def resize_image(image: Tensor, size: int) -> Tensor:
@@ -36,11 +36,6 @@ def resize_sample(sample: Sample, size: int) -> Sample:
     return Sample(resize_image(sample.image, size), resize_labels(sample.labels, size))
 
 
-def flip_sample(sample: Sample) -> Sample:
-    """Mirror image and labels left to right."""
-    return Sample(sample.image.flip(-1), sample.labels.flip(-1))
-
-
 def normalise(image: Tensor) -> Tensor:
     """Turn uint8 RGB [..., 3, H, W] into float32 with ImageNet's mean 0 and deviation 1 per channel.
 
@@ -50,7 +45,7 @@ def normalise(image: Tensor) -> Tensor:
     if image.dtype != torch.uint8 or image.ndim < 3 or image.shape[-3] != 3:
         raise ValueError(f"image is {image.dtype} {list(image.shape)}; give uint8 RGB [..., 3, H, W]")
     mean = torch.tensor(IMAGENET_MEAN, device=image.device).reshape(3, 1, 1)  # [3] -> [3, 1, 1]
-    deviation = torch.tensor(IMAGENET_STD, device=image.device).reshape(3, 1, 1)  # [3] -> [3, 1, 1]
+    deviation = torch.tensor(_IMAGENET_STD, device=image.device).reshape(3, 1, 1)  # [3] -> [3, 1, 1]
     return (image.float() / 255 - mean) / deviation
 
 

@@ -23,25 +23,26 @@ import re
 from collections.abc import Mapping
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 DEEP_STEM_NAMES = ("resnet50_v2", "resnet101_v2")
-LAYER3_BLOCKS = {6: "50", 23: "101", 36: "152"}  # blocks of layer3 -> depth of the ResNet
+_LAYER3_BLOCKS = {6: "50", 23: "101", 36: "152"}  # blocks of layer3 -> depth of the ResNet
 # Where nn.Sequential(conv1, bn1, relu1, conv2, bn2, relu2, conv3, bn3, relu3, maxpool) holds the stem's weights.
-STEM_PLACES = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3", "7": "bn3"}
+_STEM_PLACES = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3", "7": "bn3"}
 
 
 class DeepStemResNet(nn.Module):
     """Deep-stem ResNet up to layer3, of depth "resnet50" or "resnet101": layer2 and layer3 side by side at stride 8."""
 
     def __init__(self, name: str) -> None:
+        from torchvision.models import get_model
+
         super().__init__()
         self.conv1, self.bn1 = conv(3, 64, kernel=3, stride=2), nn.BatchNorm2d(64)
         self.conv2, self.bn2 = conv(64, 64, kernel=3), nn.BatchNorm2d(64)
         self.conv3, self.bn3 = conv(64, 128, kernel=3), nn.BatchNorm2d(128)
         self.relu = nn.ReLU(inplace=True)
-        network = torchvision.models.get_model(name, weights=None, replace_stride_with_dilation=[False, True, True])
+        network = get_model(name, weights=None, replace_stride_with_dilation=[False, True, True])
         self.maxpool = network.maxpool
         self.layer1, self.layer2, self.layer3 = network.layer1, network.layer2, network.layer3
         self.layer1[0].conv1 = conv(128, 64, kernel=1)
@@ -81,8 +82,8 @@ def backbone_keys(found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         if match is None:  # a head, or "encoder.", which repeats the layers
             continue
         layer, place, rest = match.groups()
-        if layer == "0" and place in STEM_PLACES:
-            kept[f"{STEM_PLACES[place]}.{rest}"] = tensor
+        if layer == "0" and place in _STEM_PLACES:
+            kept[f"{_STEM_PLACES[place]}.{rest}"] = tensor
         else:
             kept[f"layer{layer}.{place}.{rest}"] = tensor
     return kept
@@ -94,7 +95,7 @@ def recognise(found: Mapping[str, Tensor]) -> tuple[str, str] | None:
     if {"features.0.weight", "features.1.running_mean"} <= keys or {"layer0.0.weight", "layer1.0.weight"} <= keys:
         return "vgg16_bn", "a VGG with BatchNorm (as PFENet's vgg16_bn.pth)"
     blocks = {match[1] for key in keys if (match := re.match(r"layer3\.(\d+)\.conv3\.weight", key))}
-    depth, stem = LAYER3_BLOCKS.get(len(blocks)), found.get("conv1.weight")
+    depth, stem = _LAYER3_BLOCKS.get(len(blocks)), found.get("conv1.weight")
     if depth is None or stem is None:
         return None
     if "conv3.weight" in found and stem.shape[2:] == (3, 3):
