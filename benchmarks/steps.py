@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from dpnet_lite.model.base import Output
+from dpnet_lite.model.networks import build_network
 from torch import Tensor
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.features import EpisodeBatch
 from dpnet_lite.losses import episode_loss, episode_targets
-from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.model.base import Output
-from dpnet_lite.model.networks import build_network
 from dpnet_lite.model.prototypes import masks_at
 
 PRECISIONS = ("fp32", "tf32", "bf16")

@@ -22,12 +22,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.episodes import DEFAULT_MIN_AREA, EpisodeList, Part, StepParts, check_division, draw_episodes
 from dpnet_lite.features import EpisodeSource, Progress
 from dpnet_lite.losses import Targets, episode_loss, episode_targets, learning_rate, target_weights
-from dpnet_lite.model.backbone import Backbone
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.run_folder import RunFolder

@@ -535,7 +535,7 @@ check_poly_rate(my_poly_rate)
 # %%
 from dpnet_lite.experiments.fold_data import TrainingData
 from dpnet_lite.experiments.fold_run import train_head
-from dpnet_lite.model.backbone import build_backbone
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.published.image_source import ImageSource
 
 backbone = build_backbone("tiny")

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.datasets.transforms import normalise, resize_sample
 from dpnet_lite.episodes import Episode
 from dpnet_lite.features import CHUNK, FeatureBank, binary
-from dpnet_lite.model.backbone import build_backbone
 
 SIZE, N_IMAGES = 32, 2 * CHUNK + 3
 

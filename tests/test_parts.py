@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from dpnet_lite.model.head import Head
+from dpnet_lite.parts import StepParts, mirrored_views
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.episodes import Episode
 from dpnet_lite.experiments.fold_data import FoldData, toy_fold
-from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.model.head import Head
-from dpnet_lite.parts import StepParts, mirrored_views
 from dpnet_lite.training import Trainer
 
 MODEL = ModelConfig(channels=8, dropout=0.3)

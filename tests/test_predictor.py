@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from dpnet_lite.heads import load_head, save_head, shipped_head
+from dpnet_lite.model.head import Head, Output
 from PIL import Image
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.checkpoints import load_checkpoint
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.toy import ToyWorld
-from dpnet_lite.heads import load_head, save_head, shipped_head
-from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.model.dpnet import DPNet
-from dpnet_lite.model.head import Head, Output
 from dpnet_lite.predictor import Predictor, to_image, to_mask
 
 

@@ -11,18 +11,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from dpnet_lite.model.head import Head
+from dpnet_lite.training_setup import hash_seed
 
 from dpnet_lite import training_setup
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.checkpoints import load_training_state
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.experiments import fold_run as comparison
 from dpnet_lite.experiments.fold_data import FoldData, toy_fold
 from dpnet_lite.experiments.fold_run import support_only, train_head
 from dpnet_lite.losses import episode_loss, episode_targets, learning_rate
-from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.model.head import Head
 from dpnet_lite.training import Trainer, TrainingStopped, is_lost_connection
-from dpnet_lite.training_setup import hash_seed
 
 MODEL = ModelConfig(channels=8, dropout=0.3)
 TRAINING = TrainingConfig(steps=8, batch_size=2, warmup_steps=2, checkpoint_every=3, flip=False, seed=5)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from dpnet_lite import __version__
+from dpnet_lite.backbones.backbone import ARCHITECTURES, PRECISIONS
 from dpnet_lite.cli.ablate import add_ablate
 from dpnet_lite.cli.data import add_data
 from dpnet_lite.cli.published import NAMES, add_scoring_options, add_training_options
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.experiments.fold_data import N_FOLDS
 from dpnet_lite.experiments.tables import MIN_PER_CLASS
-from dpnet_lite.model.backbone import ARCHITECTURES, PRECISIONS
 
 Handler = Callable[[argparse.Namespace], None]
 Settings = TypeVar("Settings", ModelConfig, TrainingConfig)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dpnet_lite.backbones.backbone import Backbone, build_backbone
 from dpnet_lite.caches import default_cache
 from dpnet_lite.checkpoints import versions
 from dpnet_lite.config import ModelConfig, TrainingConfig
@@ -28,7 +29,6 @@ from dpnet_lite.experiments.progress import Stages
 from dpnet_lite.experiments.tables import difference_table, fold_table, summary_table
 from dpnet_lite.features import FeatureBank
 from dpnet_lite.heads import save_head
-from dpnet_lite.model.backbone import Backbone, build_backbone
 from dpnet_lite.tensor_files import write_atomically
 
 Say = Callable[[str], None]

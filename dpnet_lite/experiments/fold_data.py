@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
+from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.datasets.folder import FolderDataset
 from dpnet_lite.datasets.folds import FoldLayout, base_classes, novel_classes
 from dpnet_lite.datasets.novel import NovelPolicy, TrainingView
 from dpnet_lite.datasets.toy import DEFAULT_GAP, DEFAULT_SIZE, ToyWorld, catalogue_names
 from dpnet_lite.datasets.union import UnionDataset
 from dpnet_lite.features import EpisodeSource, FeatureBank
-from dpnet_lite.model.backbone import Backbone
 
 N_FOLDS = 4
 TOY_TRAINING_SCENES, TOY_TEST_SCENES = 2_400, 600

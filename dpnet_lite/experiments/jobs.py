@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dpnet_lite.backbones.backbone import Backbone, build_backbone
 from dpnet_lite.datasets.folds import novel_classes
 from dpnet_lite.episodes import EpisodeList, draw_episodes
 from dpnet_lite.experiments.devices import make_fabric
@@ -18,7 +19,6 @@ from dpnet_lite.experiments.progress import Stages
 from dpnet_lite.experiments.tables import summary_table
 from dpnet_lite.features import FeatureBank
 from dpnet_lite.heads import load_head, save_head
-from dpnet_lite.model.backbone import Backbone, build_backbone
 from dpnet_lite.published.protocol_runs import protocol_table, run_protocols, write_runs
 from dpnet_lite.published.protocols.specs import find_protocol
 from dpnet_lite.scoring import head_segmenter, score_episodes, training_free_segmenter

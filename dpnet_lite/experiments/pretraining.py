@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.checkpoints import save_checkpoint, versions
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.datasets.transforms import normalise
 from dpnet_lite.experiments.devices import make_fabric
-from dpnet_lite.model.tiny_resnet import TinyResNet
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 HELD_OUT_SCENES = 400

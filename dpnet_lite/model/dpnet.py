@@ -103,9 +103,9 @@ class DPNet(nn.Module):
         if self.config.selection_features == "backbone":
             support, query = self.deep(batch.support_features), self.deep(batch.query_features)
             prototype = masked_average(support, batch.support_masks).mean(dim=1)
-        truth = None
-        if self.config.selection == "oracle":
-            truth = masks_at(batch.query_labels == 1 if query_masks is None else query_masks, batch.cells)
+        if query_masks is None and bool((batch.query_labels != 255).any()):
+            query_masks = batch.query_labels == 1
+        truth = None if query_masks is None else masks_at(query_masks, batch.cells)
         found = [
             select_reliable(self.config, shot.detach(), mask, query.detach(), prototype.detach(), truth)
             for shot, mask in zip(support.unbind(dim=1), batch.support_masks.unbind(dim=1), strict=True)

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.base import SegmentationDataset, label_value, read_labels
 from dpnet_lite.datasets.transforms import normalise, resize_labels, resize_sample
 from dpnet_lite.episodes import Episode
 from dpnet_lite.features import EpisodeBatch, binary
-from dpnet_lite.model.backbone import Backbone
 from dpnet_lite.model.prototypes import masks_at
 from dpnet_lite.parts import Part
 from dpnet_lite.published.augmentation import augment, draw_views

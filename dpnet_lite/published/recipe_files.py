@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from dpnet_lite.backbones.backbone import ARCHITECTURES
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.datasets.novel import NovelPolicy
-from dpnet_lite.model.backbone import ARCHITECTURES
 from dpnet_lite.published.registry import published
 from dpnet_lite.setting_kinds import check_settings
 

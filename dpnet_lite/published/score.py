@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.datasets.base import CountedDataset
 from dpnet_lite.experiments.fold_run import FULL, TRAINING_FREE
 from dpnet_lite.experiments.progress import Stages
 from dpnet_lite.heads import load_head
-from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.published.copy import PublishedCopy
 from dpnet_lite.published.image_source import ImageSource
 from dpnet_lite.published.list_files import read_hsnet_fold

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
+from dpnet_lite.backbones.backbone import Backbone, build_backbone
 from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import class_pools
@@ -18,7 +19,6 @@ from dpnet_lite.experiments.fold_data import Stage, TrainingData, silent
 from dpnet_lite.experiments.fold_run import train_head, training_facts
 from dpnet_lite.experiments.progress import Stages
 from dpnet_lite.heads import save_head
-from dpnet_lite.model.backbone import Backbone, build_backbone
 from dpnet_lite.parts import check_division
 from dpnet_lite.published.copy import PublishedCopy
 from dpnet_lite.published.image_source import ImageSource

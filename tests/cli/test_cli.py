@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dpnet_lite.heads import load_head, shipped_head
 from PIL import Image
 from places import ROOT
 from small_runs import SMALL, folder_options, run, use_few_scenes, write_folder, write_one_class_masks
@@ -21,7 +22,6 @@ from dpnet_lite import __version__
 from dpnet_lite.checkpoints import load_checkpoint, save_checkpoint
 from dpnet_lite.cli import main as cli
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.heads import load_head, shipped_head
 from dpnet_lite.training import Trainer
 
 TINY = Path(dpnet_lite.__file__).parent / "weights/tiny_backbone.safetensors"
@@ -160,7 +160,7 @@ def test_a_mask_of_another_size_is_named(head, folder, tmp_path, capsys):
 def test_evaluate_wants_the_backbone_of_the_training(head, data, tmp_path, capsys):
     import torch
 
-    from dpnet_lite.model.backbone import build_backbone
+    from dpnet_lite.backbones.backbone import build_backbone
 
     torch.save(build_backbone("tiny", "random").body.state_dict(), tmp_path / "other.pth")
     assert (

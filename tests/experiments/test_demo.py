@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dpnet_lite.heads import load_head
+from dpnet_lite.model.head import Head
 from PIL import Image
 from small_runs import SMALL, run, use_few_scenes, write_folder
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.episodes import EpisodeList
 from dpnet_lite.evaluation import EpisodeScores
@@ -22,9 +25,6 @@ from dpnet_lite.experiments.fold_data import toy_fold
 from dpnet_lite.experiments.fold_run import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult, support_only
 from dpnet_lite.experiments.intervals import mean_interval
 from dpnet_lite.experiments.tables import aligned, difference_cell, enough_episodes, percent, score_cell
-from dpnet_lite.heads import load_head
-from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.model.head import Head
 from dpnet_lite.training import Trainer
 
 

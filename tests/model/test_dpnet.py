@@ -8,7 +8,9 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from dpnet_lite.model.head import Head, Trace
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import (
     Auxiliary,
     Comparison,
@@ -19,9 +21,7 @@ from dpnet_lite.config import (
     SelectionFeatures,
     ShotFusion,
 )
-from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.model.dpnet import DPNet
-from dpnet_lite.model.head import Head, Trace
 
 SMALL = ModelConfig(channels=8)
 IN, DEEP = 10, 6

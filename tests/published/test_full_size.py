@@ -13,9 +13,11 @@ import pytest
 import safetensors.torch
 import torch
 from coco_fss_trees import write_coco, write_fss
+from dpnet_lite.heads import load_head
 from places import SHARED
 
 from dpnet_lite import training
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.cli import main as cli
 from dpnet_lite.config import TrainingConfig
 from dpnet_lite.course.made_up_pascal import write_pascal
@@ -25,8 +27,6 @@ from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.intervals import mean_interval
 from dpnet_lite.experiments.progress import Stages
-from dpnet_lite.heads import load_head
-from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.published import train as full_size_training
 from dpnet_lite.published.copy import PublishedCopy
 from dpnet_lite.published.list_files import ClassPair, write_hsnet_list

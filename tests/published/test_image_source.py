@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from dpnet_lite.parts import StepParts
 from small_runs import write_folder
 
+from dpnet_lite.backbones.backbone import Backbone, build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.datasets.base import Sample
 from dpnet_lite.datasets.folder import FolderDataset
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import Episode, draw_episodes
 from dpnet_lite.features import EpisodeBatch, FeatureBank
-from dpnet_lite.model.backbone import Backbone, build_backbone
-from dpnet_lite.parts import StepParts
 from dpnet_lite.published.image_source import GRACE, ImageSource, _outlive_interrupts
 from dpnet_lite.scoring import score_episodes, training_free_segmenter
 from dpnet_lite.training import Trainer

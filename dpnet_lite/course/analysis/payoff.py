@@ -15,6 +15,7 @@ import torch
 from dpnet_lite.ablation.comparisons import JUDGED_RESAMPLES, label, runs_of
 from dpnet_lite.ablation.studies import Condition, Study
 from dpnet_lite.ablation.table import Row, shipped_rows, unpack_scores
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.course.analysis.scenes import (
     DISTRACTORS,
     FACTS,
@@ -42,7 +43,6 @@ from dpnet_lite.experiments.fold_data import TEST_SEED, TOY_TEST_SCENES
 from dpnet_lite.experiments.intervals import mean_paired_difference
 from dpnet_lite.experiments.resampling import Interval
 from dpnet_lite.features import FeatureBank
-from dpnet_lite.model.backbone import build_backbone
 
 PRECISION = "precision of the selection"
 # Fixed strata: their edges and names. Of all other facts the strata are quarters of the episodes.

@@ -16,10 +16,10 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from dpnet_lite.backbones.deep_stem import DEEP_STEM_NAMES, DeepStemResNet, backbone_keys, recognise
+from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES
 from dpnet_lite.files import digest_tensors, load_tensors
-from dpnet_lite.model.deep_stem import DEEP_STEM_NAMES, DeepStemResNet, backbone_keys, recognise
-from dpnet_lite.model.tiny_resnet import TinyResNet
 
 TINY_WEIGHTS = Path(__file__).parent.parent / "weights" / "tiny_backbone.safetensors"
 

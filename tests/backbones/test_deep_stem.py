@@ -15,7 +15,7 @@ import torch.nn.functional as functional
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dpnet_lite.model.backbone import ARCHITECTURES, build_backbone, load_weights
+from dpnet_lite.backbones.backbone import ARCHITECTURES, build_backbone, load_weights
 
 Weights = dict[str, Tensor]
 DEPTHS = {"resnet50_v2": (3, 4, 6, 3), "resnet101_v2": (3, 4, 23, 1)}  # layer4 is not kept: one block of it is enough

@@ -14,10 +14,10 @@ from places import SHARED
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dpnet_lite.backbones.backbone import ARCHITECTURES, build_backbone, load_weights
+from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.checkpoints import save_checkpoint
 from dpnet_lite.model import backbone as backbone_module
-from dpnet_lite.model.backbone import ARCHITECTURES, build_backbone, load_weights
-from dpnet_lite.model.tiny_resnet import TinyResNet
 
 REAL_WEIGHTS = SHARED / "weights"
 # Where torchvision's own network has the middle and the deep stage that a backbone joins.
