@@ -64,8 +64,9 @@ app: $(STAMP) ## open the explorers as one web page, on this machine only
 notebooks: $(STAMP) ## rebuild notebooks/*.ipynb from their .py, with outputs
 	.venv/bin/python tools/build_notebooks.py
 
-figures: $(STAMP) ## make the pictures in figures/ again
+figures: $(STAMP) ## make the pictures in figures/ and of docs/architecture.md again
 	.venv/bin/python tools/make_figures.py
+	.venv/bin/python tools/draw_architecture.py
 
 clean: ## remove .venv, caches and build leftovers (outputs/ stays)
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
