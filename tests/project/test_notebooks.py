@@ -17,8 +17,8 @@ from PIL import Image
 from places import ROOT
 from test_packaging import ABSOLUTE_PATH
 
+from dpnet_lite.checkpoints import shipped_head
 from dpnet_lite.datasets.toy import ToyWorld
-from dpnet_lite.heads import shipped_head
 
 jupytext = pytest.importorskip("jupytext", reason="jupytext is not installed (extra: notebooks)")
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (extra: notebooks)")
