@@ -216,12 +216,7 @@ def installed(tmp_path: Path) -> Path:
 def test_a_wheel_works_far_from_the_repository(installed: Path, tmp_path: Path) -> None:
     where = tmp_path / "elsewhere"
     where.mkdir()
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(installed),
-        "MPLBACKEND": "agg",
-        "XDG_CACHE_HOME": str(tmp_path / "c"),
-    }
+    own = {"PYTHONPATH": str(installed), "XDG_CACHE_HOME": str(tmp_path / "cache"), "MPLBACKEND": "agg"}
 
     def python(*arguments: str) -> str:
         command = [sys.executable, *arguments]
