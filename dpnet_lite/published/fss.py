@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from dpnet_lite.features import default_cache
-from dpnet_lite.published.mask_index import MaskedDataset, MaskIndex, build_index, files_sha256
+from dpnet_lite.published.mask_index import MaskedDataset, files_sha256
 
 SPLIT_SIZES = {"train": 520, "val": 240, "test": 240}
 IMAGES_PER_CLASS = 10
@@ -44,12 +44,14 @@ class Fss1000(MaskedDataset):
         lists: the folder of the class lists; `root` if None.
         cache_folder: for the counts of `index`; the user's cache if None.
 
-    The `ids` are "CLASS/NUMBER".
+    The `ids` are "CLASS/NUMBER". `index` has one column: the pixels of the image's own class.
 
     Raises:
         FileNotFoundError: a list, a class or a mask is missing.
         ValueError: no such split, or a list that is empty or names a class twice.
     """
+
+    _n_values = 1
 
     def __init__(
         self,
@@ -61,7 +63,7 @@ class Fss1000(MaskedDataset):
     ) -> None:
         root = Path(root).expanduser()
         self.split, self.name = split, f"fss1000-{split}"
-        self._cache = default_cache() if cache_folder is None else Path(cache_folder)
+        self._cache_folder = default_cache() if cache_folder is None else Path(cache_folder)
         self.class_names = read_class_list(root if lists is None else Path(lists).expanduser(), split)
         self._folder = class_folder(root, self.class_names)
         stems = [_paired_stems(self._folder / name) for name in self.class_names]
@@ -85,12 +87,8 @@ class Fss1000(MaskedDataset):
         pixels: np.ndarray = self.index.pixels * self.class_areas.astype(np.int32)  # [n_images, 1] of its own class
         return pixels
 
-    @cached_property
-    def index(self) -> MaskIndex:
-        """Counts of the masks, with one column: the pixels of the image's own class."""
-        masks = [self._mask_path(row) for row in range(len(self))]
-        content = files_sha256(masks)
-        return build_index(self.ids, self.read_labels, 1, content=content, cache_folder=self._cache)
+    def _content(self) -> str:
+        return files_sha256([self._mask_path(row) for row in range(len(self))])
 
     def label_value(self, index: int, class_index: int) -> int:
         """1 where image `index` is of the class, else -1: the image cannot show it."""
