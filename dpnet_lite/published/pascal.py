@@ -73,7 +73,8 @@ class PascalFolders:
         own = [name for name in missing if name in self.voc_ids]
         if own:
             return f"VOC2012's own are among them, such as that of {own[0]}: unpack its trainval archive again"
-        return f"SBD's are made from its .mat files by: {PREPARE}"
+        made = "with --download, which gets those too, where they are not there"
+        return f"SBD's are made from the .mat files in {self.root / 'sbd' / 'cls'} by: {PREPARE} ({made})"
 
     def image_path(self, name: str) -> Path:
         """Path of an image: the first that exists, or the one where it should be."""

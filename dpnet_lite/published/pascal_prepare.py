@@ -20,7 +20,7 @@ from PIL import Image
 from dpnet_lite.features import Progress
 from dpnet_lite.files import write_atomically
 from dpnet_lite.published.list_files import read_pfenet_list
-from dpnet_lite.published.pascal import PREPARE, PascalFolders
+from dpnet_lite.published.pascal import Pascal5i, PascalFolders
 from dpnet_lite.published.registry import import_extra
 from dpnet_lite.published.worker_pool import require_workers, run_jobs
 
@@ -60,7 +60,8 @@ def prepare_pascal(
         lines = [_get_voc(root), _get_sbd(root)]
     folders, annotations = PascalFolders(root), root / "sbd" / "cls"
     present = sorted(path.stem for path in annotations.glob("*.mat")) if annotations.is_dir() else []
-    wanted = {*folders.read_split("train"), *folders.read_split("val")}  # fails here where a list is absent
+    for split in ("train", "val"):
+        folders.read_split(split)  # fails here where a list is absent
     todo = [name for name in present if name not in folders.mask_names and name not in folders.voc_ids]
     if todo:
         _scipy()
@@ -68,7 +69,8 @@ def prepare_pascal(
         targets = [folders.made_masks / f"{name}.png" for name in todo]
         run_jobs(convert_mask, sources, targets, workers=workers, progress=steps("masks of SBD"))
         folders = PascalFolders(root)  # with the new masks
-    _require_masks(folders, sorted(wanted))
+    for split in ("train", "val"):
+        Pascal5i(root, split)  # fails here where a mask is
     had = sum(name in folders.mask_names for name in present) - len(todo)
     lines.append(f"{len(todo):,} annotations of SBD made masks; {had:,} images had one")
     return "\n".join([*lines, f"{len(folders.mask_names):,} masks in {folders.base}"])
@@ -96,18 +98,6 @@ def convert_mask(source: Path, target: Path) -> None:
 
 def _scipy() -> ModuleType:
     return import_extra("scipy.io", "reads SBD's .mat files")
-
-
-def _require_masks(folders: PascalFolders, names: list[str]) -> None:
-    """FileNotFoundError with the remedy where an image of PASCAL-5i has no mask."""
-    lacking = [name for name in names if name not in folders.mask_names]
-    if any(name in folders.voc_ids for name in lacking):
-        raise FileNotFoundError(f"{len(lacking):,} images have no mask; {folders.remedy(lacking)}")
-    if lacking:
-        raise FileNotFoundError(
-            f"{len(lacking):,} training images have no mask, first {lacking[0]}; put SBD's folder cls in "
-            f"{folders.root / 'sbd'}, or run: {PREPARE} --download"
-        )
 
 
 def _get_voc(root: Path) -> str:
