@@ -1,8 +1,8 @@
 """One toy episode, opened up: what the lessons and the explorers look at.
 
-study = ToyStudy(fold=0, gap=0.5)
-view = study.view(study.episodes()[0])
-view.trace.pseudo_prototype, view.iou ...
+toy = ToyEpisodes(fold=0, gap=0.5)
+opened = toy.open(toy.episodes()[0])
+opened.trace.pseudo_prototype, opened.iou ...
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dpnet_lite.scoring import predicted_mask
 
 
 @dataclass(frozen=True)
-class EpisodeView:
+class OpenedEpisode:
     """An episode with all that a head made of it. H = W is the size of the scenes, h = w that of the features."""
 
     episode: Episode
@@ -61,7 +61,7 @@ class EpisodeView:
         return masks_at(torch.from_numpy(self.truth), cells)
 
 
-class ToyStudy:
+class ToyEpisodes:
     """Scenes around the novel classes of a fold, and the shipped head that never saw these classes.
 
     Args:
@@ -95,7 +95,7 @@ class ToyStudy:
         return draw_episodes(self.world, self.novel, fold=self.fold, n_shot=n_shot, count=count, seed=seed)
 
     @torch.no_grad()
-    def view(self, episode: Episode, *, oracle_weights: Tensor | None = None, **switches: Any) -> EpisodeView:
+    def open(self, episode: Episode, *, oracle_weights: Tensor | None = None, **switches: Any) -> OpenedEpisode:
         """Run the head on one episode, with some of its switches changed (see `with_switches`).
 
         Args:
@@ -118,7 +118,7 @@ class ToyStudy:
         supports = [self.world[index] for index in episode.support]
         query = self.world[episode.query]
         size = (self.world.size, self.world.size)
-        return EpisodeView(
+        return OpenedEpisode(
             episode=episode,
             class_name=self.class_names[episode.class_index],
             support_images=np.stack([sample.image.permute(1, 2, 0).numpy() for sample in supports]),

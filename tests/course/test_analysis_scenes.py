@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpnet_lite.course.analysis.payoff import scored_views
+from dpnet_lite.course.analysis.payoff import scored_episodes
 from dpnet_lite.course.analysis.scenes import (
     FACTS,
     PlannedScenes,
@@ -145,10 +145,10 @@ def test_scored_views_see_the_scored_scenes():
     episodes = scored_scenes(1).episodes().episodes[3:5]
     world = toy_test_world(1)
     backbone = build_backbone("tiny")
-    for episode, view in zip(episodes, scored_views(1, episodes), strict=True):
+    for episode, opened in zip(episodes, scored_episodes(1, episodes), strict=True):
         truth = world[episode.query].labels.numpy() == episode.class_index + 1
-        assert view.class_name == world.class_names[episode.class_index] and np.array_equal(view.truth, truth)
-        given = {episode.query: view.batch.query_features, episode.support[0]: view.batch.support_features[:, 0]}
+        assert opened.class_name == world.class_names[episode.class_index] and np.array_equal(opened.truth, truth)
+        given = {episode.query: opened.batch.query_features, episode.support[0]: opened.batch.support_features[:, 0]}
         for index, features in given.items():
             wanted = backbone(normalise(world[index].image[None]))
             assert torch.allclose(features, wanted, atol=1e-2, rtol=1e-2)

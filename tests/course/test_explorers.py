@@ -19,16 +19,21 @@ from dpnet_lite.course.explorers.apps import (  # noqa: E402
     RULES,
     cycle_explorer,
     episode_explorer,
-    first_inside,
     gallery_explorer,
     interaction_explorer,
     scale_explorer,
 )
-from dpnet_lite.course.explorers.cycle import cycle_figure, follow_cycle, similarity_figure  # noqa: E402
-from dpnet_lite.course.explorers.episode import episode_figure, pick_episode, toy_study  # noqa: E402
-from dpnet_lite.course.explorers.gallery import cases_figure, cycles_figure, precision_of, tiles_figure  # noqa: E402
+from dpnet_lite.course.explorers.cycle import cycle_figure, cycles_figure, first_inside, follow_cycle, similarity_figure  # noqa: E402
+from dpnet_lite.course.explorers.episode import (  # noqa: E402
+    cases_figure,
+    episode_figure,
+    pick_episode,
+    precision_of,
+    tiles_figure,
+    toy_episodes,
+)
 from dpnet_lite.course.explorers.interaction import interaction_figure, similarity_maps  # noqa: E402
-from dpnet_lite.course.explorers.picture import png  # noqa: E402
+from dpnet_lite.course.explorers.panels import png  # noqa: E402
 from dpnet_lite.course.explorers.scales import without_scale  # noqa: E402
 from dpnet_lite.course.explorers.shell import Explorer, panel_at  # noqa: E402
 from dpnet_lite.course.opened_episode import selection_quality  # noqa: E402
@@ -37,9 +42,9 @@ from dpnet_lite.model.head import Head  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def view():
-    study = toy_study(0, 0.5)
-    return study.view(study.episodes(n_shot=2)[1])
+def opened():
+    toy = toy_episodes(0, 0.5)
+    return toy.open(toy.episodes(n_shot=2)[1])
 
 
 def picture(data: bytes) -> np.ndarray:
@@ -48,56 +53,57 @@ def picture(data: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shot", [0, 1])
-def test_a_cycle_is_that_of_a_plain_search(view, shot):
-    support = torch.nn.functional.normalize(view.trace.support[0, shot].double(), dim=0)
-    query = torch.nn.functional.normalize(view.trace.query[0].double(), dim=0)
-    shares = view.trace.support_masks[0, shot]
-    for start in [first_inside(view, shot), (0, 0), (23, 5)]:
+def test_a_cycle_is_that_of_a_plain_search(opened, shot):
+    support = torch.nn.functional.normalize(opened.trace.support[0, shot].double(), dim=0)
+    query = torch.nn.functional.normalize(opened.trace.query[0].double(), dim=0)
+    shares = opened.trace.support_masks[0, shot]
+    for start in [first_inside(opened, shot), (0, 0), (23, 5)]:
         forward = torch.einsum("c,chw->hw", support[:, start[0], start[1]], query)
         match = divmod(int(forward.argmax()), 24)
         back = torch.einsum("c,chw->hw", query[:, match[0], match[1]], support)
         landing = divmod(int(back.argmax()), 24)
-        cycle = follow_cycle(view, start, shot)
+        cycle = follow_cycle(opened, start, shot)
         assert (cycle.match, cycle.landing) == (match, landing)
         assert cycle.starts_inside == bool(shares[start] >= 0.5) and cycle.lands_inside == bool(shares[landing] >= 0.5)
         assert cycle.accepted == (cycle.starts_inside and cycle.lands_inside)
         assert ("kept" in cycle.verdict) == cycle.accepted
 
 
-def test_a_start_outside_the_mask_is_never_kept(view):
-    cycles = [follow_cycle(view, divmod(cell, 24)) for cell in range(24 * 24)]
+def test_a_start_outside_the_mask_is_never_kept(opened):
+    cycles = [follow_cycle(opened, divmod(cell, 24)) for cell in range(24 * 24)]
     strays = [cycle for cycle in cycles if cycle.lands_inside and not cycle.starts_inside]
     assert strays  # this picture has some
     assert not any(cycle.accepted for cycle in strays) and all("not asked" in cycle.verdict for cycle in strays)
 
 
-def test_wrong_cells_and_joint_shots_are_refused(view):
+def test_wrong_cells_and_joint_shots_are_refused(opened):
     with pytest.raises(ValueError, match=r"cell \(24, 0\) is outside the grid of 24 x 24"):
-        follow_cycle(view, (24, 0))
-    study = toy_study(0, 0.5)
-    joint = study.view(study.episodes(n_shot=2)[1], shot_fusion="joint")
+        follow_cycle(opened, (24, 0))
+    toy = toy_episodes(0, 0.5)
+    joint = toy.open(toy.episodes(n_shot=2)[1], shot_fusion="joint")
     with pytest.raises(ValueError, match="matches of 1 sets of pixels; ask for one per shot"):
         follow_cycle(joint, (0, 0))
 
 
-def test_the_first_cell_lies_inside(view):
+def test_the_first_cell_lies_inside(opened):
     for shot in (0, 1):
-        assert view.trace.support_masks[0, shot][first_inside(view, shot)] >= 0.5
+        assert opened.trace.support_masks[0, shot][first_inside(opened, shot)] >= 0.5
 
 
-def test_pictures_follow_what_they_show(view):
-    start = first_inside(view)
+def test_pictures_follow_what_they_show(opened):
+    start = first_inside(opened)
     drawn = [
-        png(figure) for figure in (episode_figure(view), cycle_figure(view, start), similarity_figure(view, start))
+        png(figure)
+        for figure in (episode_figure(opened), cycle_figure(opened, start), similarity_figure(opened, start))
     ]
     assert len(set(drawn)) == 3 and all(picture(data).std() > 10 for data in drawn)
-    assert png(cycle_figure(view, start)) == drawn[1]  # a pure function
-    assert png(cycle_figure(view, (0, 0))) != drawn[1]
+    assert png(cycle_figure(opened, start)) == drawn[1]  # a pure function
+    assert png(cycle_figure(opened, (0, 0))) != drawn[1]
 
 
-def test_maps_before_and_after_are_plain_cosines(view):
-    trace = view.trace
-    maps = list(similarity_maps(view).values())
+def test_maps_before_and_after_are_plain_cosines(opened):
+    trace = opened.trace
+    maps = list(similarity_maps(opened).values())
     gated = trace.query[0] * 2 * trace.interaction.gate[0][:, None, None]
     for values, query, prototype in (
         (maps[0], trace.query[0], trace.prototype[0]),
@@ -109,21 +115,21 @@ def test_maps_before_and_after_are_plain_cosines(view):
         assert np.allclose(values, wanted.numpy(), atol=1e-5)
 
 
-def test_the_drawn_attention_is_a_row_of_the_softmax(view):
-    P, P_q = view.trace.prototype[0].numpy(), view.trace.pseudo_prototype[0].numpy()
+def test_the_drawn_attention_is_a_row_of_the_softmax(opened):
+    P, P_q = opened.trace.prototype[0].numpy(), opened.trace.pseudo_prototype[0].numpy()
     order = np.argsort(-P, kind="stable")
     row = P[order[3]] * P_q / np.sqrt(len(P))
     weights = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
-    axes = next(a for a in interaction_figure(view, 3).axes if a.get_title() == "gate and attention")
+    axes = next(a for a in interaction_figure(opened, 3).axes if a.get_title() == "gate and attention")
     assert np.allclose(np.sort(axes.lines[1].get_ydata()), len(P) * np.sort(weights), atol=1e-4)
     drawn, strong = axes.lines[0].get_ydata(), P[order] > 0  # channels at 0 have no order among themselves
-    assert np.allclose(drawn[strong], view.trace.interaction.gate[0].numpy()[order][strong], atol=1e-6)
+    assert np.allclose(drawn[strong], opened.trace.interaction.gate[0].numpy()[order][strong], atol=1e-6)
 
 
-def test_wrong_channels_and_other_interactions_are_refused(view):
+def test_wrong_channels_and_other_interactions_are_refused(opened):
     with pytest.raises(ValueError, match="channel is 64; choose 0 to 63"):
-        interaction_figure(view, 64)
-    bare = replace(view, trace=view.trace._replace(interaction=view.trace.interaction._replace(correlation=None)))
+        interaction_figure(opened, 64)
+    bare = replace(opened, trace=opened.trace._replace(interaction=opened.trace.interaction._replace(correlation=None)))
     with pytest.raises(ValueError, match="no C x C correlation; use interaction='joint'"):
         interaction_figure(bare)
 
@@ -180,17 +186,17 @@ def test_a_flattened_scale_is_as_if_its_output_were_its_mean(fusion, level):
 def test_a_missing_level_is_refused():
     with (
         pytest.raises(ValueError, match="level is 4; choose 0 to 3"),
-        without_scale(toy_study(0, 0.5).head, 4),
+        without_scale(toy_episodes(0, 0.5).head, 4),
     ):
         pass
 
 
 def test_an_episode_of_the_wanted_class_is_picked():
-    study = toy_study(0, 0.5)
+    toy = toy_episodes(0, 0.5)
     for position in (0, 7, 19):
-        assert pick_episode(study, position).class_index == study.novel[position]
+        assert pick_episode(toy, position).class_index == toy.novel[position]
     with pytest.raises(ValueError, match="class 20 is none of the fold's 20 novel classes"):
-        pick_episode(study, 20)
+        pick_episode(toy, 20)
 
 
 VALUES = {
@@ -242,23 +248,23 @@ def test_the_gallery_sorts_all_classes_by_precision():
     assert titles(widget.figure)[4] == f"precision {precisions[-1]:.2f}"
 
 
-def test_tables_of_tiles_and_cases_show_each_view_in_its_place(view):
-    study = toy_study(0, 0.5)
-    others = [study.view(episode) for episode in study.episodes(count=4)]
+def test_tables_of_tiles_and_cases_show_each_view_in_its_place(opened):
+    toy = toy_episodes(0, 0.5)
+    others = [toy.open(episode) for episode in toy.episodes(count=4)]
     tiles = tiles_figure([others[:2], others[2:]], ["one", "two"])
     assert titles(tiles) == [f"{one.class_name}\nprecision {precision_of(one):.2f}" for one in others]
     assert [axes.get_ylabel() for axes in tiles.axes] == ["one", "", "two", ""]
-    with pytest.raises(ValueError, match="rows have 2, 1 views and 2 names"):
+    with pytest.raises(ValueError, match="rows have 2, 1 episodes and 2 names"):
         tiles_figure([others[:2], others[:1]], ["one", "two"])
-    with pytest.raises(ValueError, match="rows have 2, 2 views and 1 names"):
+    with pytest.raises(ValueError, match="rows have 2, 2 episodes and 1 names"):
         tiles_figure([others[:2], others[2:]], ["one"])
     cases = titles(cases_figure(others))
     assert cases[:4] == [one.class_name for one in others] and cases[8:] == [f"IoU {one.iou:.2f}" for one in others]
 
 
 def test_every_way_is_marked_where_it_starts_matches_and_lands():
-    study = toy_study(0, 1.0)
-    one = study.view(study.episodes()[0])
+    toy = toy_episodes(0, 1.0)
+    one = toy.open(toy.episodes()[0])
     figure = cycles_figure(one)
     followed = [follow_cycle(one, divmod(cell, 24)) for cell in range(576)]
     followed = [cycle for cycle in followed if cycle.starts_inside]
@@ -301,8 +307,8 @@ def test_an_error_is_shown_and_kept_and_goes_away():
     assert widget.error is None and widget.message.value == ""
 
 
-def test_a_place_in_the_picture_is_found_in_its_panel(view):
-    figure = cycle_figure(view, first_inside(view))
+def test_a_place_in_the_picture_is_found_in_its_panel(opened):
+    figure = cycle_figure(opened, first_inside(opened))
     drawn = picture(png(figure))
     for number, axes in enumerate(figure.axes):
         for x, y in ((0, 0), (95, 40), (50.5, 95)):
@@ -359,18 +365,18 @@ def test_labels_of_other_widths_get_places_of_their_own():
         assert not any(a.shrunk(0.98, 0.98).overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
-def test_the_pictures_show_the_prediction_and_its_numbers(view):
-    titles_of = titles(episode_figure(view))
-    assert titles_of[-2:] == [f"prediction: IoU {view.iou:.2f}", "truth"]
-    shown = {axes.get_title(): axes.images[0].get_array() for axes in episode_figure(view).axes}
-    assert np.allclose(shown[titles_of[-2]], overlay(view.query_image, view.prediction, ORANGE))
-    assert np.allclose(shown["truth"], overlay(view.query_image, view.truth, GREEN))
-    precision, recall = selection_quality(view.trace.reliable[0], view.truth_shares)
+def test_the_pictures_show_the_prediction_and_its_numbers(opened):
+    titles_of = titles(episode_figure(opened))
+    assert titles_of[-2:] == [f"prediction: IoU {opened.iou:.2f}", "truth"]
+    shown = {axes.get_title(): axes.images[0].get_array() for axes in episode_figure(opened).axes}
+    assert np.allclose(shown[titles_of[-2]], overlay(opened.query_image, opened.prediction, ORANGE))
+    assert np.allclose(shown["truth"], overlay(opened.query_image, opened.truth, GREEN))
+    precision, recall = selection_quality(opened.trace.reliable[0], opened.truth_shares)
     assert abs(precision - recall) > 0.01  # else an exchange would not be seen
-    cycle = cycle_figure(view, first_inside(view))
+    cycle = cycle_figure(opened, first_inside(opened))
     assert titles(cycle)[2] == f"selected: precision {precision:.2f}, recall {recall:.2f}"
     start = cycle.axes[0].lines[0].get_xydata()[0]
-    row, column = first_inside(view)
+    row, column = first_inside(opened)
     assert row != column and start.tolist() == [4 * column + 1.5, 4 * row + 1.5]
 
 
@@ -392,4 +398,4 @@ def test_a_page_without_a_kernel_gets_the_picture():
     widget = cycle_explorer()
     bundle = widget._repr_mimebundle_()
     assert bundle["text/plain"].startswith("A support pixel") and len(bundle["image/png"]) > 1000
-    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert "application/vnd.jupyter.widget-opened+json" in bundle

@@ -33,7 +33,7 @@ from dpnet_lite.course.analysis.strata import (
     quantile_edges,
     stratified,
 )
-from dpnet_lite.course.opened_episode import EpisodeView, ToyStudy
+from dpnet_lite.course.opened_episode import OpenedEpisode, ToyEpisodes
 from dpnet_lite.datasets.base import Sample
 from dpnet_lite.datasets.toy import DEFAULT_GAP, ToyWorld
 from dpnet_lite.episodes import Episode
@@ -167,9 +167,9 @@ class SomeScenes:
         return self.world[self.indices[index]]
 
 
-def scored_views(fold: int, episodes: Sequence[Episode], gap: float = DEFAULT_GAP) -> list[EpisodeView]:
+def scored_episodes(fold: int, episodes: Sequence[Episode], gap: float = DEFAULT_GAP) -> list[OpenedEpisode]:
     """Scored episodes of a fold as the shipped head sees them; features of their scenes alone are computed."""
-    study = ToyStudy(fold, gap=gap, n_scenes=TOY_TEST_SCENES, seed=TEST_SEED)  # the world of `toy_test_world`
+    study = ToyEpisodes(fold, gap=gap, n_scenes=TOY_TEST_SCENES, seed=TEST_SEED)  # the world of `toy_test_world`
     wanted = sorted({index for episode in episodes for index in (episode.query, *episode.support)})
     backbone = build_backbone("tiny")
     some = FeatureBank(SomeScenes(study.world, wanted), backbone, size=study.world.size)
@@ -177,4 +177,4 @@ def scored_views(fold: int, episodes: Sequence[Episode], gap: float = DEFAULT_GA
     labels = torch.zeros((len(study.world), *some.labels.shape[1:]), dtype=torch.uint8)
     features[wanted], labels[wanted] = some.features, some.labels
     study.bank = FeatureBank.from_arrays(study.world, backbone, size=study.world.size, features=features, labels=labels)
-    return [study.view(episode) for episode in episodes]
+    return [study.open(episode) for episode in episodes]
