@@ -91,12 +91,12 @@ class Explorer(PictureBox):
         self._places: dict[tuple[int, ...], list[Bbox]] = {}
         self.message = widgets.HTML()
         for control in self.controls.values():
-            control.observe(lambda change: self._redraw(), names="value")
+            control.observe(lambda change: self.redraw(), names="value")
         super().__init__([in_a_row(list(self.controls.values())), self.message], alt)
         if click is not None:
             self.events = Event(source=self.picture, watched_events=["click"])
             self.events.on_dom_event(self.clicked)
-        self._redraw()
+        self.redraw()
 
     @property
     def state(self) -> dict[str, Any]:
@@ -115,7 +115,8 @@ class Explorer(PictureBox):
             values = self.click
             self._shown(lambda: self._set(values(*place)))
 
-    def _redraw(self) -> None:
+    def redraw(self) -> None:
+        """Draw the present state."""
         if not self._held:
             self._shown(self._draw)
 
