@@ -1,27 +1,33 @@
-"""Checkpoints: safetensors with a JSON sidecar, and training states, each verified when read.
+"""Checkpoints: safetensors with a JSON sidecar, training states, and trained networks, each verified when read.
 
-A checkpoint's metadata and a digest of its tensors stand in the safetensors header as well. The weight file
-thus proves itself, and a sidecar left stale by a crash between the two renames does no harm: what is
-returned comes from the weight file, the sidecar is for people and other tools to read.
+A checkpoint's metadata and a digest of its tensors stand in the safetensors header. The weight file thus proves itself,
+and is all that is read; the sidecar is for people and other tools.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
 import dpnet_lite
-from dpnet_lite.tensor_files import digest_tensors, load_tensors, require_file, write_atomically
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.files import digest_tensors, load_tensors, require_file, sha256, write_atomically
+from dpnet_lite.model.backbone import ARCHITECTURES, Backbone, build_backbone
+from dpnet_lite.model.dpnet import DPNet
 
+Networks = Mapping[str, Callable[[ModelConfig, int, int], nn.Module]]  # what builds the network that a config names
+DPNET_ALONE: Networks = {"dpnet": DPNet}
+SHIPPED = Path(__file__).parent / "weights"
 FORMAT = 1
 STATE_MAGIC = b"dpnet-lite training state 1\n"
 
@@ -31,27 +37,23 @@ def versions() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": version("torchvision"),
         "dpnet_lite": dpnet_lite.__version__,
     }
 
 
 def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Path:
-    """Write `tensors` to path (.safetensors) and `metadata` to the .json beside it, each atomically.
+    """Write `tensors` to path (.safetensors) and `metadata` to the .json beside it, each atomically; returns the path.
 
-    tensors: any dtypes, devices and strides. metadata: what JSON can hold (config, step, versions, score ...;
-    tuples come back as lists), not using the keys "format" and "sha256", which the sidecar adds (the latter
-    is the weight file's). Returns the path. Raises ValueError for another suffix or metadata that JSON cannot
-    hold.
+    tensors: any dtypes, devices and strides. metadata: what JSON can hold (tuples come back as lists), without the keys
+    "format" and "sha256" (of the weight file), which the sidecar adds. ValueError for anything else.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"checkpoint {path} must end in .safetensors")
     if reserved := {"format", "sha256"} & metadata.keys():
         raise ValueError(f"metadata must not use the key {min(reserved)!r}, which the sidecar adds")
-    plain = {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
-    }
+    plain = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
     record = {"format": FORMAT, "metadata": metadata, "tensors_sha256": digest_tensors(plain)}
     try:
         record_text = json.dumps(record, allow_nan=False)
@@ -65,17 +67,22 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict
 
 
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read (tensors, metadata) written by save_checkpoint, the tensors on `device`.
+    """Read (tensors, metadata) written by save_checkpoint, the tensors on `device`; the sidecar is not needed.
 
-    Raises FileNotFoundError where the file or its sidecar is missing, ValueError for a file that is cut off,
-    altered, of another format version or not a checkpoint of this project.
+    Raises FileNotFoundError where there is no such file, ValueError for one that is cut off, altered, of another
+    format version or not a checkpoint of this project.
     """
     path = require_file(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} does not end in .safetensors; give a checkpoint of this project")
-    check_sidecar(path.with_suffix(".json"))
     tensors = load_tensors(path)
-    record = read_record(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        stored = file.metadata() or {}
+    if "record" not in stored:
+        raise ValueError(f"{path} holds weights but is no DPNet Lite checkpoint: give one that it saved")
+    if sha256(stored["record"].encode()) != stored.get("record_sha256"):
+        raise ValueError(f"{path} is damaged (SHA-256 of its header differs): restore it or train again")
+    record: dict[str, Any] = json.loads(stored["record"])
     if record["format"] != FORMAT:
         raise ValueError(f"{path} has format {record['format']!r}, this version reads {FORMAT}: update dpnet-lite")
     if record["tensors_sha256"] != digest_tensors(tensors):
@@ -84,24 +91,21 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
 
 
 def save_training_state(path: str | Path, state: dict[str, Any]) -> Path:
-    """Write optimizer, scheduler and random states atomically, bit for bit, under a SHA-256.
+    """Write optimiser and training state atomically, bit for bit, under a SHA-256; returns the path.
 
-    state: tensors, numbers, strings, bytes and None in dicts, lists and tuples; nothing else can be read back
-    without running pickled code, so anything else (a NumPy array, an object) raises ValueError here. Returns
-    the path.
+    state: tensors, numbers, strings, bytes and None in dicts, lists and tuples. Nothing else can be read back without
+    running pickled code, so anything else (a NumPy array, an object) raises ValueError here.
     """
-    path = Path(path)
-    buffer = io.BytesIO()
+    path, buffer = Path(path), io.BytesIO()
     try:
         torch.save(state, buffer)
-        buffer.seek(0)
-        torch.load(buffer, weights_only=True)
+        payload = buffer.getvalue()
+        torch.load(io.BytesIO(payload), weights_only=True)
     except Exception as error:  # pickling foreign objects can raise anything
         raise ValueError(
             f"training state for {path} holds more than tensors and plain Python values: "
             "convert NumPy arrays and other objects to those first"
         ) from error
-    payload = buffer.getvalue()
     write_atomically(path, STATE_MAGIC + sha256(payload).encode() + b"\n" + payload)
     return path
 
@@ -121,31 +125,81 @@ def load_training_state(path: str | Path) -> dict[str, Any]:
     return state
 
 
-def sha256(data: bytes) -> str:
-    """SHA-256 of data, in hex."""
-    return hashlib.sha256(data).hexdigest()
+def shipped_head(fold: int) -> Path:
+    """Path of the head trained on toy fold 0 to 3 that comes with the package."""
+    return SHIPPED / f"toy_fold{fold}.safetensors"
 
 
-def check_sidecar(path: Path) -> None:
-    """Raise unless a readable sidecar of a known format stands at path."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no sidecar {path}: keep the .json beside the .safetensors it was saved with")
-    try:
-        found = json.loads(path.read_bytes())["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"sidecar {path} is damaged: restore it beside its .safetensors") from error
-    if found != FORMAT:
-        raise ValueError(f"{path} has format {found!r}, this version reads {FORMAT}: update dpnet-lite")
+def save_head(
+    path: str | Path, head: nn.Module, backbone: Backbone, *, size: int, half: bool = False, **facts: Any
+) -> Path:
+    """Write a trained network with its config, its backbone's name and fingerprint, the image size, versions and facts.
+
+    `facts` is what else a reader needs: step, data set, fold, hash of the episodes, training config, scores.
+    With `half` the weights are rounded to float16, which halves the file; `load_head` gives float32 again.
+    """
+    config: Any = head.config
+    metadata = {
+        "what": "DPNet head",
+        "model": config.to_dict(),
+        "backbone": backbone.name,
+        "backbone_fingerprint": backbone.fingerprint,
+        "precision": backbone.precision,
+        "size": size,
+        "versions": versions(),
+        **facts,
+    }
+    tensors = {name: tensor.half() if half else tensor for name, tensor in head.state_dict().items()}
+    return save_checkpoint(path, tensors, metadata)
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """The verified record (format, metadata, digest of the tensors) in a weight file's header."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    stored = header.get("__metadata__", {})
-    if "record" not in stored:
-        raise ValueError(f"{path} holds weights but is no DPNet Lite checkpoint: give one that it saved")
-    if sha256(stored["record"].encode()) != stored.get("record_sha256"):
-        raise ValueError(f"{path} is damaged (SHA-256 of its header differs): restore it or train again")
-    record: dict[str, Any] = json.loads(stored["record"])
-    return record
+def load_head(
+    path: str | Path, *, device: str | torch.device = "cpu", networks: Networks = DPNET_ALONE
+) -> tuple[Any, dict[str, Any]]:
+    """Rebuild a trained network, in eval mode, from its checkpoint alone; also gives its metadata.
+
+    Raises:
+        FileNotFoundError, ValueError: missing or damaged file, or a checkpoint of something else.
+    """
+    tensors, metadata = load_checkpoint(path, device)
+    if metadata.get("what") != "DPNet head":
+        raise ValueError(f"{path} holds {metadata.get('what', 'something')!r}, not a DPNet head; give a head's file")
+    architecture, config = ARCHITECTURES[metadata["backbone"]], ModelConfig.from_dict(metadata["model"])
+    if config.network not in networks:
+        raise ValueError(f"{path} holds the network {config.network!r}; what is known here: {', '.join(networks)}")
+    head = networks[config.network](config, architecture.out_channels, architecture.deep_channels)
+    head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    return head.to(device).eval(), metadata
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network with the backbone that it was trained on."""
+
+    head: Any  # DPNet, or a rival
+    backbone: Backbone
+    size: int  # side of the input in pixels
+    metadata: dict[str, Any]
+
+
+def load_trained(
+    path: str | Path,
+    *,
+    backbone_weights: str | Path | None = None,
+    device: str | torch.device = "cpu",
+    networks: Networks = DPNET_ALONE,
+) -> Trained:
+    """Rebuild a network and its backbone from a checkpoint; weights of one's own are named by `backbone_weights`.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, damaged, or was trained on another backbone.
+    """
+    head, metadata = load_head(path, device=device, networks=networks)
+    name, precision = metadata["backbone"], metadata["precision"]
+    backbone = build_backbone(name, backbone_weights, device=device, precision=precision)
+    if backbone.fingerprint != metadata["backbone_fingerprint"]:
+        raise ValueError(
+            f"{path} was trained on other {name} weights than those given; "
+            "name the same file with backbone_weights (--backbone-weights)"
+        )
+    return Trained(head, backbone, int(metadata["size"]), metadata)

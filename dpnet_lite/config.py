@@ -1,123 +1,152 @@
 """Settings of the network and of its training: two frozen dataclasses, saved beside the weights.
 
 Every default is the project's reconstruction; `docs/method.md` says of each whether the paper states it, a
-public relative does it, or it is our choice.
+public relative does it, or it is our choice. All settings of the project are checked here, wherever they come from:
+Python, a checkpoint, a file, the command line. (Ours rather than pydantic's: the core shall run where only PyTorch is.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Literal, Self, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
-Network = Literal["dpnet", "panet", "ssp"]
-Selection = Literal["support_first", "query_first", "soft", "threshold", "top_k", "oracle"]
-SelectionFeatures = Literal["reduced", "backbone"]
-ShotFusion = Literal["average", "joint"]
-Interaction = Literal["correlation", "joint", "agreement", "gate", "parts", "off"]
-Fusion = Literal["pyramid", "single", "aspp"]
-Comparison = Literal["features", "both", "similarity"]
-Auxiliary = Literal["support", "query", "none"]
-Schedule = Literal["cosine", "poly"]
-Optimiser = Literal["adamw", "sgd"]
-Precision = Literal["32-true", "bf16-mixed", "64-true"]
+BACKBONES = ("tiny", "resnet50", "resnet101", "resnet50_v2", "resnet101_v2", "vgg16", "mobilenet_v2")
+BACKBONE_PRECISIONS = ("fp32", "bf16")  # of the frozen backbone's convolutions
+Precision = Literal["32-true", "bf16-mixed", "64-true"]  # of the training
+_WORDS = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes",
+    tuple: "a list of numbers, such as [1.0, 0.5]",
+}  # fmt: skip
 
 
-def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
+def setting(default: Any, *, low: float, high: float) -> Any:
+    """A field that holds a number from `low` to `high`."""
+    return field(default=default, metadata={"range": (low, high)})
 
 
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} is {value}; choose a number from {low} to {high}")
+class Settings:
+    """A dataclass whose fields are checked: kinds by their annotations, choices by Literal, ranges by `setting`."""
 
+    retired: ClassVar[Mapping[str, Any]] = {}  # settings of older checkpoints, at the only value that is still read
 
-class _Settings:
-    """Round trip of a settings dataclass through a plain dictionary."""
-
-    added_later: ClassVar[tuple[str, ...]] = ()
+    def __post_init__(self) -> None:
+        for name, kind in _kinds(type(self)).items():
+            object.__setattr__(self, name, _checked(name, getattr(self, name), kind))
+        for item in fields(self):  # type: ignore[arg-type]
+            if "range" in item.metadata:
+                value, (low, high) = getattr(self, item.name), item.metadata["range"]
+                if not low <= value <= high:
+                    raise ValueError(f"{item.name} is {value}; choose a number from {low} to {high}")
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings but those of `added_later` at their defaults: results of older code keep their names."""
-        values: dict[str, Any] = self.all_settings()
-        defaults = {field.name: field.default for field in fields(self)}  # type: ignore[arg-type]
-        return {n: value for n, value in values.items() if n not in self.added_later or value != defaults[n]}
-
-    def all_settings(self) -> dict[str, Any]:
+        """All settings, as JSON can hold them."""
         return asdict(self)  # type: ignore[call-overload]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Rebuild the settings; a name that does not exist is a ValueError."""
-        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise ValueError(f"{cls.__name__} has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        """Rebuild the settings from `to_dict`; what is missing has its default.
+
+        Raises:
+            ValueError: a name does not exist, or a value does not fit.
+        """
+        for name, last in cls.retired.items():
+            if values.get(name, last) != last:
+                raise ValueError(f"{name} is {values[name]!r}: that was retired, only {last!r} is left; train anew")
+        return cls._new({name: value for name, value in values.items() if name not in cls.retired})
+
+    @classmethod
+    def _new(cls, values: Mapping[str, Any]) -> Self:
+        known = _kinds(cls)
+        for name in sorted(values.keys() - known.keys()):
+            raise ValueError(f"{cls.__name__} has no setting {name!r}; it has {', '.join(sorted(known))}")
+        return cls(**values)
+
+    def changed(self, values: Mapping[str, Any], where: str = "") -> Self:
+        """The same settings with those of `values`, all at once; an error begins with `where` they stand."""
+        try:
+            return self._new({**vars(self), **values})
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}" if where else str(error)) from None
+
+    def with_texts(self, changes: Sequence[str]) -> Self:
+        """Apply texts "name=value", as typed on a command line, all at once: some settings must fit each other."""
+        values, known = {}, _kinds(type(self))
+        for change in changes:
+            name, equals, text = change.partition("=")
+            if not equals or name not in known:
+                raise ValueError(f"{change!r} is no setting; give NAME=VALUE with a name of {', '.join(known)}")
+            old = getattr(self, name)
+            try:
+                values[name] = _read(text, type(old))
+            except (KeyError, ValueError):
+                raise ValueError(f"{change!r} does not fit; the value now is {old!r}") from None
+        return self._new({**vars(self), **values})
+
+
+def _kinds(settings: Any) -> dict[str, Any]:
+    """The annotation of every field."""
+    hints = get_type_hints(settings)
+    return {item.name: hints[item.name] for item in fields(settings)}
+
+
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    """The value of a setting in its own type; ValueError where it is of another kind or no choice of a Literal."""
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(get_args(kind))}")
+        return value
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple) or not all(isinstance(v, int | float) for v in value):
+            raise ValueError(f"{name} is {value!r}; give {_WORDS[tuple]}")
+        return tuple(value)
+    fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
+    if kind in _WORDS and (not fits or (isinstance(value, bool) and kind is not bool)):
+        raise ValueError(f"{name} is {value!r}; give {_WORDS[kind]}")
+    return value
+
+
+def _read(text: str, kind: type[Any]) -> Any:
+    if kind is bool:
+        return {"true": True, "false": False}[text.lower()]
+    return tuple(float(part) for part in text.split(",")) if kind is tuple else kind(text)
 
 
 @dataclass(frozen=True)
-class ModelConfig(_Settings):
+class ModelConfig(Settings):
     """What the network is made of. Symbols: C channels, P prototype, P_q pseudo-prototype."""
 
-    network: Network = "dpnet"  # or a rival: after PANet, after SSP; these use channels, dropout, auxiliary alone
-    channels: int = 64  # C, width of the head
-    dropout: float = 0.1  # share of the reduced feature channels dropped in training
+    retired: ClassVar[Mapping[str, Any]] = {"shot_fusion": "average", "n_parts": 4}
+
+    network: str = "dpnet"  # or a rival's name; see ablation/rivals.py
+    channels: int = setting(64, low=4, high=4096)  # C, width of the head
+    dropout: float = setting(0.1, low=0.0, high=0.95)  # share of the reduced feature channels dropped in training
 
     pseudo_prototype: bool = True  # False: P stands in for P_q everywhere (the support-only rival)
-    selection: Selection = "support_first"  # how CCM picks reliable query pixels
-    selection_features: SelectionFeatures = "reduced"  # features that CCM compares: head's or frozen backbone's
-    selection_threshold: float = 0.7  # cosine with P, for selection "threshold"
-    selection_count: int = 12  # pixels, for selection "top_k"
-    selection_temperature: float = 0.02  # cosine units, for selection "soft" and for weighted pooling
+    # How CCM picks reliable query pixels, and whose features it compares: the head's or the frozen backbone's.
+    selection: Literal["support_first", "query_first", "threshold", "top_k", "oracle"] = "support_first"
+    selection_features: Literal["reduced", "backbone"] = "reduced"
+    selection_threshold: float = setting(0.7, low=-1.0, high=1.0)  # cosine with P, for selection "threshold"
+    selection_count: int = setting(12, low=1, high=1_000_000)  # pixels, for selection "top_k"
+    selection_temperature: float = setting(0.02, low=1e-4, high=100.0)  # cosine units, for weighted pooling
     weighted_pooling: bool = True  # weigh selected pixels by exp(cosine with P / selection_temperature)
-    consensus_rounds: int = 2  # mean-shift rounds that let the selected pixels agree on one object
-    consensus_temperature: float = 0.04  # cosine units
-    shot_fusion: ShotFusion = "average"  # K shots: average K pseudo-prototypes, or one CCM over all K * N pixels
+    consensus_rounds: int = setting(2, low=0, high=100)  # mean shift: the selected pixels agree on one object
+    consensus_temperature: float = setting(0.04, low=1e-4, high=100.0)  # cosine units
 
-    interaction: Interaction = "joint"  # PIM, see model/prototype_interaction.py
-    n_parts: int = 4  # part prototypes per image, for interaction "parts"
+    interaction: Literal["joint", "correlation", "off"] = "joint"  # PIM, see model/prototype_interaction.py
 
-    fusion: Fusion = "aspp"  # MSF: dilated convolutions (ASPP), a top-down pyramid, or a single scale
-    scales: tuple[float, ...] = (
-        1.0,
-        0.5,
-        0.25,
-        0.125,
-    )  # sides of the pyramid's levels, as shares of the feature's
-    comparison: Comparison = "both"  # what a level compares: feature vectors, cosine maps, or both
+    # MSF: dilated convolutions (ASPP), a top-down pyramid, or a single scale.
+    fusion: Literal["aspp", "pyramid", "single"] = "aspp"
+    scales: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)  # sides of the pyramid's levels, as shares of the feature's
+    comparison: Literal["features", "both", "similarity"] = "both"  # feature vectors, cosine maps, or both
     background: bool = True  # also compare with the support's background prototype
     prior: bool = False  # a training-free prior, after PFENet's, as one more map
     score_shortcut: bool = False  # add the training-free score to the logits, with a learned weight
 
-    auxiliary: Auxiliary = "query"  # training only: P' segments the query coarsely, P_q' the support, or none
+    auxiliary: Literal["query", "support", "none"] = "query"  # training only: P' segments the query, P_q' the support
 
     def __post_init__(self) -> None:
-        choices = {
-            "network": Network,
-            "selection": Selection,
-            "selection_features": SelectionFeatures,
-            "shot_fusion": ShotFusion,
-            "interaction": Interaction,
-            "fusion": Fusion,
-            "comparison": Comparison,
-            "auxiliary": Auxiliary,
-        }
-        for name, allowed in choices.items():
-            _check_choice(name, getattr(self, name), get_args(allowed))
-        wrong = {"panet": "query", "ssp": "support"}.get(self.network)
-        if self.auxiliary == wrong:
-            other = "support" if wrong == "query" else "query"
-            raise ValueError(f"auxiliary is {wrong!r}, but the network {self.network!r} has {other!r} or 'none'")
-        _check_range("channels", self.channels, 4, 4096)
-        _check_range("dropout", self.dropout, 0.0, 0.95)
-        _check_range("selection_threshold", self.selection_threshold, -1.0, 1.0)
-        _check_range("selection_count", self.selection_count, 1, 1_000_000)
-        _check_range("selection_temperature", self.selection_temperature, 1e-4, 100.0)
-        _check_range("consensus_rounds", self.consensus_rounds, 0, 100)
-        _check_range("consensus_temperature", self.consensus_temperature, 1e-4, 100.0)
-        _check_range("n_parts", self.n_parts, 1, 64)
+        super().__post_init__()
         if not self.scales or any(not 0.0 < scale <= 1.0 for scale in self.scales):
             raise ValueError(f"scales is {self.scales}; give one or more numbers above 0 and up to 1")
         if list(self.scales) != sorted(self.scales, reverse=True) or self.scales[0] != 1.0:
@@ -125,65 +154,41 @@ class ModelConfig(_Settings):
 
 
 @dataclass(frozen=True)
-class TrainingConfig(_Settings):
+class TrainingConfig(Settings):
     """How the head is trained. The backbone is frozen throughout."""
 
-    steps: int = 1000  # optimiser steps
-    batch_size: int = 8  # episodes per step, over all processes
-    n_shot: int = 1  # support images per training episode
-    learning_rate: float = 2e-3  # peak, after warm-up
-    weight_decay: float = 1e-2  # AdamW's, or SGD's
-    warmup_steps: int = 50
-    schedule: Schedule = "cosine"  # after warm-up: half a cosine to 0, or poly with power 0.9
-    gradient_clip: float = 1.0  # largest norm of the gradient
-    foreground_weight: float = 1.0  # weight of foreground pixels in both cross-entropies; IoU asks for more than 1
-    auxiliary_weight: float = 1.0  # lambda in CE(main) + lambda CE(auxiliary)
+    steps: int = setting(1000, low=1, high=10_000_000)  # optimiser steps
+    batch_size: int = setting(8, low=1, high=10_000_000)  # episodes per step, over all processes
+    n_shot: int = setting(1, low=1, high=10_000_000)  # support images per training episode
+    learning_rate: float = setting(2e-3, low=1e-8, high=10.0)  # peak, after warm-up
+    weight_decay: float = setting(1e-2, low=0.0, high=1.0)  # AdamW's, or SGD's
+    warmup_steps: int = setting(50, low=0, high=10_000_000)
+    schedule: Literal["cosine", "poly"] = "cosine"  # after warm-up: half a cosine to 0, or poly with power 0.9
+    gradient_clip: float = setting(1.0, low=1e-6, high=1e6)  # largest norm of the gradient
+    # Weight of foreground pixels in both cross-entropies; IoU asks for more than 1.
+    foreground_weight: float = setting(1.0, low=0.01, high=100.0)
+    auxiliary_weight: float = setting(1.0, low=0.0, high=100.0)  # lambda in CE(main) + lambda CE(auxiliary)
     flip: bool = True  # mirror query and support at random, independently
     precision: Precision = "32-true"
-    checkpoint_every: int = 250  # steps; 0 writes only at the end
-    validate_every: int = 0  # steps between scores on held-out base classes; 0: take the last weights
-    n_held_out: int = 0  # base classes kept from training for choosing the checkpoint
+    checkpoint_every: int = setting(250, low=0, high=10_000_000)  # steps; 0 writes only at the end
+    # Steps between scores on held-out base classes; 0: take the last weights.
+    validate_every: int = setting(0, low=0, high=10_000_000)
+    n_held_out: int = setting(0, low=0, high=10_000_000)  # base classes kept aside for choosing the checkpoint
     seed: int = 0
 
-    optimiser: Optimiser = "adamw"
-    momentum: float = 0.9  # SGD's
-    accumulate: int = 1  # parts that a process takes its share of a step in, to save memory
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = setting(0.9, low=0.0, high=0.9999)  # SGD's
+    accumulate: int = setting(1, low=1, high=10_000_000)  # parts that a process takes its share of a step in
     compile: bool = False  # torch.compile the head
-    # Augmentation, where training reads images rather than kept features (see `augmentation.py`).
-    scale: float = 0.0  # 0.1 scales by 0.9 to 1.1
-    rotation: float = 0.0  # largest angle in degrees
-    blur: float = 0.0  # share of the images that are blurred
-    min_pixels: int = 0  # of the class at the image's own size, for data sets that count them
-
-    added_later: ClassVar[tuple[str, ...]] = (
-        "optimiser",
-        "momentum",
-        "accumulate",
-        "compile",
-        "scale",
-        "rotation",
-        "blur",
-        "min_pixels",
-    )
+    # Augmentation, where training reads images rather than kept features (see published/augmentation.py).
+    scale: float = setting(0.0, low=0.0, high=0.9)  # 0.1 scales by 0.9 to 1.1
+    rotation: float = setting(0.0, low=0.0, high=180.0)  # largest angle in degrees
+    blur: float = setting(0.0, low=0.0, high=1.0)  # share of the images that are blurred
+    # Of the class at the image's own size, for data sets that count pixels.
+    min_pixels: int = setting(0, low=0, high=10_000_000)
 
     def __post_init__(self) -> None:
-        _check_choice("schedule", self.schedule, get_args(Schedule))
-        _check_choice("optimiser", self.optimiser, get_args(Optimiser))
-        _check_choice("precision", self.precision, get_args(Precision))
-        for name in ("steps", "batch_size", "n_shot", "accumulate"):
-            _check_range(name, getattr(self, name), 1, 10_000_000)
-        for name in ("warmup_steps", "checkpoint_every", "validate_every", "n_held_out"):
-            _check_range(name, getattr(self, name), 0, 10_000_000)
-        _check_range("learning_rate", self.learning_rate, 1e-8, 10.0)
-        _check_range("weight_decay", self.weight_decay, 0.0, 1.0)
-        _check_range("gradient_clip", self.gradient_clip, 1e-6, 1e6)
-        _check_range("foreground_weight", self.foreground_weight, 0.01, 100.0)
-        _check_range("auxiliary_weight", self.auxiliary_weight, 0.0, 100.0)
-        _check_range("momentum", self.momentum, 0.0, 0.9999)
-        _check_range("scale", self.scale, 0.0, 0.9)
-        _check_range("rotation", self.rotation, 0.0, 180.0)
-        _check_range("blur", self.blur, 0.0, 1.0)
-        _check_range("min_pixels", self.min_pixels, 0, 10_000_000)
+        super().__post_init__()
         if (self.validate_every > 0) != (self.n_held_out > 0):
             raise ValueError(
                 f"validate_every is {self.validate_every} and n_held_out {self.n_held_out}; set both or neither: "

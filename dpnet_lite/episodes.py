@@ -2,6 +2,9 @@
 
 One-way episodes as in the literature on PASCAL-5i and COCO-20i. That the classes take turns evenly, so that
 none weighs more than another by chance, and that a list is hashed, is our choice.
+
+In training, the list of a run is cut into steps of `batch_size` episodes. Every process takes an equal, consecutive
+share of each step, in `accumulate` parts: no episode is left out or taken twice, a step is the same for any division.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
+from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.base import SegmentationDataset
 
 DEFAULT_MIN_AREA = 0.02  # share of the image; smaller objects nearly vanish at feature size
@@ -161,13 +166,12 @@ def draw_episodes(
 
 def _class_pixels(dataset: SegmentationDataset, min_pixels: int) -> np.ndarray:
     """int32 [n_images, n_classes]: the counts of a data set that has them."""
-    pixels: np.ndarray | None = getattr(dataset, "class_pixels", None)
-    if pixels is None or min_pixels < 0:
+    if dataset.class_pixels is None or min_pixels < 0:
         raise ValueError(
             f"min_pixels is {min_pixels}; give 0 or more, and more than 0 only for data sets that count pixels, "
-            f"which {dataset.name} {'does' if pixels is not None else 'does not'}"
+            f"which {dataset.name} {'does not' if dataset.class_pixels is None else 'does'}"
         )
-    return pixels
+    return dataset.class_pixels
 
 
 def _draw_one(class_index: int, pool: np.ndarray, n_shot: int, generator: np.random.Generator) -> Episode:
@@ -184,3 +188,57 @@ def _take_turns(items: np.ndarray, count: int, generator: np.random.Generator) -
     """Yield `count` items in shuffled rounds: nothing comes again before everything has come."""
     for start in range(0, count, len(items)):
         yield from generator.permutation(items)[: count - start]
+
+
+class Part(NamedTuple):
+    """Consecutive episodes of one step."""
+
+    step: int
+    episodes: tuple[Episode, ...]
+    first: int  # place of the first episode in the step, from 0
+    n_step: int  # episodes of the whole step, over all processes
+
+
+class StepParts(Sequence[Part]):
+    """The parts of one process, from a first step up to a last one, which is not included.
+
+    Raises:
+        ValueError: the processes times the parts do not divide `batch_size`.
+    """
+
+    def __init__(
+        self, episodes: Sequence[Episode], config: TrainingConfig, steps: range, *, rank: int = 0, n_processes: int = 1
+    ) -> None:
+        check_division(config, n_processes)
+        self.steps, self.rank = steps, rank
+        # As arrays: a million small objects would be copied to every worker that decodes images.
+        support = [episode.support for episode in episodes]
+        self.class_index = np.array([episode.class_index for episode in episodes], dtype=np.int32)
+        self.query = np.array([episode.query for episode in episodes], dtype=np.int32)
+        self.support = np.array(support, dtype=np.int32).reshape(len(support), -1)  # [n_episodes, K]
+        self.n_step, self.n_parts = config.batch_size, config.accumulate
+        self.size = config.batch_size // (n_processes * config.accumulate)
+
+    def __len__(self) -> int:
+        return len(self.steps) * self.n_parts
+
+    def __getitem__(self, index: int) -> Part:  # type: ignore[override]
+        if not 0 <= index < len(self):
+            raise IndexError(f"part {index} is not in 0 to {len(self) - 1}")
+        step = self.steps[index // self.n_parts]
+        first = (self.rank * self.n_parts + index % self.n_parts) * self.size
+        start = step * self.n_step + first
+        return Part(step, tuple(self._episode(i) for i in range(start, start + self.size)), first, self.n_step)
+
+    def _episode(self, place: int) -> Episode:
+        support = tuple(int(image) for image in self.support[place])
+        return Episode(int(self.class_index[place]), int(self.query[place]), support)
+
+
+def check_division(config: TrainingConfig, n_processes: int) -> None:
+    """ValueError where a step cannot be divided evenly."""
+    if config.batch_size % (n_processes * config.accumulate):
+        raise ValueError(
+            f"batch_size is {config.batch_size}, but {n_processes} processes take it in {config.accumulate} parts "
+            f"each; give a multiple of {n_processes * config.accumulate}"
+        )

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once for every image of a data set and kept.
+"""Where batches of episodes come from: features of a frozen backbone, computed once for every image and kept.
 
 The backbone never changes while a head trains, so its features of an image never do either. They are kept as
 float16, in memory or in a memory-mapped file that a second run finds again.
@@ -6,41 +6,34 @@ float16, in memory or in a memory-mapped file that a second run finds again.
 
 from __future__ import annotations
 
-import copy
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from dpnet_lite.config import TrainingConfig
-from dpnet_lite.datasets.base import SegmentationDataset, label_value
+from dpnet_lite.datasets.base import KnownAreas, SegmentationDataset
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.transforms import normalise, resize_sample
-from dpnet_lite.episodes import Episode
+from dpnet_lite.episodes import Episode, Part
 from dpnet_lite.model.backbone import Backbone
+from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.model.prototypes import masks_at
-from dpnet_lite.parts import Part, mirrored_views
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
+EditLabels = Callable[[Tensor], Tensor]  # changes support labels, int64 [B * K, S, S] with 0, 1 and 255
 CHUNK = 16  # images through the backbone at once
 
 
-class EpisodeBatch(NamedTuple):
-    """B episodes of K shots as the head takes them."""
-
-    support_features: Tensor  # float32 [B, K, D, h, w]
-    support_masks: Tensor  # float32 [B, K, h, w], share of foreground in [0, 1]
-    support_background: Tensor  # float32 [B, K, h, w], share of background; what is left is ignored (255)
-    query_features: Tensor  # float32 [B, D, h, w]
-    query_labels: Tensor  # int64 [B, S, S]: 0, 1 or 255 (ignored)
-
-
 class EpisodeSource(Protocol):
-    """Where training and scoring take their batches from: kept features (`FeatureBank`) or images (`ImageSource`)."""
+    """What training and scoring take their batches from: kept features (`FeatureBank`), or images read as needed."""
 
     dataset: SegmentationDataset
     backbone: Backbone
@@ -51,101 +44,27 @@ class EpisodeSource(Protocol):
         """A batch for each part, in order; augmented as `config` says, from its seed, the step and the place alone."""
         ...
 
-    def batch(
-        self, episodes: Sequence[Episode], *, edit_support: Callable[[Tensor], Tensor] | None = None
-    ) -> EpisodeBatch:
-        """Gather episodes as they are; `edit_support` changes the support labels, int64 [B * K, S, S]."""
+    def batch(self, episodes: Sequence[Episode], *, edit_support: EditLabels | None = None) -> EpisodeBatch:
+        """Gather episodes of one number of shots as they are, for scoring."""
         ...
 
 
+@dataclass
 class FeatureBank:
-    """Backbone features and fixed-size labels of a whole data set.
+    """Backbone features and labels of a whole data set, squashed to one size; see `compute_features`."""
 
-    Attributes:
-        features: float16 array [n, views, h, w, D], channels last; view 1, where `flip` was asked for, is the
-            mirrored image.
-        labels: uint8 tensor [n, S, S], not mirrored.
-    """
-
-    waited = 0.0  # everything is there
-
-    def __init__(
-        self,
-        dataset: SegmentationDataset,
-        backbone: Backbone,
-        *,
-        size: int,
-        flip: bool = False,
-        cache_folder: Path | None = None,
-        progress: Progress = iter,
-        device: str | torch.device = "cpu",
-    ) -> None:
-        """Compute (or find in `cache_folder`) the features of `dataset` squashed to `size` pixels.
-
-        A file that a stopped run left unfinished is continued.
-        """
-        self.dataset: SegmentationDataset = dataset
-        self.backbone, self.size = backbone, size
-        views, cells = 2 if flip else 1, -(-size // backbone.stride)
-        shape = (len(dataset), views, cells, cells, backbone.out_channels)
-        self.labels = torch.zeros((len(dataset), size, size), dtype=torch.uint8)
-        self.features, done_file = self._storage(shape, cache_folder)
-        written = done_file.read_text() if done_file is not None and done_file.exists() else ""
-        done = int(written) if written.isdigit() else 0  # empty where a run was killed as it wrote the number
-        for start in progress(range(0, len(dataset), CHUNK)):
-            rows = range(start, min(start + CHUNK, len(dataset)))
-            samples = [resize_sample(dataset[i], size) for i in rows]
-            self.labels[rows.start : rows.stop] = torch.stack([sample.labels for sample in samples])
-            if rows.stop <= done:
-                continue
-            images = normalise(torch.stack([sample.image for sample in samples])).to(device)
-            for view in range(views):
-                features = backbone(images.flip(-1) if view else images)
-                self.features[rows.start : rows.stop, view] = features.permute(0, 2, 3, 1).half().cpu().numpy()
-            if done_file is not None:
-                done_file.write_text(str(rows.stop))
-
-    @classmethod
-    def from_arrays(
-        cls, dataset: SegmentationDataset, backbone: Backbone, *, size: int, features: np.ndarray, labels: Tensor
-    ) -> FeatureBank:
-        """A bank of what is known already, laid out as its attributes are."""
-        bank = cls.__new__(cls)
-        bank.dataset, bank.backbone, bank.size = dataset, backbone, size
-        bank.features, bank.labels = features, labels
-        return bank
-
-    def _storage(self, shape: tuple[int, ...], cache_folder: Path | None) -> tuple[np.ndarray, Path | None]:
-        if cache_folder is None:
-            return np.empty(shape, dtype=np.float16), None
-        what = f"{self.dataset.fingerprint} {self.backbone.cache_key} {self.size} {shape}"
-        key = hashlib.sha256(what.encode()).hexdigest()[:24]
-        cache_folder.mkdir(parents=True, exist_ok=True)
-        path, done_file = cache_folder / f"{key}.npy", cache_folder / f"{key}.done"
-        if path.exists() and done_file.exists():
-            return np.lib.format.open_memmap(path, mode="r+"), done_file
-        done_file.unlink(missing_ok=True)
-        return np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=shape), done_file
+    dataset: SegmentationDataset
+    backbone: Backbone
+    size: int  # side S of the images in pixels
+    features: np.ndarray  # float16 [n, views, h, w, D], channels last; view 1, where it is kept, is the mirrored image
+    labels: Tensor  # uint8 [n, S, S], not mirrored
+    waited: float = 0.0  # everything is there
 
     def seen_by_training(self, view: TrainingView) -> FeatureBank:
         """The same features with the labels and areas of a training view of the same data set."""
         if view.dataset is not self.dataset:
             raise ValueError(f"the view is of {view.dataset.name}, the features are of {self.dataset.name}")
-        bank = copy.copy(self)
-        bank.dataset, bank.labels = view, view.relabel(self.labels)
-        return bank
-
-    def take(self, index: int, view: int = 0) -> Tensor:
-        """Features of one image, float32 [D, h, w]."""
-        return self._pixels(index, view).permute(2, 0, 1)  # [h, w, D] -> [D, h, w]
-
-    def _pixels(self, index: int, view: int) -> Tensor:
-        return torch.from_numpy(np.asarray(self.features[index, view])).float()
-
-    def binary_labels(self, index: int, class_index: int, view: int = 0) -> Tensor:
-        """Labels of one class at the fixed size, int64 [S, S]: 1 the class, 0 anything else, 255 ignored."""
-        labels = self.labels[index]
-        return binary(labels.flip(-1) if view else labels, label_value(self.dataset, index, class_index))
+        return replace(self, dataset=view, labels=view.relabel(self.labels))
 
     def training_batches(self, parts: Sequence[Part], config: TrainingConfig) -> Iterator[EpisodeBatch]:
         """A batch for each part, in order; images are mirrored at random where asked for and where views are kept.
@@ -160,42 +79,145 @@ class FeatureBank:
             )
         flip = config.flip and self.features.shape[1] > 1
         for part in parts:
-            yield self.batch(part.episodes, mirrored_views(part, config) if flip else None)
+            yield self.batch(part.episodes, _mirrored_views(part, config) if flip else None)
 
     def batch(
         self,
         episodes: Sequence[Episode],
         views: list[list[int]] | None = None,
         *,
-        edit_support: Callable[[Tensor], Tensor] | None = None,
+        edit_support: EditLabels | None = None,
     ) -> EpisodeBatch:
-        """Gather episodes. `views[b]` gives the view (0 or 1) of the query and then of each support image.
-
-        `edit_support` changes the support labels, int64 [B * K, S, S] with 0, 1 and 255.
-        """
-        cells = self.features.shape[2:4]
-        queries, query_labels, supports, support_labels = [], [], [], []
+        """Gather episodes; `views[b]` gives the view, 0 or 1, of episode b's query and then of each support image."""
+        features, labels = [], []
         for row, episode in enumerate(episodes):
-            view = views[row] if views is not None else [0] * (1 + len(episode.support))
-            queries.append(self._pixels(episode.query, view[0]))
-            query_labels.append(self.binary_labels(episode.query, episode.class_index, view[0]))
-            for index, own_view in zip(episode.support, view[1:], strict=True):
-                supports.append(self._pixels(index, own_view))
-                support_labels.append(self.binary_labels(index, episode.class_index, own_view))
-        shots = (len(episodes), len(episodes[0].support))
-        labels = torch.stack(support_labels)  # [B * K, S, S]
-        labels = labels if edit_support is None else edit_support(labels)
-        stacked = torch.stack(supports).permute(0, 3, 1, 2)  # [B * K, h, w, D] -> [B * K, D, h, w], channels last
-        return EpisodeBatch(
-            support_features=stacked.reshape(*shots, *stacked.shape[1:]),  # [B * K, D, h, w] -> [B, K, D, h, w]
-            support_masks=masks_at(labels == 1, (cells[0], cells[1])).reshape(*shots, *cells),
-            support_background=masks_at(labels == 0, (cells[0], cells[1])).reshape(*shots, *cells),
-            query_features=torch.stack(queries).permute(0, 3, 1, 2),
-            query_labels=torch.stack(query_labels),
-        )
+            images = (episode.query, *episode.support)
+            for index, view in zip(images, views[row] if views is not None else [0] * len(images), strict=True):
+                features.append(torch.from_numpy(np.asarray(self.features[index, view])))
+                labels.append(self.binary_labels(index, episode.class_index, view))
+        stacked = torch.stack(features).float().permute(0, 3, 1, 2)  # [n, h, w, D] -> [n, D, h, w], channels last
+        return assemble(stacked, torch.stack(labels), len(episodes), edit_support)
+
+    def binary_labels(self, index: int, class_index: int, view: int = 0) -> Tensor:
+        """Labels of one class at the bank's size, int64 [S, S]: 1 the class, 0 anything else, 255 ignored."""
+        labels = self.labels[index]
+        return binary(labels.flip(-1) if view else labels, self.dataset.label_value(index, class_index))
 
 
 def binary(labels: Tensor, value: int) -> Tensor:
     """Index labels to those of the class that `value` stands for (see `label_value`): int64 with 1, 0 and 255."""
     target = (labels == value).long()
     return target.masked_fill(labels == 255, 255)
+
+
+def assemble(features: Tensor, labels: Tensor, n_episodes: int, edit_support: EditLabels | None = None) -> EpisodeBatch:
+    """A batch from what was gathered: for every episode its query, then its support images.
+
+    Args:
+        features: float32 [B * (1 + K), D, h, w].
+        labels: int64 [B * (1 + K), S, S] of each episode's class, with 0, 1 and 255.
+        n_episodes: B.
+    """
+    features = features.unflatten(0, (n_episodes, -1))  # [B, 1 + K, D, h, w]
+    labels = labels.unflatten(0, (n_episodes, -1))  # [B, 1 + K, S, S]
+    supports = labels[:, 1:]
+    if edit_support is not None:
+        supports = edit_support(supports.flatten(0, 1)).unflatten(0, (n_episodes, -1))  # via [B * K, S, S]
+    cells = (features.shape[-2], features.shape[-1])
+    return EpisodeBatch(
+        support_features=features[:, 1:],
+        support_masks=masks_at(supports == 1, cells),
+        support_background=masks_at(supports == 0, cells),
+        query_features=features[:, 0],
+        query_labels=labels[:, 0],
+    )
+
+
+def _mirrored_views(part: Part, config: TrainingConfig) -> list[list[int]]:
+    """Which images of a part are mirrored (1): for every episode its query, then its support."""
+    rng = np.random.default_rng((config.seed, part.step, 0))
+    views = rng.integers(2, size=(part.n_step, 1 + config.n_shot))  # drawn for the whole step, whoever takes what of it
+    chosen: list[list[int]] = views[part.first : part.first + len(part.episodes)].tolist()
+    return chosen
+
+
+def default_cache() -> Path:
+    """`dpnet_lite` in the user's folder for caches: what can be made again, features, indices, rasterised masks."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dpnet_lite"
+
+
+def compute_features(
+    dataset: SegmentationDataset,
+    backbone: Backbone,
+    *,
+    size: int,
+    flip: bool = False,
+    cache_folder: Path | None = None,
+    progress: Progress = iter,
+    device: str | torch.device = "cpu",
+) -> FeatureBank:
+    """The features of a data set squashed to `size` pixels.
+
+    Args:
+        flip: also those of the mirrored images, as a second view.
+        cache_folder: where they are kept for the next run, or for other processes, which wait for the first one. Work
+            that was broken off is continued. None keeps them in memory.
+        progress: wraps the loop over images.
+        device: where the backbone is.
+    """
+    cells, views = -(-size // backbone.stride), 2 if flip else 1
+    shape = (len(dataset), views, cells, cells, backbone.out_channels)
+    starts = range(0, len(dataset), CHUNK)
+    if cache_folder is None:
+        features, labels = np.empty(shape, np.float16), np.empty((len(dataset), size, size), np.uint8)
+        for _ in _compute(dataset, backbone, features, labels, progress(starts), device):
+            pass
+        return FeatureBank(dataset, backbone, size, features, torch.from_numpy(labels))
+    what = f"{dataset.fingerprint} {backbone.cache_key} {size} {shape}"
+    path = cache_folder / hashlib.sha256(what.encode()).hexdigest()[:24]
+    path.mkdir(parents=True, exist_ok=True)
+    with FileLock(path / "lock"):  # a process that is killed lets the next in
+        if not (path / "areas.npy").exists():
+            arrays, done_file = _started(path, shape, size)
+            done = int(done_file.read_text() or 0)
+            for stop in _compute(dataset, backbone, *arrays, progress(starts[done // CHUNK :]), device):
+                done_file.write_text(str(stop))
+            np.save(path / "areas.tmp.npy", dataset.class_areas)
+            (path / "areas.tmp.npy").replace(path / "areas.npy")  # last: where it lies, all is whole
+    # Copy on write: torch wants arrays that it could write to.
+    features, labels = np.load(path / "features.npy", mmap_mode="c"), np.load(path / "labels.npy")
+    known = KnownAreas(dataset, np.load(path / "areas.npy"))
+    return FeatureBank(known, backbone, size, features, torch.from_numpy(labels))
+
+
+def _started(path: Path, shape: tuple[int, ...], size: int) -> tuple[tuple[np.ndarray, np.ndarray], Path]:
+    """Files of features and labels to write to, and the one that holds how many images are done."""
+    done_file = path / "done"
+    files = ((path / "features.npy", np.float16, shape), (path / "labels.npy", np.uint8, (shape[0], size, size)))
+    if not done_file.exists():
+        for file, dtype, own_shape in files:
+            np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=own_shape)
+        done_file.touch()
+    features, labels = (np.lib.format.open_memmap(file, mode="r+") for file, _, _ in files)
+    return (features, labels), done_file
+
+
+@torch.no_grad()
+def _compute(
+    dataset: SegmentationDataset,
+    backbone: Backbone,
+    features: np.ndarray,
+    labels: np.ndarray,
+    starts: Iterable[int],
+    device: str | torch.device,
+) -> Iterator[int]:
+    """Fill in features and labels chunk by chunk; gives how many images are done."""
+    for start in starts:
+        rows = slice(start, min(start + CHUNK, len(dataset)))
+        samples = [resize_sample(dataset[i], labels.shape[-1]) for i in range(rows.start, rows.stop)]
+        labels[rows] = np.stack([sample.labels.numpy() for sample in samples])
+        images = normalise(torch.stack([sample.image for sample in samples])).to(device)
+        for view in range(features.shape[1]):
+            found = backbone(images.flip(-1) if view else images)
+            features[rows, view] = found.permute(0, 2, 3, 1).half().cpu().numpy()  # [n, D, h, w] -> [n, h, w, D]
+        yield rows.stop

@@ -11,8 +11,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from dpnet_lite.config import TrainingConfig
-from dpnet_lite.features import EpisodeBatch
-from dpnet_lite.model.base import Output
+from dpnet_lite.model.episode_batch import EpisodeBatch, Output
 from dpnet_lite.model.prototypes import masks_at
 
 SMALLEST_WEIGHT = 0.01  # of a pixel, by the range of TrainingConfig.foreground_weight
@@ -30,8 +29,7 @@ def episode_targets(batch: EpisodeBatch, auxiliary: str) -> Targets:
     if auxiliary == "none":
         return Targets(batch.query_labels, None)
     if auxiliary == "query":
-        cells = (batch.query_features.shape[-2], batch.query_features.shape[-1])
-        parts = [masks_at(batch.query_labels == value, cells) for value in (1, 0)]
+        parts = [masks_at(batch.query_labels == value, batch.cells) for value in (1, 0)]
     else:  # [B, K, h, w] -> [B * K, h, w]
         parts = [batch.support_masks.flatten(0, 1), batch.support_background.flatten(0, 1)]
     return Targets(batch.query_labels, cell_labels(*parts))

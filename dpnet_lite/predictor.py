@@ -16,18 +16,16 @@ from typing import Self
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from PIL import Image, ImageOps
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
-from dpnet_lite.datasets.images import image_tensor, read_image, read_mask
+from dpnet_lite.checkpoints import load_trained
+from dpnet_lite.datasets.images import ImageLike, MaskLike, to_image, to_mask
 from dpnet_lite.datasets.transforms import normalise, resize_image
-from dpnet_lite.heads import load_head
-from dpnet_lite.model.backbone import Backbone, build_backbone
-from dpnet_lite.model.base import EpisodeNetwork, Trace
+from dpnet_lite.model.backbone import Backbone
+from dpnet_lite.model.dpnet import Trace
+from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.model.prototypes import masks_at
-
-ImageLike = str | Path | Image.Image | np.ndarray | Tensor
-MaskLike = str | Path | Image.Image | np.ndarray | Tensor
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,7 @@ class Prediction:
 class Predictor:
     """A trained head with its backbone; support features are computed once and reused for every image."""
 
-    def __init__(
-        self, head: EpisodeNetwork, backbone: Backbone, *, size: int, device: str | torch.device = "cpu"
-    ) -> None:
+    def __init__(self, head: nn.Module, backbone: Backbone, *, size: int, device: str | torch.device = "cpu") -> None:
         self.head, self.backbone, self.size = head.to(device).eval(), backbone.to(device), size
         self.device = torch.device(device)
         self._support: dict[str, tuple[Tensor, Tensor]] = {}
@@ -63,14 +59,8 @@ class Predictor:
         Raises:
             FileNotFoundError, ValueError: the file is missing, damaged, or was trained on another backbone.
         """
-        head, metadata = load_head(path)
-        backbone = build_backbone(metadata["backbone"], backbone_weights, precision=metadata["precision"])
-        if backbone.fingerprint != metadata["backbone_fingerprint"]:
-            raise ValueError(
-                f"{path} was trained on other {metadata['backbone']} weights than those given; "
-                "name the same file with backbone_weights (--backbone-weights)"
-            )
-        return cls(head, backbone, size=int(metadata["size"]), device=device)
+        trained = load_trained(path, backbone_weights=backbone_weights, device=device)
+        return cls(trained.head, trained.backbone, size=trained.size, device=device)
 
     def set_support(
         self,
@@ -110,8 +100,9 @@ class Predictor:
         query = self._features(pixels[None])
         scores, traces = [], []
         for features, masks in self._support.values():
-            cells = (query.shape[-2], query.shape[-1])
-            output = self.head(features[None], masks[None], query, size=cells, trace=trace)
+            unknown = torch.full((1, height, width), 255, device=query.device)
+            batch = EpisodeBatch(features[None], masks[None], 1 - masks[None], query, unknown)
+            output = self.head(batch, batch.cells, trace=trace) if trace else self.head(batch, batch.cells)
             scores.append(output.logits[0])  # [2, h, w]
             traces += [output.trace] if output.trace is not None else []
         stacked = torch.stack(scores)  # [n_classes, 2, h, w]
@@ -156,44 +147,3 @@ class Predictor:
 def _called(number: int, given: MaskLike) -> str:
     """How an error names one of several masks: its number, and its path where it has one."""
     return f"{number} ({given})" if isinstance(given, str | Path) else str(number)
-
-
-def to_image(image: ImageLike) -> Tensor:
-    """Path, PIL image, array [H, W, 3] or [H, W], or tensor [3, H, W], all uint8 -> uint8 RGB [3, H, W]."""
-    if isinstance(image, str | Path):
-        return read_image(Path(image))
-    if isinstance(image, Image.Image):
-        return image_tensor(ImageOps.exif_transpose(image))
-    tensor = torch.from_numpy(np.array(image, order="C")) if isinstance(image, np.ndarray) else image
-    if tensor.dtype != torch.uint8:
-        raise ValueError(f"image is {tensor.dtype}; give uint8 values from 0 to 255")
-    if isinstance(image, np.ndarray) and tensor.ndim == 2:
-        return tensor.expand(3, -1, -1)  # [H, W] -> [3, H, W]
-    if isinstance(image, np.ndarray) and tensor.ndim == 3 and tensor.shape[2] == 3:
-        return tensor.permute(2, 0, 1)  # [H, W, 3] -> [3, H, W]
-    if isinstance(image, Tensor) and tensor.ndim == 3 and tensor.shape[0] == 3:
-        return tensor
-    raise ValueError(f"image is {list(tensor.shape)}; give an array [H, W, 3] or [H, W], or a tensor [3, H, W]")
-
-
-def to_mask(mask: MaskLike) -> Tensor:
-    """Path, PIL image, array or tensor [H, W] of any integer or bool type -> bool [H, W], True above 0.
-
-    Raises:
-        ValueError: another shape, or several values above 0, as in a mask of several classes.
-    """
-    if isinstance(mask, str | Path):
-        mask = read_mask(Path(mask))
-    if isinstance(mask, Image.Image):
-        mask = np.array(mask)
-    array = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
-    if array.ndim != 2:
-        raise ValueError(f"mask is {list(array.shape)}; give [H, W]")
-    values = np.unique(array[array > 0])
-    if len(values) > 1:
-        few = ", ".join(str(value) for value in values[:5])
-        raise ValueError(
-            f"mask holds {len(values)} values above 0 ({few}{' ...' if len(values) > 5 else ''}), so several classes "
-            "or soft edges; give 0 and one other value, such as mask == 3"
-        )
-    return torch.from_numpy(array > 0)

@@ -16,9 +16,9 @@ class RunFolder:
     def __init__(self, path: Path | None, *, writes: bool = True) -> None:
         self.path, self.writes = path, writes and path is not None
 
-    def save(self, state: dict[str, Any], *, whoever: bool = False) -> None:
-        """Replace the state, atomically; with `whoever` also in a process that usually writes nothing."""
-        if (self.writes or whoever) and self.path is not None:
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the state, atomically."""
+        if self.writes and self.path is not None:
             self.path.mkdir(parents=True, exist_ok=True)
             save_training_state(self.path / "state.bin", state)
 

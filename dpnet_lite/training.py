@@ -1,4 +1,4 @@
-"""Training of the head on a frozen backbone's features, on Lightning Fabric: one loop, checkpoints, resume.
+"""Training of a network on a frozen backbone's features, on Lightning Fabric: one loop, checkpoints, resume.
 
 A run is determined by its configs and seed: the training episodes are a frozen list, step s takes the same ones in
 every run, and a resumed run ends with the weights of an uninterrupted one, bit for bit on a CPU. Neither the number of
@@ -8,28 +8,77 @@ processes nor the parts that each takes its share in change what is computed, ap
 from __future__ import annotations
 
 import copy
+import signal
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.features import EpisodeBatch, EpisodeSource
-from dpnet_lite.interrupts import ignore_requests_to_end, interrupt_held, terminate_as_interrupt
+from dpnet_lite.datasets.base import SegmentationDataset
+from dpnet_lite.episodes import DEFAULT_MIN_AREA, EpisodeList, Part, StepParts, check_division, draw_episodes
+from dpnet_lite.features import EpisodeSource, Progress
 from dpnet_lite.losses import Targets, episode_loss, episode_targets, learning_rate, target_weights
-from dpnet_lite.model.base import EpisodeNetwork
-from dpnet_lite.parts import Part, StepParts, check_division
+from dpnet_lite.model.backbone import Backbone
+from dpnet_lite.model.dpnet import DPNet
+from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.run_folder import RunFolder
-from dpnet_lite.training_setup import build_optimiser, hash_seed, initial_network, training_episodes
 
-Progress = Callable[[Iterable[int]], Iterable[int]]
-Validate = Callable[[EpisodeNetwork], float]
-FREE = ("accumulate", "compile")  # settings that change how a step is computed, not what
+Validate = Callable[[nn.Module], float]
+_FREE = ("accumulate", "compile")  # settings that change how a step is computed, not what
+
+
+class AreaRule(TypedDict):
+    """Arguments of `draw_episodes` and `class_pools`."""
+
+    min_area: float
+    min_pixels: int
+
+
+def area_rule(config: TrainingConfig) -> AreaRule:
+    """Which images may serve a class in this training: by pixels where `min_pixels` is set, else by share."""
+    return {"min_area": 0.0 if config.min_pixels else DEFAULT_MIN_AREA, "min_pixels": config.min_pixels}
+
+
+def training_episodes(
+    dataset: SegmentationDataset, classes: Sequence[int], config: TrainingConfig, *, fold: int
+) -> EpisodeList:
+    """The frozen list of a run: `steps` times `batch_size` episodes of the base classes."""
+    count = config.steps * config.batch_size
+    return draw_episodes(
+        dataset, classes, fold=fold, n_shot=config.n_shot, count=count, seed=config.seed, **area_rule(config)
+    )
+
+
+def initial_network(
+    config: ModelConfig,
+    backbone: Backbone,
+    seed: int,
+    *,
+    initial_weights: Mapping[str, Tensor] | None = None,
+    kind: Callable[[ModelConfig, int, int], nn.Module] = DPNet,
+) -> nn.Module:
+    """A new network from a seed.
+
+    Args:
+        initial_weights: replace those of its weights that have their name and shape, so that different networks start
+            alike where they can.
+        kind: the class of the network; DPNet, or a rival's.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = kind(config, backbone.out_channels, backbone.deep_channels)
+    own, given = network.state_dict(), initial_weights or {}
+    network.load_state_dict({n: given[n] if n in given and given[n].shape == w.shape else w for n, w in own.items()})
+    return network
 
 
 class TrainingStopped(KeyboardInterrupt):
@@ -38,7 +87,7 @@ class TrainingStopped(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    head: EpisodeNetwork  # on the CPU, in eval mode
+    head: nn.Module  # the trained network, on the CPU, in eval mode
     losses: list[dict[str, float]]  # a row per logged step: step, loss, main, learning_rate
     validation: list[dict[str, float]]  # a row per validation: step, miou of held-out base classes
     step: int  # the step whose weights these are
@@ -48,52 +97,51 @@ class TrainingResult:
 
 
 class Trainer:
-    """Trains one head on the base classes of one source of episodes.
+    """Trains one network, in place, on the base classes of one source of episodes.
 
     Args:
-        bank: gives the batches: features of the training images, or the images themselves.
+        network: what is trained: DPNet, or another network of its form (`config`, `reduce`, `forward`).
+        config: how; its seed gives the episodes and what is dropped.
+        source: gives the batches: features of the training images, or the images themselves.
         classes: class indices to train on (held-out base classes already taken away).
         fold: recorded in the episode list.
         folder: where `state.bin` (for resuming) and `log.jsonl` go; None keeps everything in memory.
-        validate: scores the head on held-out *base* classes; never give it novel ones.
+        validate: scores the network on held-out *base* classes; never give it novel ones.
         fabric: default is one CPU process.
-        initial_weights: replace those weights of the new network that have their name and shape, so that different
-            networks start alike where they can.
     """
 
     def __init__(
         self,
-        model_config: ModelConfig,
+        network: nn.Module,
         config: TrainingConfig,
-        bank: EpisodeSource,
+        source: EpisodeSource,
         classes: Sequence[int],
         *,
         fold: int,
         folder: Path | None = None,
         validate: Validate | None = None,
         fabric: Fabric | None = None,
-        initial_weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         if (validate is None) != (config.validate_every == 0):
             raise ValueError(
                 f"validate_every is {config.validate_every}, but a validation was "
                 f"{'not ' if validate is None else ''}given; give both or neither"
             )
-        self.model_config, self.config, self.bank = model_config, config, bank
+        self.network: Any = network
+        model_config: Any = network.config
+        self.config, self.source, self.validate = config, source, validate
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=config.precision)
         check_division(config, self.fabric.world_size)
-        self.folder, self.validate = RunFolder(folder, writes=self.fabric.is_global_zero), validate
-        self.network = initial_network(model_config, config.seed, bank.backbone, initial_weights)
-        module: Any = torch.compile(self.network) if config.compile else self.network
-        self.head, self.optimiser = self.fabric.setup(module, build_optimiser(self.network, config))
-        self.episodes = training_episodes(bank.dataset, classes, config, fold=fold)
-        settings = {name: value for name, value in config.to_dict().items() if name not in FREE}
+        self.folder = RunFolder(folder, writes=self.fabric.is_global_zero)
+        module: Any = torch.compile(network) if config.compile else network
+        self.module, self.optimiser = self.fabric.setup(module, _build_optimiser(network, config))
+        self.episodes = training_episodes(source.dataset, classes, config, fold=fold)
         self.identity = {
             "model": model_config.to_dict(),
-            "training": settings,
+            "training": {name: value for name, value in config.to_dict().items() if name not in _FREE},
             "episodes": self.episodes.sha256,
-            "backbone": bank.backbone.cache_key,
-            "size": bank.size,
+            "backbone": source.backbone.cache_key,
+            "size": source.size,
         }
         self.step = 0
         self.is_updating = False  # from the update of the weights until its step is logged and scored
@@ -105,36 +153,34 @@ class Trainer:
     def run(self, *, resume: bool = False, progress: Progress = iter, stop_after: int | None = None) -> TrainingResult:
         """Train to the last step (or `stop_after`), from the saved state if `resume`.
 
-        Ctrl-C and SIGTERM write the state, then raise TrainingStopped. An error writes it too, unless it broke off an
-        update of the weights; that another process is gone is a RuntimeError that says so.
+        Ctrl-C and SIGTERM wait for the end of the step and write the state, then raise TrainingStopped. An error writes
+        it too, unless it broke off an update of the weights.
         """
         if resume:
             self._restore()
         else:
             self.folder.refuse_stopped_run()
         last = self.config.steps if stop_after is None else min(stop_after, self.config.steps)
-        self.head.train()
+        self.module.train()
         self.folder.log(self.losses, anew=True)  # rows of an earlier run, or of steps after the saved state, go
-        rank, n_processes = self.fabric.global_rank, self.fabric.world_size
         steps = range(self.step, last)
+        rank, n_processes = self.fabric.global_rank, self.fabric.world_size
         parts = StepParts(self.episodes.episodes, self.config, steps, rank=rank, n_processes=n_processes)
-        batches = iter(self.bank.training_batches(parts, self.config))
+        batches = iter(self.source.training_batches(parts, self.config))
         started = time.perf_counter()
         try:
-            with terminate_as_interrupt():
+            with _held_signals() as noted:
                 for _ in progress(steps) if len(steps) else ():  # a run that is done shows no bar
-                    with interrupt_held():
-                        self._step([self._next(batches, parts, number) for number in range(self.config.accumulate)])
+                    self._step([self._next(batches, parts, number) for number in range(self.config.accumulate)])
+                    if noted:
+                        raise KeyboardInterrupt
         except KeyboardInterrupt as error:
-            self._save_at_the_end(n_processes)
+            self._save_if_whole()
             kept = "nothing of this training is kept" if self.folder.path is None else "go on with --resume"
             raise TrainingStopped(f"stopped at step {self.step} of {self.config.steps}; {kept}") from error
-        except (RuntimeError, ValueError, OSError) as error:
-            is_lost = n_processes > 1 and is_lost_connection(error)
-            if is_lost or self.step > steps.start:  # who usually saves may be the one that is gone
-                self._save_at_the_end(n_processes, whoever=is_lost)
-            if is_lost:
-                raise lost_process(self.step, self.config.steps, rank, n_processes) from error
+        except (RuntimeError, ValueError, OSError):
+            if self.step > steps.start:
+                self._save_if_whole()
             raise
         finally:
             self.seconds += time.perf_counter() - started
@@ -144,21 +190,20 @@ class Trainer:
 
     def _next(self, batches: Iterator[EpisodeBatch], parts: StepParts, number: int) -> tuple[EpisodeBatch, Part]:
         """The next batch on the device, and which part it is: the `number`-th of this step."""
-        batch = next(batches)
         part = parts[(self.step - parts.steps.start) * self.config.accumulate + number]
-        return EpisodeBatch(*(self.fabric.to_device(tensor) for tensor in batch)), part
+        return next(batches).to(self.fabric.device), part
 
     def _step(self, batches: Sequence[tuple[EpisodeBatch, Part]]) -> None:
         config, step = self.config, self.step
         rate = learning_rate(step, config)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        targets = [episode_targets(batch, self.model_config.auxiliary) for batch, _ in batches]
+        targets = [episode_targets(batch, self.network.config.auxiliary) for batch, _ in batches]
         totals = self._sum(target_weights(targets, config.foreground_weight))
         self.optimiser.zero_grad()
         losses = torch.zeros(2, device=self.fabric.device)
         for number, ((batch, part), target) in enumerate(zip(batches, targets, strict=True), start=1):
-            with self.fabric.no_backward_sync(self.head, enabled=number < len(batches)):
+            with self.fabric.no_backward_sync(self.module, enabled=number < len(batches)):
                 losses += self._backward(batch, part, target, totals)
         self._clip(step)
         is_logged = (step + 1) % 10 == 0 or step + 1 == config.steps
@@ -169,14 +214,28 @@ class Trainer:
         if is_logged:
             self._log({"step": self.step, "loss": loss, "main": main, "learning_rate": rate})
         if self.validate is not None and (self.step % config.validate_every == 0 or self.step == config.steps):
-            self._validate()
+            self._validate(self.validate)
         self.is_updating = False
         if config.checkpoint_every and self.step % config.checkpoint_every == 0:
             self._save()
 
+    def _backward(self, batch: EpisodeBatch, part: Part, targets: Targets, totals: Tensor) -> Tensor:
+        """Add a part's gradients; returns what it adds to the step's loss and main loss, float [2]."""
+        kept = None
+        if self.network.config.dropout:
+            # Drawn for the whole step from a generator state of its own, and outside compiled code: an episode loses
+            # the same channels however a step is divided, and a resumed run needs no saved random state.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(_hash_seed(self.config.seed, part.step, 0))
+                kept = self.network.reduce.draw_kept(part.n_step)[part.first : part.first + len(part.episodes)]
+        output = self.module(batch, (self.source.size, self.source.size), kept_channels=kept)
+        loss, main = episode_loss(output, targets, self.config, totals)
+        self.fabric.backward(loss * self.fabric.world_size)  # DDP takes the mean over the processes
+        return torch.stack([loss.detach(), main.detach()]).float()
+
     def _clip(self, step: int) -> None:
         try:
-            self.fabric.clip_gradients(self.head, self.optimiser, max_norm=self.config.gradient_clip)
+            self.fabric.clip_gradients(self.module, self.optimiser, max_norm=self.config.gradient_clip)
         except RuntimeError as error:
             if "non-finite" not in str(error):
                 raise
@@ -191,27 +250,8 @@ class Trainer:
         assert isinstance(total, Tensor)
         return total
 
-    def _backward(self, batch: EpisodeBatch, part: Part, targets: Targets, totals: Tensor) -> Tensor:
-        """Add a part's gradients; returns what it adds to the step's loss and main loss, float [2]."""
-        # Dropout draws from a generator state of this step's own: a resumed run needs no saved random state.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(hash_seed(self.config.seed, part.step, 0))
-            self.network.draw_kept_channels(len(part.episodes), first=part.first, whole=part.n_step)
-        output = self.head(
-            batch.support_features,
-            batch.support_masks,
-            batch.query_features,
-            size=(self.bank.size, self.bank.size),
-            support_background=batch.support_background,
-            query_masks=(batch.query_labels == 1).float(),
-        )
-        loss, main = episode_loss(output, targets, self.config, totals)
-        self.fabric.backward(loss * self.fabric.world_size)  # DDP takes the mean over the processes
-        return torch.stack([loss.detach(), main.detach()]).float()
-
-    def _validate(self) -> None:
-        assert self.validate is not None
-        score = self.validate(self.network.eval())
+    def _validate(self, validate: Validate) -> None:
+        score = validate(self.network.eval())
         self.network.train()
         self.validation.append({"step": self.step, "miou": score})
         if self.best is None or score > self.best[0]:
@@ -223,25 +263,23 @@ class Trainer:
         self.fabric.log_dict({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
         self.folder.log([row])
 
-    def _save(self, *, whoever: bool = False) -> None:
-        state = {
-            "step": self.step,
-            "head": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "losses": self.losses,
-            "validation": self.validation,
-            "best": self.best,
-            "identity": self.identity,
-        }
-        self.folder.save(state, whoever=whoever)
+    def _save(self) -> None:
+        self.folder.save(
+            {
+                "step": self.step,
+                "head": self.network.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "losses": self.losses,
+                "validation": self.validation,
+                "best": self.best,
+                "identity": self.identity,
+            }
+        )
 
-    def _save_at_the_end(self, n_processes: int, *, whoever: bool = False) -> None:
-        """Save although this process is being told to end, as torchrun does to all when one of them is gone."""
-        if n_processes > 1:
-            ignore_requests_to_end()
+    def _save_if_whole(self) -> None:
         if not self.is_updating:
-            with interrupt_held():
-                self._save(whoever=whoever)
+            with _held_signals():
+                self._save()
 
     def _restore(self) -> None:
         state = self.folder.restore(self.identity)
@@ -252,25 +290,46 @@ class Trainer:
 
     def _result(self) -> TrainingResult:
         """The last weights, or the best on held-out base classes where those were asked for."""
-        head = copy.deepcopy(self.network).cpu().eval()
-        step = self.step
+        head, step = copy.deepcopy(self.network).cpu().eval(), self.step
         if self.best is not None:
-            head.load_state_dict(self.best[2])
-            step = self.best[1]
-        return TrainingResult(
-            head, self.losses, self.validation, step, self.episodes.sha256, self.seconds, self.bank.waited
-        )
+            _, step, weights = self.best
+            head.load_state_dict(weights)
+        episodes, waited = self.episodes.sha256, self.source.waited
+        return TrainingResult(head, self.losses, self.validation, step, episodes, self.seconds, waited)
 
 
-def is_lost_connection(error: Exception) -> bool:
-    """Whether an error of PyTorch says that another process cannot be reached; it has no type of its own for that."""
-    words = ("gloo", "nccl", "connection", "peer")
-    return isinstance(error, torch.distributed.DistBackendError) or any(word in str(error).lower() for word in words)
+def _build_optimiser(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """AdamW, or SGD with momentum [precedent: PFENet and its relatives]; the rate is set at every step."""
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(network.parameters(), momentum=config.momentum, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay)
 
 
-def lost_process(step: int, steps: int, rank: int, n_processes: int) -> RuntimeError:
-    """One clear line for what a process sees when another one is gone."""
-    return RuntimeError(
-        f"process {rank} of {n_processes} stopped at step {step} of {steps}, because another one is gone; its state is "
-        "saved: go on with --resume, with a number of processes that divides the batch"
-    )
+def _hash_seed(*parts: int) -> int:
+    """One 63-bit seed from several numbers, the same in every process."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@contextmanager
+def _held_signals() -> Iterator[list[int]]:
+    """Inside the block Ctrl-C and SIGTERM are only noted in the list: a step broken off cannot be resumed bit for bit.
+
+    The second one ends the step at once. Whoever has handlers of their own, or ignores a signal, keeps that.
+    """
+    noted: list[int] = []
+    usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    is_main = threading.current_thread() is threading.main_thread()  # signals reach the main thread only
+    held = [number for number, handler in usual.items() if is_main and signal.getsignal(number) is handler]
+
+    def note(number: int, frame: Any) -> None:
+        noted.append(number)
+        if len(noted) > 1:
+            raise KeyboardInterrupt
+
+    for number in held:
+        signal.signal(number, note)
+    try:
+        yield noted
+    finally:
+        for number in held:
+            signal.signal(number, usual[number])

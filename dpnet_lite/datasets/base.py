@@ -46,9 +46,63 @@ class SegmentationDataset(Protocol):
         """float32 [n_images, n_classes] in [0, 1]: share of the image's pixels that the class covers."""
         ...
 
+    @property
+    def class_pixels(self) -> np.ndarray | None:
+        """int32 [n_images, n_classes]: pixels of the class at the image's own size; None where nobody counted."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+    def label_value(self, index: int, class_index: int) -> int:
+        """The value that stands for a class in the labels of an image; -1: the image cannot show the class."""
+        ...
+
+    def read_labels(self, index: int) -> Tensor:
+        """The labels of an image, uint8 [H, W]; the image itself is not read where the data set can do without."""
+        ...
+
+
+class DatasetDefaults:
+    """What most data sets have in common: labels after the rule of `Sample`, and no counts of pixels."""
+
+    @property
+    def class_pixels(self) -> np.ndarray | None:
+        return None
+
+    def __getitem__(self, index: int) -> Sample:
+        raise NotImplementedError
+
+    def label_value(self, index: int, class_index: int) -> int:
+        return class_index + 1
+
+    def read_labels(self, index: int) -> Tensor:
+        return self[index].labels
+
+
+class KnownAreas:
+    """A data set whose class areas are known, so that episodes can be drawn without reading an image."""
+
+    def __init__(self, dataset: SegmentationDataset, class_areas: np.ndarray) -> None:
+        self.dataset, self.class_areas = dataset, class_areas
+        self.name, self.class_names, self.fingerprint = dataset.name, dataset.class_names, dataset.fingerprint
+
+    @property
+    def class_pixels(self) -> np.ndarray | None:
+        return self.dataset.class_pixels
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.dataset[index]
+
+    def label_value(self, index: int, class_index: int) -> int:
+        return self.dataset.label_value(index, class_index)
+
+    def read_labels(self, index: int) -> Tensor:
+        return self.dataset.read_labels(index)
 
 
 class CountedDataset(SegmentationDataset, Protocol):
@@ -63,20 +117,3 @@ class CountedDataset(SegmentationDataset, Protocol):
     def class_pixels(self) -> np.ndarray:
         """int32 [n_images, n_classes]: pixels of the class at the image's own size."""
         ...
-
-
-def label_value(dataset: SegmentationDataset, index: int, class_index: int) -> int:
-    """The value that stands for a class in the labels of an image.
-
-    `class_index` + 1 by the rule of `Sample`. A data set of more classes than 8-bit labels hold has a method
-    `label_value(index, class_index)` of its own; -1 there means that the image cannot show the class.
-    """
-    own = getattr(dataset, "label_value", None)
-    return class_index + 1 if own is None else int(own(index, class_index))
-
-
-def read_labels(dataset: SegmentationDataset, index: int) -> Tensor:
-    """The labels of an image, uint8 [H, W]; the image itself is not read where the data set can do without."""
-    read = getattr(dataset, "read_labels", None)
-    labels: Tensor = dataset[index].labels if read is None else read(index)
-    return labels

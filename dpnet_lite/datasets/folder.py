@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from dpnet_lite.datasets.base import IGNORE_LABEL, MAX_CLASSES, Sample
+from dpnet_lite.datasets.base import IGNORE_LABEL, MAX_CLASSES, DatasetDefaults, Sample
 from dpnet_lite.datasets.images import read_image, read_mask
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
-class FolderDataset:
+class FolderDataset(DatasetDefaults):
     """Images and masks of one folder, ordered by file name.
 
     Args:

@@ -9,6 +9,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+ImageLike = str | Path | Image.Image | np.ndarray | Tensor
+MaskLike = str | Path | Image.Image | np.ndarray | Tensor
 # Pillow stretches grey PNGs of 2 and 4 bits to 0..255. PNG optimisers write such files, and here the numbers
 # themselves count.
 _STRETCH_OF_PACKED_GREY = {"L;2": 85, "L;4": 17}
@@ -89,3 +91,44 @@ def _load(path: Path, *, upright: bool) -> tuple[Image.Image, str]:
     except Exception as error:  # broken files make Pillow raise anything from SyntaxError to struct.error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path} cannot be read as an image ({reason}); replace or remove it") from error
+
+
+def to_image(image: ImageLike) -> Tensor:
+    """Path, PIL image, array [H, W, 3] or [H, W], or tensor [3, H, W], all uint8 -> uint8 RGB [3, H, W]."""
+    if isinstance(image, str | Path):
+        return read_image(Path(image))
+    if isinstance(image, Image.Image):
+        return image_tensor(ImageOps.exif_transpose(image))
+    tensor = torch.from_numpy(np.array(image, order="C")) if isinstance(image, np.ndarray) else image
+    if tensor.dtype != torch.uint8:
+        raise ValueError(f"image is {tensor.dtype}; give uint8 values from 0 to 255")
+    if isinstance(image, np.ndarray) and tensor.ndim == 2:
+        return tensor.expand(3, -1, -1)  # [H, W] -> [3, H, W]
+    if isinstance(image, np.ndarray) and tensor.ndim == 3 and tensor.shape[2] == 3:
+        return tensor.permute(2, 0, 1)  # [H, W, 3] -> [3, H, W]
+    if isinstance(image, Tensor) and tensor.ndim == 3 and tensor.shape[0] == 3:
+        return tensor
+    raise ValueError(f"image is {list(tensor.shape)}; give an array [H, W, 3] or [H, W], or a tensor [3, H, W]")
+
+
+def to_mask(mask: MaskLike) -> Tensor:
+    """Path, PIL image, array or tensor [H, W] of any integer or bool type -> bool [H, W], True above 0.
+
+    Raises:
+        ValueError: another shape, or several values above 0, as in a mask of several classes.
+    """
+    if isinstance(mask, str | Path):
+        mask = read_mask(Path(mask))
+    if isinstance(mask, Image.Image):
+        mask = np.array(mask)
+    array = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+    if array.ndim != 2:
+        raise ValueError(f"mask is {list(array.shape)}; give [H, W]")
+    values = np.unique(array[array > 0])
+    if len(values) > 1:
+        few = ", ".join(str(value) for value in values[:5])
+        raise ValueError(
+            f"mask holds {len(values)} values above 0 ({few}{' ...' if len(values) > 5 else ''}), so several classes "
+            "or soft edges; give 0 and one other value, such as mask == 3"
+        )
+    return torch.from_numpy(array > 0)

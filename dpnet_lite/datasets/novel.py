@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpnet_lite.datasets.base import IGNORE_LABEL, Sample, SegmentationDataset, label_value
+from dpnet_lite.datasets.base import IGNORE_LABEL, DatasetDefaults, Sample, SegmentationDataset
 
 NovelPolicy = Literal["background", "ignore", "drop"]
 
 
-class TrainingView:
+class TrainingView(DatasetDefaults):
     """A data set as training sees it: same images, novel classes treated by `policy`.
 
     With "drop", an image in which a novel class has any area (by `class_areas`: an index.json that rounds can hide a
@@ -44,8 +44,8 @@ class TrainingView:
 
     @cached_property
     def class_pixels(self) -> np.ndarray | None:
-        """As `CountedDataset` has it, where the data set is one; else None."""
-        pixels = getattr(self.dataset, "class_pixels", None)
+        """As the data set has it, if it has counts."""
+        pixels = self.dataset.class_pixels
         return None if pixels is None else self._seen(pixels)
 
     def _seen(self, counts: np.ndarray) -> np.ndarray:
@@ -57,7 +57,7 @@ class TrainingView:
         return seen
 
     def label_value(self, index: int, class_index: int) -> int:
-        return label_value(self.dataset, index, class_index)
+        return self.dataset.label_value(index, class_index)
 
     def relabel(self, labels: Tensor) -> Tensor:
         """Labels as training sees them, uint8 of any shape: novel classes become 255 under "ignore"."""

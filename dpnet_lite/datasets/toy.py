@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from dpnet_lite.datasets.base import Sample
+from dpnet_lite.datasets.base import DatasetDefaults, Sample
 from dpnet_lite.datasets.toy_outlines import AUXILIARY_OUTLINES, CLASS_OUTLINES
 from dpnet_lite.datasets.toy_scene import (
     Appearance,
@@ -22,6 +22,7 @@ from dpnet_lite.datasets.toy_scene import (
     draw_appearance,
     draw_background,
     draw_light,
+    object_mask,
     paint_scene,
 )
 from dpnet_lite.datasets.toy_textures import AUXILIARY_TEXTURES, CLASS_TEXTURES
@@ -42,7 +43,7 @@ def catalogue_names(catalogue: str = "classes") -> tuple[str, ...]:
     return tuple(f"{texture} {outline}" for outline in outlines for texture in textures)
 
 
-class ToyWorld:
+class ToyWorld(DatasetDefaults):
     """A deterministic set of scenes; scene i is the same in every process for the same settings.
 
     Args:
@@ -112,26 +113,40 @@ class ToyWorld:
         return Sample(torch.tensor(image).permute(2, 0, 1).contiguous(), torch.tensor(labels))
 
     def _scene(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        if not 0 <= index < self.length:
-            raise IndexError(f"scene {index} is not in 0 to {self.length - 1}")
         if index not in self._scenes:
             self._scenes[index] = self._draw(index)
         return self._scenes[index]
 
-    def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def plan(self, index: int) -> tuple[PlacedObject, ...]:
+        """The objects of scene `index` in the order of painting: a later one hides an earlier one. Nothing is painted.
+
+        Raises:
+            IndexError: the world has no such scene.
+        """
+        return self._plan(index)[0]
+
+    def _plan(self, index: int) -> tuple[tuple[PlacedObject, ...], np.random.Generator]:
+        """The objects, and the random numbers that go on with the background."""
+        if not 0 <= index < self.length:
+            raise IndexError(f"scene {index} is not in 0 to {self.length - 1}")
         rng = np.random.default_rng((WORLD_VERSION, self.seed, index))
         main = self.targets[index % len(self.targets)]
         classes = [main] * int(rng.choice(3, p=INSTANCES) + 1) + self._distractors(main, rng)
         looks = {c: draw_appearance(c, self.gap, rng) for c in dict.fromkeys(classes)}
         objects = self._place(classes, looks, rng)
-        background, light = draw_background(self.size, rng), draw_light(self.gap, rng)
-        state = rng.bit_generator.state
-        image, labels, full_area = paint_scene(background, objects, light, rng)
-        if (labels == main + 1).sum() < 0.5 * full_area[main]:  # too well hidden: bring it to the front
-            rng.bit_generator.state = state
+        visible, full = np.zeros((self.size, self.size), dtype=bool), 0
+        for item in objects:
+            mask = object_mask(item, self.size)
+            is_main = item.class_index == main
+            visible, full = (visible | mask, full + int(mask.sum())) if is_main else (visible & ~mask, full)
+        if visible.sum() < 0.5 * full:  # too well hidden: bring it to the front
             objects.sort(key=lambda item: item.class_index == main)
-            image, labels, _ = paint_scene(background, objects, light, rng)
-        return image, labels
+        return tuple(objects), rng
+
+    def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        objects, rng = self._plan(index)
+        background, light = draw_background(self.size, rng), draw_light(self.gap, rng)
+        return paint_scene(background, objects, light, rng)
 
     def _distractors(self, main: int, rng: np.random.Generator) -> list[int]:
         """One that shares the main outline or its texture (where there is such), and one or two more."""

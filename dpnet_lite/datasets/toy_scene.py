@@ -8,9 +8,12 @@ says how far the appearance of a scene may stray from the canonical one.
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dpnet_lite.datasets.toy_outlines import Outline
 from dpnet_lite.datasets.toy_textures import Texture
@@ -108,49 +111,74 @@ def draw_background(size: int, rng: np.random.Generator) -> Array:
     return np.clip(image, 0.0, 1.0)
 
 
-def paint_object(image: Array, labels: Array, item: PlacedObject, full_area: dict[int, float]) -> None:
-    """Draw one object into `image` [S, S, 3] and `labels` [S, S], in place, with shading, edge and shadow."""
-    size, margin = labels.shape[0], 4
-    reach = item.radius * 1.02 + margin
+class _Window(NamedTuple):
+    """The part of a scene that an object can reach, and where its pixels lie in the object."""
+
+    rows: slice
+    columns: slice
+    dx: Array  # offset from the centre in radii, [1, w]
+    dy: Array  # [h, 1]
+    x: Array  # the same turned and squeezed, in the object's own coordinates, [h, w]
+    y: Array
+    inside: Array  # how far inside the outline, in pixels, [h, w]
+
+
+def _window(item: PlacedObject, size: int) -> _Window:
+    reach = item.radius * 1.02 + 4
     left, right = max(0, int(item.centre[0] - reach)), min(size, int(item.centre[0] + reach) + 1)
     top, bottom = max(0, int(item.centre[1] - reach)), min(size, int(item.centre[1] + reach) + 1)
-    look, turn = item.appearance, item.appearance.turn + item.extra_turn
+    turn = item.appearance.turn + item.extra_turn
     dx = (np.arange(left, right, dtype=np.float32) - item.centre[0])[None, :] / item.radius
     dy = (np.arange(top, bottom, dtype=np.float32) - item.centre[1])[:, None] / item.radius
     cosine, sine = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    x, y = (cosine * dx + sine * dy) / np.float32(look.squeeze), cosine * dy - sine * dx  # object coordinates
-    inside = item.outline(x, y) * np.float32(item.radius)  # about pixels
-    cover = np.clip(inside + 0.5, 0.0, 1.0)
+    x, y = (cosine * dx + sine * dy) / np.float32(item.appearance.squeeze), cosine * dy - sine * dx
+    inside = item.outline(x, y) * np.float32(item.radius)
+    return _Window(slice(top, bottom), slice(left, right), dx, dy, x, y, inside)
 
+
+def _cover(inside: Array) -> Array:
+    """How much of each pixel an object covers, in [0, 1]; from more than one half on, the pixel is the object's."""
+    return np.clip(inside + 0.5, 0.0, 1.0)
+
+
+def object_mask(item: PlacedObject, size: int) -> NDArray[np.bool_]:
+    """Where an object would be seen if it were alone, bool [size, size]."""
+    window = _window(item, size)
+    mask = np.zeros((size, size), dtype=bool)
+    mask[window.rows, window.columns] = _cover(window.inside) > 0.5
+    return mask
+
+
+def paint_object(image: Array, labels: Array, item: PlacedObject) -> None:
+    """Draw one object into `image` [S, S, 3] and `labels` [S, S], in place, with shading, edge and shadow."""
+    rows, columns, dx, dy, x, y, inside = _window(item, labels.shape[0])
+    look, cover = item.appearance, _cover(inside)
     cosine, sine = np.float32(np.cos(look.texture_turn)), np.float32(np.sin(look.texture_turn))
     frequency = np.float32(look.texture_frequency)
     mix = item.texture(frequency * (cosine * x + sine * y), frequency * (cosine * y - sine * x))[..., None]
     paint = look.colours[0] * (1 - mix) + look.colours[1] * mix
     shade = (1.0 - 0.16 * (dx + dy)) * (0.55 + 0.45 * np.clip(inside / 1.8, 0.0, 1.0))
-    window = image[top:bottom, left:right]
+    window = image[rows, columns]
     shadow = np.zeros_like(cover)
     shadow[2:, 2:] = np.clip((inside[:-2, :-2] + 2.0) / 4.0, 0.0, 1.0)
     window *= 1.0 - 0.4 * shadow[..., None]
     window += cover[..., None] * (np.clip(paint * shade[..., None], 0.0, 1.0) - window)
-    labels[top:bottom, left:right][cover > 0.5] = item.class_index + 1
-    full_area[item.class_index] = full_area.get(item.class_index, 0.0) + float((cover > 0.5).sum())
+    labels[rows, columns][cover > 0.5] = item.class_index + 1
 
 
 def paint_scene(
-    background: Array, objects: list[PlacedObject], light: Light, rng: np.random.Generator
-) -> tuple[Array, Array, dict[int, float]]:
+    background: Array, objects: Sequence[PlacedObject], light: Light, rng: np.random.Generator
+) -> tuple[Array, Array]:
     """Draw `objects` in order onto `background`, then light and a little sensor noise.
 
-    Returns the image uint8 [S, S, 3], the labels uint8 [S, S] and, by class, the pixels that its objects
-    would show if nothing covered them.
+    Returns the image, uint8 [S, S, 3], and the labels, uint8 [S, S].
     """
     image, size = background.copy(), background.shape[0]
     labels = np.zeros((size, size), dtype=np.uint8)
-    full_area: dict[int, float] = {}
     for item in objects:
-        paint_object(image, labels, item, full_area)
+        paint_object(image, labels, item)
     axis = np.linspace(-1.0, 1.0, size, dtype=np.float32)
     level = 1.0 + light.slope[0] * axis[None, :] + light.slope[1] * axis[:, None]
     image = np.clip(image * level[..., None] * light.colour, 0.0, 1.0) ** np.float32(light.gamma)
     image += rng.normal(0.0, 0.015, image.shape).astype(np.float32)
-    return (np.clip(image, 0.0, 1.0) * 255 + 0.5).astype(np.uint8), labels, full_area
+    return (np.clip(image, 0.0, 1.0) * 255 + 0.5).astype(np.uint8), labels

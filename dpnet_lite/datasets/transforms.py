@@ -36,11 +36,6 @@ def resize_sample(sample: Sample, size: int) -> Sample:
     return Sample(resize_image(sample.image, size), resize_labels(sample.labels, size))
 
 
-def flip_sample(sample: Sample) -> Sample:
-    """Mirror image and labels left to right."""
-    return Sample(sample.image.flip(-1), sample.labels.flip(-1))
-
-
 def normalise(image: Tensor) -> Tensor:
     """Turn uint8 RGB [..., 3, H, W] into float32 with ImageNet's mean 0 and deviation 1 per channel.
 

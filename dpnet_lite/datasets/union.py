@@ -10,10 +10,10 @@ from itertools import accumulate
 import numpy as np
 import torch
 
-from dpnet_lite.datasets.base import IGNORE_LABEL, MAX_CLASSES, Sample, SegmentationDataset
+from dpnet_lite.datasets.base import IGNORE_LABEL, MAX_CLASSES, DatasetDefaults, Sample, SegmentationDataset
 
 
-class UnionDataset:
+class UnionDataset(DatasetDefaults):
     """The images and the classes of several data sets, one after the other.
 
     Classes of the first keep their names and numbers; those of the others are called "data set's name/class"

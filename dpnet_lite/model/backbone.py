@@ -8,60 +8,40 @@ by 16), save in PFENet's networks, which dilate one convolution more (see `deep_
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models.vgg import cfgs, make_layers
 
-from dpnet_lite.checkpoints import load_checkpoint
+from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES
+from dpnet_lite.files import digest_tensors, load_tensors
 from dpnet_lite.model.deep_stem import DEEP_STEM_NAMES, DeepStemResNet, backbone_keys, recognise
 from dpnet_lite.model.tiny_resnet import TinyResNet
-from dpnet_lite.tensor_files import digest_tensors, load_tensors
 
 TINY_WEIGHTS = Path(__file__).parent.parent / "weights" / "tiny_backbone.safetensors"
-PRECISIONS = ("fp32", "bf16")
+
+# torchvision.models takes as long to import as PyTorch itself, and the built-in world does without: it is imported
+# where a network of its is built.
 
 
-class ResNetLayers(nn.Module):
-    """ResNet up to layer3: layer2 and layer3 side by side, layer3 at stride 8; layer4 and fc are not kept."""
+def resnet_layers(name: str) -> nn.Module:
+    """ResNet up to layer3: layer2, and layer3 at stride 8; layer4 and fc are not kept."""
+    from torchvision.models import get_model
+    from torchvision.models.feature_extraction import create_feature_extractor
 
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        network = torchvision.models.get_model(name, weights=None, replace_stride_with_dilation=[False, True, True])
-        self.conv1, self.bn1, self.relu, self.maxpool = (
-            network.conv1,
-            network.bn1,
-            network.relu,
-            network.maxpool,
-        )
-        self.layer1, self.layer2, self.layer3 = network.layer1, network.layer2, network.layer3
-
-    def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] -> [B, 1536, ceil(H/8), ceil(W/8)]."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        middle = self.layer2(self.layer1(x))
-        return torch.cat([middle, self.layer3(middle)], dim=1)
+    network = get_model(name, weights=None, replace_stride_with_dilation=[False, True, True])
+    return create_feature_extractor(network, {"layer2": "middle", "layer3": "deep"})
 
 
-class TwoStages(nn.Module):
-    """A chain of layers: the output of the first `split` layers and that of the whole chain, side by side."""
+def two_stages(features: nn.Sequential, middle: int) -> nn.Module:
+    """A chain of layers that gives the output of layer `middle` and that of the last one."""
+    from torchvision.models.feature_extraction import create_feature_extractor
 
-    def __init__(self, features: nn.Sequential, split: int) -> None:
-        super().__init__()
-        self.features, self.split = features, split  # `features` is torchvision's name, so its keys fit
-
-    def forward(self, images: Tensor) -> Tensor:
-        """[B, 3, H, W] -> [B, middle + deep channels, ceil(H/8), ceil(W/8)]."""
-        middle = deep = images
-        for index, layer in enumerate(self.features):
-            deep = layer(deep)
-            if index == self.split - 1:
-                middle = deep
-        return torch.cat([middle, deep], dim=1)
+    stages = create_feature_extractor(features, {str(middle): "middle", str(len(features) - 1): "deep"})
+    return nn.Sequential(OrderedDict(features=stages))  # torchvision's name, so its keys fit
 
 
 def dilate(layers: nn.Module) -> None:
@@ -74,12 +54,14 @@ def dilate(layers: nn.Module) -> None:
                 module.dilation, module.padding = (2, 2), (2, 2)
 
 
-def vgg16_layers() -> TwoStages:
+def vgg16_layers() -> nn.Module:
     """VGG-16: conv4_3 and conv5_3 after their ReLU.
 
     pool4 becomes a 2x2 maximum with stride 1 (zero-padded below and at the right: after a ReLU that never
     wins) and conv5_x is dilated by 2. The other pools round up: 473 px gives 60 and no border row is lost.
     """
+    from torchvision.models.vgg import cfgs, make_layers
+
     features = make_layers(cfgs["D"], batch_norm=False)[:30]  # without pool5
     for module in features:
         if isinstance(module, nn.MaxPool2d):
@@ -89,14 +71,16 @@ def vgg16_layers() -> TwoStages:
             nn.init.zeros_(cast(Tensor, module.bias))
     features[23] = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(2, stride=1))
     dilate(features[24:])
-    return TwoStages(features, split=23)
+    return two_stages(features, middle=22)
 
 
-def mobilenet_v2_layers() -> TwoStages:
+def mobilenet_v2_layers() -> nn.Module:
     """MobileNetV2: the 32-channel stage at stride 8 and the 96-channel stage, dilated to stride 8."""
-    features = torchvision.models.mobilenet_v2(weights=None).features[:14]
+    from torchvision.models import mobilenet_v2
+
+    features = mobilenet_v2(weights=None).features[:14]
     dilate(features[7:])
-    return TwoStages(features, split=7)
+    return two_stages(features, middle=6)
 
 
 class Architecture(NamedTuple):
@@ -109,17 +93,18 @@ class Architecture(NamedTuple):
     unused_keys: tuple[str, ...]
 
 
+_RESNET = (1536, 1024, 8, ("layer4.", "fc."))
+_MOBILENET_UNUSED = ("classifier.", *(f"features.{index}." for index in range(14, 19)))
 ARCHITECTURES = {
     "tiny": Architecture(TinyResNet, 144, 96, 4, ("classifier.",)),
-    "resnet50": Architecture(lambda: ResNetLayers("resnet50"), 1536, 1024, 8, ("layer4.", "fc.")),
-    "resnet101": Architecture(lambda: ResNetLayers("resnet101"), 1536, 1024, 8, ("layer4.", "fc.")),
-    "resnet50_v2": Architecture(lambda: DeepStemResNet("resnet50"), 1536, 1024, 8, ("layer4.", "fc.")),
-    "resnet101_v2": Architecture(lambda: DeepStemResNet("resnet101"), 1536, 1024, 8, ("layer4.", "fc.")),
+    "resnet50": Architecture(lambda: resnet_layers("resnet50"), *_RESNET),
+    "resnet101": Architecture(lambda: resnet_layers("resnet101"), *_RESNET),
+    "resnet50_v2": Architecture(lambda: DeepStemResNet("resnet50"), *_RESNET),
+    "resnet101_v2": Architecture(lambda: DeepStemResNet("resnet101"), *_RESNET),
     "vgg16": Architecture(vgg16_layers, 1024, 512, 8, ("classifier.",)),
-    "mobilenet_v2": Architecture(
-        mobilenet_v2_layers, 128, 96, 8, ("classifier.", *(f"features.{index}." for index in range(14, 19)))
-    ),
+    "mobilenet_v2": Architecture(mobilenet_v2_layers, 128, 96, 8, _MOBILENET_UNUSED),
 }
+assert tuple(ARCHITECTURES) == BACKBONES
 
 
 class Backbone(nn.Module):
@@ -134,8 +119,8 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, body: nn.Module, *, precision: str = "fp32") -> None:
         super().__init__()
-        if precision not in PRECISIONS:
-            raise ValueError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+        if precision not in BACKBONE_PRECISIONS:
+            raise ValueError(f"unknown precision {precision!r}: choose one of {', '.join(BACKBONE_PRECISIONS)}")
         self.name, self.precision = name, precision
         self.out_channels, self.stride = ARCHITECTURES[name].out_channels, ARCHITECTURES[name].stride
         self.deep_channels = ARCHITECTURES[name].deep_channels
@@ -160,7 +145,10 @@ class Backbone(nn.Module):
             raise ValueError(f"images are {images.dtype} {list(images.shape)}: give normalised float32 [B, 3, H, W]")
         # Autocast is set here in either case: features must not depend on the caller's mixed precision.
         with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            features: Tensor = self.body(images.contiguous(memory_format=torch.channels_last))
+            found = self.body(images.contiguous(memory_format=torch.channels_last))
+            features: Tensor = (
+                found if isinstance(found, Tensor) else torch.cat([found["middle"], found["deep"]], dim=1)
+            )
         return features.float()
 
 
@@ -198,13 +186,15 @@ def default_weights(name: str) -> Mapping[str, Tensor]:
     if name == "tiny":
         if not TINY_WEIGHTS.is_file():
             raise FileNotFoundError(f"no tiny backbone at {TINY_WEIGHTS}: make it with `dpnet-lite pretrain`")
-        return load_checkpoint(TINY_WEIGHTS)[0]
+        return load_tensors(TINY_WEIGHTS)
     if name in DEEP_STEM_NAMES:
         raise FileNotFoundError(
             f"{name} has no default weights: give --backbone-weights FILE, the {name}.pth that PFENet's README links to"
         )
+    from torchvision.models import get_model_weights
+
     try:
-        entry = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+        entry = get_model_weights(name)["IMAGENET1K_V1"]
         tensors: Mapping[str, Tensor] = entry.get_state_dict(progress=False, check_hash=True)
         return tensors
     except (OSError, RuntimeError) as error:

@@ -48,16 +48,6 @@ def query_first(matches: CycleMatches, support_mask: Tensor) -> Tensor:
     return closed_cycles(matches, support_mask).gather(1, matches.backward_match)
 
 
-def soft_weights(matches: CycleMatches, temperature: float) -> Tensor:
-    """sigmoid((best foreground cosine - best background cosine) / temperature), [B, N_q] in [0, 1] [ours].
-
-    The graded form of `query_first`: a query pixel counts by how clearly its nearest support pixel is foreground.
-    """
-    foreground, background = matches.foreground_similarity, matches.background_similarity
-    assert foreground is not None and background is not None, "match with similarities=True"
-    return torch.sigmoid((foreground - background) / temperature)
-
-
 def top_pixels(similarity: Tensor, count: int) -> Tensor:
     """The `count` highest of each row of `similarity` [B, N_q] as bool; all of them where there are fewer."""
     chosen = similarity.topk(min(count, similarity.shape[1]), dim=1).indices
@@ -86,8 +76,6 @@ def pixel_weights(
         if truth is None:
             raise ValueError("selection is 'oracle', but no query_masks were given; pass the query's true masks")
         return truth
-    if config.selection == "soft":
-        return soft_weights(matches, config.selection_temperature)
     if config.selection == "threshold":
         weights = (similarity_to_P >= config.selection_threshold).float()
     elif config.selection == "top_k":
@@ -108,23 +96,22 @@ def pixel_weights(
 def select_reliable(
     config: ModelConfig,
     support: Tensor,
-    support_masks: Tensor,
+    support_mask: Tensor,
     query: Tensor,
     prototype: Tensor,
     truth: Tensor | None = None,
 ) -> tuple[Selection, CycleMatches]:
-    """Run the matching and the selection rule for one support set a row.
+    """Run the matching and the selection rule for one support image an episode.
 
     Args:
-        support: float [B, K, C, h, w]; the K images are matched as one set of K * h * w pixels.
-        support_masks: float [B, K, h, w], share of foreground in [0, 1]; a pixel is in the mask from one half on.
+        support: float [B, C, h, w].
+        support_mask: float [B, h, w], share of foreground in [0, 1]; a pixel is in the mask from one half on.
         query: float [B, C, h, w].
         prototype: float [B, C], P.
         truth: float [B, h, w] in [0, 1], for the oracle.
     """
-    pixels = support.permute(0, 1, 3, 4, 2).flatten(1, 3)  # [B, K, C, h, w] -> [B, K * h * w, C]
-    mask = membership(support_masks.flatten(1))  # [B, K, h, w] -> [B, K * h * w]
-    matches = cycle_matches(pixels, query.flatten(2).transpose(1, 2), mask, similarities=config.selection == "soft")
+    mask = membership(support_mask.flatten(1))  # [B, h, w] -> [B, N_s]
+    matches = cycle_matches(pixel_rows(support), pixel_rows(query), mask, similarities=False)
     similarity = cosine_map(query, prototype).flatten(1)  # [B, h, w] -> [B, N_q]
     flat_truth = None if truth is None else truth.flatten(1)
     weights = pixel_weights(config, matches, mask, similarity, flat_truth)
@@ -133,6 +120,11 @@ def select_reliable(
         return selection, matches
     agreed = consensus(query, selection.weights, config.consensus_rounds, config.consensus_temperature)
     return Selection(agreed, selection.fallback), matches
+
+
+def pixel_rows(features: Tensor) -> Tensor:
+    """A row per pixel: [B, C, h, w] -> [B, h * w, C]."""
+    return features.flatten(2).transpose(1, 2)
 
 
 def consensus(query: Tensor, weights: Tensor, n_rounds: int, temperature: float) -> Tensor:
@@ -164,3 +156,23 @@ def membership(shares: Tensor) -> Tensor:
     """
     fullest = shares.amax(dim=1, keepdim=True)
     return (shares >= fullest.clamp(max=0.5)) & (shares > 0)
+
+
+@torch.no_grad()
+def nearest_foreground(support_features: Tensor, support_masks: Tensor, query_features: Tensor) -> Tensor:
+    """A prior [ours, after PFENet's]: every query pixel's best cosine with a support foreground pixel.
+
+    Args:
+        support_features: float [B, K, D, h, w].
+        support_masks: float [B, K, h, w] in [0, 1].
+        query_features: float [B, D, h, w].
+
+    Returns:
+        float [B, h, w], scaled to [0, 1] per query.
+    """
+    pixels = support_features.permute(0, 1, 3, 4, 2).flatten(1, 3)  # [B, K, D, h, w] -> [B, K * h * w, D]
+    mask = membership(support_masks.flatten(1))  # [B, K, h, w] -> [B, K * h * w]
+    best = cycle_matches(pixels, pixel_rows(query_features), mask).foreground_similarity
+    assert best is not None
+    low, high = best.amin(dim=1, keepdim=True), best.amax(dim=1, keepdim=True)
+    return ((best - low) / (high - low + 1e-7)).unflatten(1, query_features.shape[-2:])  # [B, N_q] -> [B, h, w]

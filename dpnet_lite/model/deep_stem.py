@@ -23,7 +23,6 @@ import re
 from collections.abc import Mapping
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 DEEP_STEM_NAMES = ("resnet50_v2", "resnet101_v2")
@@ -36,12 +35,14 @@ class DeepStemResNet(nn.Module):
     """Deep-stem ResNet up to layer3, of depth "resnet50" or "resnet101": layer2 and layer3 side by side at stride 8."""
 
     def __init__(self, name: str) -> None:
+        from torchvision.models import get_model
+
         super().__init__()
         self.conv1, self.bn1 = conv(3, 64, kernel=3, stride=2), nn.BatchNorm2d(64)
         self.conv2, self.bn2 = conv(64, 64, kernel=3), nn.BatchNorm2d(64)
         self.conv3, self.bn3 = conv(64, 128, kernel=3), nn.BatchNorm2d(128)
         self.relu = nn.ReLU(inplace=True)
-        network = torchvision.models.get_model(name, weights=None, replace_stride_with_dilation=[False, True, True])
+        network = get_model(name, weights=None, replace_stride_with_dilation=[False, True, True])
         self.maxpool = network.maxpool
         self.layer1, self.layer2, self.layer3 = network.layer1, network.layer2, network.layer3
         self.layer1[0].conv1 = conv(128, 64, kernel=1)

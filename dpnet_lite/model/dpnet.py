@@ -1,50 +1,189 @@
-"""DPNet whole: a frozen backbone before the head. Images in, logits out."""
+"""DPNet, the dual prototype network: everything that trains, on the features of a frozen backbone.
+
+Stated by the paper: the prototypes P and P_q, CCM, PIM, MSF, a separate decoder, an auxiliary branch in training.
+Layers, sizes and similarity maps are our choice.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from dpnet_lite.config import ModelConfig
-from dpnet_lite.model.backbone import Backbone
-from dpnet_lite.model.head import Head, Output
+from dpnet_lite.model.cycle_comparison import Selection, nearest_foreground, select_reliable
+from dpnet_lite.model.episode_batch import EpisodeBatch, Output, Reduction, check_batch
+from dpnet_lite.model.matching import CycleMatches
+from dpnet_lite.model.multi_scale_fusion import AuxiliaryBranch, Decoder, MultiScaleFusion
+from dpnet_lite.model.prototype_interaction import Interaction, PrototypeInteraction
+from dpnet_lite.model.prototypes import cosine_maps, foreground_score, masked_average, masks_at
+
+MAP_SCALE = 10.0  # cosines differ by about 0.1 between pixels; maps are brought to about 1
+
+
+class Trace(NamedTuple):
+    """The intermediates of a forward pass, for looking inside."""
+
+    support: Tensor  # F_s, reduced, [B, K, C, h, w]
+    query: Tensor  # F_q, reduced, [B, C, h, w]
+    support_masks: Tensor  # M_s, [B, K, h, w] in [0, 1]
+    prototype: Tensor  # P, [B, C]
+    pseudo_prototype: Tensor  # P_q, [B, C]
+    matches: list[CycleMatches]  # per shot; empty without pseudo-prototype
+    selections: list[Selection]  # as `matches`
+    reliable: Tensor  # [B, h, w], share of each query pixel in P_q, sums to 1
+    interaction: Interaction  # P', P_q', F_q', A, gate, u
+    maps: Tensor  # similarity maps given to the fusion, [B, n_maps, h, w]
+    map_names: tuple[str, ...]  # what each of them is
+    levels: list[Tensor]  # X_b, or Z_d and Z_g, finest scale first
+    fused: Tensor  # F_q^final, [B, C, h, w]
 
 
 class DPNet(nn.Module):
-    """Backbone and head in one: images in, logits out."""
+    """The network on features of `in_channels`, of which the last `deep_channels` come from the deep stage."""
 
-    def __init__(self, config: ModelConfig, backbone: Backbone) -> None:
+    def __init__(self, config: ModelConfig, in_channels: int, deep_channels: int) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.head = Head(config, backbone.out_channels, backbone.deep_channels)
+        self.config, self.in_channels, self.deep_channels = config, in_channels, deep_channels
+        self.reduce = Reduction(in_channels, config.channels, config.dropout)
+        self.interaction = PrototypeInteraction(config.channels, mode=config.interaction)
+        self.fusion = MultiScaleFusion(config, len(self.map_names()))
+        self.decoder = Decoder(config.channels)
+        self.auxiliary = None if config.auxiliary == "none" else AuxiliaryBranch()
+        self.shortcut = nn.Parameter(torch.tensor(5.0)) if config.score_shortcut else None
+        self.to(memory_format=torch.channels_last)
 
     def forward(
         self,
-        support_images: Tensor,
-        support_masks: Tensor,
-        query_images: Tensor,
+        batch: EpisodeBatch,
+        size: tuple[int, int],
         *,
         query_masks: Tensor | None = None,
+        kept_channels: Tensor | None = None,
         trace: bool = False,
     ) -> Output:
-        """Segment query images.
+        """Segment the queries.
 
         Args:
-            support_images: float [B, K, 3, H, W], normalised.
-            support_masks: float [B, K, H, W] in [0, 1].
-            query_images: float [B, 3, H, W], normalised.
-            query_masks: float [B, H, W], for selection "oracle" only.
+            batch: episodes of any number of shots; see `EpisodeBatch`.
+            size: height and width of the logits.
+            query_masks: float [B, H', W'], what the selection "oracle" takes; default: the query's true mask.
+            kept_channels: float [B, 1, C, 1, 1], for training with dropout; see `Reduction`.
             trace: also return the intermediates.
 
-        Returns:
-            logits [B, 2, H, W] and, on request, the trace.
+        Raises:
+            ValueError: shapes do not fit together, or to this network.
         """
-        supports = self.backbone(support_images.flatten(0, 1)).unflatten(0, support_images.shape[:2])
-        size = (query_images.shape[-2], query_images.shape[-1])
-        return self.head(
-            supports,
-            support_masks,
-            self.backbone(query_images),
-            size=size,
-            query_masks=query_masks,
-            trace=trace,
-        )
+        check_batch(batch, self.in_channels)
+        support, query = self.reduce.features(batch, kept_channels)  # F_s, F_q
+        prototype = masked_average(support, batch.support_masks).mean(dim=1)  # P, [B, K, C] -> [B, C]
+        share, selections, matches = self.cycle_comparison(batch, support, query, prototype, query_masks)
+        pseudo_prototype = masked_average(query, share) if self.config.pseudo_prototype else prototype  # P_q
+        interaction = self.interaction(prototype, pseudo_prototype, query)  # P', P_q', F_q'
+        maps = self.similarity_maps(batch, support, share, interaction)
+        fused, levels = self.fusion(interaction.query, interaction.prototype, interaction.pseudo_prototype, maps)
+        logits = self.decoder(fused)
+        if self.shortcut is not None:
+            logits = logits + self.shortcut * self.training_free_logits(batch)
+        logits = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        auxiliary = self.auxiliary_logits(interaction, support) if self.training else None
+        if not trace:
+            return Output(logits, auxiliary)
+        seen = (support, query, batch.support_masks, prototype, pseudo_prototype, matches, selections, share)
+        return Output(logits, auxiliary, Trace(*seen, interaction, maps, self.map_names(), levels, fused))
+
+    def cycle_comparison(
+        self, batch: EpisodeBatch, support: Tensor, query: Tensor, prototype: Tensor, query_masks: Tensor | None
+    ) -> tuple[Tensor, list[Selection], list[CycleMatches]]:
+        """CCM, shot by shot: each query pixel's share in P_q, averaged over the shots, [B, h, w], and how it came."""
+        if not self.config.pseudo_prototype:
+            return torch.zeros_like(query[:, 0]), [], []
+        if self.config.selection_features == "backbone":
+            support, query = self.deep(batch.support_features), self.deep(batch.query_features)
+            prototype = masked_average(support, batch.support_masks).mean(dim=1)
+        truth = None
+        if self.config.selection == "oracle":
+            truth = masks_at(batch.query_labels == 1 if query_masks is None else query_masks, batch.cells)
+        found = [
+            select_reliable(self.config, shot.detach(), mask, query.detach(), prototype.detach(), truth)
+            for shot, mask in zip(support.unbind(dim=1), batch.support_masks.unbind(dim=1), strict=True)
+        ]
+        selections, matches = [selection for selection, _ in found], [matches for _, matches in found]
+        shares = [selection.weights / selection.weights.sum(dim=1, keepdim=True) for selection in selections]
+        return torch.stack(shares).mean(dim=0).unflatten(1, batch.cells), selections, matches  # [B, N_q] -> [B, h, w]
+
+    def similarity_maps(self, batch: EpisodeBatch, support: Tensor, share: Tensor, interaction: Interaction) -> Tensor:
+        """The maps named by `map_names`, [B, n_maps, h, w]: cosines of every query pixel with the prototypes."""
+        maps: list[Tensor] = []
+        if self.config.comparison != "features":
+            pair = (interaction.prototype, interaction.pseudo_prototype)
+            background = masked_average(support, batch.support_background).mean(dim=1)  # [B, K, C] -> [B, C]
+            if interaction.weights is not None:  # compared in the same channels as the prototypes
+                background = interaction.weights * background
+            maps += _comparison_maps(interaction.query, pair, background if self.config.background else None)
+            for stage in (self.middle, self.deep):
+                maps += self._frozen_maps(stage(batch.query_features), stage(batch.support_features), batch, share)
+        if self.config.prior:
+            support_deep, query_deep = self.deep(batch.support_features), self.deep(batch.query_features)
+            maps.append(nearest_foreground(support_deep, batch.support_masks, query_deep))
+        return torch.stack(maps, dim=1) if maps else interaction.query[:, :0]
+
+    def _frozen_maps(self, query: Tensor, support: Tensor, batch: EpisodeBatch, share: Tensor) -> list[Tensor]:
+        """Maps in one stage of the frozen features: query [B, D, h, w], support [B, K, D, h, w] -> each [B, h, w]."""
+        prototype = masked_average(support, batch.support_masks).mean(dim=1)  # [B, K, D] -> [B, D]
+        pseudo = masked_average(query, share) if self.config.pseudo_prototype else prototype
+        background = None
+        if self.config.background:
+            background = masked_average(support, batch.support_background).mean(dim=1)
+        return _comparison_maps(query, (prototype, pseudo), background)
+
+    def map_names(self) -> tuple[str, ...]:
+        """The similarity maps of this configuration, in order."""
+        names: list[str] = []
+        if self.config.comparison != "features":
+            for pair in (("P'", "P_q'"), ("middle P", "middle P_q"), ("deep P", "deep P_q")):
+                names += pair
+                names += [f"{name} - background" for name in pair] if self.config.background else []
+        return (*names, "prior") if self.config.prior else tuple(names)
+
+    def training_free_logits(self, batch: EpisodeBatch) -> Tensor:
+        """The score of the nearest prototype on the deep frozen features, as logits [B, 2, h, w]."""
+        support, query = self.deep(batch.support_features), self.deep(batch.query_features)
+        score = foreground_score(support, batch.support_masks, query, batch.support_background)
+        return torch.stack([-score, score], dim=1)
+
+    def auxiliary_logits(self, interaction: Interaction, support: Tensor) -> Tensor | None:
+        """P' segments the query, [B, 2, h, w], or P_q' the support, [B * K, 2, h, w]; None without a branch."""
+        if self.auxiliary is None:
+            return None
+        if self.config.auxiliary == "query":
+            return self.auxiliary(interaction.query, interaction.prototype)
+        if interaction.weights is not None:  # compared in the same channels as the prototype
+            support = interaction.weights[:, None, :, None, None] * support
+        pseudo = interaction.pseudo_prototype.repeat_interleave(support.shape[1], dim=0)  # [B, C] -> [B * K, C]
+        return self.auxiliary(support.flatten(0, 1), pseudo)
+
+    def deep(self, features: Tensor) -> Tensor:
+        """The deep stage of backbone features, [..., D, h, w] -> [..., deep_channels, h, w]."""
+        return features[..., self.in_channels - self.deep_channels :, :, :]
+
+    def middle(self, features: Tensor) -> Tensor:
+        """The other stage."""
+        return features[..., : self.in_channels - self.deep_channels, :, :]
+
+
+def _comparison_maps(query: Tensor, prototypes: tuple[Tensor, ...], background: Tensor | None) -> list[Tensor]:
+    """Cosine maps of a query [B, C, h, w] with prototypes [B, C], each [B, h, w] [ours].
+
+    One map a prototype, less its mean over the query; then, with a background prototype, one more each: the
+    cosine with the prototype less that with the background. All times MAP_SCALE.
+    """
+    stack = torch.stack([*prototypes, *([] if background is None else [background])], dim=1)  # [B, n, C]
+    cosines = MAP_SCALE * cosine_maps(query, stack)
+    n = len(prototypes)
+    maps = list((cosines[:, :n] - cosines[:, :n].mean(dim=(2, 3), keepdim=True)).unbind(dim=1))
+    if background is not None:
+        maps += (cosines[:, :n] - cosines[:, n:]).unbind(dim=1)
+    return maps

@@ -48,6 +48,32 @@ def cosine_map(features: Tensor, prototype: Tensor) -> Tensor:
     return cosine_maps(features, prototype[:, None])[:, 0]
 
 
+def foreground_score(
+    support_features: Tensor,
+    support_masks: Tensor,
+    query_features: Tensor,
+    support_background: Tensor | None = None,
+) -> Tensor:
+    """cos(f_q, p) - cos(f_q, p_background): above 0 where the foreground prototype is nearer.
+
+    Nearest-prototype segmentation as in PANet [precedent], here on frozen features: the baseline of every table.
+
+    Args:
+        support_features: float [B, K, D, h, w].
+        support_masks: float [B, K, h, w] in [0, 1], shares of foreground.
+        query_features: float [B, D, h, w].
+        support_background: float [B, K, h, w] in [0, 1], shares of background; default: all that is not foreground.
+
+    Returns:
+        float [B, h, w] in [-2, 2].
+    """
+    support_background = 1 - support_masks if support_background is None else support_background
+    # [B, K, D], [B, K, D] -> [B, 2, D]: foreground, background
+    pair = [masked_average(support_features, part).mean(dim=1) for part in (support_masks, support_background)]
+    cosines = cosine_maps(query_features, torch.stack(pair, dim=1))
+    return cosines[:, 0] - cosines[:, 1]
+
+
 def masks_at(masks: Tensor, size: tuple[int, int]) -> Tensor:
     """Share of foreground in each cell of a coarser grid: [..., H, W] in [0, 1] -> [..., h, w] in [0, 1].
 

@@ -63,6 +63,11 @@ def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def sha256(data: bytes) -> str:
+    """SHA-256 of data, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write data so that path holds either its old content or all of the new one, whenever we are stopped."""
     path.parent.mkdir(parents=True, exist_ok=True)
