@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.episodes import Episode
-from dpnet_lite.experiments.fold_data import FoldData, toy_fold
+from dpnet_lite.experiments.experiment import FoldData, toy_fold
 from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.model.head import Head
 from dpnet_lite.parts import StepParts, mirrored_views

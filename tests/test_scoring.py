@@ -14,7 +14,7 @@ from dpnet_lite import scoring
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.experiments.fold_data import folder_bank
+from dpnet_lite.experiments.experiment import folder_bank
 from dpnet_lite.features import FeatureBank
 from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.model.head import Head

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from dpnet_lite.experiments.fold_data import N_FOLDS
+from dpnet_lite.experiments.presets import N_FOLDS
 from dpnet_lite.heads import load_head, save_head, shipped_head
 from dpnet_lite.model.backbone import build_backbone
 

@@ -1,10 +1,13 @@
-"""Settings that go together: the toy world's and those for a few hundred photographs."""
+"""Settings that go together: the toy world's and those for a few hundred photographs. Nothing here loads PyTorch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from dpnet_lite.config import ModelConfig, TrainingConfig
+
+N_FOLDS = 4
+MIN_PER_CLASS = 5  # episodes; with fewer, resampling them shows much less than their real spread (our choice)
 
 
 @dataclass(frozen=True)

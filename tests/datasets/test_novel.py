@@ -9,7 +9,7 @@ import torch
 from dpnet_lite.datasets.base import Sample
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.experiments.fold_data import folder_fold
+from dpnet_lite.experiments.experiment import folder_fold
 from dpnet_lite.features import FeatureBank
 from dpnet_lite.model.backbone import build_backbone
 

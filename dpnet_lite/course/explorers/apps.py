@@ -34,8 +34,7 @@ from dpnet_lite.course.live_training import LiveTraining, small_toy_fold
 from dpnet_lite.course.opened_episode import OpenedEpisode
 from dpnet_lite.datasets.folds import novel_classes
 from dpnet_lite.datasets.toy import DEFAULT_GAP, catalogue_names
-from dpnet_lite.experiments.fold_data import N_FOLDS
-from dpnet_lite.experiments.presets import TOY
+from dpnet_lite.experiments.presets import N_FOLDS, TOY
 
 _DEFAULT_RULE = "cycle, weighted, consensus (default)"
 _ON_A_PAGE = 4  # cases of the gallery; a fold has 20 novel classes
