@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.episodes import EpisodeList, draw_episodes
 from dpnet_lite.published.registry import fold_classes, published
-from dpnet_lite.tensor_files import require_file, write_atomically
+from dpnet_lite.tensor_files import write_atomically
 
 SHOTS = (1, 5)
 SEEDS = (0, 1, 2, 3, 4)
@@ -99,17 +99,3 @@ def compare_with_published(name: str, key: str, sha256: str) -> Verdict:
 def write_list(path: Path, episodes: EpisodeList) -> None:
     """Write a list as JSON, compressed (.json.xz); the hash is that of the JSON, whatever the compression."""
     write_atomically(path, lzma.compress(episodes.to_json().encode()))
-
-
-def read_list(path: str | Path) -> EpisodeList:
-    """Read a list that `write_list` wrote.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is no such list.
-    """
-    try:
-        text = lzma.decompress(require_file(path).read_bytes()).decode()
-    except (lzma.LZMAError, UnicodeDecodeError):
-        raise ValueError(f"{path} is not a whole .xz file; draw it again: dpnet-lite data episodes") from None
-    return EpisodeList.from_json(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from dpnet_lite.datasets.base import IGNORE_LABEL
+from dpnet_lite.datasets.base import IGNORE_LABEL, Sample
+from dpnet_lite.datasets.images import read_image
 from dpnet_lite.tensor_files import write_atomically
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
-INDEX_VERSION = 1  # raise it when the meaning of an array changes
+_VERSION = 1  # raise it when the meaning of an array changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,75 @@ class MaskIndex:
         return digest.hexdigest()
 
 
+class MaskedDataset(ABC):
+    """One split of a benchmark: images and masks in files, the masks counted once.
+
+    Attributes:
+        name: such as "pascal5i-train".
+        split: such as "train".
+        class_names: in the order of their values in the labels, which begin with 1.
+        ids: names of the images, in order.
+    """
+
+    name: str
+    split: str
+    class_names: tuple[str, ...]
+    ids: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def index(self) -> MaskIndex:
+        """Sizes and counts of all masks."""
+
+    @abstractmethod
+    def image_path(self, index: int) -> Path:
+        """Where the image lies; it may be absent until it is asked for."""
+
+    @abstractmethod
+    def read_labels(self, index: int) -> Tensor:
+        """uint8 [H, W]: 0 background, k is class k - 1, 255 ignored. The image is not read."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over name, split and the counts of the masks; neither paths nor images count."""
+        return hashlib.sha256(f"{self.name.partition('-')[0]} {self.split} {self.index.sha256}".encode()).hexdigest()
+
+    @property
+    def class_areas(self) -> np.ndarray:
+        """float32 [n_images, n_classes] in [0, 1]: share of all pixels, ignored ones included."""
+        return self.index.areas
+
+    @property
+    def class_pixels(self) -> np.ndarray:
+        """int32 [n_images, n_classes]: pixels of the class at the image's own size."""
+        return self.index.pixels
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Image and labels at the image's own size.
+
+        Raises:
+            IndexError: no such index.
+            FileNotFoundError: the image is absent.
+            ValueError: a file is broken, or the sizes differ.
+        """
+        labels, path = self.read_labels(index), self.image_path(index)
+        image = read_image(path)
+        check_size(path, image.shape[1:], labels.shape)
+        return Sample(image, labels)
+
+
+def check_size(path: Path, image_size: Sequence[int], mask_size: Sequence[int]) -> None:
+    """ValueError where an image has another height and width than its mask."""
+    if tuple(image_size) != tuple(mask_size):
+        raise ValueError(
+            f"{path} is {image_size[1]} x {image_size[0]} pixels, but its mask is {mask_size[1]} x {mask_size[0]}; "
+            "get the original files again"
+        )
+
+
 def build_index(
     ids: Sequence[str],
     read_labels: Callable[[int], Tensor],
@@ -73,7 +144,7 @@ def build_index(
     Raises:
         ValueError: a mask holds a value that is no class; the message names the image.
     """
-    key = hashlib.sha256(f"{INDEX_VERSION} {n_classes} {content} {' '.join(ids)}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{_VERSION} {n_classes} {content} {' '.join(ids)}".encode()).hexdigest()[:24]
     path = None if cache_folder is None else cache_folder / f"index-{key}.npz"
     if path is not None and (cached := _read_index(path, ids, n_classes)) is not None:
         return cached
@@ -81,18 +152,23 @@ def build_index(
     pixels = np.zeros((len(ids), n_classes), np.int32)
     for row in progress(range(len(ids))):
         labels = read_labels(row)
-        counts = np.bincount(labels.numpy().ravel(), minlength=256)  # [H, W] -> [256]
-        if counts[n_classes + 1 : IGNORE_LABEL].any():
-            value = n_classes + 1 + int(np.flatnonzero(counts[n_classes + 1 : IGNORE_LABEL])[0])
-            raise ValueError(
-                f"the mask of {ids[row]} holds the value {value}, but there are {n_classes} classes; get the file again"
-            )
+        counts = class_counts(f"the mask of {ids[row]}", labels, n_classes)
         sizes[row], pixels[row], ignored[row] = labels.shape, counts[1 : n_classes + 1], counts[IGNORE_LABEL]
     if path is not None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, sizes=sizes, pixels=pixels, ignored=ignored)
         write_atomically(path, buffer.getvalue())
     return MaskIndex(tuple(ids), sizes, pixels, ignored)
+
+
+def class_counts(name: object, labels: Tensor, n_classes: int) -> np.ndarray:
+    """Pixels of every value in labels uint8 [H, W], int64 [256]; ValueError for a value that is no class."""
+    counts = np.bincount(labels.numpy().ravel(), minlength=256)
+    strange = np.flatnonzero(counts[n_classes + 1 : IGNORE_LABEL])
+    if len(strange):
+        value = n_classes + 1 + strange[0]
+        raise ValueError(f"{name} holds the value {value}, but there are {n_classes} classes; get the file again")
+    return counts
 
 
 def _read_index(path: Path, ids: Sequence[str], n_classes: int) -> MaskIndex | None:

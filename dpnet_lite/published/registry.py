@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from dpnet_lite.datasets.base import CountedDataset
 from dpnet_lite.datasets.folds import FoldLayout, base_classes, novel_classes
-from dpnet_lite.published.mask_index import Progress
+
+if TYPE_CHECKING:  # the command line lists the names without loading torch
+    from dpnet_lite.published.mask_index import MaskedDataset, Progress
 
 MIN_PIXELS = 2 * 32 * 32
 PublishedName = Literal["pascal5i", "coco20i", "fss1000"]
@@ -100,7 +101,7 @@ def open_published(
     cache_folder: Path | None = None,
     lists: str | Path | None = None,
     progress: Progress = iter,
-) -> CountedDataset:
+) -> MaskedDataset:
     """Open one split of a benchmark.
 
     Args:
@@ -120,7 +121,7 @@ def open_published(
     if entry.name == "pascal5i":
         from dpnet_lite.published.pascal import Pascal5i
 
-        return Pascal5i(root, split, lists=lists, cache_folder=cache_folder, progress=progress)  # type: ignore[arg-type]
+        return Pascal5i(root, split, lists=lists, cache_folder=cache_folder, progress=progress)
     if entry.name == "coco20i":
         from dpnet_lite.published.coco import Coco20i, refuse_lists
 
