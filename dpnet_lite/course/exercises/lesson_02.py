@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from dpnet_lite.course.exercises import ask, close, require, require_tensor, right
-from dpnet_lite.model.prototypes import masked_average
-from dpnet_lite.model.training_free import foreground_score
+from dpnet_lite.model.prototypes import foreground_score, masked_average
 
 
 def check_masked_average(function: Callable[[Tensor, Tensor], Tensor]) -> str:

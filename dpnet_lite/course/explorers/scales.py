@@ -14,20 +14,11 @@ from torch import Tensor
 from dpnet_lite.course.explorers.panels import draw_outline, new_figure, show_image, show_map
 from dpnet_lite.course.opened_episode import OpenedEpisode, ToyEpisodes
 from dpnet_lite.experiments.plots import GREEN, ORANGE, overlay
-from dpnet_lite.model.base import EpisodeNetwork
-from dpnet_lite.model.head import Head
-from dpnet_lite.model.multi_scale_fusion import MultiScaleFusion
-
-
-def fusion_of(head: EpisodeNetwork) -> MultiScaleFusion:
-    """The multi-scale fusion of a head; ValueError for a rival, which has none."""
-    if not isinstance(head, Head):
-        raise ValueError(f"a network {head.config.network!r} has no levels; give a DPNet head")
-    return head.fusion
+from dpnet_lite.model.dpnet import DPNet
 
 
 @contextmanager
-def without_scale(head: EpisodeNetwork, level: int) -> Iterator[EpisodeNetwork]:
+def without_scale(head: DPNet, level: int) -> Iterator[DPNet]:
     """A head whose level number `level` (0 is the finest) says the same everywhere: its mean over the grid.
 
     Where things are can then no longer be told by this level, neither to the merge nor to the next finer level; what
@@ -37,7 +28,7 @@ def without_scale(head: EpisodeNetwork, level: int) -> Iterator[EpisodeNetwork]:
     Raises:
         ValueError: the head has no such level.
     """
-    modules = list(fusion_of(head).seen_by().values())
+    modules = list(head.fusion.seen_by().values())
     if not 0 <= level < len(modules):
         raise ValueError(f"level is {level}; choose 0 to {len(modules) - 1}")
 
@@ -53,10 +44,10 @@ def without_scale(head: EpisodeNetwork, level: int) -> Iterator[EpisodeNetwork]:
         hook.remove()
 
 
-def level_titles(head: EpisodeNetwork, opened: OpenedEpisode) -> list[str]:
+def level_titles(head: DPNet, opened: OpenedEpisode) -> list[str]:
     """The name of every level, and its cells where it has several: "scale 0.5, 12 x 12", "global mean"."""
     sizes = [level.shape[-2:] for level in opened.trace.levels]
-    names = zip(fusion_of(head).seen_by(), sizes, strict=True)
+    names = zip(head.fusion.seen_by(), sizes, strict=True)
     return [name if tuple(size) == (1, 1) else f"{name}, {size[0]} x {size[1]}" for name, size in names]
 
 
@@ -73,7 +64,7 @@ def scales_figure(toy: ToyEpisodes, opened: OpenedEpisode, level: int) -> Figure
     """
     with without_scale(toy.head, level):
         silenced = toy.open(opened.episode)
-    title, pyramid = level_titles(toy.head, opened)[level], fusion_of(toy.head).atrous is None
+    title, pyramid = level_titles(toy.head, opened)[level], toy.head.fusion.atrous is None
     size = opened.query_image.shape[0]
     seen_by_level = opened.trace.levels[level]
     rows, columns = (seen_by_level if pyramid else opened.trace.maps).shape[-2:]
