@@ -117,8 +117,8 @@ plt.show()
 # one.
 
 # %%
-from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.checkpoints import load_head, shipped_head
+from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.predictor import Predictor
 
 head, facts = load_head(shipped_head(FOLD))

@@ -259,10 +259,10 @@ for title, seen in (("all", run), ("4", narrow)):
 # longer, the cell says how long, and on more scenes.
 
 # %%
+from dpnet_lite.checkpoints import load_head, shipped_head
 from dpnet_lite.experiments.experiment import TEST_SEED
 from dpnet_lite.experiments.intervals import bootstrap_interval
 from dpnet_lite.experiments.plots import episodes_figure
-from dpnet_lite.checkpoints import load_head, shipped_head
 from dpnet_lite.scoring import head_segmenter, score_episodes
 
 shipped, facts = load_head(shipped_head(FOLD))

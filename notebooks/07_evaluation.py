@@ -47,9 +47,9 @@ print(f"{len(data.test.dataset)} test scenes, {len(data.novel)} novel classes")
 # features), the network that comes with the package, and one that always answers *nothing here*.
 
 # %%
+from dpnet_lite.checkpoints import load_head, shipped_head
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.experiments.experiment import TEST_SEED
-from dpnet_lite.checkpoints import load_head, shipped_head
 from dpnet_lite.scoring import head_segmenter, score_episodes, training_free_segmenter
 
 head, _ = load_head(shipped_head(FOLD))
