@@ -776,9 +776,10 @@ for name, other in (("in two parts", in_parts), ("after three steps", stopped), 
 #
 # The batch of the recipe is that of *all* processes, so its rate need not be changed with their number.
 #
-# **When a process dies** (no memory left, a machine gone), the others cannot go on alone, and `torchrun` ends them. What
-# was saved last remains, at most `checkpoint_every` steps old. Run the command again with `--resume`, with any number
-# of processes that divides the batch. Ctrl-C, and the SIGTERM with which clusters end a job, save the state of a run.
+# **When a process dies** (no memory left, a machine gone), the others cannot go on alone, and `torchrun` ends them.
+# What was saved last remains, at most `checkpoint_every` steps old. Run the command again with `--resume`, with any
+# number of processes that divides the batch. Ctrl-C, and the SIGTERM with which clusters end a job, save the state of a
+# run.
 
 # %% [markdown]
 # ## 13.8 How to read the paper's table

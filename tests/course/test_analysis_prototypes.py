@@ -18,7 +18,6 @@ from dpnet_lite.course.analysis.prototypes import (
     pair_means,
     pearson,
 )
-from dpnet_lite.course.opened_episode import ToyEpisodes
 from dpnet_lite.episodes import Episode
 from dpnet_lite.experiments.intervals import bootstrap_weights
 
@@ -47,8 +46,7 @@ def test_disjoint_episodes_by_hand():
         disjoint_episodes(episodes, per_class=0)
 
 
-def test_collected_prototypes_are_those_of_the_views():
-    toy = ToyEpisodes(2, n_scenes=60, seed=3)
+def test_collected_prototypes_are_those_of_the_opened_episodes(toy):
     episodes = disjoint_episodes(toy.episodes(count=100), per_class=1)[::-1][:8]
     found = collect_prototypes(toy, episodes)
     assert set(found.vectors) == set(KINDS) and all(v.shape == (8, 64) for v in found.vectors.values())
@@ -58,10 +56,10 @@ def test_collected_prototypes_are_those_of_the_views():
     for row, episode in enumerate(episodes):
         opened = toy.open(episode)
         oracle = toy.open(episode, selection="oracle")
-        assert torch.equal(found.vectors["P"][row], opened.trace.prototype[0])
-        assert torch.equal(found.vectors["P_q"][row], opened.trace.pseudo_prototype[0])
-        assert torch.equal(found.vectors["P'"][row], opened.trace.interaction.prototype[0])
-        assert torch.equal(found.vectors["P_q'"][row], opened.trace.interaction.pseudo_prototype[0])
+        after = opened.trace.interaction
+        given = (opened.trace.prototype, opened.trace.pseudo_prototype, after.prototype, after.pseudo_prototype)
+        for kind, vectors in zip(KINDS, given, strict=False):
+            assert torch.equal(found.vectors[kind][row], vectors[0])
         assert torch.allclose(found.vectors["own"][row], oracle.trace.pseudo_prototype[0], atol=1e-4)
         assert found.ious[row] == pytest.approx(opened.iou)
         on_object = (opened.trace.reliable[0] * opened.truth_shares).sum() / opened.trace.reliable[0].sum()
