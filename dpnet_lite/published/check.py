@@ -15,7 +15,7 @@ from dpnet_lite.features import Progress
 from dpnet_lite.published.coco import SPLITS, YEARS, Coco20i, annotation_path, find_year, image_folder, refuse_lists
 from dpnet_lite.published.coco_masks import AnnotatedImage, read_annotations
 from dpnet_lite.published.episode_lists import SHOTS, compare_with_published, draw_lists, published_hashes, write_list
-from dpnet_lite.published.fss import IMAGES_PER_CLASS, SPLIT_SIZES, class_folder, list_path, read_class_list
+from dpnet_lite.published.fss import IMAGES_PER_CLASS, SPLIT_SIZES, class_folder, read_class_list
 from dpnet_lite.published.list_files import read_ids
 from dpnet_lite.published.mask_index import check_size, class_counts
 from dpnet_lite.published.pascal import PREPARE, VOC_CLASSES, PascalFolders
@@ -290,7 +290,7 @@ def _examine_fss(root: Path, lists: Path, deep: bool, progress: Progress) -> Ite
     owner: dict[str, str] = {}
     for split, size in SPLIT_SIZES.items():
         try:
-            names, path = read_class_list(lists, split), list_path(lists, split)
+            path, names = read_class_list(lists, split)
         except (FileNotFoundError, ValueError) as error:
             yield _failure(error)
             continue

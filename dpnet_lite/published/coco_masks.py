@@ -25,6 +25,7 @@ from PIL import Image
 from dpnet_lite.datasets.base import IGNORE_LABEL
 from dpnet_lite.features import Progress, default_cache
 from dpnet_lite.files import write_atomically
+from dpnet_lite.published.registry import import_extra
 from dpnet_lite.published.worker_pool import require_workers, run_jobs
 
 _RULE_VERSION = 1  # raise it when the same annotations give another mask
@@ -132,12 +133,8 @@ def _instances(entries: Sequence[Any], index_of: Mapping[int, int]) -> tuple[Ins
 
 
 def _coco() -> Any:
-    """An empty COCO; ModuleNotFoundError with the remedy where pycocotools is not installed."""
-    try:
-        from pycocotools.coco import COCO
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("pycocotools draws COCO's masks: pip install 'dpnet-lite[benchmarks]'") from None
-    return COCO()
+    """An empty COCO."""
+    return import_extra("pycocotools.coco", "draws COCO's masks").COCO()
 
 
 def _existing(path: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -219,9 +218,10 @@ def test_fss_whole(fss_root: Path, copy_of, monkeypatch: pytest.MonkeyPatch) -> 
 def test_fss_missing_and_wrong(fss_root: Path, copy_of) -> None:
     root = copy_of(fss_root)
     (root / "mug" / "3.png").unlink()
-    (root / "nail" / "2.jpg").write_bytes(b"")
-    Image.new("L", (5, 4)).save(root / "ladder" / "9.png")
-    Image.new("RGB", (5, 4)).save(root / "ladder" / "11.jpg")
+    ladder, nail = root / "ladder", root / "nail" / "2.jpg"
+    nail.write_bytes(b"")
+    Image.new("L", (5, 4)).save(ladder / "9.png")
+    Image.new("RGB", (5, 4)).save(ladder / "11.jpg")
     (root / "hat").rename(root / "hut")
     (root / "trn.txt").write_text("egg\nmug\n")
     amiss = [finding for finding in examine("fss1000", root) if finding.kind in ("missing", "wrong")]
@@ -229,24 +229,11 @@ def test_fss_missing_and_wrong(fss_root: Path, copy_of) -> None:
         ("missing", f"{root / 'mug' / '3.png'}; unpack FSS-1000 again"),
         ("missing", f"{root} lacks 1 of 4 classes, first hat/; unpack FSS-1000 there"),
         ("wrong", f"{root / 'test.txt'} names 'mug', and so does the list of train; get the lists again"),
-        ("wrong", f"{root / 'ladder' / '11.jpg'} is not one of the images 1 to 10; remove it"),
-        (
-            "wrong",
-            f"{root / 'ladder' / '9.jpg'} is 120 x 100 pixels, but its mask is 5 x 4; get the original files again",
-        ),
+        ("wrong", f"{ladder / '11.jpg'} is not one of the images 1 to 10; remove it"),
+        ("wrong", f"{ladder / '9.jpg'} is 120 x 100 pixels, but its mask is 5 x 4; get the original files again"),
         ("missing", f"{root / 'mug' / '3.png'}; unpack FSS-1000 again"),
-        (
-            "wrong",
-            f"{root / 'nail' / '2.jpg'} cannot be read as an image (UnidentifiedImageError); get the file again",
-        ),
+        ("wrong", f"{nail} cannot be read as an image (UnidentifiedImageError); get the file again"),
     ]
     for number in range(1, 11):  # many faults are counted, not listed
         (root / "abe's_fish" / f"{number}.png").unlink()
     assert "test: 9 more of this kind; unpack FSS-1000 again" in texts(examine("fss1000", root))
-
-
-def test_json_of_another_kind(coco_root: Path, copy_of) -> None:
-    root = copy_of(coco_root)
-    path = root / "annotations" / "instances_val2017.json"
-    path.write_text(json.dumps({"images": []}))
-    assert "lacks one of the lists images, annotations, categories" in texts(examine("coco20i", root), "wrong")[0]

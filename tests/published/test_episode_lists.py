@@ -62,6 +62,7 @@ def test_lists_are_of_the_fold_its_novel_classes_and_large_objects(
             assert (dataset.class_pixels[rows, episode.class_index] >= least).all()
 
 
+@pytest.mark.slow
 def test_a_list_does_not_depend_on_the_process(trees: dict[str, Path], tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
@@ -77,29 +78,20 @@ print(draw_published(dataset, "coco20i", fold=2, n_shot=5, seed=4).sha256)
     assert result.stdout.strip() == here, result.stderr
 
 
-def test_all_lists_differ_and_come_by_name(trees: dict[str, Path]) -> None:
+def test_all_lists_differ_come_by_name_and_are_kept_in_files(trees: dict[str, Path], tmp_path: Path) -> None:
     dataset = open_published("fss1000", trees["fss1000"], "test")
     drawn = dict(draw_lists(dataset, "fss1000"))
     assert list(drawn) == [f"fold0-{shots}shot-seed{seed}" for shots in SHOTS for seed in SEEDS]
     assert len({episodes.sha256 for episodes in drawn.values()}) == len(SHOTS) * len(SEEDS)
     some = dict(draw_lists(dataset, "fss1000", folds=[0], shots=[5], seeds=[2]))
     assert some == {"fold0-5shot-seed2": drawn["fold0-5shot-seed2"]}
+    write_list(tmp_path / "list.json.xz", some["fold0-5shot-seed2"])
+    again = read_list(tmp_path / "list.json.xz")
+    assert again == some["fold0-5shot-seed2"] and again.sha256 == some["fold0-5shot-seed2"].sha256
     with pytest.raises(ValueError, match="fold is 1, but FSS-1000 has no folds"):
         draw_published(dataset, "fss1000", fold=1, n_shot=1, seed=0)
-
-
-def test_coco_takes_no_lists(trees: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="COCO-20i takes its images from the annotations; leave it out"):
         open_published("coco20i", trees["coco20i"], "val", cache_folder=tmp_path, lists=tmp_path)
-
-
-def test_files_hold_the_list_and_its_hash(trees: dict[str, Path], tmp_path: Path) -> None:
-    dataset = open_published("fss1000", trees["fss1000"], "test")
-    episodes = draw_published(dataset, "fss1000", fold=0, n_shot=1, seed=0)
-    path = tmp_path / "list.json.xz"
-    write_list(path, episodes)
-    again = read_list(path)
-    assert again == episodes and again.sha256 == episodes.sha256
 
 
 def test_committed_hashes_are_whole() -> None:
