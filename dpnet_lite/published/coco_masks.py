@@ -179,14 +179,14 @@ def draw_masks(
     return CocoMasks(folder, f"{sha256} {_RULE_VERSION}", tuple(names))
 
 
-def mask_of(instances: Sequence[Instance], height: int, width: int) -> np.ndarray:
+def _mask_of(instances: Sequence[Instance], height: int, width: int) -> np.ndarray:
     """uint8 [height, width]: 0 background, class index + 1, 255 in crowds; see the rules at the top of the file.
 
     Raises:
         ValueError: the size of a run-length code is not that of the image.
     """
     labels = np.zeros((height, width), dtype=np.uint8)
-    drawn = [(instance, instance_pixels(instance.segmentation, height, width)) for instance in instances]
+    drawn = [(instance, _instance_pixels(instance.segmentation, height, width)) for instance in instances]
     solid = [(instance, pixels) for instance, pixels in drawn if not instance.is_crowd]
     for instance, pixels in sorted(solid, key=lambda pair: -int(pair[1].sum())):  # keeps the order of equals
         labels[pixels] = instance.class_index + 1
@@ -196,7 +196,7 @@ def mask_of(instances: Sequence[Instance], height: int, width: int) -> np.ndarra
     return labels
 
 
-def instance_pixels(segmentation: Any, height: int, width: int) -> np.ndarray:
+def _instance_pixels(segmentation: Any, height: int, width: int) -> np.ndarray:
     """bool [height, width]: an instance's polygons or run-length code, drawn by pycocotools.
 
     Polygons of fewer than three points cover nothing (pycocotools would take four numbers for a box).
@@ -219,7 +219,7 @@ def instance_pixels(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 def _draw_one(image: AnnotatedImage, folder: Path) -> None:
     try:
-        labels = mask_of(image.instances, image.height, image.width)
+        labels = _mask_of(image.instances, image.height, image.width)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"the annotations of {image.file_name} do not make sense: {error}") from None
     buffer = io.BytesIO()
