@@ -108,7 +108,7 @@ def _clamped(rows: NDArray[np.int64], counts: NDArray[np.int64], n_classes: int)
     """HSNet's buffers: float32 [2, n_classes], background and foreground, added to episode by episode."""
     intersections, unions = torch.zeros(2, n_classes), torch.zeros(2, n_classes)
     order = torch.tensor([2, 0]), torch.tensor([3, 1])  # background, foreground
-    for row, episode in zip(rows.tolist(), torch.from_numpy(counts).float(), strict=True):
+    for row, episode in zip(rows.tolist(), torch.from_numpy(np.array(counts)).float(), strict=True):
         intersections[:, row] += episode[order[0]]
         unions[:, row] += episode[order[1]]
     miou = (intersections / unions.clamp(min=1))[1].mean()
