@@ -86,10 +86,8 @@ def read_annotations(path: Path) -> Annotations:
     Images without any annotation are left out. PFENet's lists of COCO 2014 (82,081 and 40,137 images) are shorter
     than the folders of images, too [precedent: its README]; such an image can be in no episode.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is cut short, is no such file, or an entry does not make sense.
-        ModuleNotFoundError: pycocotools is not installed.
+    Raises FileNotFoundError: no such file; ValueError: the file is cut short, is no such file, or an entry does not
+    make sense; ModuleNotFoundError: pycocotools is not installed.
     """
     coco = _coco()
     try:
@@ -153,10 +151,8 @@ def draw_masks(
         workers: processes that draw. Several callers at once take turns.
         progress: wraps the loop over the images that are missing.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is not COCO's, an instance makes no sense, or `workers` is below 1.
-        ModuleNotFoundError: there is something to draw, and pycocotools is not installed.
+    Raises FileNotFoundError: no such file; ValueError: the file is not COCO's, an instance makes no sense, or `workers`
+    is below 1; ModuleNotFoundError: there is something to draw, and pycocotools is not installed.
     """
     require_workers(workers)
     with _existing(annotations).open("rb") as file:
@@ -182,8 +178,7 @@ def draw_masks(
 def _mask_of(instances: Sequence[Instance], height: int, width: int) -> np.ndarray:
     """uint8 [height, width]: 0 background, class index + 1, 255 in crowds; see the rules at the top of the file.
 
-    Raises:
-        ValueError: the size of a run-length code is not that of the image.
+    Raises ValueError: the size of a run-length code is not that of the image.
     """
     labels = np.zeros((height, width), dtype=np.uint8)
     drawn = [(instance, _instance_pixels(instance.segmentation, height, width)) for instance in instances]

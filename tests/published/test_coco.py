@@ -61,12 +61,7 @@ def test_smaller_instances_lie_on_top_and_a_crowd_only_where_nothing_is() -> Non
     first_of_equals = Instance(20, False, run_lengths(["......", "......", "......", "##...."]))
     second_of_equals = Instance(30, False, run_lengths(["......", "......", "......", ".##..."]))
     crowd = Instance(50, True, run_lengths(["...###", "...###", "...###", "...###"]))
-    expected = [
-        [5, 5, 5, 5, 255, 255],
-        [5, 5, 9, 9, 255, 255],
-        [5, 5, 9, 9, 255, 255],
-        [21, 31, 31, 255, 255, 255],
-    ]
+    expected = [[5, 5, 5, 5, 255, 255], [5, 5, 9, 9, 255, 255], [5, 5, 9, 9, 255, 255], [21, 31, 31, 255, 255, 255]]
     mask = _mask_of([crowd, small, large, first_of_equals, second_of_equals], 4, 6)
     assert mask.dtype == np.uint8
     assert mask.tolist() == expected
