@@ -117,8 +117,9 @@ plt.show()
 # one.
 
 # %%
-from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.heads import load_head, shipped_head
+
+from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.predictor import Predictor
 
 head, facts = load_head(shipped_head(FOLD))
@@ -168,9 +169,9 @@ print(f"IoU = {(mask & truth).sum()} / {(mask | truth).sum()} = {iou:.2f}")
 # %%
 from dataclasses import replace
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.experiments.plots import BLUE, episodes_figure
 from dpnet_lite.features import FeatureBank
-from dpnet_lite.backbones.backbone import build_backbone
 
 bank = FeatureBank(world, build_backbone("tiny"), size=facts["size"])  # features of all scenes, computed once
 one_shot = replace(episodes, n_shot=1, episodes=tuple(replace(e, support=e.support[:1]) for e in episodes))

@@ -258,7 +258,7 @@ for title, seen in (("all", run), ("4", narrow)):
 # longer, the cell says how long, and on more scenes.
 
 # %%
-from dpnet_lite.experiments.fold_data import TEST_SEED
+from dpnet_lite.experiments.experiment import TEST_SEED
 from dpnet_lite.experiments.intervals import bootstrap_interval
 from dpnet_lite.experiments.plots import episodes_figure
 from dpnet_lite.heads import load_head, shipped_head

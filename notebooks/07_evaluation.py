@@ -48,7 +48,7 @@ print(f"{len(data.test.dataset)} test scenes, {len(data.novel)} novel classes")
 
 # %%
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.experiments.fold_data import TEST_SEED
+from dpnet_lite.experiments.experiment import TEST_SEED
 from dpnet_lite.heads import load_head, shipped_head
 from dpnet_lite.scoring import head_segmenter, score_episodes, training_free_segmenter
 
@@ -248,7 +248,7 @@ for fold in range(4):
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
-from dpnet_lite.experiments.fold_run import train_head
+from dpnet_lite.experiments.jobs import train_head
 from dpnet_lite.experiments.presets import TOY
 from dpnet_lite.features import FeatureBank
 

@@ -35,8 +35,8 @@ import torch
 from dpnet_lite.course.analysis.prototypes import disjoint_episodes
 from dpnet_lite.course.explorers.apps import RULES
 from dpnet_lite.course.explorers.episode import toy_study
+from dpnet_lite.experiments.intervals import bootstrap_weights, percentile_interval
 from dpnet_lite.experiments.plots import BLACK, BLUE, GREEN, ORANGE
-from dpnet_lite.experiments.resampling import bootstrap_weights, percentile_interval
 
 FOLD, SCENES, PER_CLASS = 0, 300, 6
 GAPS = (0.0, 0.5, 1.0)
@@ -473,7 +473,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dpnet_lite.experiments.resampling import weighted_auc
+from dpnet_lite.experiments.intervals import weighted_auc
 
 WIDE_GAPS = GAPS[1:]  # at gap 0 next to all selections are clean: too few others to compare with
 print(f"{'AUC':34}" + "".join(f"{f'gap {gap}':>26}" for gap in WIDE_GAPS))

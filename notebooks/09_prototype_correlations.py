@@ -185,7 +185,7 @@ check_class_cosines(my_class_cosines)
 
 # %%
 from dpnet_lite.course.analysis.prototypes import pair_means
-from dpnet_lite.experiments.resampling import bootstrap_weights, percentile_interval
+from dpnet_lite.experiments.intervals import bootstrap_weights, percentile_interval
 
 weights = bootstrap_weights(labels, 1000)  # [1000, N]: how often each episode is drawn
 same_class = (labels[:, None] == labels[None]).numpy()  # [N, N]
@@ -578,7 +578,7 @@ plt.show()
 # %%
 from sklearn.metrics import roc_auc_score
 
-from dpnet_lite.experiments.resampling import weighted_correlation
+from dpnet_lite.experiments.intervals import weighted_correlation
 
 
 def own_pairs(first: str, second: str, *, minus_mean: bool = False) -> np.ndarray:

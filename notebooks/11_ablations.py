@@ -141,7 +141,7 @@ print(f"the best of ten equal variants leads the control by {best.mean():+.2f} p
 # replacement; and of the package's, which widens it as Student's t does *(our choice)*.
 
 # %%
-from dpnet_lite.experiments.resampling import multiplicities, run_weights
+from dpnet_lite.experiments.intervals import multiplicities, run_weights
 
 generator = np.random.default_rng(0)
 n_seeds, n_folds = 3, 2

@@ -438,9 +438,10 @@ print("all recipes:", ", ".join(shipped_recipes()))
 # from outside is unknown, so it is ignored.
 
 # %%
+from dpnet_lite.parts import Part
+
 from dpnet_lite.datasets.transforms import resize_sample
 from dpnet_lite.episodes import Episode
-from dpnet_lite.parts import Part
 from dpnet_lite.published.augmentation import augment, draw_views
 
 recipe = load_recipe("pascal_resnet50")
@@ -533,9 +534,9 @@ check_poly_rate(my_poly_rate)
 # images are read from the files, as at full size.
 
 # %%
-from dpnet_lite.experiments.fold_data import TrainingData
-from dpnet_lite.experiments.fold_run import train_head
 from dpnet_lite.backbones.backbone import build_backbone
+from dpnet_lite.experiments.experiment import TrainingData
+from dpnet_lite.experiments.jobs import train_head
 from dpnet_lite.published.image_source import ImageSource
 
 backbone = build_backbone("tiny")
@@ -562,17 +563,17 @@ print("(the log counts finished steps: its step 10 is t = 9)")
 # prototype on the frozen features, without any head.
 
 # %%
-from dpnet_lite.experiments.fold_data import silent
-from dpnet_lite.published.protocol_runs import protocol_table, run_protocols
+from dpnet_lite.experiments.jobs import evaluate
+from dpnet_lite.published.score import count_under, protocol_table
 from dpnet_lite.scoring import head_segmenter, training_free_segmenter
 
 test_source = ImageSource(val, backbone, size=SIZE, kept=200)
 few = replace(episodes, episodes=episodes.episodes[:60])
 segmenters = {"training-free": training_free_segmenter(backbone.deep_channels), "DPNet": head_segmenter(result.head)}
 protocols = list(PROTOCOLS.values())
-runs = run_protocols(segmenters, test_source, [few], protocols, novel, stages=silent)
+runs = evaluate(segmenters, test_source, [few], count=count_under(protocols))
 print(f"{COPY}, fold {FOLD}, {len(few)} episodes, a head of {STEPS} steps: NO RESULT, an example of the table\n")
-print(protocol_table(runs, protocols))
+print(protocol_table(runs, protocols, novel))
 
 # %% [markdown]
 # *What to see:* for one method all rows come from the same answers (logits) of the network, and yet they differ; only

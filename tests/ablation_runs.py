@@ -11,7 +11,7 @@ from pathlib import Path
 from dpnet_lite.ablation.engines import EngineOptions
 from dpnet_lite.ablation.jobs import ablate, study_runs
 from dpnet_lite.ablation.studies import Comparison, Condition, Study, Variant
-from dpnet_lite.experiments.experiment import DemoConfig
+from dpnet_lite.experiments.experiment import Experiment
 from dpnet_lite.experiments.presets import TOY
 
 SCENES = (62, 42)
@@ -35,8 +35,8 @@ SMALL = Study(
 OWN = ("seconds_per_episode", "training_seconds", "finished")  # what differs between two runs of the same
 
 
-def config(folder: Path) -> DemoConfig:
-    return DemoConfig("toy", TOY.model, TOY.training, TOY.backbone, TOY.size, cache_folder=folder / "cache")
+def config(folder: Path) -> Experiment:
+    return Experiment("toy", TOY.model, TOY.training, TOY.backbone, TOY.size, cache_folder=folder / "cache")
 
 
 def runs(folder: Path) -> list:

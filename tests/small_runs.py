@@ -6,21 +6,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dpnet_lite.cli import main as cli
 from dpnet_lite.datasets.toy import ToyWorld
-from dpnet_lite.experiments import fold_data
+from dpnet_lite.experiments import experiment
 
 SMALL = ["--steps", "4", "--model", "channels=8", "--training", "batch_size=2", "--threads", "1"]
 
 
 def use_few_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few toy scenes and validation episodes, and no lasting effect of --threads on the other tests."""
-    for function in (fold_data.toy_training, fold_data.toy_test_bank, fold_data.toy_fold):
-        few = {name: n for name, n in (("n_train", 70), ("n_test", 42)) if name in function.__kwdefaults__}
+    for function, few in (
+        (experiment.toy_training_world, {"n_scenes": 70}),
+        (experiment.toy_test_world, {"n_scenes": 42}),
+        (experiment.toy_fold, {"n_train": 70, "n_test": 42}),
+    ):
         monkeypatch.setattr(function, "__kwdefaults__", function.__kwdefaults__ | few)
-    monkeypatch.setattr(cli.torch, "set_num_threads", lambda n: None)
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
 
 
 def run(*arguments: object) -> int:

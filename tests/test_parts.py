@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.episodes import Episode
-from dpnet_lite.experiments.fold_data import FoldData, toy_fold
+from dpnet_lite.experiments.experiment import FoldData, toy_fold
 from dpnet_lite.training import Trainer
 
 MODEL = ModelConfig(channels=8, dropout=0.3)

@@ -16,7 +16,7 @@ from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.experiments.fold_data import folder_bank
+from dpnet_lite.experiments.experiment import folder_bank
 from dpnet_lite.features import FeatureBank
 from dpnet_lite.scoring import head_segmenter, predicted_mask, score_episodes, training_free_segmenter
 

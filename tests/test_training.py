@@ -18,9 +18,9 @@ from dpnet_lite import training_setup
 from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.checkpoints import load_training_state
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.experiments import fold_run as comparison
-from dpnet_lite.experiments.fold_data import FoldData, toy_fold
-from dpnet_lite.experiments.fold_run import support_only, train_head
+from dpnet_lite.experiments import jobs
+from dpnet_lite.experiments.experiment import FoldData, toy_fold
+from dpnet_lite.experiments.jobs import support_only, train_head
 from dpnet_lite.losses import episode_loss, episode_targets, learning_rate
 from dpnet_lite.training import Trainer, TrainingStopped, is_lost_connection
 
@@ -46,8 +46,8 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 @pytest.fixture(autouse=True)
 def few_validation_episodes(monkeypatch):
-    draw = comparison.draw_episodes
-    monkeypatch.setattr(comparison, "draw_episodes", lambda *a, count, **k: draw(*a, count=min(count, 15), **k))
+    draw = jobs.draw_episodes
+    monkeypatch.setattr(jobs, "draw_episodes", lambda *a, count, **k: draw(*a, count=min(count, 15), **k))
 
 
 @pytest.mark.parametrize("held_out", [0, 4])
@@ -274,7 +274,7 @@ def test_no_novel_class_is_trained_on_or_chosen_by(data):
 def test_neither_training_nor_validation_is_given_a_novel_class(data, monkeypatch):
     """The lists are told apart by the module that draws them."""
     asked = {}
-    for module in (comparison, training_setup):
+    for module in (jobs, training_setup):
 
         def spy(dataset, classes, *, name=module.__name__, draw=module.draw_episodes, **settings):
             asked[name] = set(classes)
@@ -283,7 +283,7 @@ def test_neither_training_nor_validation_is_given_a_novel_class(data, monkeypatc
 
         monkeypatch.setattr(module, "draw_episodes", spy)
     train_head(data, MODEL, replace(TRAINING, steps=2, n_held_out=5, validate_every=1))
-    held_out, trained = asked["dpnet_lite.experiments.fold_run"], asked["dpnet_lite.training_setup"]
+    held_out, trained = asked["dpnet_lite.experiments.jobs"], asked["dpnet_lite.training_setup"]
     assert len(held_out) == 5 and not held_out & trained and held_out | trained == set(data.base)
 
 

@@ -16,7 +16,7 @@ from dpnet_lite.ablation.jobs import labelled_rows, run_study, study_runs
 from dpnet_lite.ablation.studies import Comparison, Study, Variant, load_study
 from dpnet_lite.ablation.table import Row, Table
 from dpnet_lite.cli.ablate import QUICK_SCENES
-from dpnet_lite.experiments.experiment import DemoConfig
+from dpnet_lite.experiments.experiment import Experiment
 from dpnet_lite.experiments.presets import TOY
 
 SEEDS = 3  # a side
@@ -40,7 +40,7 @@ def main(folder: Path, repeats: int) -> None:
         n_episodes=200,
         training={**base.training, "steps": 40},
     )
-    config = DemoConfig("toy", TOY.model, TOY.training, TOY.backbone, TOY.size, cache_folder=folder / "cache")
+    config = Experiment("toy", TOY.model, TOY.training, TOY.backbone, TOY.size, cache_folder=folder / "cache")
     runs, table = study_runs(study, config, QUICK_SCENES), Table(folder / "rows.jsonl")
     run_study(runs, table, EngineOptions(), print)
     rows = labelled_rows(runs, table)

@@ -11,7 +11,7 @@ from pathlib import Path
 from dpnet_lite.heads import load_head, save_head, shipped_head
 
 from dpnet_lite.backbones.backbone import build_backbone
-from dpnet_lite.experiments.fold_data import N_FOLDS
+from dpnet_lite.experiments.presets import N_FOLDS
 
 SEED = 1
 FACTS = (

@@ -11,15 +11,14 @@ from pathlib import Path
 
 import write_ablations
 
-from dpnet_lite.experiments.experiment import load_result
-from dpnet_lite.experiments.fold_run import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult
 from dpnet_lite.experiments.intervals import mean_paired_difference
+from dpnet_lite.experiments.jobs import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult
+from dpnet_lite.experiments.results import load_result
 from dpnet_lite.experiments.tables import (
     aligned,
     difference_cell,
     difference_table,
     fold_table,
-    method_scores,
     percent,
     summary_table,
 )
@@ -93,6 +92,11 @@ def facts(records: Sequence[dict]) -> str:
     )
 
 
+def scores_of(results: Sequence[FoldResult]) -> list[dict]:
+    """What the tables take."""
+    return [result.scores for result in results]
+
+
 def rivals_by_fold(results: Sequence[FoldResult]) -> str:
     """Paired differences of DPNet to each rival, fold by fold."""
     folds = sorted({result.fold for result in results})
@@ -101,7 +105,7 @@ def rivals_by_fold(results: Sequence[FoldResult]) -> str:
         for rival in METHODS:
             if rival == FULL:
                 continue
-            cells = [difference_cell([r for r in results if r.fold == fold], rival, n_shot) for fold in folds]
+            cells = [difference_cell([r.scores for r in results if r.fold == fold], rival, n_shot) for fold in folds]
             rows.append([rival, str(n_shot), *cells])
     return aligned(rows)
 
@@ -120,8 +124,8 @@ def section(title: str, study: str, command: str, remark: str) -> str:
         remark,
         f"```\n{command}\n```",
         facts(records),
-        summary_table(results),
-        difference_table(results),
+        summary_table(scores_of(results)),
+        difference_table(scores_of(results)),
         scored_classes(results),
         "By fold:",
         fold_table(results),
@@ -181,7 +185,7 @@ def goals(results: Sequence[FoldResult]) -> str:
     lines = []
     for n_shot in sorted(results[0].episodes):
         for rival, goal in GOALS.items():
-            own, other = (method_scores(results, method, n_shot) for method in (FULL, rival))
+            own, other = ([r.scores[method, n_shot] for r in results] for method in (FULL, rival))
             difference, interval = mean_paired_difference(own, other, "miou")
             reached = "reached by the mean" if difference >= goal else "missed"
             if interval.low < goal <= interval.high:
@@ -318,7 +322,8 @@ ABLATIONS = ("<!-- begin: ablation table, written by tools/write_results.py -->"
 def with_table(readme: str) -> str:
     """The text of README.md with its tables as the result files have them now."""
     results, _ = read("toy")
-    readme = between(readme, BEGIN, END, "\n\n".join((summary_table(results), difference_table(results))))
+    runs = scores_of(results)
+    readme = between(readme, BEGIN, END, "\n\n".join((summary_table(runs), difference_table(runs))))
     return between(readme, *ABLATIONS, write_ablations.ablation_table())
 
 

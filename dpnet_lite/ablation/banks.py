@@ -16,9 +16,13 @@ from dpnet_lite.datasets.base import Sample
 from dpnet_lite.datasets.folder import FolderDataset
 from dpnet_lite.datasets.folds import base_classes, novel_classes
 from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
-from dpnet_lite.experiments.experiment import DemoConfig, demo_bank, demo_fold
-from dpnet_lite.experiments.fold_data import N_FOLDS, FoldData, toy_test_world, toy_training_world
-from dpnet_lite.experiments.progress import Stages
+from dpnet_lite.experiments.experiment import (
+    Experiment,
+    FoldData,
+    toy_test_world,
+    toy_training_world,
+)
+from dpnet_lite.experiments.presets import N_FOLDS
 from dpnet_lite.features import FeatureBank
 
 WORLD_SEED = 0  # all training seeds of a fold share its scenes, as they would share the images of a real data set
@@ -38,7 +42,7 @@ class StoredWorld:
         return self.world[index]
 
 
-def config_backbone(config: DemoConfig) -> Backbone:
+def config_backbone(config: Experiment) -> Backbone:
     """The frozen backbone of a configuration, one a process."""
     return _shared_backbone(config.backbone, config.backbone_weights, config.device, config.precision)
 
@@ -49,7 +53,7 @@ def _shared_backbone(name: str, weights: Path | None, device: str, precision: st
 
 
 @lru_cache(maxsize=8)
-def shared_fold(config: DemoConfig, fold: int, gap: float, scenes: tuple[int, int]) -> FoldData:
+def shared_fold(config: Experiment, fold: int, gap: float, scenes: tuple[int, int]) -> FoldData:
     """Features of a fold, of the toy world's or of folder data; the process keeps them for its next run.
 
     Args:
@@ -59,7 +63,7 @@ def shared_fold(config: DemoConfig, fold: int, gap: float, scenes: tuple[int, in
     """
     backbone = config_backbone(config)
     if config.data != "toy":
-        return demo_fold(config, backbone, _folder_bank(config), fold, 0, Stages())
+        return config.fold_data(backbone, _folder_bank(config), fold, 0)
     folder, n_classes = config.cache_folder or default_cache(), len(catalogue_names())
     base, novel = (split(n_classes, fold, N_FOLDS) for split in (base_classes, novel_classes))
     worlds = toy_worlds(config, fold, gap, scenes)
@@ -67,22 +71,22 @@ def shared_fold(config: DemoConfig, fold: int, gap: float, scenes: tuple[int, in
     return FoldData(fold, train, base, test, novel)
 
 
-def toy_worlds(config: DemoConfig, fold: int, gap: float, scenes: tuple[int, int]) -> tuple[ToyWorld, ToyWorld]:
+def toy_worlds(config: Experiment, fold: int, gap: float, scenes: tuple[int, int]) -> tuple[ToyWorld, ToyWorld]:
     """Training and test scenes of a fold, not drawn yet."""
     train = toy_training_world(fold, seed=WORLD_SEED, gap=config.gap, n_scenes=scenes[0])
     return train, toy_test_world(fold, gap=gap, n_scenes=scenes[1])
 
 
 @lru_cache(maxsize=1)
-def _folder_bank(config: DemoConfig) -> FeatureBank:
+def _folder_bank(config: Experiment) -> FeatureBank:
     folder = config.cache_folder or default_cache()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "folders.lock"):
-        return demo_bank(config, config_backbone(config))
+        return config.folder_bank(config_backbone(config))
 
 
 @lru_cache(maxsize=4)
-def folder_fingerprint(config: DemoConfig) -> str:
+def folder_fingerprint(config: Experiment) -> str:
     """What tells the content of a configuration's folders apart from any other's; no picture is read."""
     return " ".join(FolderDataset(root).fingerprint for root in (Path(config.data), *config.extra_base))
 

@@ -24,8 +24,8 @@ from dpnet_lite.caches import default_cache
 from dpnet_lite.checkpoints import versions
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.experiments.devices import make_fabric
-from dpnet_lite.experiments.fold_data import TEST_SEED, FoldData
-from dpnet_lite.experiments.fold_run import train_head
+from dpnet_lite.experiments.experiment import TEST_SEED, FoldData
+from dpnet_lite.experiments.jobs import train_head
 from dpnet_lite.features import EpisodeBatch
 from dpnet_lite.heads import load_head, save_head
 from dpnet_lite.model.base import EpisodeNetwork, Trace

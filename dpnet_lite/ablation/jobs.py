@@ -17,12 +17,12 @@ from dpnet_lite.ablation.runs import TOY_SCENES, Run, plan
 from dpnet_lite.ablation.studies import Study
 from dpnet_lite.ablation.table import Row, Table, write_rows
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.experiments.experiment import DemoConfig
+from dpnet_lite.experiments.experiment import Experiment
 
 Say = Callable[[str], None]
 
 
-def study_runs(study: Study, config: DemoConfig, scenes: tuple[int, int] = TOY_SCENES, threads: int = 1) -> list[Run]:
+def study_runs(study: Study, config: Experiment, scenes: tuple[int, int] = TOY_SCENES, threads: int = 1) -> list[Run]:
     """The runs of a study on the data of `config`; the study's own budget counts on the toy world alone."""
     config = replace(config, model=ModelConfig.from_dict({**config.model.to_dict(), **study.model}))
     if config.data == "toy":
@@ -93,7 +93,7 @@ def labelled_rows(runs: Sequence[Run], table: Table, other_codes: Sequence[str] 
 
 def ablate(
     study: Study,
-    config: DemoConfig,
+    config: Experiment,
     *,
     table: Path,
     folder: Path,

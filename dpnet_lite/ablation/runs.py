@@ -14,8 +14,7 @@ from typing import Any
 from dpnet_lite.ablation.banks import config_backbone, folder_fingerprint, toy_worlds
 from dpnet_lite.ablation.studies import Condition, Study, Variant
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.experiments.experiment import DemoConfig
-from dpnet_lite.experiments.fold_data import TOY_TEST_SCENES, TOY_TRAINING_SCENES
+from dpnet_lite.experiments.experiment import TOY_TEST_SCENES, TOY_TRAINING_SCENES, Experiment
 
 TOY_SCENES = (TOY_TRAINING_SCENES, TOY_TEST_SCENES)
 
@@ -24,7 +23,7 @@ TOY_SCENES = (TOY_TRAINING_SCENES, TOY_TEST_SCENES)
 class Run:
     """A variant on a fold with a seed, and the conditions it is scored under."""
 
-    config: DemoConfig  # data, backbone, place of the caches; its model and training are what variants change
+    config: Experiment  # data, backbone, place of the caches; its model and training are what variants change
     variant: Variant
     conditions: tuple[Condition, ...]
     fold: int
@@ -97,7 +96,7 @@ def digest(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def plan(study: Study, config: DemoConfig, scenes: tuple[int, int] = TOY_SCENES, threads: int = 1) -> list[Run]:
+def plan(study: Study, config: Experiment, scenes: tuple[int, int] = TOY_SCENES, threads: int = 1) -> list[Run]:
     """All runs of a study, those of the first seed first, so that a study that is stopped has whole pairs.
 
     Raises:

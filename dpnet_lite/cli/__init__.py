@@ -1,1 +1,1 @@
-"""The command line `dpnet-lite`: a file a command; nothing here is imported by the rest of the package."""
+"""The command line: a file a command, whose `add_options` loads nothing heavy; no other room imports this one."""

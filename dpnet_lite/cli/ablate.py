@@ -1,4 +1,4 @@
-"""The command `dpnet-lite ablate`: its options, and what they mean."""
+"""`dpnet-lite ablate`: a study of variants, in pairs."""
 
 from __future__ import annotations
 
@@ -6,63 +6,79 @@ import argparse
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING
 
-from dpnet_lite.ablation.engines import EngineName, EngineOptions
-from dpnet_lite.ablation.studies import Study, load_study, quick, shipped_studies
-from dpnet_lite.experiments.experiment import DemoConfig
+from dpnet_lite.cli import options
+
+if TYPE_CHECKING:
+    from dpnet_lite.ablation.studies import Study
 
 QUICK_SCENES = (600, 200)  # training and test scenes of the toy world with --quick
+WHAT = "Runs what is missing of a study, then writes its report. A stopped study goes on where it was."
+STUDIES = sorted(path.stem for path in (Path(__file__).parents[1] / "ablation" / "studies").glob("*.toml"))
+ROWS = Path("outputs/ablation/rows.jsonl")
 
 
-def add_ablate(commands: Any, *option_groups: Any) -> None:
-    """Add the command; `option_groups` add the options that it shares with other commands."""
-    parser = commands.add_parser(
-        "ablate",
-        allow_abbrev=False,
-        help="compare variants of the network in pairs, write a report",
-        description="Runs what is missing of a study, then writes its report. A stopped study goes on where it was.",
-    )
-    parser.add_argument("study", nargs="?", help=f"{', '.join(shipped_studies())}, or a .toml file of your own")
-    for add in option_groups:
-        add(parser)
-    parser.add_argument("--quick", action="store_true", help="two folds, two seeds, 60 steps, few scenes: to try it")
-    parser.add_argument("--report", action="store_true", help="run nothing, write the report of what is there")
-    parser.add_argument("--list", action="store_true", help="name the shipped studies and what they ask")
-    parser.add_argument("--seeds", type=int, nargs="+", default=None, help="training seeds (default: the study's)")
-    parser.add_argument("--steps", type=int, default=None, help="training steps (default: the study's)")
-    parser.add_argument("--episodes", type=int, default=None, help="test episodes per fold (default: the study's)")
-    parser.add_argument("--original-size", action="store_true", help="score at each photograph's own size")
-    parser.add_argument(
-        "--engine",
-        choices=get_args(EngineName),
-        default="local",
-        help="processes of this machine, or Ray (needs the extra cluster)",
-    )
-    parser.add_argument("--jobs", type=int, default=None, help="runs at once (default: one per core)")
-    parser.add_argument("--address", default=None, help="of a running Ray cluster, such as auto or HOST:6379")
-    parser.add_argument("--cpus-per-run", type=float, default=1.0, help="cores that Ray keeps for a run")
-    parser.add_argument("--gpus-per-run", type=float, default=0.0, help="GPUs, such as 0.25 for four runs on one")
-    parser.add_argument(
-        "--accept-code",
-        action="append",
-        default=[],
-        metavar="HASH",
-        help="take rows that this code made as done, too; a report names the codes",
-    )
-    parser.add_argument(
-        "--table",
-        type=Path,
-        default=Path("outputs/ablation/rows.jsonl"),
-        help="all rows of all studies (default: outputs/ablation/rows.jsonl)",
-    )
-    parser.add_argument("--out", type=Path, default=None, help="report folder (default: outputs/ablation/DATA/STUDY)")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.description = WHAT
+    add = parser.add_argument
+    add("study", nargs="?", help=f"{', '.join(STUDIES)}, or a .toml file of your own")
+    options.add_data(parser)
+    options.add_training_data(parser)
+    add("--quick", action="store_true", help="two folds, two seeds, 60 steps, few scenes: to try it")
+    add("--report", action="store_true", help="run nothing, write the report of what is there")
+    add("--list", action="store_true", help="name the shipped studies and what they ask")
+    add("--seeds", type=int, nargs="+", help="training seeds (default: the study's)")
+    add("--steps", type=int, help="training steps (default: the study's)")
+    add("--episodes", type=int, help="test episodes per fold (default: the study's)")
+    add("--original-size", action="store_true", help="score at each photograph's own size")
+    where = "processes of this machine, or Ray (needs the extra cluster)"
+    add("--engine", choices=("local", "ray"), default="local", help=where)
+    add("--jobs", type=int, help="runs at once (default: one per core)")
+    add("--address", help="of a running Ray cluster, such as auto or HOST:6379")
+    add("--cpus-per-run", type=float, default=1.0, help="cores that Ray keeps for a run")
+    add("--gpus-per-run", type=float, default=0.0, help="GPUs, such as 0.25 for four runs on one")
+    codes = "take rows that this code made as done, too; a report names the codes"
+    add("--accept-code", action="append", default=[], metavar="HASH", help=codes)
+    add("--table", type=Path, default=ROWS, help=f"all rows of all studies (default: {ROWS})")
+    add("--out", type=Path, help="report folder (default: outputs/ablation/DATA/STUDY)")
 
 
-def chosen_study(args: argparse.Namespace) -> Study:
+def run(args: argparse.Namespace) -> None:
+    if args.list:
+        options.say(_list_of_studies())
+        return
+    from dpnet_lite.ablation.engines import EngineOptions
+    from dpnet_lite.ablation.jobs import ablate
+    from dpnet_lite.ablation.runs import TOY_SCENES
+
+    study = _chosen_study(args)
+    experiment = options.experiment_of(args, seeds=study.seeds, n_episodes=study.n_episodes)
+    if not experiment.is_toy and args.fold is None:
+        study = replace(study, folds=experiment.folds)
+    name = study.name + ("-quick" if args.quick else "")
+    ablate(
+        study,
+        experiment,
+        table=args.table,
+        folder=args.out or Path("outputs/ablation") / Path(experiment.data).name / name,
+        options=EngineOptions(args.engine, args.jobs, args.address, args.cpus_per_run, args.gpus_per_run),
+        say=options.say,
+        scenes=QUICK_SCENES if args.quick else TOY_SCENES,
+        threads=1 if args.threads is None else args.threads,
+        report_only=args.report,
+        other_codes=args.accept_code,
+        # What made the rows.
+        command=shlex.join(["dpnet-lite", *(word for word in args.arguments if word != "--report")]),
+    )
+
+
+def _chosen_study(args: argparse.Namespace) -> Study:
     """The study with what the options change of it."""
+    from dpnet_lite.ablation.studies import load_study, quick
+
     if args.study is None:
-        raise ValueError(f"name a study: {', '.join(shipped_studies())}, or a .toml file; --list tells what they ask")
+        raise ValueError(f"name a study: {', '.join(STUDIES)}, or a .toml file; --list tells what they ask")
     study = load_study(args.study)
     if args.quick:
         study = quick(study)
@@ -77,32 +93,10 @@ def chosen_study(args: argparse.Namespace) -> Study:
     return study
 
 
-def run_ablate(args: argparse.Namespace, config: DemoConfig, study: Study, say: Any) -> None:
-    """Run the study on the data of `config`."""
-    from dpnet_lite.ablation.jobs import ablate
-    from dpnet_lite.ablation.runs import TOY_SCENES
-
-    name = study.name + ("-quick" if args.quick else "")
-    data = "toy" if config.data == "toy" else Path(config.data).name
-    command = shlex.join(["dpnet-lite", *(word for word in args.arguments if word != "--report")])  # what made the rows
-    options = EngineOptions(args.engine, args.jobs, args.address, args.cpus_per_run, args.gpus_per_run)
-    ablate(
-        study,
-        config,
-        table=args.table,
-        folder=args.out or Path("outputs/ablation") / data / name,
-        options=options,
-        say=say,
-        scenes=QUICK_SCENES if args.quick else TOY_SCENES,
-        threads=1 if args.threads is None else args.threads,
-        report_only=args.report,
-        other_codes=args.accept_code,
-        command=command,
-    )
-
-
-def list_studies() -> str:
+def _list_of_studies() -> str:
     """A line a shipped study: its name and its question."""
-    studies = [load_study(name) for name in shipped_studies()]
+    from dpnet_lite.ablation.studies import load_study
+
+    studies = [load_study(name) for name in STUDIES]
     width = max(len(study.name) for study in studies)
     return "\n".join(f"{study.name.ljust(width)}  {study.question}" for study in studies)

@@ -1,13 +1,11 @@
-"""The command `dpnet-lite data`: its jobs and their options."""
+"""`dpnet-lite data`: what is there of a published data set, what is made once, and its episode lists."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
 
-from dpnet_lite.published.registry import PublishedName
+from dpnet_lite.cli.options import PUBLISHED, OneLineParser, say
 
 EXAMPLES = """examples:
   dpnet-lite data check pascal5i --root data/pascal
@@ -16,83 +14,70 @@ EXAMPLES = """examples:
 """
 
 
-def add_data(commands: Any) -> None:
-    """Add the command with its jobs."""
-    parser = commands.add_parser(
-        "data",
-        allow_abbrev=False,
-        help="check or prepare PASCAL-5i, COCO-20i, FSS-1000; draw their episode lists",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    jobs = parser.add_subparsers(dest="job", required=True)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
+    jobs = parser.add_subparsers(dest="job", required=True, parser_class=OneLineParser)
     check = jobs.add_parser("check", allow_abbrev=False, help="say what is there, what is missing, what is wrong")
     prepare = jobs.add_parser("prepare", allow_abbrev=False, help="make masks that are made once")
     episodes = jobs.add_parser("episodes", allow_abbrev=False, help="draw the frozen lists, compare their hashes")
     for job in (check, prepare, episodes):
-        job.add_argument("name", choices=get_args(PublishedName), help="the data set")
+        job.add_argument("name", choices=PUBLISHED, help="the data set")
         job.add_argument("--root", type=Path, required=True, help="its folder, in the official layout")
         # May also stand behind the job's name.
         job.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    lists = "list files of your own; for FSS-1000 the folder of the class lists"
     for job in (check, episodes):
-        job.add_argument(
-            "--lists",
-            type=Path,
-            default=None,
-            help="list files of your own; for FSS-1000 the folder of the class lists",
-        )
+        job.add_argument("--lists", type=Path, help=lists)
+    cache = "folder for counts and masks (default: dpnet_lite in your cache folder)"
     for job in (prepare, episodes):
-        job.add_argument(
-            "--cache",
-            type=Path,
-            default=None,
-            help="folder for counts and masks (default: dpnet_lite in your cache folder)",
-        )
+        job.add_argument("--cache", type=Path, help=cache)
     check.add_argument("--deep", action="store_true", help="decode every image and mask, which takes a while")
     prepare.add_argument("--download", action="store_true", help="get what is missing (PASCAL-5i alone)")
     prepare.add_argument("--workers", type=int, default=1, help="processes that make masks (default: 1)")
-    episodes.add_argument("--out", type=Path, default=None, help="folder (default: outputs/episodes/NAME)")
-    episodes.add_argument("--shots", type=int, nargs="+", default=None, help="shots of the lists (default: 1 5)")
-    episodes.add_argument("--folds", type=int, nargs="+", default=None, help="folds of the lists (default: all)")
+    episodes.add_argument("--out", type=Path, help="folder (default: outputs/episodes/NAME)")
+    episodes.add_argument("--shots", type=int, nargs="+", help="shots of the lists (default: 1 5)")
+    episodes.add_argument("--folds", type=int, nargs="+", help="folds of the lists (default: all)")
 
 
-def run_data(args: argparse.Namespace, say: Callable[[str], None]) -> None:
+def run(args: argparse.Namespace) -> None:
     """Do the job.
 
     Raises:
         ValueError: something is missing, wrong or different; the text that was said before tells what.
     """
-    from dpnet_lite.caches import default_cache
+    try:
+        problem = _job(args)
+    except ModuleNotFoundError as error:
+        raise RuntimeError(str(error)) from error  # it names the extra that is needed
+    if problem is not None:
+        raise ValueError(problem)
+
+
+def _job(args: argparse.Namespace) -> str | None:
+    """Say what the job found or did; returns what is amiss."""
     from dpnet_lite.experiments.progress import Stages
+    from dpnet_lite.features import default_cache
     from dpnet_lite.published.check import check_data, prepare_data, write_episodes
     from dpnet_lite.published.episode_lists import SHOTS
 
-    root = args.root.expanduser()
-    try:
-        if args.job == "check":
-            report = check_data(args.name, root, args.lists, deep=args.deep, steps=Stages())
-            say(report.text)
-        elif args.job == "prepare":
-            cache = args.cache or default_cache()
-            say(
-                prepare_data(
-                    args.name, root, download=args.download, workers=args.workers, cache_folder=cache, steps=Stages()
-                )
-            )
-            return
-        else:
-            report = write_episodes(
-                args.name,
-                root,
-                args.out or Path("outputs/episodes") / args.name,
-                lists=args.lists,
-                folds=args.folds,
-                shots=args.shots or SHOTS,
-                cache_folder=args.cache or default_cache(),
-                steps=Stages(),
-            )
-            say(report.text)
-    except ModuleNotFoundError as error:
-        raise RuntimeError(str(error)) from error  # it names the extra that is needed
-    if report.problem is not None:
-        raise ValueError(report.problem)
+    root, steps = args.root.expanduser(), Stages()
+    if args.job == "check":
+        report = check_data(args.name, root, args.lists, deep=args.deep, steps=steps)
+    else:
+        cache = args.cache or default_cache()
+        if args.job == "prepare":
+            settings = {"download": args.download, "workers": args.workers, "cache_folder": cache}
+            say(prepare_data(args.name, root, **settings, steps=steps))
+            return None
+        report = write_episodes(
+            args.name,
+            root,
+            args.out or Path("outputs/episodes") / args.name,
+            lists=args.lists,
+            folds=args.folds,
+            shots=args.shots or SHOTS,
+            cache_folder=cache,
+            steps=steps,
+        )
+    say(report.text)
+    return report.problem

@@ -1,40 +1,26 @@
-"""The options of the command line: what each command takes, and how its texts are read."""
+"""What commands share: how they read words, options that several of them have, and the experiment these describe.
+
+Nothing here or in a command's own file loads PyTorch before the command runs: help costs no time.
+"""
 
 from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from dpnet_lite import __version__
-from dpnet_lite.backbones.backbone import ARCHITECTURES, PRECISIONS
-from dpnet_lite.cli.ablate import add_ablate
-from dpnet_lite.cli.data import add_data
-from dpnet_lite.cli.published import NAMES, add_scoring_options, add_training_options
-from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.experiments.fold_data import N_FOLDS
-from dpnet_lite.experiments.tables import MIN_PER_CLASS
+from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES
+from dpnet_lite.experiments.presets import MIN_PER_CLASS, N_FOLDS, PHOTOGRAPHS, TOY, Preset
 
-Handler = Callable[[argparse.Namespace], None]
-Settings = TypeVar("Settings", ModelConfig, TrainingConfig)
-DATA_OF_HEAD = "toy for a head trained on it; else it must be given"
+if TYPE_CHECKING:
+    from dpnet_lite.checkpoints import Networks
+    from dpnet_lite.experiments.experiment import Experiment
+    from dpnet_lite.published.copy import PublishedCopy
+
+PUBLISHED = ("pascal5i", "coco20i", "fss1000")  # the data sets that `train`, `evaluate` and `data` know by name
 EPISODES = f"scored per fold and number of shots (default: 500; intervals need {MIN_PER_CLASS} a class)"
-EXAMPLES = """examples:
-  dpnet-lite demo
-  dpnet-lite demo --fold all --seeds 0 1 2
-  dpnet-lite demo --data folder:my_photos --backbone vgg16 --backbone-weights vgg16.safetensors
-  dpnet-lite train --fold 1 --out outputs/fold1.safetensors
-  dpnet-lite evaluate --checkpoint outputs/fold1.safetensors --fold 1 --shots 1 5
-  dpnet-lite predict garden.jpg --checkpoint outputs/fold1.safetensors --support cat.jpg cat.png --out masks
-  dpnet-lite ablate modules --quick
-  dpnet-lite data check pascal5i --root data/pascal
-  dpnet-lite train --data pascal5i:data/pascal --recipe pascal_resnet50 --fold 0 --device cuda --workers 8
-  dpnet-lite evaluate --checkpoint outputs/dpnet.safetensors --data pascal5i:data/pascal --protocol ours hsnet
-  dpnet-lite info outputs/fold1.safetensors
-"""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -53,20 +39,12 @@ class OneLineParser(argparse.ArgumentParser):
         return parsed, unknown
 
 
-def parse_fold(text: str) -> int | str:
-    """ "all" or one fold's number."""
-    if text == "all":
-        return text
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no fold; give its number, from 0, or all")
-    return int(text)
+def say(text: str) -> None:
+    """Print; of several processes the first one alone speaks."""
+    from dpnet_lite.experiments.progress import is_first_process
 
-
-def parse_one_fold(text: str) -> int | str:
-    """One fold's number, for commands that work on a single fold."""
-    if text == "all":
-        raise argparse.ArgumentTypeError("'all' is for demo; this command takes one fold: give its number, from 0")
-    return parse_fold(text)
+    if is_first_process():
+        print(text, flush=True)
 
 
 def parse_checkpoint(text: str) -> Path:
@@ -76,13 +54,29 @@ def parse_checkpoint(text: str) -> Path:
     return Path(text)
 
 
-def parse_data(text: str) -> str:
+def _parse_fold(text: str) -> int | str:
+    """ "all" or one fold's number."""
+    if text == "all":
+        return text
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no fold; give its number, from 0, or all")
+    return int(text)
+
+
+def _parse_one_fold(text: str) -> int | str:
+    """One fold's number, for commands that work on a single fold."""
+    if text == "all":
+        raise argparse.ArgumentTypeError("'all' is for demo; this command takes one fold: give its number, from 0")
+    return _parse_fold(text)
+
+
+def _parse_data(text: str) -> str:
     """ "toy", "folder:PATH" to a path that exists, or such a path of a published data set, as "pascal5i:PATH"."""
     if text == "toy":
         return text
     kind, _, path = text.partition(":")
-    if kind not in ("folder", *NAMES) or not path:
-        known = ", ".join(f"{name}:PATH" for name in ("folder", *NAMES))
+    if kind not in ("folder", *PUBLISHED) or not path:
+        known = ", ".join(f"{name}:PATH" for name in ("folder", *PUBLISHED))
         raise argparse.ArgumentTypeError(f"{text!r} is no data set; give toy or {known}")
     path = str(Path(path).expanduser())
     if not Path(path).is_dir():
@@ -90,178 +84,125 @@ def parse_data(text: str) -> str:
     return path if kind == "folder" else f"{kind}:{path}"
 
 
-def with_settings(settings: Settings, changes: Sequence[str]) -> Settings:
-    """Apply "name=value" texts to a settings object, each value read as the type of the one it replaces."""
-    known = [field.name for field in fields(settings)]
-    values = {}
-    for change in changes:
-        name, equals, text = change.partition("=")
-        if not equals or name not in known:
-            raise ValueError(f"{change!r} is no setting; give NAME=VALUE with a name of {', '.join(known)}")
-        values[name] = _parsed(text, getattr(settings, name), change)
-    return replace(settings, **values)  # all at once: some settings must fit each other
+def _parse_folder(text: str) -> Path:
+    return Path(_parse_data(text))
 
 
-def _parsed(text: str, old: Any, change: str) -> Any:
-    try:
-        if isinstance(old, bool):
-            return {"true": True, "false": False}[text.lower()]
-        if isinstance(old, tuple):
-            return tuple(float(part) for part in text.split(","))
-        return type(old)(text)
-    except (KeyError, ValueError):
-        raise ValueError(f"{change!r} does not fit; the value now is {old!r}") from None
+def add_data(parser: argparse.ArgumentParser, *, one_fold: bool = False, of_head: bool = False) -> None:
+    """Options that choose the data, how they are split and where work runs; `of_head`: a saved head chooses first.
+
+    Here as in the next two, what becomes a field of `Experiment` is stored by its name.
+    """
+    add = parser.add_argument
+    default = "toy for a head trained on it; else it must be given" if of_head else "toy"
+    what = f"toy, folder:PATH, or with train and evaluate a published data set, as pascal5i:PATH (default: {default})"
+    add("--data", type=_parse_data, default=None if of_head else "toy", help=what)
+    how = "how a folder's classes fall into folds: as COCO-20i or as PASCAL-5i"
+    add("--folds", dest="layout", choices=("interleaved", "blocked"), default="interleaved", help=how)
+    add("--n-folds", type=int, default=N_FOLDS, help=f"number of folds (default: {N_FOLDS})")
+    default = "that of the checkpoint" if of_head else "0"
+    which = f"number from 0 (default: {default})" if one_fold else "number from 0, or all"
+    first = 0 if one_fold and not of_head else None
+    add("--fold", type=_parse_one_fold if one_fold else _parse_fold, default=first, help=which)
+    add("--gap", type=float, help="support-query gap of the toy world, 0 to 1")
+    add("--backbone-weights", type=Path, help=".safetensors or .pth, torchvision's keys")
+    add("--size", type=int, help="side of the network's square input, pixels")
+    where = "folder for the frozen features of photographs (default: dpnet_lite in your cache folder)"
+    add("--cache", dest="cache_folder", metavar="CACHE", type=Path, help=where)
+    add("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
+    add("--threads", type=int, help="CPU threads (default: as PyTorch decides; ablate: 1 for each run)")
 
 
-def option_parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
-    """The whole parser; each command carries its handler as `run`."""
-    parser = OneLineParser(
-        prog="dpnet-lite",
-        description="Dual prototype network for few-shot segmentation.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"dpnet-lite {__version__}")
-    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
-    commands = parser.add_subparsers(dest="command", required=True)
-    _add_demo(commands)
-    _add_train(commands)
-    _add_evaluate(commands)
-    _add_predict(commands)
-    _add_pretrain(commands)
-    add_ablate(commands, lambda parser: _add_data(parser, folds=True), _add_training_data)
-    add_data(commands)
-    info = commands.add_parser("info", allow_abbrev=False, help="say what a checkpoint holds, or what is installed")
-    info.add_argument("checkpoint", nargs="?", type=Path, help="a .safetensors file of this project")
-    for name, command in commands.choices.items():
-        command.set_defaults(run=handlers[name])
-        # May also stand behind the command's name.
-        command.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    return parser
-
-
-def _add_data(parser: argparse.ArgumentParser, *, folds: bool, from_checkpoint: bool = False) -> None:
-    parser.add_argument(
-        "--data",
-        type=parse_data,
-        default=None if from_checkpoint else "toy",
-        help="toy, folder:PATH, or with train and evaluate a published data set, as pascal5i:PATH "
-        f"(default: {DATA_OF_HEAD if from_checkpoint else 'toy'})",
-    )
-    parser.add_argument(
-        "--folds",
-        choices=("interleaved", "blocked"),
-        default="interleaved",
-        help="how a folder's classes fall into folds: as COCO-20i or as PASCAL-5i",
-    )
-    parser.add_argument("--n-folds", type=int, default=N_FOLDS, help=f"number of folds (default: {N_FOLDS})")
-    default = "that of the checkpoint" if from_checkpoint else "0"
-    parser.add_argument(
-        "--fold",
-        type=parse_fold if folds else parse_one_fold,
-        default=None if folds or from_checkpoint else 0,
-        help="number from 0, or all" if folds else f"number from 0 (default: {default})",
-    )
-    parser.add_argument("--gap", type=float, default=None, help="support-query gap of the toy world, 0 to 1")
-    parser.add_argument("--backbone-weights", type=Path, default=None, help=".safetensors or .pth, torchvision's keys")
-    parser.add_argument("--size", type=int, default=None, help="side of the network's square input, pixels")
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        default=None,
-        help="folder for the frozen features of photographs (default: dpnet_lite in your cache folder)",
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
-    parser.add_argument(
-        "--threads", type=int, default=None, help="CPU threads (default: as PyTorch decides; ablate: 1 for each run)"
-    )
-
-
-def _add_training_data(parser: argparse.ArgumentParser) -> None:
+def add_training_data(parser: argparse.ArgumentParser) -> None:
     """What only a command that trains can choose; a saved head brings its own."""
-    parser.add_argument(
-        "--extra-base",
-        type=parse_data,
-        nargs="*",
-        default=[],
-        metavar="folder:PATH",
-        help="further folders whose classes are base classes in every fold",
-    )
-    parser.add_argument(
-        "--novel",
-        choices=("drop", "ignore", "background"),
-        default=None,
-        help="training images that show novel classes (default: drop, or the recipe's)",
-    )
-    parser.add_argument("--backbone", choices=tuple(ARCHITECTURES), default=None)
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the frozen backbone")
+    add = parser.add_argument
+    further = "further folders whose classes are base classes in every fold"
+    add("--extra-base", type=_parse_folder, nargs="*", default=[], metavar="folder:PATH", help=further)
+    policy = "training images that show novel classes (default: drop, or the recipe's)"
+    add("--novel", dest="policy", choices=("drop", "ignore", "background"), help=policy)
+    add("--backbone", choices=BACKBONES)
+    add("--precision", choices=BACKBONE_PRECISIONS, default="fp32", help="of the frozen backbone")
 
 
-def _add_training(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=int, default=None, help="training steps")
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Options that change the network and its training."""
+    parser.add_argument("--steps", type=int, help="training steps")
     parser.add_argument("--model", nargs="*", default=[], metavar="NAME=VALUE", help="settings of ModelConfig")
     parser.add_argument("--training", nargs="*", default=[], metavar="NAME=VALUE", help="settings of TrainingConfig")
 
 
-def _add_demo(commands: Any) -> None:
-    demo = commands.add_parser(
-        "demo", allow_abbrev=False, help="train, score beside two rivals, print a table, write pictures"
-    )
-    _add_data(demo, folds=True)
-    _add_training_data(demo)
-    _add_training(demo)
-    demo.add_argument("--seeds", type=int, nargs="+", default=[0])
-    demo.add_argument("--shots", type=int, nargs="+", default=[1, 5])
-    demo.add_argument("--episodes", type=int, default=500, help=EPISODES)
-    demo.add_argument("--original-size", action="store_true", help="score at each photograph's own size")
-    demo.add_argument("--out", type=Path, default=Path("outputs/demo"))
-    demo.add_argument("--resume", action="store_true", help="skip folds and seeds that are done")
+def add_lists(parser: argparse.ArgumentParser) -> None:
+    own = "list files of your own, or FSS-1000's class lists (published data sets)"
+    parser.add_argument("--lists", type=Path, help=own)
 
 
-def _add_train(commands: Any) -> None:
-    train = commands.add_parser("train", allow_abbrev=False, help="train one head and save it")
-    _add_data(train, folds=False)
-    _add_training_data(train)
-    _add_training(train)
-    add_training_options(train)
-    train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--out", type=parse_checkpoint, default=Path("outputs/dpnet.safetensors"))
-    train.add_argument("--tensorboard", type=Path, default=None, help="folder for TensorBoard logs")
-    train.add_argument("--resume", action="store_true", help="continue a run that was stopped")
-    train.add_argument("--overwrite", action="store_true", help="train anew where the file of --out is there already")
+def experiment_of(args: argparse.Namespace, **settings: Any) -> Experiment:
+    """The experiment on the toy world or on a folder that options and `settings` describe, by its fields' names."""
+    from dpnet_lite.experiments.experiment import Experiment
+
+    preset = _preset(args)
+    training = preset.training.with_texts(getattr(args, "training", []))
+    if getattr(args, "steps", None) is not None:
+        training = replace(training, steps=args.steps)
+    given = {name: value for name, value in vars(args).items() if value is not None} | settings
+    given |= {"folds": _folds(args), "training": training, "model": preset.model.with_texts(getattr(args, "model", []))}
+    known: dict[str, Any] = {"size": preset.size, "backbone": preset.backbone} | given
+    lists = ("seeds", "shots", "extra_base")
+    names = [field.name for field in fields(Experiment) if field.name in known]
+    chosen: dict[str, Any] = {name: tuple(known[name]) if name in lists else known[name] for name in names}
+    return Experiment(**chosen)
 
 
-def _add_evaluate(commands: Any) -> None:
-    evaluate = commands.add_parser("evaluate", allow_abbrev=False, help="score a trained head on novel classes")
-    _add_data(evaluate, folds=False, from_checkpoint=True)
-    add_scoring_options(evaluate)
-    evaluate.add_argument("--checkpoint", type=Path, required=True)
-    evaluate.add_argument("--shots", type=int, nargs="+", default=[1, 5])
-    evaluate.add_argument("--episodes", type=int, default=None, help=f"{EPISODES[:-1]}; or as the protocol has it)")
-    evaluate.add_argument("--seed", type=int, default=None, help="of the episodes (default: that of the demo)")
-    evaluate.add_argument("--original-size", action="store_true")
-    evaluate.add_argument("--out", type=Path, default=None, help="write the scores as JSON")
+def _preset(args: argparse.Namespace) -> Preset:
+    """The preset of the data; ValueError for options that do not go with it."""
+    if published_data(args.data) is not None:
+        raise ValueError(f"{args.data} is a published data set; train and evaluate take it, this command does not")
+    if args.data != "toy":
+        if args.gap is not None:
+            raise ValueError(f"--gap {args.gap} is a dial of the toy world; leave it out with --data folder:PATH")
+        return PHOTOGRAPHS
+    if getattr(args, "extra_base", []) or getattr(args, "backbone", None) not in (None, TOY.backbone):
+        raise ValueError("--extra-base and another --backbone need --data folder:PATH; the toy world has its own")
+    if args.size not in (None, TOY.size) or args.layout != "interleaved" or args.n_folds != N_FOLDS:
+        raise ValueError(
+            f"the toy world has {TOY.size} px and {N_FOLDS} interleaved folds; leave out --size, --folds and --n-folds"
+        )
+    return TOY
 
 
-def _add_predict(commands: Any) -> None:
-    predict = commands.add_parser("predict", allow_abbrev=False, help="segment your own images from a few masks")
-    predict.add_argument("images", nargs="*", type=Path, help="to segment; put them before the options")
-    predict.add_argument("--support", nargs="+", required=True, metavar="IMAGE MASK", help="pairs of image and mask")
-    predict.add_argument("--checkpoint", type=Path, required=True)
-    predict.add_argument("--backbone-weights", type=Path, default=None)
-    predict.add_argument("--device", default="cpu")
-    predict.add_argument("--out", type=Path, default=Path("outputs/masks"), help="folder for the masks (PNG, 0 or 255)")
-    predict.add_argument("--overwrite", action="store_true", help="replace masks that are there already")
-    predict.set_defaults(threads=None)
+def _folds(args: argparse.Namespace) -> tuple[int, ...]:
+    """The folds asked for; without a wish the first of the toy world, or all of a folder."""
+    if args.fold is None and args.data == "toy":
+        return (0,)
+    if args.fold in (None, "all"):
+        return tuple(range(args.n_folds))
+    if args.fold >= args.n_folds:
+        raise ValueError(f"--fold is {args.fold}, but there are {args.n_folds} folds; give 0 to {args.n_folds - 1}")
+    return (args.fold,)
 
 
-def _add_pretrain(commands: Any) -> None:
-    pretrain = commands.add_parser(
-        "pretrain", allow_abbrev=False, help="make the tiny backbone again from the auxiliary classes"
-    )
-    pretrain.add_argument("--out", type=parse_checkpoint, default=Path("outputs/tiny_backbone.safetensors"))
-    pretrain.add_argument("--steps", type=int, default=None)
-    pretrain.add_argument("--scenes", type=int, default=None)
-    pretrain.add_argument("--seed", type=int, default=0)
-    pretrain.add_argument("--device", default="cpu")
-    pretrain.add_argument("--threads", type=int, default=None)
+def known_networks() -> Networks:
+    """The networks that `--model network=NAME` and checkpoints may name: DPNet and its rivals."""
+    from dpnet_lite.checkpoints import DPNET_ALONE
+
+    return DPNET_ALONE
+
+
+def published_data(text: str | None) -> tuple[str, Path] | None:
+    """Name and folder of "pascal5i:PATH" and its like; None for any other data."""
+    name, colon, path = (text or "").partition(":")
+    return (name, Path(path).expanduser()) if colon and name in PUBLISHED else None
+
+
+def published_copy(args: argparse.Namespace) -> PublishedCopy:
+    """The copy of a published data set that the options name; ValueError for one that has no meaning there."""
+    from dpnet_lite.published.copy import PublishedCopy
+
+    found = published_data(args.data)
+    assert found is not None, "asked for after published_data said so"
+    for name, default in {"n_folds": N_FOLDS, "layout": "interleaved", "original_size": False, "gap": None}.items():
+        if getattr(args, name, default) != default:
+            option = "--folds" if name == "layout" else "--" + name.replace("_", "-")
+            raise ValueError(f"{option} has no meaning for a published data set, which fixes it; leave it out")
+    names = [field.name for field in fields(PublishedCopy) if field.name not in ("name", "root")]
+    return PublishedCopy(*found, **{name: getattr(args, name) for name in names if hasattr(args, name)})

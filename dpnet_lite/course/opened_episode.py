@@ -19,7 +19,7 @@ from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.datasets.folds import novel_classes
 from dpnet_lite.datasets.toy import DEFAULT_GAP, ToyWorld, catalogue_names
 from dpnet_lite.episodes import Episode, EpisodeList, draw_episodes
-from dpnet_lite.experiments.fold_data import N_FOLDS
+from dpnet_lite.experiments.presets import N_FOLDS
 from dpnet_lite.features import EpisodeBatch, FeatureBank
 from dpnet_lite.heads import load_head, shipped_head
 from dpnet_lite.model.base import EpisodeNetwork, Trace

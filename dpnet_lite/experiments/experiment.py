@@ -1,41 +1,59 @@
-"""The main job as a command: train, score beside two rivals, print a table, write pictures.
-
-Every finished (fold, seed) is a JSON file in the output folder; `resume` skips those that the same settings made.
-"""
+"""An experiment: which data, which settings, which folds and seeds; and the data of each fold, ready to use."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dpnet_lite.backbones.backbone import Backbone, build_backbone
-from dpnet_lite.caches import default_cache
-from dpnet_lite.checkpoints import versions
-from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.datasets.folder import read_class_names
-from dpnet_lite.datasets.folds import FoldLayout
-from dpnet_lite.datasets.novel import NovelPolicy
-from dpnet_lite.datasets.toy import DEFAULT_GAP, WORLD_VERSION, catalogue_names
-from dpnet_lite.episodes import EpisodeList
-from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.experiments.fold_data import N_FOLDS, FoldData, folder_bank, folder_fold, toy_fold
-from dpnet_lite.experiments.fold_run import FULL, FoldResult, run_fold, training_facts
-from dpnet_lite.experiments.progress import Stages
-from dpnet_lite.experiments.tables import difference_table, fold_table, summary_table
-from dpnet_lite.features import FeatureBank
-from dpnet_lite.heads import save_head
-from dpnet_lite.tensor_files import write_atomically
+import torch
 
-Say = Callable[[str], None]
+from dpnet_lite.backbones.backbone import Backbone, build_backbone
+from dpnet_lite.config import ModelConfig, TrainingConfig
+from dpnet_lite.datasets.folder import FolderDataset, read_class_names
+from dpnet_lite.datasets.folds import FoldLayout, base_classes, novel_classes
+from dpnet_lite.datasets.novel import NovelPolicy, TrainingView
+from dpnet_lite.datasets.toy import DEFAULT_GAP, DEFAULT_SIZE, WORLD_VERSION, ToyWorld, catalogue_names
+from dpnet_lite.datasets.union import UnionDataset
+from dpnet_lite.episodes import EpisodeList, draw_episodes
+from dpnet_lite.experiments.presets import N_FOLDS
+from dpnet_lite.experiments.progress import Stage, Stages, silent
+from dpnet_lite.features import EpisodeSource, FeatureBank, Progress, compute_features, default_cache
+
+TOY_TRAINING_SCENES, TOY_TEST_SCENES = 2_400, 600
+TEST_SEED = 7_919  # of the toy world's test scenes and of all scored episodes: far from any training seed
 
 
 @dataclass(frozen=True)
-class DemoConfig:
+class TrainingData:
+    """What a head of one fold is trained on: features or images, and the classes to draw episodes of."""
+
+    fold: int
+    train: EpisodeSource
+    base: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FoldData(TrainingData):
+    """The same with what the fold is scored on."""
+
+    test: FeatureBank
+    novel: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """What heads are scored on: images, and frozen episodes of their novel classes."""
+
+    source: EpisodeSource
+    novel: tuple[int, ...]  # also classes without an episode
+    lists: list[EpisodeList]  # of any seeds and numbers of shots
+
+
+@dataclass(frozen=True)
+class Experiment:
     """What to run. `data` is "toy" or a folder; the other data fields belong to one of the two."""
 
     data: str
@@ -65,170 +83,169 @@ class DemoConfig:
             if value < lowest:
                 raise ValueError(f"--{name} has {value}; give at least {lowest}")
 
+    @property
+    def is_toy(self) -> bool:
+        return self.data == "toy"
+
+    @property
+    def own_classes(self) -> tuple[str, ...]:
+        """The classes that are split into folds: the data set's own, without those of further folders."""
+        return catalogue_names() if self.is_toy else read_class_names(Path(self.data) / "classes.txt")
+
+    def novel(self, fold: int) -> tuple[int, ...]:
+        """Indices of the novel classes of a fold."""
+        return novel_classes(len(self.own_classes), fold, self.n_folds, self.layout)
+
+    def build_backbone(self, device: str | torch.device | None = None) -> Backbone:
+        return build_backbone(
+            self.backbone, self.backbone_weights, device=device or self.device, precision=self.precision
+        )
+
+    def folder_bank(self, backbone: Backbone) -> FeatureBank:
+        """Features of the photographs, found in the cache or computed under a bar."""
+        roots = [Path(self.data), *self.extra_base]
+        cache = self.cache_folder or default_cache()
+        return folder_bank(roots, backbone, size=self.size, cache_folder=cache, device=self.device, stage=Stages())
+
+    def fold_data(
+        self, backbone: Backbone, bank: FeatureBank | None, fold: int, seed: int, stage: Stage = silent
+    ) -> FoldData:
+        """One fold of the toy world (`bank` is None) or of folder data."""
+        if bank is None:
+            return toy_fold(backbone, fold, seed=seed, gap=self.gap, device=self.device, stage=stage)
+        n_classes = len(self.own_classes)
+        return folder_fold(
+            bank, fold, n_classes=n_classes, n_folds=self.n_folds, layout=self.layout, policy=self.policy
+        )
+
+    def training_data(self, backbone: Backbone, fold: int, seed: int, stage: Stage = silent) -> TrainingData:
+        """What training alone needs of a fold; no test scene of the toy world is drawn."""
+        if self.is_toy:
+            world = toy_training_world(fold, seed=seed, gap=self.gap)
+            bank = _toy_bank(world, backbone, self.device, stage("drawing training scenes"))
+            return TrainingData(fold, bank, world.targets)
+        return self.fold_data(backbone, self.folder_bank(backbone), fold, seed)
+
+    def evaluation_data(self, backbone: Backbone, fold: int, seed: int, stage: Stage = silent) -> EvaluationData:
+        """What a fold is scored on, a list for each number of shots; no training scene of the toy world is drawn."""
+        if self.is_toy:
+            world = toy_test_world(fold, gap=self.gap)
+            bank = _toy_bank(world, backbone, self.device, stage("drawing test scenes"))
+        else:
+            bank = self.folder_bank(backbone)
+        return novel_episodes(bank, self.novel(fold), fold, shots=self.shots, n_episodes=self.n_episodes, seed=seed)
+
     def identity(self, backbone: Backbone, bank: FeatureBank | None, fold: int, seed: int) -> dict[str, Any]:
         """What a (fold, seed) result depends on, as plain JSON; paths by name only."""
         facts = asdict(replace(self, folds=(fold,), seeds=(seed,), training=replace(self.training, seed=seed)))
         for name in ("cache_folder", "device", "backbone_weights"):
             del facts[name]
-        facts["data"] = self.data if self.data == "toy" else Path(self.data).name
+        facts["data"] = self.data if self.is_toy else Path(self.data).name
         facts["extra_base"] = [path.name for path in self.extra_base]
         facts["backbone_key"] = backbone.cache_key
         facts["dataset"] = f"toy {WORLD_VERSION}" if bank is None else bank.dataset.fingerprint
         return json.loads(json.dumps(facts))
 
 
-def run_demo(
-    config: DemoConfig, output: Path, *, say: Say, resume: bool = False, pictures: bool = True
-) -> list[FoldResult]:
-    """Run all folds and seeds of `config`, write results, heads and pictures to `output`, say the tables."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ValueError("demo runs in one process, but torchrun started several; use train for several processes")
-    if pictures and importlib.util.find_spec("matplotlib") is None:
-        say("no pictures: matplotlib is missing; install it with: pip install 'dpnet-lite[notebooks]'")
-        pictures = False
-    backbone = build_backbone(
-        config.backbone, config.backbone_weights, device=config.device, precision=config.precision
-    )
-    output.mkdir(parents=True, exist_ok=True)
-    bank = None if config.data == "toy" else demo_bank(config, backbone)
-    results, last = [], None
-    for fold in config.folds:
-        for seed in config.seeds:
-            path = output / f"fold{fold}_seed{seed}.json"
-            identity = config.identity(backbone, bank, fold, seed)
-            done = load_result(path, identity) if resume else None
-            if done is None:
-                stage = _stages(config, fold, seed)
-                data = demo_fold(config, backbone, bank, fold, seed, stage)
-                done = run_fold(
-                    data,
-                    config.model,
-                    replace(config.training, seed=seed),
-                    shots=config.shots,
-                    n_episodes=config.n_episodes,
-                    original_size=config.original_size,
-                    device=config.device,
-                    stage=stage,
-                )
-                _save_heads(output, done, data, config)
-                save_result(path, done, identity)  # last: where it lies, the fold is done
-                last = (data, done)
-            results.append(done)
-    say(_tables(results, config))
-    if pictures and last is not None:
-        for path in draw(output, *last):
-            say(f"picture: {path}")
-    return results
+def novel_episodes(
+    bank: FeatureBank,
+    novel: tuple[int, ...],
+    fold: int,
+    *,
+    shots: Sequence[int],
+    n_episodes: int,
+    seed: int = TEST_SEED,
+) -> EvaluationData:
+    """The frozen episodes of a fold's novel classes, a list for each number of shots."""
+    count = {"fold": fold, "count": n_episodes, "seed": seed}
+    lists = [draw_episodes(bank.dataset, novel, n_shot=n_shot, **count) for n_shot in shots]
+    return EvaluationData(bank, novel, lists)
 
 
-def demo_bank(config: DemoConfig, backbone: Backbone) -> FeatureBank:
-    roots = [Path(config.data), *config.extra_base]
-    cache = config.cache_folder or default_cache()
-    return folder_bank(roots, backbone, size=config.size, cache_folder=cache, device=config.device, stage=Stages())
+def toy_training_world(
+    fold: int, *, seed: int, gap: float = DEFAULT_GAP, n_scenes: int = TOY_TRAINING_SCENES
+) -> ToyWorld:
+    """Scenes of the 60 base classes of a fold of Toy-20^i."""
+    return ToyWorld(n_scenes, seed=100 + seed, targets=base_classes(len(catalogue_names()), fold, N_FOLDS), gap=gap)
 
 
-def _stages(config: DemoConfig, fold: int, seed: int) -> Stages:
-    """The numbered steps of one fold and seed."""
-    prefix = f"fold {fold}, seed {seed}: " if len(config.folds) * len(config.seeds) > 1 else ""
-    n_own = 4 if config.data == "toy" else 2  # drawing two sets of toy scenes, training two heads
-    return Stages(n_own + 3 * len(config.shots), prefix)
+def toy_test_world(fold: int, *, gap: float = DEFAULT_GAP, n_scenes: int = TOY_TEST_SCENES) -> ToyWorld:
+    """Scenes around the 20 novel classes of a fold, among any others; they do not depend on any training seed."""
+    n_classes = len(catalogue_names())
+    novel = novel_classes(n_classes, fold, N_FOLDS)
+    return ToyWorld(n_scenes, seed=TEST_SEED, targets=novel, others=range(n_classes), gap=gap)
 
 
-def demo_fold(
-    config: DemoConfig, backbone: Backbone, bank: FeatureBank | None, fold: int, seed: int, stage: Stages
+def toy_fold(
+    backbone: Backbone,
+    fold: int,
+    *,
+    seed: int,
+    gap: float = DEFAULT_GAP,
+    n_train: int = TOY_TRAINING_SCENES,
+    n_test: int = TOY_TEST_SCENES,
+    device: str | torch.device = "cpu",
+    stage: Stage = silent,
 ) -> FoldData:
-    """One fold of the toy world (`bank` is None) or of folder data."""
-    if bank is None:
-        return toy_fold(backbone, fold, seed=seed, gap=config.gap, device=config.device, stage=stage)
-    return folder_fold(
-        bank,
-        fold,
-        n_classes=len(own_class_names(config)),
-        n_folds=config.n_folds,
-        layout=config.layout,
-        policy=config.policy,
+    """Toy-20^i: scenes of the 60 base classes to train on, scenes around the 20 novel ones (and any other) to score."""
+    train = toy_training_world(fold, seed=seed, gap=gap, n_scenes=n_train)
+    test = toy_test_world(fold, gap=gap, n_scenes=n_test)
+    train_bank = _toy_bank(train, backbone, device, stage("drawing training scenes"))
+    test_bank = _toy_bank(test, backbone, device, stage("drawing test scenes"))
+    return FoldData(fold, train_bank, train.targets, test_bank, test.targets)
+
+
+def _toy_bank(world: ToyWorld, backbone: Backbone, device: str | torch.device, progress: Progress) -> FeatureBank:
+    return compute_features(world, backbone, size=DEFAULT_SIZE, progress=progress, device=device)
+
+
+def folder_bank(
+    roots: Sequence[Path],
+    backbone: Backbone,
+    *,
+    size: int,
+    cache_folder: Path | None,
+    device: str | torch.device = "cpu",
+    stage: Stage = silent,
+) -> FeatureBank:
+    """Features of a folder of photographs and any extra folders behind it, mirrored views included."""
+    datasets = [FolderDataset(root) for root in roots]
+    return compute_features(
+        datasets[0] if len(datasets) == 1 else UnionDataset(datasets),
+        backbone,
+        size=size,
+        flip=True,
+        cache_folder=cache_folder,
+        progress=stage("computing features"),
+        device=device,
     )
 
 
-def own_class_names(config: DemoConfig) -> tuple[str, ...]:
-    """The classes that are split into folds: the data set's own, without those of further folders."""
-    return catalogue_names() if config.data == "toy" else read_class_names(Path(config.data) / "classes.txt")
+def folder_fold(
+    bank: FeatureBank,
+    fold: int,
+    *,
+    n_classes: int,
+    n_folds: int = N_FOLDS,
+    layout: FoldLayout = "interleaved",
+    policy: NovelPolicy = "drop",
+) -> FoldData:
+    """A fold of folder data. The first `n_classes` classes are split into folds, all further ones are base classes."""
+    novel = novel_classes(n_classes, fold, n_folds, layout)
+    names = bank.dataset.class_names
+    extra = range(n_classes, len(names))
+    known = {plain_name(names[index]): names[index] for index in extra}
+    for index in novel:
+        if plain_name(names[index]) in known:
+            raise ValueError(
+                f"the extra class {known[plain_name(names[index])]!r} has the name of a novel class of fold {fold}; "
+                "leave it out, or rename it if it is another thing"
+            )
+    base = (*base_classes(n_classes, fold, n_folds, layout), *extra)
+    train = bank.seen_by_training(TrainingView(bank.dataset, novel, policy))
+    return FoldData(fold, train, base, bank, novel)
 
 
-def _tables(results: Sequence[FoldResult], config: DemoConfig) -> str:
-    first = results[0].episodes if results[0].episodes else {}
-    hashes = ", ".join(f"{n_shot}-shot {episodes.sha256[:12]}" for n_shot, episodes in sorted(first.items()))
-    parts = [
-        f"Novel classes of fold {', '.join(map(str, config.folds))}, seeds {', '.join(map(str, config.seeds))}, "
-        f"{config.n_episodes} episodes each (SHA-256 of fold {results[0].fold}: {hashes})",
-        summary_table(results),
-        difference_table(results),
-    ]
-    if len(config.folds) > 1:
-        parts.append(fold_table(results))
-    return "\n\n".join(parts)
-
-
-def _save_heads(output: Path, result: FoldResult, data: FoldData, config: DemoConfig) -> None:
-    training = replace(config.training, seed=result.seed)
-    for name, trained in result.trained.items():
-        path = output / f"{name.replace(' ', '_').lower()}_fold{result.fold}_seed{result.seed}.safetensors"
-        scores = {f"{n_shot}-shot mIoU": s.miou for (method, n_shot), s in result.scores.items() if method == name}
-        save_head(
-            path,
-            trained.head,
-            data.train.backbone,
-            size=data.train.size,
-            episodes={str(k): e.sha256 for k, e in result.episodes.items()},
-            scores=scores,
-            **training_facts(data, training, trained),
-        )
-
-
-def save_result(path: Path, result: FoldResult, identity: dict[str, Any]) -> None:
-    """Write the scores of one (fold, seed), with what they depend on."""
-    record = {
-        "identity": identity,
-        "versions": versions(),
-        "fold": result.fold,
-        "seed": result.seed,
-        "episodes": {str(n_shot): json.loads(e.to_json()) for n_shot, e in result.episodes.items()},
-        "scores": [[m, n_shot, s.to_dict()] for (m, n_shot), s in result.scores.items()],
-    }
-    write_atomically(path, json.dumps(record).encode())
-
-
-def load_result(path: Path, identity: dict[str, Any]) -> FoldResult | None:
-    """Read a result back if it was made by the same settings; None where there is none or another."""
-    if not path.exists():
-        return None
-    try:
-        record = json.loads(path.read_text())
-    except ValueError:
-        raise ValueError(f"{path} is damaged; delete it, and its fold and seed are run again") from None
-    if not isinstance(record, dict) or record.get("identity") != identity:
-        return None
-    scores = {(m, n_shot): EpisodeScores.from_dict(s) for m, n_shot, s in record["scores"]}
-    episodes = {int(k): EpisodeList.from_json(json.dumps(e)) for k, e in record["episodes"].items()}
-    return FoldResult(record["fold"], record["seed"], scores, episodes)
-
-
-def draw(output: Path, data: FoldData, result: FoldResult) -> list[Path]:
-    """Write the episode and learning-curve pictures of one trained fold."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    from dpnet_lite.experiments.plots import episodes_figure, learning_curve_figure
-
-    heads = {name: trained.head.cpu() for name, trained in result.trained.items()}
-    shown = result.episodes[min(result.episodes)].episodes[:5]
-    figures = {
-        "episodes.png": episodes_figure(data.test, shown, heads, main=FULL),
-        "learning_curve.png": learning_curve_figure({n: t.losses for n, t in result.trained.items()}),
-    }
-    for name, figure in figures.items():
-        figure.savefig(output / name, dpi=150)
-        plt.close(figure)
-    return [output / name for name in figures]
+def plain_name(name: str) -> str:
+    """A class name without the further folder it comes from, in lower case: "folder:B/Cat" is "cat"."""
+    return (name.partition("/")[2] if name.startswith("folder:") else name).casefold()

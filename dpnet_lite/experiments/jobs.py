@@ -1,163 +1,217 @@
-"""Single jobs behind the command line: train one head, score one checkpoint."""
+"""The main job: train on base classes, score on novel ones, beside two rivals; whatever the data.
+
+The rivals are the training-free prototype baseline and the same network with the support prototype only: as many
+parameters, the same initial weights, the same episodes, the same budget. What is trained and scored on is handed in, as
+a `TrainingData` or an `EpisodeSource` with lists of episodes; how episodes are counted is handed in as well.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from dpnet_lite.backbones.backbone import Backbone, build_backbone
-from dpnet_lite.datasets.folds import novel_classes
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from dpnet_lite.checkpoints import DPNET_ALONE, Networks, Trained, save_head
+from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.episodes import EpisodeList, draw_episodes
+from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.devices import make_fabric
-from dpnet_lite.experiments.experiment import DemoConfig, demo_bank, demo_fold, own_class_names
-from dpnet_lite.experiments.fold_data import TEST_SEED, plain_name, toy_test_bank, toy_training
-from dpnet_lite.experiments.fold_run import FULL, TRAINING_FREE, FoldResult, train_head, training_facts
-from dpnet_lite.experiments.progress import Stages
-from dpnet_lite.experiments.tables import summary_table
-from dpnet_lite.features import FeatureBank
-from dpnet_lite.heads import load_head, save_head
-from dpnet_lite.published.protocol_runs import protocol_table, run_protocols, write_runs
-from dpnet_lite.published.protocols.specs import find_protocol
-from dpnet_lite.scoring import head_segmenter, score_episodes, training_free_segmenter
-from dpnet_lite.tensor_files import write_atomically
+from dpnet_lite.experiments.experiment import FoldData, TrainingData, novel_episodes, plain_name
+from dpnet_lite.experiments.progress import Stage, silent
+from dpnet_lite.features import EpisodeSource
+from dpnet_lite.scoring import Segmenter, head_segmenter, score_episodes, training_free_segmenter
+from dpnet_lite.training import Trainer, TrainingResult, area_rule, initial_network
+
+TRAINING_FREE, SUPPORT_ONLY, FULL = "training-free", "support only", "DPNet"
+METHODS = (TRAINING_FREE, SUPPORT_ONLY, FULL)
+Counted = TypeVar("Counted")
 
 
-def train_one(
-    config: DemoConfig, path: Path, *, resume: bool = False, overwrite: bool = False, tensorboard: Path | None = None
-) -> str:
-    """Train the first fold and seed of `config` and save the head to `path`; returns a line that says so.
+@dataclass(frozen=True)
+class Scored(Generic[Counted]):
+    """One method on one list of episodes."""
 
-    The state for resuming and `log.jsonl` lie in a folder beside it, named like it.
+    method: str
+    episodes: EpisodeList
+    scores: Counted  # `EpisodeScores`, or what else the episodes were counted into
 
-    Raises:
-        ValueError: `path` is there already, and neither `resume` nor `overwrite` was asked for.
+
+@dataclass(frozen=True)
+class FoldResult:
+    """Scores by (method, n_shot) and what was trained on the way."""
+
+    fold: int
+    seed: int
+    scores: dict[tuple[str, int], EpisodeScores]
+    episodes: dict[int, EpisodeList]
+    trained: dict[str, TrainingResult] = field(default_factory=dict)
+
+
+def support_only(config: ModelConfig) -> ModelConfig:
+    """The rival: P stands in for P_q everywhere. It has exactly as many parameters."""
+    return replace(config, pseudo_prototype=False)
+
+
+def train_head(
+    data: TrainingData,
+    model: ModelConfig,
+    training: TrainingConfig,
+    *,
+    folder: Path | None = None,
+    resume: bool = False,
+    stage: Stage = silent,
+    name: str = FULL,
+    fabric: Fabric | None = None,
+    initial_weights: Mapping[str, Tensor] | None = None,
+    networks: Networks = DPNET_ALONE,
+) -> TrainingResult:
+    """Train one head; with `training.n_held_out`, choose its checkpoint on that many base classes kept aside.
+
+    `networks` are those that `model.network` may name.
     """
-    if path.exists() and not (resume or overwrite):
-        raise ValueError(f"{path} is there already; give another name with --out, or replace it with --overwrite")
-    fabric = make_fabric(config.device, config.training.precision, tensorboard=tensorboard)
-    backbone = build_backbone(
-        config.backbone, config.backbone_weights, device=fabric.device, precision=config.precision
+    if model.network not in networks:
+        raise ValueError(f"network is {model.network!r}; choose one of {', '.join(networks)}")
+    classes, validate = data.base, None
+    if training.n_held_out:
+        if training.n_held_out >= len(data.base):
+            raise ValueError(
+                f"n_held_out is {training.n_held_out}, but fold {data.fold} has {len(data.base)} base classes; "
+                "hold out fewer"
+            )
+        classes, held_out = data.base[: -training.n_held_out], data.base[-training.n_held_out :]
+        settings: dict[str, Any] = {"count": 200, "seed": training.seed, **area_rule(training)}
+        episodes = draw_episodes(data.train.dataset, held_out, fold=data.fold, n_shot=1, **settings)
+
+        def validate(head: nn.Module) -> float:
+            return score_episodes(head_segmenter(head), data.train, episodes).miou
+
+    kind = networks[model.network]
+    network = initial_network(model, data.train.backbone, training.seed, initial_weights=initial_weights, kind=kind)
+    trainer = Trainer(
+        network, training, data.train, classes, fold=data.fold, folder=folder, validate=validate, fabric=fabric
     )
-    config = replace(config, device=str(fabric.device))
-    with fabric.rank_zero_first():  # the first process fills the cache of features, the others find it full
-        bank = None if config.data == "toy" else demo_bank(config, backbone)
-    training, fold = replace(config.training, seed=config.seeds[0]), config.folds[0]
-    stages = Stages(2 if bank is None else 1)
-    if bank is None:
-        data = toy_training(backbone, fold, seed=training.seed, gap=config.gap, device=config.device, stage=stages)
-    else:
-        data = demo_fold(config, backbone, bank, fold, training.seed, stages)
-    result = train_head(
-        data,
-        config.model,
-        training,
-        folder=path.with_suffix(""),
-        resume=resume,
-        stage=stages,
-        fabric=fabric,
-    )
-    if fabric.is_global_zero:
-        save_head(
-            path,
-            result.head,
-            backbone,
-            size=data.train.size,
-            validation=result.validation,
-            **training_facts(data, training, result),
-        )
-    return f"saved {path}: weights of step {result.step} of {training.steps}"
+    return trainer.run(resume=resume, progress=stage(f"training {name}"))
 
 
-def evaluate_checkpoint(
-    config: DemoConfig,
+def train(
+    data: TrainingData,
+    model: ModelConfig,
+    training: TrainingConfig,
     path: Path,
     *,
-    size: int | None = None,
-    seed: int | None = None,
-    output: Path | None = None,
-    protocols: Sequence[str] = (),
-) -> str:
-    """Score a head on the novel classes of the first fold of `config`, beside the training-free baseline.
+    fabric: Fabric | None = None,
+    resume: bool = False,
+    stage: Stage = silent,
+    networks: Networks = DPNET_ALONE,
+    **facts: Any,
+) -> TrainingResult:
+    """Train one head and save it to `path` with `facts` of its making.
 
-    With `protocols`, the same predictions are counted as each of them does, with its figures for PASCAL-5i. The
-    backbone, its precision and, where `size` is None, the input's side are those that the head was trained with.
-    Returns the table under a line that says what was scored; `output` also gets the scores as JSON.
+    The state for resuming and `log.jsonl` lie in a folder beside it, named like it. One of several processes saves.
     """
-    head, metadata = load_head(path, device=config.device)
-    backbone = build_backbone(
-        metadata["backbone"], config.backbone_weights, device=config.device, precision=metadata["precision"]
-    )
-    if backbone.fingerprint != metadata["backbone_fingerprint"]:
-        raise ValueError(f"{path} was trained on other {backbone.name} weights; name them with --backbone-weights")
-    _refuse_seen_classes(config, path, metadata)
-    config = replace(config, size=int(metadata["size"]) if size is None else size)
-    stages = Stages((config.data == "toy") + 2 * len(config.shots))
-    bank, fold = _test_bank(config, backbone, stages), config.folds[0]
-    novel = novel_classes(len(own_class_names(config)), fold, config.n_folds, config.layout)
-    lists = {
-        n_shot: draw_episodes(
-            bank.dataset,
-            novel,
-            fold=fold,
-            n_shot=n_shot,
-            count=config.n_episodes,
-            seed=TEST_SEED if seed is None else seed,
-        )
-        for n_shot in config.shots
-    }
-    segmenters = {TRAINING_FREE: training_free_segmenter(backbone.deep_channels), FULL: head_segmenter(head)}
-    if protocols:
-        specs = [find_protocol(name) for name in protocols]
-        runs = run_protocols(segmenters, bank, list(lists.values()), specs, novel, stages=stages)
-        if output is not None:
-            write_runs(output, path.name, runs)
-        return f"{_what_is_scored(bank, lists, path, metadata)}\n\n{protocol_table(runs, specs)}"
-    scores = {
-        (name, n_shot): score_episodes(
-            segment,
-            bank,
-            lists[n_shot],
-            original_size=config.original_size,
-            progress=stages(f"scoring {name}, {n_shot}-shot"),
-        )
-        for n_shot in config.shots
-        for name, segment in segmenters.items()
-    }
-    if output is not None:
-        rows = [[name, n_shot, score.to_dict()] for (name, n_shot), score in scores.items()]
-        write_atomically(output, json.dumps({"checkpoint": path.name, "scores": rows}).encode())
-    return f"{_what_is_scored(bank, lists, path, metadata)}\n\n{summary_table([FoldResult(fold, 0, scores, lists)])}"
+    how: dict[str, Any] = {"resume": resume, "stage": stage, "fabric": fabric, "networks": networks}
+    result = train_head(data, model, training, folder=path.with_suffix(""), **how)
+    if fabric is None or fabric.is_global_zero:
+        save_trained(path, data, training, result, validation=result.validation, **facts)
+    return result
 
 
-def _what_is_scored(bank: FeatureBank, lists: dict[int, EpisodeList], path: Path, metadata: dict[str, Any]) -> str:
-    first = next(iter(lists.values()))
-    hashes = ", ".join(f"{n_shot}-shot {episodes.sha256[:12]}" for n_shot, episodes in sorted(lists.items()))
-    return (
-        f"Novel classes of fold {first.fold} of {bank.dataset.name}, {len(first.episodes)} episodes each (SHA-256: "
-        f"{hashes}), by {path}, trained on {metadata.get('data', 'unknown data')}, "
-        f"fold {metadata.get('fold', 'unknown')}"
+def save_trained(
+    path: Path, data: TrainingData, training: TrainingConfig, result: TrainingResult, **facts: Any
+) -> None:
+    """Save a trained head; it says how it was made, with `facts` besides."""
+    dataset = data.train.dataset
+    save_head(
+        path,
+        result.head,
+        data.train.backbone,
+        size=data.train.size,
+        step=result.step,
+        data=dataset.name,
+        dataset=dataset.fingerprint,
+        fold=data.fold,
+        base_classes=[dataset.class_names[index] for index in data.base],
+        seed=training.seed,
+        training=training.to_dict(),
+        training_episodes=result.episodes_sha256,
+        **facts,
     )
 
 
-def _test_bank(config: DemoConfig, backbone: Backbone, stages: Stages) -> FeatureBank:
-    """Features of the images that are scored; no training scene of the toy world is drawn."""
-    if config.data == "toy":
-        return toy_test_bank(backbone, config.folds[0], gap=config.gap, device=config.device, stage=stages)
-    return demo_bank(config, backbone)
+def evaluate(
+    segmenters: Mapping[str, Segmenter],
+    source: EpisodeSource,
+    lists: Sequence[EpisodeList],
+    *,
+    count: Callable[..., Counted],
+    stage: Stage = silent,
+) -> list[Scored[Counted]]:
+    """Score every method on every list.
+
+    Args:
+        segmenters: by name of the method.
+        source: of the data set that the lists were drawn from.
+        lists: episodes of any seeds and numbers of shots.
+        count: `score_episodes`, or another function of (segmenter, source, episodes, progress=...).
+        stage: one is taken for each method and list.
+    """
+    several = len({episodes.seed for episodes in lists}) > 1
+    scored = []
+    for episodes in lists:
+        what = f"{episodes.n_shot}-shot" + (f", seed {episodes.seed}" if several else "")
+        for method, segment in segmenters.items():
+            counted = count(segment, source, episodes, progress=stage(f"scoring {method}, {what}"))
+            scored.append(Scored(method, episodes, counted))
+    return scored
 
 
-def _refuse_seen_classes(config: DemoConfig, path: Path, metadata: dict[str, Any]) -> None:
-    """ValueError where the head's base classes hold a class that is to be scored as novel."""
-    fold, own_fold, names = config.folds[0], metadata.get("fold"), own_class_names(config)
-    novel = [names[index] for index in novel_classes(len(names), fold, config.n_folds, config.layout)]
-    base = metadata.get("base_classes")  # heads without this list tell their fold alone
-    known = novel if base is None and own_fold != fold else base or []
+def trained_and_training_free(trained: Trained) -> dict[str, Segmenter]:
+    """The two methods that one trained head gives: the head, and the baseline on the same features."""
+    free = training_free_segmenter(trained.backbone.deep_channels)
+    return {TRAINING_FREE: free, FULL: head_segmenter(trained.head)}
+
+
+def refuse_seen_classes(path: Path, metadata: Mapping[str, Any], novel: Sequence[str], fold: int) -> None:
+    """ValueError where the base classes of the head in `path` hold a class that is to be scored as novel."""
+    own_fold, base = metadata.get("fold"), metadata.get("base_classes")
+    known = novel if base is None and own_fold != fold else base or []  # without this list, the fold alone tells
     seen = [name for name in novel if plain_name(name) in {plain_name(other) for other in known}]
     if seen:
         raise ValueError(
             f"{path} was trained on {seen[0]!r}, a novel class of fold {fold}; choose a fold whose novel "
             f"classes it never saw (in its own data, with the --folds of its training: --fold {own_fold})"
         )
+
+
+def run_fold(
+    data: FoldData,
+    model: ModelConfig,
+    training: TrainingConfig,
+    *,
+    shots: Sequence[int] = (1, 5),
+    n_episodes: int = 500,
+    methods: Sequence[str] = METHODS,
+    original_size: bool = False,
+    device: str = "cpu",
+    stage: Stage = silent,
+    networks: Networks = DPNET_ALONE,
+) -> FoldResult:
+    """Train what needs training and score all methods on the same frozen episodes of novel classes."""
+    segmenters = {TRAINING_FREE: training_free_segmenter(data.test.backbone.deep_channels)}
+    trained: dict[str, TrainingResult] = {}
+    for name, config in ((SUPPORT_ONLY, support_only(model)), (FULL, model)):
+        if name in methods:
+            how: dict[str, Any] = {"fabric": make_fabric(device, training.precision), "networks": networks}
+            trained[name] = train_head(data, config, training, stage=stage, name=name, **how)
+            segmenters[name] = head_segmenter(trained[name].head.to(device))
+    chosen = {name: segment for name, segment in segmenters.items() if name in methods}
+    lists = novel_episodes(data.test, data.novel, data.fold, shots=shots, n_episodes=n_episodes).lists
+    count = partial(score_episodes, original_size=original_size)
+    scored = evaluate(chosen, data.test, lists, count=count, stage=stage)
+    scores = {(entry.method, entry.episodes.n_shot): entry.scores for entry in scored}
+    return FoldResult(data.fold, training.seed, scores, {episodes.n_shot: episodes for episodes in lists}, trained)

@@ -17,10 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
+from torch import nn
 
 from dpnet_lite.episodes import Episode
-from dpnet_lite.features import EpisodeBatch, FeatureBank
-from dpnet_lite.model.base import EpisodeNetwork
+from dpnet_lite.features import FeatureBank
+from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.scoring import head_segmenter, predicted_mask
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
 
 @torch.no_grad()
 def episodes_figure(
-    bank: FeatureBank, episodes: Sequence[Episode], heads: Mapping[str, EpisodeNetwork], *, main: str = "DPNet"
+    bank: FeatureBank, episodes: Sequence[Episode], heads: Mapping[str, nn.Module], *, main: str = "DPNet"
 ) -> Figure:
     """A row an episode: outlined support, query, the pixels behind P_q, each head's prediction, the truth.
 
@@ -89,18 +90,10 @@ def episodes_figure(
     return figure
 
 
-def _selected_pixels(head: EpisodeNetwork, batch: EpisodeBatch, size: tuple[int, int]) -> np.ndarray:
+def _selected_pixels(head: nn.Module, batch: EpisodeBatch, size: tuple[int, int]) -> np.ndarray:
     """Weight of each query pixel in P_q, float [H, W], the greatest 1, of a batch of one episode."""
-    output = head(
-        batch.support_features,
-        batch.support_masks,
-        batch.query_features,
-        size=size,
-        support_background=batch.support_background,
-        query_masks=(batch.query_labels == 1).float(),
-        trace=True,
-    )
-    share = functional.interpolate(output.trace.reliable[:1, None], size=size, mode="nearest")[0, 0]  # [h, w] -> [H, W]
+    trace = head(batch, size, trace=True).trace
+    share = functional.interpolate(trace.reliable[:1, None], size=size, mode="nearest")[0, 0]  # [h, w] -> [H, W]
     return (share / share.max().clamp_min(1e-12)).numpy()
 
 

@@ -7,6 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 from tqdm import tqdm
 
+Stage = Callable[[str], Callable[[Iterable[int]], Iterable[int]]]  # a step's name -> what wraps its loop
+
+
+def silent(name: str) -> Callable[[Iterable[int]], Iterable[int]]:
+    """A stage without a progress bar."""
+    return iter
+
 
 def is_first_process() -> bool:
     """Whether this process speaks for its job: all do, but one of several that torchrun started."""

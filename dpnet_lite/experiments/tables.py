@@ -1,17 +1,20 @@
-"""Tables of results as text: one line a method, intervals beside the means."""
+"""Tables of results as text: one line a method, intervals beside the means.
+
+A run is what one fold and seed scored, by (method, number of shots), as `FoldResult.scores` has it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.experiments.fold_run import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult
-from dpnet_lite.experiments.intervals import mean_interval, mean_paired_difference
-from dpnet_lite.experiments.resampling import Interval
+from dpnet_lite.experiments.intervals import Interval, mean_interval, mean_paired_difference
+from dpnet_lite.experiments.jobs import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult
+from dpnet_lite.experiments.presets import MIN_PER_CLASS
 
-MIN_PER_CLASS = 5  # episodes; with fewer, resampling them shows much less than their real spread (our choice)
+Run = Mapping[tuple[str, int], EpisodeScores]
 
 
 def percent(value: float, interval: Interval | None = None, *, signed: bool = False) -> str:
@@ -23,20 +26,20 @@ def percent(value: float, interval: Interval | None = None, *, signed: bool = Fa
     return f"{text} [{number.format(100 * interval.low)}, {number.format(100 * interval.high)}]"
 
 
-def enough_episodes(runs: Sequence[EpisodeScores]) -> bool:
+def enough_episodes(scores: Sequence[EpisodeScores]) -> bool:
     """Whether every class of every run has episodes enough to tell their spread."""
-    return all(np.unique(run.class_index, return_counts=True)[1].min() >= MIN_PER_CLASS for run in runs)
+    return all(np.unique(run.class_index, return_counts=True)[1].min() >= MIN_PER_CLASS for run in scores)
 
 
-def score_cell(runs: Sequence[EpisodeScores]) -> str:
+def score_cell(scores: Sequence[EpisodeScores]) -> str:
     """Mean mIoU over runs with its interval, without it where a class has too few episodes."""
-    interval = mean_interval(runs, "miou", resample_runs=True) if enough_episodes(runs) else None
-    return percent(mean(runs, "miou"), interval)
+    interval = mean_interval(scores, "miou", resample_runs=True) if enough_episodes(scores) else None
+    return percent(mean(scores, "miou"), interval)
 
 
-def difference_cell(results: Sequence[FoldResult], rival: str, n_shot: int) -> str:
+def difference_cell(runs: Sequence[Run], rival: str, n_shot: int) -> str:
     """Mean difference of mIoU between DPNet and a rival with its interval, without it as in `score_cell`."""
-    own, other = (method_scores(results, method, n_shot) for method in (FULL, rival))
+    own, other = ([run[method, n_shot] for run in runs] for method in (FULL, rival))
     difference, interval = mean_paired_difference(own, other, "miou")
     return percent(difference, interval if enough_episodes(own) else None, signed=True)
 
@@ -51,53 +54,46 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def method_scores(results: Sequence[FoldResult], method: str, n_shot: int) -> list[EpisodeScores]:
-    return [result.scores[method, n_shot] for result in results]
-
-
 def mean(scores: Sequence[EpisodeScores], metric: str) -> float:
     """Mean of a metric over runs (folds and seeds)."""
     return sum(getattr(run, metric) for run in scores) / len(scores)
 
 
-def summary_table(results: Sequence[FoldResult]) -> str:
-    """mIoU and FB-IoU per method and number of shots, averaged over the folds and seeds of `results`, in percent.
+def summary_table(runs: Sequence[Run]) -> str:
+    """mIoU and FB-IoU per method and number of shots, averaged over runs, in percent.
 
     Intervals: bootstrap 95 %, seeds and episodes resampled (see `intervals`).
     """
-    methods = [m for m in METHODS if any(m == name for name, _ in results[0].scores)]
     rows = [["method", "shots", "mIoU % [95 % interval]", "FB-IoU %"]]
-    for n_shot in sorted(results[0].episodes):
-        for method in methods:
-            runs = method_scores(results, method, n_shot)
-            rows.append([method, str(n_shot), score_cell(runs), percent(mean(runs, "fb_iou"))])
-    if all(enough_episodes([scores]) for result in results for scores in result.scores.values()):
+    for method, n_shot in _methods_by_shots(runs[0]):
+        scores = [run[method, n_shot] for run in runs]
+        rows.append([method, str(n_shot), score_cell(scores), percent(mean(scores, "fb_iou"))])
+    if all(enough_episodes([*run.values()]) for run in runs):
         return aligned(rows)
     return (
         f"{aligned(rows)}\n\nNo intervals: a class has fewer than {MIN_PER_CLASS} episodes; give more with --episodes."
     )
 
 
-def difference_table(results: Sequence[FoldResult]) -> str:
+def difference_table(runs: Sequence[Run]) -> str:
     """Paired differences of mIoU between DPNet and each rival on the same episodes, in points."""
     rows = [["mIoU of DPNet less that of", "shots", "points [95 % interval]"]]
-    for n_shot in sorted(results[0].episodes):
-        for rival in (TRAINING_FREE, SUPPORT_ONLY):
-            if (rival, n_shot) in results[0].scores and (FULL, n_shot) in results[0].scores:
-                rows.append([rival, str(n_shot), difference_cell(results, rival, n_shot)])
+    for rival, n_shot in _methods_by_shots(runs[0]):
+        if rival in (TRAINING_FREE, SUPPORT_ONLY) and (FULL, n_shot) in runs[0]:
+            rows.append([rival, str(n_shot), difference_cell(runs, rival, n_shot)])
     return aligned(rows)
 
 
 def fold_table(results: Sequence[FoldResult]) -> str:
     """mIoU per fold (mean over seeds) and method, in percent, with intervals."""
     folds = sorted({result.fold for result in results})
-    methods = [m for m in METHODS if any(m == name for name, _ in results[0].scores)]
     rows = [["method", "shots", *(f"fold {fold}" for fold in folds)]]
-    for n_shot in sorted(results[0].episodes):
-        for method in methods:
-            cells = []
-            for fold in folds:
-                runs = method_scores([r for r in results if r.fold == fold], method, n_shot)
-                cells.append(score_cell(runs))
-            rows.append([method, str(n_shot), *cells])
+    for key in _methods_by_shots(results[0].scores):
+        cells = [score_cell([result.scores[key] for result in results if result.fold == fold]) for fold in folds]
+        rows.append([key[0], str(key[1]), *cells])
     return aligned(rows)
+
+
+def _methods_by_shots(run: Run) -> list[tuple[str, int]]:
+    """What a run scored, in the order of the tables' rows."""
+    return sorted(run, key=lambda key: (key[1], METHODS.index(key[0])))

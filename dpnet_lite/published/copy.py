@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpnet_lite.caches import default_cache
 from dpnet_lite.datasets.base import CountedDataset
 from dpnet_lite.experiments.progress import Stages
+from dpnet_lite.features import default_cache
 from dpnet_lite.published.registry import open_published
 
 
@@ -30,6 +30,12 @@ class PublishedCopy:
                 f"--lists is {self.lists}, which is no folder; give the one that holds the lists of all splits, "
                 "so that no image is trained on and tested"
             )
+
+    @property
+    def hsnet_lists(self) -> Path | None:
+        """The folder of HSNet's lists of pairs, for PASCAL-5i, where `lists` holds them."""
+        has_them = self.name == "pascal5i" and self.lists is not None and (self.lists / "val").is_dir()
+        return self.lists if has_them else None
 
     def open(self, split: str, stages: Stages) -> CountedDataset:
         """One split; counting its masks shows a bar the first time."""

@@ -3,44 +3,35 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from dpnet_lite.backbones.backbone import ARCHITECTURES
-from dpnet_lite.config import ModelConfig, TrainingConfig
+from dpnet_lite.config import BACKBONES, ModelConfig, Settings, TrainingConfig, setting
 from dpnet_lite.datasets.novel import NovelPolicy
-from dpnet_lite.published.registry import published
-from dpnet_lite.setting_kinds import check_settings
+from dpnet_lite.published.registry import PublishedName
 
 FOLDER = Path(__file__).parent / "recipes"
-FIELDS = {"data": str, "backbone": str, "size": int, "novel": str, "epochs": int, "model": dict, "training": dict}
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What a recipe file says.
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Settings):
+    """What a recipe file says."""
 
-    Attributes:
-        name: of the file, without folder and extension.
-        data: name of the published data set.
-        backbone: one of ARCHITECTURES.
-        size: side of the network's square in pixels.
-        novel: what becomes of novel objects in training images.
-        epochs: how often every training image is seen, on average; gives the number of steps.
-        model: settings of the network.
-        training: settings of the training; its `steps` is not used.
-    """
-
-    name: str
-    data: str
-    backbone: str
-    size: int
-    novel: NovelPolicy
-    epochs: int
+    name: str  # of the file, without folder and extension
+    data: PublishedName
+    backbone: str  # one of BACKBONES
+    size: int = setting(473, low=32, high=10_000)  # side of the network's square in pixels
+    novel: NovelPolicy  # what becomes of novel objects in training images
+    # How often every training image is seen, on average; gives the number of steps.
+    epochs: int = setting(200, low=1, high=100_000)
     model: ModelConfig
-    training: TrainingConfig
+    training: TrainingConfig  # its `steps` is not used
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"backbone is {self.backbone!r}; choose one of {', '.join(BACKBONES)}")
 
     def steps(self, n_images: int) -> int:
         """Steps of all epochs for that many training images, at least 1."""
@@ -63,30 +54,22 @@ def load_recipe(name: str | Path) -> Recipe:
     if not path.is_file():
         raise FileNotFoundError(f"there is no recipe {name}; give {', '.join(shipped_recipes())}, or a .toml file")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return _recipe(path.stem, tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"recipe {path} is not TOML ({error}); mend it") from None
-    _check_fields(path, values)
-    check_settings(f"recipe {path}", values["model"], values["training"])
-    model, training = ModelConfig.from_dict(values["model"]), TrainingConfig.from_dict(values["training"])
-    return Recipe(**{**values, "name": path.stem, "model": model, "training": training})
+    except ValueError as error:
+        raise ValueError(f"recipe {path}: {error}") from None
 
 
-def _check_fields(path: Path, values: Mapping[str, Any]) -> None:
-    for field in FIELDS.keys() ^ values.keys():
-        problem = "lacks" if field in FIELDS else "has the unknown field"
-        raise ValueError(f"recipe {path} {problem} {field}; a recipe has {', '.join(FIELDS)}")
-    for field, kind in FIELDS.items():
-        if not isinstance(values[field], kind) or isinstance(values[field], bool):
-            raise ValueError(f"recipe {path}: {field} is {values[field]!r}; see the shipped recipes for its kind")
-    if values["size"] < 32 or values["epochs"] < 1:
-        raise ValueError(
-            f"recipe {path}: size is {values['size']} and epochs {values['epochs']}; give at least 32 and 1"
-        )
-    if values["backbone"] not in ARCHITECTURES:
-        raise ValueError(f"recipe {path}: backbone is {values['backbone']!r}; give one of {', '.join(ARCHITECTURES)}")
-    if values["novel"] not in get_args(NovelPolicy):
-        raise ValueError(f"recipe {path}: novel is {values['novel']!r}; give one of {', '.join(get_args(NovelPolicy))}")
-    if "steps" in values["training"]:
-        raise ValueError(f"recipe {path}: steps follow from epochs; leave them out")
-    published(values["data"])
+def _recipe(name: str, values: dict[str, Any]) -> Recipe:
+    names = [field.name for field in fields(Recipe) if field.name != "name"]
+    for field in {*names} ^ values.keys():
+        problem = "lacks" if field in names else "has the unknown field"
+        raise ValueError(f"it {problem} {field}; a recipe has {', '.join(names)}")
+    for part, defaults in (("model", ModelConfig()), ("training", TrainingConfig())):
+        if not isinstance(values[part], dict):
+            raise ValueError(f"{part} is {values[part]!r}; give a table, such as [{part}]")
+        if "steps" in values[part]:
+            raise ValueError("steps follow from epochs; leave them out")
+        values[part] = defaults.changed(values[part])
+    return Recipe(name=name, **values)

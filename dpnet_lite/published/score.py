@@ -1,92 +1,65 @@
-"""Scoring a trained head on a published data set, under one or more protocols."""
+"""Scoring under protocols: any data under any of them, and a trained head on a published data set."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dpnet_lite.backbones.backbone import build_backbone
+import numpy as np
+
+from dpnet_lite.checkpoints import Trained
 from dpnet_lite.datasets.base import CountedDataset
-from dpnet_lite.experiments.fold_run import FULL, TRAINING_FREE
+from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.experiments.experiment import EvaluationData
+from dpnet_lite.experiments.intervals import Interval, mean_interval
+from dpnet_lite.experiments.jobs import Scored, refuse_seen_classes
 from dpnet_lite.experiments.progress import Stages
-from dpnet_lite.heads import load_head
+from dpnet_lite.experiments.tables import aligned, enough_episodes, percent
 from dpnet_lite.published.copy import PublishedCopy
 from dpnet_lite.published.image_source import ImageSource
 from dpnet_lite.published.list_files import read_hsnet_fold
-from dpnet_lite.published.protocol_runs import protocol_table, run_protocols, write_runs
 from dpnet_lite.published.protocols.drawing import draw_for
-from dpnet_lite.published.protocols.specs import Protocol, find_protocol
+from dpnet_lite.published.protocols.scoring import evaluate_under, protocol_score
+from dpnet_lite.published.protocols.specs import Protocol
 from dpnet_lite.published.registry import fold_classes, published
-from dpnet_lite.scoring import Segmenter, head_segmenter, training_free_segmenter
 
 KEPT_BYTES = 4_000_000_000  # of features, when scoring
+Counts = dict[str, EpisodeScores]  # by name of the protocol, from the same predictions
 
 
-def evaluate_published(
+def published_data(
     copy: PublishedCopy,
     path: Path,
+    trained: Trained,
+    protocol: Protocol,
     *,
-    protocols: Sequence[str],
-    fold: int | None = None,
-    shots: Sequence[int] = (1, 5),
-    seed: int | None = None,
-    n_episodes: int | None = None,
-    size: int | None = None,
-    output: Path | None = None,
-) -> str:
-    """Score a head under one or more protocols, beside the training-free baseline; returns tables.
+    fold: int,
+    shots: Sequence[int],
+    seeds: Sequence[int],
+    n_episodes: int | None,
+    size: int,
+) -> EvaluationData:
+    """The images of a fold and the episodes that a protocol draws of them, a list for each number of shots and seed.
 
-    With one protocol, episodes are drawn by its own rule, in its own number, once for each of its seeds. With several,
-    the first one's episodes are taken, and all protocols count the same predictions on them.
+    Args:
+        path: of the trained head, for the error's words.
+        n_episodes: of each list; None: as many as the protocol has.
+        size: side of the network's square in pixels.
 
     Raises:
-        ValueError: the head was trained on other weights, or on classes that are novel here.
+        ValueError: the head was trained on classes that are novel here.
     """
-    head, metadata = load_head(path, device=copy.device)
-    backbone = build_backbone(
-        metadata["backbone"], copy.backbone_weights, device=copy.device, precision=metadata["precision"]
-    )
-    if backbone.fingerprint != metadata["backbone_fingerprint"]:
-        raise ValueError(f"{path} was trained on other {backbone.name} weights; name them with --backbone-weights")
-    specs = [find_protocol(name) for name in protocols]
-    fold = int(metadata.get("fold", 0)) if fold is None else fold
-    split = published(copy.name).test_split
+    split, backbone = published(copy.name).test_split, trained.backbone
     dataset = copy.open(split, Stages())
     novel = fold_classes(copy.name, fold, split, n_split_classes=len(dataset.class_names)).novel
-    _refuse_seen(path, metadata, [dataset.class_names[index] for index in novel], fold)
-    side = int(metadata["size"]) if size is None else size
-    per_image = 2 * backbone.out_channels * (-(-side // backbone.stride)) ** 2  # bytes
-    source = ImageSource(dataset, backbone, size=side, kept=KEPT_BYTES // per_image)
-    seeds = specs[0].seeds if seed is None else (seed,)
+    refuse_seen_classes(path, trained.metadata, [dataset.class_names[index] for index in novel], fold)
+    per_image = 2 * backbone.out_channels * (-(-size // backbone.stride)) ** 2  # bytes
+    source = ImageSource(dataset, backbone, size=size, kept=KEPT_BYTES // per_image)
     pairs = listed_pairs(copy, dataset, fold)
-    lists = [
-        draw_for(
-            specs[0],
-            dataset,
-            novel,
-            fold=fold,
-            n_shot=n_shot,
-            seed=own,
-            count=n_episodes,
-            benchmark=copy.name,
-            pairs=pairs,
-        )
-        for n_shot in shots
-        for own in seeds
-    ]
-    segmenters: dict[str, Segmenter] = {
-        TRAINING_FREE: training_free_segmenter(backbone.deep_channels),
-        FULL: head_segmenter(head),
-    }
-    runs = run_protocols(
-        segmenters, source, lists, specs, novel, stages=Stages(len(lists) * len(segmenters)), benchmark=copy.name
-    )
-    if output is not None:
-        write_runs(output, path.name, runs)
-    what = f"{published(copy.name).title}, fold {fold}, by {path} ({metadata.get('recipe', 'no recipe')})"
-    notes = departures(specs, copy.name, has_pairs=pairs is not None, shots=shots)
-    return "\n\n".join([what, protocol_table(runs, specs), *notes])
+    draw = partial(draw_for, protocol, dataset, novel, fold=fold, count=n_episodes, benchmark=copy.name, pairs=pairs)
+    return EvaluationData(source, novel, [draw(n_shot=n_shot, seed=seed) for n_shot in shots for seed in seeds])
 
 
 def departures(specs: Sequence[Protocol], name: str, *, has_pairs: bool, shots: Sequence[int] = (1,)) -> list[str]:
@@ -108,16 +81,67 @@ def listed_pairs(copy: PublishedCopy, dataset: CountedDataset, fold: int) -> lis
 
     HSNet's protocol tests these pairs, in this order.
     """
-    if copy.name != "pascal5i" or copy.lists is None or not (copy.lists / "val").is_dir():
+    if copy.hsnet_lists is None:
         return None
     places = {name: index for index, name in enumerate(dataset.ids)}
-    return [(places[pair.id], pair.class_index) for pair in read_hsnet_fold(copy.lists, "val", fold)]
+    return [(places[pair.id], pair.class_index) for pair in read_hsnet_fold(copy.hsnet_lists, "val", fold)]
 
 
-def _refuse_seen(path: Path, metadata: dict[str, Any], novel: Sequence[str], fold: int) -> None:
-    seen = sorted(set(novel) & set(metadata.get("base_classes", [])))
-    if seen:
-        raise ValueError(
-            f"{path} was trained on {seen[0]!r}, a novel class of fold {fold}; score it on its own data "
-            f"({metadata.get('data')}) with the fold of its training (--fold {metadata.get('fold')})"
-        )
+def count_under(protocols: Sequence[Protocol], benchmark: str = "pascal5i") -> Callable[..., Counts]:
+    """What `experiments.jobs.evaluate` takes to count the same predictions under all protocols.
+
+    Args:
+        protocols: values of PROTOCOLS.
+        benchmark: whose figures hold.
+    """
+    return partial(evaluate_under, protocols=protocols, benchmark=benchmark)
+
+
+def protocol_table(runs: Sequence[Scored[Counts]], protocols: Sequence[Protocol], classes: Sequence[int]) -> str:
+    """A row per protocol, number of shots and method: the mean over the lists, and their range, in percent.
+
+    Ours also has a bootstrap interval of that mean, where every class has episodes enough: these networks, other
+    episodes. The other protocols have no interval of their own. `classes` are all novel classes of the fold, also those
+    without an episode.
+    """
+    rows = [["protocol", "method", "shots", "lists x episodes", "mIoU % [95 %]", "range of lists", "FB-IoU %"]]
+    for protocol in protocols:
+        for n_shot, method in dict.fromkeys((run.episodes.n_shot, run.method) for run in runs):
+            chosen = [
+                run.scores[protocol.name] for run in runs if (run.episodes.n_shot, run.method) == (n_shot, method)
+            ]
+            scores = np.array([protocol_score(protocol, s.class_index, s.counts, classes) for s in chosen])  # [runs, 2]
+            miou, fb_iou = scores.mean(axis=0)
+            rows.append(
+                [
+                    protocol.name,
+                    method,
+                    str(n_shot),
+                    f"{len(chosen)} x {len(chosen[0].class_index):,}",
+                    percent(miou, _interval(chosen, protocol)),
+                    f"{percent(scores[:, 0].min())} to {percent(scores[:, 0].max())}" if len(chosen) > 1 else "",
+                    "none" if np.isnan(fb_iou) else percent(fb_iou),
+                ]
+            )
+    lists = dict.fromkeys((run.episodes.n_shot, run.episodes.seed, run.episodes.sha256[:12]) for run in runs)
+    hashes = ", ".join(f"{n_shot}-shot seed {seed} {digest}" for n_shot, seed, digest in lists)
+    drawn = f" All count the same predictions, on episodes drawn as {protocols[0].name} does."
+    return f"{aligned(rows)}\n\nEpisodes (SHA-256): {hashes}.{drawn if len(protocols) > 1 else ''}"
+
+
+def _interval(scores: Sequence[EpisodeScores], protocol: Protocol) -> Interval | None:
+    return mean_interval(scores) if protocol.name == "ours" and enough_episodes(scores) else None
+
+
+def run_rows(runs: Sequence[Scored[Counts]], classes: Sequence[int]) -> list[dict[str, Any]]:
+    """Everything that the tables are computed from, as JSON can hold it."""
+    return [
+        {
+            "method": run.method,
+            "n_shot": run.episodes.n_shot,
+            "seed": run.episodes.seed,
+            "classes": list(classes),
+            "scores": {name: scores.to_dict() for name, scores in run.scores.items()},
+        }
+        for run in runs
+    ]

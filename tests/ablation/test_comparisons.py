@@ -12,7 +12,7 @@ from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, Judged, holm, judge, 
 from dpnet_lite.ablation.studies import Comparison, Study, Variant
 from dpnet_lite.ablation.table import pack_scores, unpack_scores
 from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.experiments.resampling import Interval
+from dpnet_lite.experiments.intervals import Interval
 
 N_CLASSES, PER_CLASS, PIXELS = 10, 12, 9216
 

@@ -14,7 +14,7 @@ from dpnet_lite.ablation.banks import shared_fold
 from dpnet_lite.ablation.masks import edit_masks
 from dpnet_lite.ablation.table import unpack, unpack_scores
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.experiments.fold_data import TEST_SEED
+from dpnet_lite.experiments.experiment import TEST_SEED
 from dpnet_lite.model.networks import build_network
 
 

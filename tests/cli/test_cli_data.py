@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
 import sys
@@ -10,9 +12,7 @@ from pathlib import Path
 import pytest
 from coco_fss_trees import FSS_SPLITS, write_coco, write_fss
 
-from dpnet_lite.cli.data import add_data, run_data
-from dpnet_lite.cli.main import main
-from dpnet_lite.cli.options import OneLineParser
+from dpnet_lite.cli.main import build_parser, main
 from dpnet_lite.course.made_up_pascal import write_pascal
 from dpnet_lite.published import episode_lists as published_episodes
 from dpnet_lite.published import fss
@@ -21,11 +21,14 @@ from dpnet_lite.published.episode_lists import SEEDS, list_name, read_list
 
 def run(*words: str | Path, said: list[str] | None = None) -> str:
     """What the command says, kept in `said` too; errors are raised."""
-    parser = OneLineParser(prog="dpnet-lite")
-    add_data(parser.add_subparsers(dest="command", required=True))
-    said = [] if said is None else said
-    run_data(parser.parse_args(["data", *map(str, words)]), said.append)
-    return "\n".join(said)
+    said, text = [] if said is None else said, io.StringIO()
+    args = build_parser().parse_args(["data", *map(str, words)])
+    try:
+        with contextlib.redirect_stdout(text):
+            args.run(args)
+    finally:
+        said.append(text.getvalue().rstrip("\n"))
+    return said[-1]
 
 
 @pytest.fixture

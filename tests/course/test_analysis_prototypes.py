@@ -20,7 +20,7 @@ from dpnet_lite.course.analysis.prototypes import (
 )
 from dpnet_lite.course.opened_episode import ToyStudy
 from dpnet_lite.episodes import Episode
-from dpnet_lite.experiments.resampling import bootstrap_weights
+from dpnet_lite.experiments.intervals import bootstrap_weights
 
 
 def sample(seed: int, n: int = 24, channels: int = 7) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

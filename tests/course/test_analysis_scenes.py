@@ -23,7 +23,7 @@ from dpnet_lite.course.analysis.scenes import (
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.datasets.transforms import normalise
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.experiments.fold_data import TEST_SEED, toy_test_world
+from dpnet_lite.experiments.experiment import TEST_SEED, toy_test_world
 
 
 @pytest.fixture(scope="module")

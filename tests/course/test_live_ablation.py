@@ -25,9 +25,8 @@ from dpnet_lite.course.explorers.ablation import (
 from dpnet_lite.course.live_ablation import Bench, LiveAblation, LiveResult
 from dpnet_lite.course.live_training import small_toy_fold
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.experiments.fold_data import TEST_SEED
-from dpnet_lite.experiments.intervals import mean_paired_difference
-from dpnet_lite.experiments.resampling import Interval
+from dpnet_lite.experiments.experiment import TEST_SEED
+from dpnet_lite.experiments.intervals import Interval, mean_paired_difference
 from dpnet_lite.scoring import head_segmenter, score_episodes
 from dpnet_lite.training import Trainer
 

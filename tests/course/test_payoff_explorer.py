@@ -16,7 +16,7 @@ from dpnet_lite.course.analysis.strata import overall, paired_ious  # noqa: E402
 from dpnet_lite.course.explorers import payoff as explorer  # noqa: E402
 from dpnet_lite.course.explorers.payoff import along_figure, payoff_explorer, strata_figure  # noqa: E402
 from dpnet_lite.evaluation import EpisodeScores  # noqa: E402
-from dpnet_lite.experiments.resampling import Interval  # noqa: E402
+from dpnet_lite.experiments.intervals import Interval  # noqa: E402
 
 
 def made_rows(name):

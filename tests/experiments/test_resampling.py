@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from dpnet_lite.experiments.resampling import (
+from dpnet_lite.experiments.intervals import (
     bootstrap_weights,
     percentile_interval,
     run_weights,

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from coco_fss_trees import write_coco, write_fss
 from dpnet_lite.heads import load_head
+from dpnet_lite.published.protocol_runs import ProtocolRun, protocol_table
 from places import SHARED
 
 from dpnet_lite import training
@@ -30,7 +31,6 @@ from dpnet_lite.experiments.progress import Stages
 from dpnet_lite.published import train as full_size_training
 from dpnet_lite.published.copy import PublishedCopy
 from dpnet_lite.published.list_files import ClassPair, write_hsnet_list
-from dpnet_lite.published.protocol_runs import ProtocolRun, protocol_table
 from dpnet_lite.published.protocols.counting import perfect_logits, protocol_counts
 from dpnet_lite.published.protocols.specs import PROTOCOLS
 from dpnet_lite.published.recipe_files import FOLDER, load_recipe, shipped_recipes

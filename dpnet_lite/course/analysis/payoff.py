@@ -39,9 +39,8 @@ from dpnet_lite.datasets.base import Sample
 from dpnet_lite.datasets.toy import DEFAULT_GAP, ToyWorld
 from dpnet_lite.episodes import Episode
 from dpnet_lite.evaluation import Floats
-from dpnet_lite.experiments.fold_data import TEST_SEED, TOY_TEST_SCENES
-from dpnet_lite.experiments.intervals import mean_paired_difference
-from dpnet_lite.experiments.resampling import Interval
+from dpnet_lite.experiments.experiment import TEST_SEED, TOY_TEST_SCENES
+from dpnet_lite.experiments.intervals import Interval, mean_paired_difference
 from dpnet_lite.features import FeatureBank
 
 PRECISION = "precision of the selection"

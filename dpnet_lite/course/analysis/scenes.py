@@ -21,7 +21,7 @@ from dpnet_lite.datasets.toy import CATALOGUES, DEFAULT_GAP, INSTANCES, WORLD_VE
 from dpnet_lite.datasets.toy_scene import PlacedObject, draw_appearance, paint_object
 from dpnet_lite.episodes import Episode, EpisodeList, draw_episodes
 from dpnet_lite.evaluation import Floats
-from dpnet_lite.experiments.fold_data import TEST_SEED, toy_test_world
+from dpnet_lite.experiments.experiment import TEST_SEED, toy_test_world
 
 Masks = NDArray[np.bool_]
 SCORED_EPISODES = 500  # per fold in the studies of one shot

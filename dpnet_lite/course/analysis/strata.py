@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from dpnet_lite.ablation.comparisons import label, runs_of
 from dpnet_lite.ablation.table import Row, unpack, unpack_scores
 from dpnet_lite.evaluation import EpisodeScores, Floats
-from dpnet_lite.experiments.resampling import Interval, bootstrap_weights, percentile_interval, run_weights
+from dpnet_lite.experiments.intervals import Interval, bootstrap_weights, percentile_interval, run_weights
 
 
 @dataclass(frozen=True)

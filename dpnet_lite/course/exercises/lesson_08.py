@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dpnet_lite.course.analysis.selections import weight_places
 from dpnet_lite.course.exercises import ask, close, require, require_number, require_tensor, right
-from dpnet_lite.experiments.resampling import weighted_auc
+from dpnet_lite.experiments.intervals import weighted_auc
 
 
 def check_weight_places(function: Callable[[Tensor, Tensor], Tensor]) -> str:

@@ -27,8 +27,7 @@ from dpnet_lite.course.live_training import LiveTraining, small_toy_fold
 from dpnet_lite.course.opened_episode import EpisodeView
 from dpnet_lite.datasets.folds import novel_classes
 from dpnet_lite.datasets.toy import DEFAULT_GAP, catalogue_names
-from dpnet_lite.experiments.fold_data import N_FOLDS
-from dpnet_lite.experiments.presets import TOY
+from dpnet_lite.experiments.presets import N_FOLDS, TOY
 from dpnet_lite.model.cycle_comparison import membership
 
 DEFAULT_RULE = "cycle, weighted, consensus (default)"

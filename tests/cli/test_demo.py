@@ -9,30 +9,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from dpnet_lite.heads import load_head
-from dpnet_lite.model.head import Head
 from PIL import Image
 from small_runs import SMALL, run, use_few_scenes, write_folder
 
-from dpnet_lite.backbones.backbone import build_backbone
+from dpnet_lite.checkpoints import load_head
+from dpnet_lite.cli.demo import run_demo
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.episodes import EpisodeList
-from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.experiments import experiment as demo
-from dpnet_lite.experiments.experiment import DemoConfig, load_result, run_demo
-from dpnet_lite.experiments.fold_data import toy_fold
-from dpnet_lite.experiments.fold_run import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult, support_only
+from dpnet_lite.experiments import results
+from dpnet_lite.experiments.experiment import Experiment
 from dpnet_lite.experiments.intervals import mean_interval
-from dpnet_lite.experiments.tables import aligned, difference_cell, enough_episodes, percent, score_cell
-from dpnet_lite.training import Trainer
+from dpnet_lite.experiments.jobs import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult, support_only
+from dpnet_lite.experiments.results import load_result
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory) -> DemoConfig:
+def config(tmp_path_factory) -> Experiment:
     """Two folds and two seeds of a small folder."""
     root = tmp_path_factory.mktemp("demo")
-    return DemoConfig(
+    return Experiment(
         data=str(write_folder(root / "mine")),
         model=ModelConfig(channels=8),
         training=TrainingConfig(steps=3, batch_size=2, warmup_steps=1),
@@ -190,19 +184,19 @@ def test_a_second_run_says_the_same(first_run, config, tmp_path):
 
 def test_resume_skips_what_the_same_settings_have_done(first_run, config, tmp_path, monkeypatch):
     output, calls, said = tmp_path / "out", [], []
-    original = demo.run_fold
+    original = results.run_fold
 
     def spy(data, model, training, **settings):
         calls.append((data.fold, training.seed))
         return original(data, model, training, **settings)
 
-    monkeypatch.setattr(demo, "run_fold", spy)
+    monkeypatch.setattr(results, "run_fold", spy)
     output.mkdir()
     for path in first_run.output.glob("fold0_seed*.json"):
         (output / path.name).write_bytes(path.read_bytes())
-    results = run_demo(config, output, say=said.append, resume=True, pictures=False)
+    found = run_demo(config, output, say=said.append, resume=True, pictures=False)
     assert calls == [(2, 0), (2, 1)] and said == first_run.said[:1]
-    assert [(r.fold, r.seed) for r in results] == [(0, 0), (0, 1), (2, 0), (2, 1)]
+    assert [(r.fold, r.seed) for r in found] == [(0, 0), (0, 1), (2, 0), (2, 1)]
     calls.clear()
     run_demo(config, output, say=said.append, resume=True)  # nothing to do, nothing to draw
     assert calls == [] and said[1] == said[0] and len(said) == 2
@@ -225,8 +219,8 @@ def test_results_of_changed_photographs_are_not_taken_over(config, tmp_path, mon
     folder = write_folder(tmp_path / "mine")
     small = replace(config, data=str(folder), folds=(0,), seeds=(0,), shots=(1,), cache_folder=tmp_path / "cache")
     calls = []
-    original = demo.run_fold
-    monkeypatch.setattr(demo, "run_fold", lambda *a, **k: calls.append(1) or original(*a, **k))
+    original = results.run_fold
+    monkeypatch.setattr(results, "run_fold", lambda *a, **k: calls.append(1) or original(*a, **k))
     for _ in range(2):
         run_demo(small, tmp_path / "out", say=lambda text: None, resume=True, pictures=False)
     assert len(calls) == 1
@@ -249,28 +243,6 @@ def test_no_path_of_this_machine_is_in_the_results(first_run, config):
         assert str(Path(config.data).parent) not in path.read_text()
 
 
-@pytest.mark.parametrize("interaction", ["correlation", "parts"])
-def test_the_rival_has_the_same_size_and_starts_from_the_same_weights(config, interaction):
-    """Nothing but the pseudo-prototype is taken from it: same budget, episodes and starting point."""
-    model = replace(config.model, interaction=interaction)
-    backbone = build_backbone("tiny", "random")
-    data = toy_fold(backbone, 0, seed=0, n_train=62, n_test=42)
-    full, rival = (Trainer(m, config.training, data.train, data.base, fold=0) for m in (model, support_only(model)))
-    assert full.episodes == rival.episodes
-    own, other = full.network.state_dict(), rival.network.state_dict()
-    assert list(own) == list(other) and all(torch.equal(own[name], other[name]) for name in own)
-    difference = {k for k, v in model.to_dict().items() if support_only(model).to_dict()[k] != v}
-    assert difference == {"pseudo_prototype"}
-    features, masks = torch.randn(1, 1, 144, 8, 8), torch.ones(1, 1, 8, 8)
-    masks[..., :4] = 0
-    outputs = []
-    for config_of_head, weights in ((model, own), (support_only(model), other)):
-        head = Head(config_of_head, 144, 96).eval()
-        head.load_state_dict(weights)
-        outputs.append(head(features, masks, features[:, 0].flip(-1), size=(8, 8)).logits)
-    assert not torch.equal(*outputs)  # yet it is another network
-
-
 def test_the_toy_demo_as_it_is_typed(tmp_path, capsys, monkeypatch):
     use_few_scenes(monkeypatch)
     texts = []
@@ -282,37 +254,3 @@ def test_the_toy_demo_as_it_is_typed(tmp_path, capsys, monkeypatch):
     assert texts[0] == texts[1]
     assert [row[0] for row in table_rows(texts[0], "method")] == [TRAINING_FREE, SUPPORT_ONLY, FULL]
     assert (tmp_path / "a/episodes.png").exists()  # with fewer episodes than the picture has rows
-
-
-def test_wrong_numbers_are_refused_before_any_training(config):
-    for change, message in (
-        ({"n_episodes": 0}, "--episodes has 0; give at least 1"),
-        ({"shots": (1, 0)}, "--shots has 0; give at least 1"),
-        ({"seeds": (-1,)}, "--seeds has -1; give at least 0"),
-        ({"size": 0}, "--size has 0; give at least 1"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            replace(config, **change)
-
-
-def test_a_class_with_few_episodes_has_no_interval():
-    def scores(*counts):
-        index = np.repeat(np.arange(len(counts)), counts)
-        return EpisodeScores(index, np.tile([3, 5, 4, 6], (len(index), 1)), tuple("abc"))
-
-    assert enough_episodes([scores(5, 5), scores(7, 6)])
-    assert not enough_episodes([scores(9, 4)]) and not enough_episodes([scores(9, 9), scores(5, 4, 5)])
-    assert "[" in score_cell([scores(5, 5)]) and "[" not in score_cell([scores(9, 4)])
-    few = FoldResult(0, 0, {(method, 1): scores(9, 4) for method in METHODS}, {1: EpisodeList("x", 0, 1, 0, ())})
-    assert "[" not in difference_cell([few], TRAINING_FREE, 1)
-
-
-def test_tables_line_up():
-    table = aligned([["method", "x"], ["a", "1.0"], ["longer name", "2"]])
-    assert table.splitlines() == [
-        "| method      | x   |",
-        "|-------------|-----|",
-        "| a           | 1.0 |",
-        "| longer name | 2   |",
-    ]
-    assert percent(0.41659) == "41.7" and percent(-0.01, signed=True) == "-1.0" and percent(0.02, signed=True) == "+2.0"

@@ -1,0 +1,106 @@
+"""`dpnet-lite demo`: the main job with its tables and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpnet_lite.cli import options
+
+if TYPE_CHECKING:
+    from dpnet_lite.experiments.experiment import Experiment
+    from dpnet_lite.experiments.jobs import FoldResult
+    from dpnet_lite.experiments.results import FoldRun
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    options.add_data(parser)
+    options.add_training_data(parser)
+    options.add_settings(parser)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
+    parser.add_argument(
+        "--episodes", dest="n_episodes", metavar="EPISODES", type=int, default=500, help=options.EPISODES
+    )
+    parser.add_argument("--original-size", action="store_true", help="score at each photograph's own size")
+    parser.add_argument("--out", type=Path, default=Path("outputs/demo"))
+    parser.add_argument("--resume", action="store_true", help="skip folds and seeds that are done")
+
+
+def run(args: argparse.Namespace) -> None:
+    experiment = options.experiment_of(args)
+    run_demo(experiment, args.out, say=options.say, resume=args.resume, networks=options.known_networks())
+
+
+def run_demo(
+    experiment: Experiment,
+    output: Path,
+    *,
+    say: Callable[[str], None],
+    resume: bool = False,
+    pictures: bool = True,
+    **settings: Any,
+) -> list[FoldResult]:
+    """Run all folds and seeds, write results, heads and pictures to `output`, say the tables."""
+    from dpnet_lite.experiments.results import run_experiment
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("demo runs in one process, but torchrun started several; use train for several processes")
+    if pictures and importlib.util.find_spec("matplotlib") is None:
+        say("no pictures: matplotlib is missing; install it with: pip install 'dpnet-lite[notebooks]'")
+        pictures = False
+    results, last = [], None
+    for fold_run in run_experiment(experiment, output, resume=resume, **settings):
+        results.append(fold_run.result)
+        last = fold_run if fold_run.data is not None else last
+    say(_tables(results, experiment))
+    if pictures and last is not None:
+        for path in _draw(output, last):
+            say(f"picture: {path}")
+    return results
+
+
+def _tables(results: Sequence[FoldResult], experiment: Experiment) -> str:
+    from dpnet_lite.experiments.tables import difference_table, fold_table, summary_table
+
+    first = results[0].episodes if results[0].episodes else {}
+    hashes = ", ".join(f"{n_shot}-shot {episodes.sha256[:12]}" for n_shot, episodes in sorted(first.items()))
+    runs = [result.scores for result in results]
+    folds, seeds = (", ".join(map(str, numbers)) for numbers in (experiment.folds, experiment.seeds))
+    parts = [
+        f"Novel classes of fold {folds}, seeds {seeds}, "
+        f"{experiment.n_episodes} episodes each (SHA-256 of fold {results[0].fold}: {hashes})",
+        summary_table(runs),
+        difference_table(runs),
+    ]
+    if len(experiment.folds) > 1:
+        parts.append(fold_table(results))
+    return "\n\n".join(parts)
+
+
+def _draw(output: Path, fold_run: FoldRun) -> list[Path]:
+    """Write the episode and learning-curve pictures of one trained fold."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    from dpnet_lite.experiments.jobs import FULL
+    from dpnet_lite.experiments.plots import episodes_figure, learning_curve_figure
+
+    result, data = fold_run
+    assert data is not None, "what was read from a file is not drawn"
+    heads = {name: trained.head.cpu() for name, trained in result.trained.items()}
+    shown = result.episodes[min(result.episodes)].episodes[:5]
+    figures = {
+        "episodes.png": episodes_figure(data.test, shown, heads, main=FULL),
+        "learning_curve.png": learning_curve_figure({n: t.losses for n, t in result.trained.items()}),
+    }
+    for name, figure in figures.items():
+        figure.savefig(output / name, dpi=150)
+        plt.close(figure)
+    return [output / name for name in figures]

@@ -1,0 +1,100 @@
+"""`dpnet-lite train`: one head on the base classes of one fold, of any data."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpnet_lite.cli import options
+
+if TYPE_CHECKING:
+    from dpnet_lite.published.recipe_files import Recipe
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    options.add_data(parser, one_fold=True)
+    options.add_training_data(parser)
+    options.add_settings(parser)
+    add = parser.add_argument
+    how = "how to train on a published data set (see dpnet_lite/published/recipes)"
+    add("--recipe", metavar="NAME or FILE", help=how)
+    add("--workers", type=int, default=0, help="processes that decode images (published data sets)")
+    nothing = "train nothing: measure a few steps of the recipe, say what all would cost"
+    add("--estimate", action="store_true", help=nothing)
+    options.add_lists(parser)
+    add("--seed", type=int, default=0)
+    add("--out", type=options.parse_checkpoint, default=Path("outputs/dpnet.safetensors"))
+    add("--tensorboard", type=Path, help="folder for TensorBoard logs")
+    add("--resume", action="store_true", help="continue a run that was stopped")
+    add("--overwrite", action="store_true", help="train anew where the file of --out is there already")
+
+
+def run(args: argparse.Namespace) -> None:
+    is_published = options.published_data(args.data) is not None
+    if not is_published and (args.recipe is not None or args.estimate or args.lists is not None or args.workers):
+        raise ValueError(
+            "--recipe, --estimate, --lists and --workers need a published data set, such as --data pascal5i:PATH"
+        )
+    if args.out.exists() and not (args.resume or args.overwrite or args.estimate):
+        raise ValueError(f"{args.out} is there already; give another name with --out, or replace it with --overwrite")
+    (_train_by_recipe if is_published else _train)(args)
+
+
+def _train(args: argparse.Namespace) -> None:
+    from dpnet_lite.experiments.devices import make_fabric
+    from dpnet_lite.experiments.jobs import train
+    from dpnet_lite.experiments.progress import Stages
+
+    experiment = options.experiment_of(args, seeds=(args.seed,))
+    fabric = make_fabric(args.device, experiment.training.precision, tensorboard=args.tensorboard)
+    experiment = replace(experiment, device=str(fabric.device))
+    training, stages = replace(experiment.training, seed=args.seed), Stages(2 if experiment.is_toy else 1)
+    data = experiment.training_data(experiment.build_backbone(), args.fold, args.seed, stages)
+    how = {"fabric": fabric, "resume": args.resume, "stage": stages, "networks": options.known_networks()}
+    result = train(data, experiment.model, training, args.out, **how)
+    options.say(f"saved {args.out}: weights of step {result.step} of {training.steps}")
+
+
+def _train_by_recipe(args: argparse.Namespace) -> None:
+    from dpnet_lite.experiments.devices import make_fabric
+    from dpnet_lite.experiments.jobs import train
+    from dpnet_lite.experiments.progress import Stages
+    from dpnet_lite.published.train import count_images, estimate_cost, recipe_data
+
+    recipe = _recipe(args)
+    copy = options.published_copy(args)
+    fabric = make_fabric(args.device, recipe.training.precision, tensorboard=args.tensorboard)
+    data = recipe_data(recipe, copy, args.fold, fabric)
+    steps = recipe.steps(count_images(data, recipe.training)) if args.steps is None else args.steps
+    training = replace(recipe.training, seed=args.seed, steps=steps)
+    if args.estimate:
+        options.say(estimate_cost(recipe, data, training, fabric, stage=Stages(2)))
+        return
+    how = {"fabric": fabric, "resume": args.resume, "stage": Stages(1), "networks": options.known_networks()}
+    result = train(data, recipe.model, training, args.out, recipe=recipe.name, novel=recipe.novel, **how)
+    share = 100 * result.waited / result.seconds if result.seconds else 0.0
+    options.say(
+        f"saved {args.out}: weights of step {result.step} of {steps}; {result.seconds:.0f} s in the loop, "
+        f"of which {share:.0f} % waiting for images"
+    )
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    """The recipe with what the options change of it."""
+    from dpnet_lite.published.recipe_files import load_recipe, shipped_recipes
+
+    if args.recipe is None:
+        name = args.data.partition(":")[0]
+        raise ValueError(f"{name} is trained by a recipe; give --recipe with {', '.join(shipped_recipes())} or a file")
+    if args.extra_base or args.gap is not None:
+        raise ValueError("--extra-base and --gap are not for published data sets; leave them out")
+    recipe = load_recipe(args.recipe)
+    wishes = {"backbone": args.backbone, "size": args.size, "novel": args.policy}
+    return replace(
+        recipe,
+        model=recipe.model.with_texts(args.model),
+        training=recipe.training.with_texts(args.training),
+        **{name: value for name, value in wishes.items() if value is not None},
+    )

@@ -1,0 +1,99 @@
+"""All folds and seeds of an experiment, each a JSON file and two heads in a folder; what is done is not done twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dpnet_lite.checkpoints import DPNET_ALONE, Networks, versions
+from dpnet_lite.episodes import EpisodeList
+from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.experiments.experiment import Experiment, FoldData
+from dpnet_lite.experiments.jobs import FoldResult, run_fold, save_trained
+from dpnet_lite.experiments.progress import Stages
+from dpnet_lite.files import write_atomically
+
+
+class FoldRun(NamedTuple):
+    """One fold and seed of an experiment."""
+
+    result: FoldResult
+    data: FoldData | None  # None where the result was read from its file
+
+
+def run_experiment(
+    experiment: Experiment, output: Path, *, resume: bool = False, networks: Networks = DPNET_ALONE
+) -> Iterator[FoldRun]:
+    """Run all folds and seeds and write their results and heads to `output`; each is given when it is done.
+
+    With `resume`, results that the same settings made are read instead.
+    """
+    backbone = experiment.build_backbone()
+    output.mkdir(parents=True, exist_ok=True)
+    bank = None if experiment.is_toy else experiment.folder_bank(backbone)
+    for fold in experiment.folds:
+        for seed in experiment.seeds:
+            path = output / f"fold{fold}_seed{seed}.json"
+            identity = experiment.identity(backbone, bank, fold, seed)
+            if resume and (done := load_result(path, identity)) is not None:
+                yield FoldRun(done, None)
+                continue
+            stage = _stages(experiment, fold, seed)
+            data = experiment.fold_data(backbone, bank, fold, seed, stage)
+            training = replace(experiment.training, seed=seed)
+            result = run_fold(
+                data,
+                experiment.model,
+                training,
+                shots=experiment.shots,
+                n_episodes=experiment.n_episodes,
+                original_size=experiment.original_size,
+                device=experiment.device,
+                stage=stage,
+                networks=networks,
+            )
+            for name, trained in result.trained.items():
+                head = output / f"{name.replace(' ', '_').lower()}_fold{fold}_seed{seed}.safetensors"
+                scores = {f"{n_shot}-shot mIoU": s.miou for (own, n_shot), s in result.scores.items() if own == name}
+                episodes = {str(n_shot): e.sha256 for n_shot, e in result.episodes.items()}
+                save_trained(head, data, training, trained, episodes=episodes, scores=scores)
+            save_result(path, result, identity)  # last: where it lies, the fold is done
+            yield FoldRun(result, data)
+
+
+def _stages(experiment: Experiment, fold: int, seed: int) -> Stages:
+    """The numbered steps of one fold and seed."""
+    prefix = f"fold {fold}, seed {seed}: " if len(experiment.folds) * len(experiment.seeds) > 1 else ""
+    n_own = 4 if experiment.is_toy else 2  # drawing two sets of toy scenes, training two heads
+    return Stages(n_own + 3 * len(experiment.shots), prefix)
+
+
+def save_result(path: Path, result: FoldResult, identity: dict[str, Any]) -> None:
+    """Write the scores of one (fold, seed), with what they depend on."""
+    record = {
+        "identity": identity,
+        "versions": versions(),
+        "fold": result.fold,
+        "seed": result.seed,
+        "episodes": {str(n_shot): json.loads(e.to_json()) for n_shot, e in result.episodes.items()},
+        "scores": [[method, n_shot, s.to_dict()] for (method, n_shot), s in result.scores.items()],
+    }
+    write_atomically(path, json.dumps(record).encode())
+
+
+def load_result(path: Path, identity: dict[str, Any]) -> FoldResult | None:
+    """Read a result back if it was made by the same settings; None where there is none or another."""
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text())
+    except ValueError:
+        raise ValueError(f"{path} is damaged; delete it, and its fold and seed are run again") from None
+    if not isinstance(record, dict) or record.get("identity") != identity:
+        return None
+    scores = {(method, n_shot): EpisodeScores.from_dict(s) for method, n_shot, s in record["scores"]}
+    episodes = {int(n_shot): EpisodeList.from_json(json.dumps(e)) for n_shot, e in record["episodes"].items()}
+    return FoldResult(record["fold"], record["seed"], scores, episodes)

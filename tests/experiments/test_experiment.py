@@ -1,0 +1,73 @@
+"""Experiments and their rivals: wrong numbers are refused, the rival is fair, tables line up and hide no doubt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dpnet_lite.backbones.backbone import build_backbone
+from dpnet_lite.config import ModelConfig, TrainingConfig
+from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.experiments.experiment import Experiment, toy_fold
+from dpnet_lite.experiments.jobs import METHODS, TRAINING_FREE, support_only
+from dpnet_lite.experiments.tables import aligned, difference_cell, enough_episodes, percent, score_cell
+from dpnet_lite.training import Trainer, initial_network
+
+
+@pytest.fixture
+def config() -> Experiment:
+    return Experiment("toy", ModelConfig(channels=8), TrainingConfig(steps=3, batch_size=2, warmup_steps=1), "tiny", 64)
+
+
+@pytest.mark.parametrize("interaction", ["joint", "correlation"])
+def test_the_rival_has_the_same_size_and_starts_from_the_same_weights(config, interaction):
+    """Nothing but the pseudo-prototype is taken from it: same budget, episodes and starting point."""
+    full = replace(config.model, interaction=interaction)
+    backbone = build_backbone("tiny", "random")
+    data = toy_fold(backbone, 0, seed=0, n_train=62, n_test=42)
+    heads = [initial_network(model, backbone, seed=0) for model in (full, support_only(full))]
+    trainers = [Trainer(head, config.training, data.train, data.base, fold=0) for head in heads]
+    assert trainers[0].episodes == trainers[1].episodes
+    own, other = (head.state_dict() for head in heads)
+    assert list(own) == list(other) and all(torch.equal(own[name], other[name]) for name in own)
+    assert {k for k, v in full.to_dict().items() if support_only(full).to_dict()[k] != v} == {"pseudo_prototype"}
+    batch = data.train.batch(trainers[0].episodes[:2])
+    outputs = [head.eval()(batch, batch.cells).logits for head in heads]
+    assert not torch.equal(*outputs)  # yet it is another network
+
+
+def test_wrong_numbers_are_refused_before_any_training(config):
+    for change, message in (
+        ({"n_episodes": 0}, "--episodes has 0; give at least 1"),
+        ({"shots": (1, 0)}, "--shots has 0; give at least 1"),
+        ({"seeds": (-1,)}, "--seeds has -1; give at least 0"),
+        ({"size": 0}, "--size has 0; give at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(config, **change)
+
+
+def test_a_class_with_few_episodes_has_no_interval():
+    def scores(*counts):
+        index = np.repeat(np.arange(len(counts)), counts)
+        return EpisodeScores(index, np.tile([3, 5, 4, 6], (len(index), 1)), tuple("abc"))
+
+    assert enough_episodes([scores(5, 5), scores(7, 6)])
+    assert not enough_episodes([scores(9, 4)]) and not enough_episodes([scores(9, 9), scores(5, 4, 5)])
+    assert "[" in score_cell([scores(5, 5)]) and "[" not in score_cell([scores(9, 4)])
+    few = {(method, 1): scores(9, 4) for method in METHODS}
+    assert "[" not in difference_cell([few], TRAINING_FREE, 1)
+
+
+def test_tables_line_up():
+    table = aligned([["method", "x"], ["a", "1.0"], ["longer name", "2"]])
+    assert table.splitlines() == [
+        "| method      | x   |",
+        "|-------------|-----|",
+        "| a           | 1.0 |",
+        "| longer name | 2   |",
+    ]
+    assert percent(0.41659) == "41.7" and percent(-0.01, signed=True) == "-1.0" and percent(0.02, signed=True) == "+2.0"
