@@ -49,17 +49,8 @@ def few_scenes(monkeypatch):
 
 
 def options(folder, *more):
-    return [
-        "--table",
-        folder / "rows.jsonl",
-        "--out",
-        folder / "report",
-        "--cache",
-        folder / "cache",
-        "--jobs",
-        1,
-        *more,
-    ]
+    where = {"--table": "rows.jsonl", "--out": "report", "--cache": "cache"}
+    return [word for option, name in where.items() for word in (option, folder / name)] + ["--jobs", 1, *more]
 
 
 def test_a_study_on_the_toy_world_and_its_report_again(study, tmp_path, capsys):
