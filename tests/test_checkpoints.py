@@ -21,16 +21,15 @@ from dpnet_lite.checkpoints import (
     load_checkpoint,
     load_head,
     load_trained,
-    load_training_state,
     save_checkpoint,
     save_head,
-    save_training_state,
     shipped_head,
     versions,
 )
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.files import digest_tensors, load_tensors, write_atomically
 from dpnet_lite.model.dpnet import DPNet
+from dpnet_lite.run_folder import load_training_state, save_training_state
 
 METADATA = {"step": 7, "score": 0.1 + 0.2, "config": {"widths": [8, 4], "name": "tiny"}, "fold": None}
 
