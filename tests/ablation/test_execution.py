@@ -17,7 +17,7 @@ from dpnet_lite.experiments.experiment import TEST_SEED
 from dpnet_lite.model.dpnet import DPNet
 
 GOLDEN = {  # mIoU % of the small study by results version, of fold 0 and seed 1 under its two conditions
-    1: {"training-free": (0.0, 0.0), "control": (0.0, 0.0), "full": (0.0, 0.0)},
+    1: {"training-free": (33.92, 28.47), "control": (4.95, 7.41), "full": (3.21, 1.63)},
 }
 
 
