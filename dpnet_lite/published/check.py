@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import numpy as np
+from PIL import Image
+
+from dpnet_lite.datasets.images import read_image, read_mask
+from dpnet_lite.features import Progress
+from dpnet_lite.published.coco import SPLITS, YEARS, Coco20i, annotation_path, find_year, image_folder, refuse_lists
+from dpnet_lite.published.coco_masks import AnnotatedImage, read_annotations
 from dpnet_lite.published.episode_lists import SHOTS, compare_with_published, draw_lists, published_hashes, write_list
-from dpnet_lite.published.findings import Finding
-from dpnet_lite.published.mask_index import Progress
+from dpnet_lite.published.fss import IMAGES_PER_CLASS, SPLIT_SIZES, class_folder, read_class_list
+from dpnet_lite.published.list_files import read_ids
+from dpnet_lite.published.mask_index import check_size, class_counts
+from dpnet_lite.published.pascal import PREPARE, VOC_CLASSES, PascalFolders
+from dpnet_lite.published.pascal_facts import PASCAL5I_FACTS, differences, measured_facts
 from dpnet_lite.published.registry import fold_classes, open_published, published
 
-HEADINGS = {"found": "found", "note": "worth knowing", "missing": "missing", "wrong": "wrong"}
-Steps = Callable[[str], Progress]  # the name of a step -> the wrapper of its loop
+_ANNOTATED_IN_2014 = {"train": 82_081, "val": 40_137}  # images with annotation, in PFENet's lists [its README]
+_SHOWN = 5  # broken files that are named one by one
+_Steps = Callable[[str], Progress]  # the name of a step -> the wrapper of its loop
+
+
+class Finding(NamedTuple):
+    """One line of a check: what is right, not there, there and of no use as it is, or only worth knowing."""
+
+    kind: Literal["found", "missing", "wrong", "note"]
+    text: str  # for people; for "missing" and "wrong" it ends with the remedy
+
+
+_found, _note, _missing, _wrong = (partial(Finding, kind) for kind in ("found", "note", "missing", "wrong"))
 
 
 class Report(NamedTuple):
@@ -24,46 +46,70 @@ class Report(NamedTuple):
 
 
 def check_data(
-    name: str, root: Path, lists: Path | None = None, *, deep: bool = False, steps: Steps = lambda name: iter
+    name: str, root: Path, lists: Path | None = None, *, deep: bool = False, steps: _Steps = lambda name: iter
 ) -> Report:
-    """What is there of a data set, what is missing and what is wrong; `deep` decodes every image and mask.
-
-    Raises:
-        ValueError: no such data set, or lists for one that takes none.
-    """
-    findings = _findings(name, root, lists, deep, steps)
+    """What `examine` finds, in words."""
+    findings = examine(name, root, lists, deep=deep, progress=steps("reading files"))
     lines = [f"{published(name).title} in {root}"]
-    for kind, heading in HEADINGS.items():
-        texts = [finding.text for finding in findings if finding.kind == kind]
-        lines += [f"{heading}:", *(f"  {text}" for text in texts)] if texts else []
+    for kind in ("found", "note", "missing", "wrong"):
+        texts = [f"  {finding.text}" for finding in findings if finding.kind == kind]
+        lines += [f"{'worth knowing' if kind == 'note' else kind}:", *texts] if texts else []
     counts = Counter(finding.kind for finding in findings)
     amiss = " and ".join(f"{counts[kind]} {kind}" for kind in ("missing", "wrong") if counts[kind])
     return Report("\n".join(lines), f"{amiss} in {root}; the lines above say what to do" if amiss else None)
 
 
-def prepare_data(
-    name: str, root: Path, *, download: bool, workers: int, cache_folder: Path | None, steps: Steps
-) -> str:
-    """Make what can be made once: PASCAL-5i's masks of SBD, COCO-20i's masks; says what was done.
+def examine(
+    name: str, root: str | Path, lists: str | Path | None = None, *, deep: bool = False, progress: Progress = iter
+) -> list[Finding]:
+    """What is there of a data set, what is missing and what is wrong.
 
-    Raises:
-        ValueError: no such data set, or a download that is not offered.
+    PASCAL-5i: every mask is decoded, of the images the header is read, and the counts are compared with the published
+    ones. COCO-20i: annotations are parsed, images are looked for. FSS-1000: of every file the header is read.
+
+    Args:
+        lists: list files of one's own; for FSS-1000 the folder of the class lists.
+        deep: decode every image and mask.
+        progress: wraps the loops over files.
+
+    Raises ValueError: no such data set, or lists for COCO-20i, which takes none.
     """
     published(name)
+    if name == "coco20i":
+        refuse_lists(lists)
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        return [_missing(f"{root} is not a folder; give the one that holds the data set")]
+    if name == "pascal5i":
+        return list(_examine_pascal(PascalFolders(root), lists, deep, progress))
+    if name == "coco20i":
+        return list(_examine_coco(root, deep, progress))
+    return list(_examine_fss(root, root if lists is None else Path(lists).expanduser(), deep, progress))
+
+
+def prepare_data(
+    name: str, root: Path, *, download: bool, workers: int, cache_folder: Path | None, steps: _Steps
+) -> str:
+    """Make what can be made once: PASCAL-5i's masks of SBD, COCO-20i's masks; says what was done, in a few lines.
+
+    Raises ValueError: no such data set, or a download that is not offered.
+    """
+    title = published(name).title
     if name == "pascal5i":
         from dpnet_lite.published.pascal_prepare import prepare_pascal
 
         return prepare_pascal(root, download=download, workers=workers, steps=steps)
-    if name == "coco20i":
-        from dpnet_lite.published.coco_files import prepare_coco
-
-        return prepare_coco(root, download=download, workers=workers, cache_folder=cache_folder, steps=steps)
     if download:
-        raise ValueError(
-            "FSS-1000 is not downloaded by this command, since it lies on Google Drive; follow the link of "
-            f"github.com/HKUSTCV/FSS-1000 and unpack it in {root}"
-        )
-    return "FSS-1000 needs no preparation: its masks are read as they are"
+        files = "train2014.zip, val2014.zip and annotations_trainval2014.zip from cocodataset.org"
+        files = files if name == "coco20i" else "the archive that github.com/HKUSTCV/FSS-1000 links to"
+        raise ValueError(f"{title} is not downloaded by this command; unpack {files} in {root}")
+    if name == "fss1000":
+        return "FSS-1000 needs no preparation: its masks are read as they are"
+    lines = []
+    for split in SPLITS:
+        dataset = Coco20i(root, split, cache_folder=cache_folder, workers=workers, progress=steps(f"masks of {split}"))
+        lines.append(f"{split} {dataset.year}: {len(dataset.index):,} masks in {dataset.masks.folder}")
+    return "\n".join(lines)
 
 
 def write_episodes(
@@ -75,23 +121,18 @@ def write_episodes(
     folds: Sequence[int] | None = None,
     shots: Sequence[int] = SHOTS,
     cache_folder: Path | None = None,
-    steps: Steps,
+    steps: _Steps,
 ) -> Report:
     """Draw the frozen lists of a data set, write them, and compare their hashes with the published ones.
 
     Args:
-        name: "pascal5i", "coco20i" or "fss1000".
         root: folder of the data set; images are not read.
         output: folder of the files, FOLD-SHOTS-SEED.json.xz.
         lists: list files of one's own.
         folds: all if None.
-        shots: 1 and 5 are published.
         cache_folder: for counts and masks; the user's cache if None.
-        steps: gives the wrapper of a loop for the name of a step.
 
-    Raises:
-        ValueError: no such data set or fold.
-        FileNotFoundError: a part of the copy is absent.
+    Raises ValueError: no such data set or fold; FileNotFoundError: a part of the copy is absent.
     """
     entry = published(name)
     folds = range(entry.n_folds) if folds is None else folds
@@ -119,16 +160,200 @@ def write_episodes(
     return Report("\n".join(lines), problem)
 
 
-def _findings(name: str, root: Path, lists: Path | None, deep: bool, steps: Steps) -> list[Finding]:
-    published(name)
-    if name == "pascal5i":
-        from dpnet_lite.published.pascal_files import check_pascal
+def _examine_pascal(
+    folders: PascalFolders, lists: str | Path | None, deep: bool, progress: Progress
+) -> Iterator[Finding]:
+    counts = Counter(path.parent.name for path in folders.mask_names.values())
+    if not counts:
+        yield _missing(f"{folders.base} has no masks; give another root, or run: {PREPARE}")
+        return
+    used = ", ".join(f"{count:,} from {name}" for name, count in sorted(counts.items()))
+    yield _found(f"masks in {folders.base}: {used}")
+    ids_of: dict[str, tuple[str, ...]] = {}
+    pixels: dict[str, np.ndarray] = {}  # of the splits whose masks are all there and whole
+    failures: list[Finding] = []
+    for split in ("train", "val"):
+        try:
+            ids_of[split] = folders.read_split(split) if lists is None else read_ids(lists, split)
+        except (FileNotFoundError, ValueError) as error:
+            failures.append(_failure(error))
+            continue
+        counted = yield from _examine_pascal_split(folders, split, ids_of[split], deep, progress)
+        if counted is not None:
+            pixels[split] = counted
+    yield from dict.fromkeys(failures)  # val.txt is needed for both splits
+    if shared := sorted(set(ids_of.get("train", ())) & set(ids_of.get("val", ()))):
+        text = f"train and val share {len(shared):,} images, first {shared[0]}"
+        yield _wrong(f"{text}; give a folder with a list of each")
+    if len(pixels) == 2:
+        others = differences(measured_facts(pixels["train"], pixels["val"]))
+        for text in others:
+            yield _note(f"{text}; scores on this copy do not compare with published ones")
+        if not others:
+            text = f"{PASCAL5I_FACTS.train_images:,} training and {PASCAL5I_FACTS.val_images:,} test images"
+            yield _found(f"{text}, and the counts of all folds are those of the published data")
 
-        return check_pascal(root, lists, deep=deep, progress=steps("reading files"))
-    if name == "coco20i":
-        from dpnet_lite.published.coco_files import check_coco
 
-        return check_coco(root, lists, deep=deep, progress=steps("reading images"))
-    from dpnet_lite.published.fss_files import check_fss
+def _examine_pascal_split(
+    folders: PascalFolders, split: str, ids: tuple[str, ...], deep: bool, progress: Progress
+) -> Generator[Finding, None, np.ndarray | None]:
+    """Findings on a split; returns its counts [n_images, 20], None where a mask is absent or broken."""
+    present = [name for name in ids if name in folders.mask_names]
+    has_images = any(folder.is_dir() for folder in folders.images)
+    absent, bad_masks, bad_images = list[str](), list[Finding](), list[Finding]()
+    pixels = np.zeros((len(present), len(VOC_CLASSES)), np.int32)
+    for row in progress(range(len(present))):
+        mask_path, image_path = folders.mask_names[present[row]], folders.image_path(present[row])
+        try:
+            labels = read_mask(mask_path)
+            pixels[row] = class_counts(mask_path, labels, len(VOC_CLASSES))[1 : len(VOC_CLASSES) + 1]
+        except ValueError as error:
+            bad_masks.append(_failure(error))
+            continue
+        if has_images and not image_path.is_file():
+            absent.append(image_path.name)
+        elif has_images:
+            bad_images += _image_faults(image_path, labels.shape, deep)
+    if without := [name for name in ids if name not in folders.mask_names]:
+        text = f"{split}: {len(without):,} of {len(ids):,} listed images have no mask, first {without[0]}"
+        yield _missing(f"{text}; {folders.remedy(without)}, or correct the list")
+    yield from _first(bad_masks, split, "get the folder again")
+    yield from _first(bad_images, split, "get the folder again")
+    if not has_images:
+        text = f"{split}: no folder {folders.images[0]} (masks alone do to draw episodes, not to train or score)"
+        yield _missing(f"{text}; it comes with VOC2012's trainval archive")
+    elif absent:
+        text = f"{split}: {len(absent):,} of {len(ids):,} images are absent, first {absent[0]}"
+        yield _missing(f"{text}; they come with VOC2012's trainval archive")
+    if without or bad_masks:
+        return None
+    what = "them and their masks" if deep and has_images and not bad_images and not absent else "their masks"
+    yield _found(f"{split}: {len(ids):,} images listed, all of {what} can be read")
+    return pixels
 
-    return check_fss(root, lists, deep=deep, progress=steps("checking classes"))
+
+def _examine_coco(root: Path, deep: bool, progress: Progress) -> Iterator[Finding]:
+    years: set[int] = set()
+    for split in SPLITS:
+        try:
+            year = find_year(root, split)
+            years.add(year)
+            path = annotation_path(root, split, year)
+            images, n_listed = read_annotations(path)
+        except ModuleNotFoundError as error:
+            yield _missing(str(error))
+            return
+        except (FileNotFoundError, ValueError) as error:
+            yield _failure(error)
+            continue
+        yield _found(f"{path.name}: 80 classes, {n_listed:,} images, {len(images):,} of them with annotations")
+        expected = _ANNOTATED_IN_2014[split]
+        if year == 2014 and len(images) != expected:
+            yield _note(f"{path.name}: PFENet's list of this split has {expected:,} images, this one {len(images):,}")
+        yield from _examine_coco_images(image_folder(root, split, year), images, deep, progress)
+        if year != YEARS[0]:
+            yield _note(f"{split} is of {year}; published work uses {YEARS[0]}")
+    if len(years) > 1:
+        text = "train and val are of two years, and train2017 holds images of val2014"
+        yield _wrong(f"{text}; unpack COCO's annotations_trainval2014.zip, which has both")
+
+
+def _examine_coco_images(
+    folder: Path, images: Sequence[AnnotatedImage], deep: bool, progress: Progress
+) -> Iterator[Finding]:
+    if not folder.is_dir():
+        yield _missing(f"{folder}/; unpack {folder.name}.zip there")
+        return
+    bytes_of = {path.name: path.stat().st_size for path in folder.iterdir()}
+    missing = [image.file_name for image in images if image.file_name not in bytes_of]
+    empty = [image.file_name for image in images if bytes_of.get(image.file_name) == 0]
+    if missing:
+        text = f"{folder}/ lacks {len(missing):,} of {len(images):,} images, first {missing[0]}; unpack it again"
+        yield _missing(text)
+    if empty:
+        yield _wrong(f"{folder}/ has {len(empty):,} empty files, first {empty[0]}; unpack it again")
+    if not missing and not empty:
+        yield _found(f"{folder}/: all {len(images):,} annotated images")
+    left = [image for image in images if bytes_of.get(image.file_name)] if deep else []
+    faults: list[Finding] = []
+    for row in progress(range(len(left))):
+        faults += _image_faults(folder / left[row].file_name, (left[row].height, left[row].width), deep)
+    yield from _first(faults, f"{folder}/", "unpack it again")
+    if left and not faults:
+        yield _found(f"{folder}/: {len(left):,} images can be read")
+
+
+def _examine_fss(root: Path, lists: Path, deep: bool, progress: Progress) -> Iterator[Finding]:
+    owner: dict[str, str] = {}
+    for split, size in SPLIT_SIZES.items():
+        try:
+            path, names = read_class_list(lists, split)
+        except (FileNotFoundError, ValueError) as error:
+            yield _failure(error)
+            continue
+        yield _found(f"{path.name}: {len(names)} classes of {split}")
+        if len(names) != size:
+            yield _note(f"{path} names {len(names)} classes, but the split has {size}: hashes of lists will differ")
+        if shared := [name for name in names if name in owner]:
+            yield _wrong(f"{path} names {shared[0]!r}, and so does the list of {owner[shared[0]]}; get the lists again")
+        owner.update(dict.fromkeys(names, split))
+        try:
+            folder = class_folder(root, names)
+        except FileNotFoundError as error:
+            yield _failure(error)
+            continue
+        faults: list[Finding] = []
+        for row in progress(range(len(names))):
+            faults += _fss_faults(folder / names[row], deep)
+        yield from _first(faults, split, "unpack FSS-1000 again")
+        if not faults:
+            text = f"{split}: {IMAGES_PER_CLASS} images with masks in each of {len(names)} classes"
+            yield _found(f"{text}, all can be read" if deep else text)
+
+
+def _fss_faults(folder: Path, deep: bool) -> Iterator[Finding]:
+    images = {path.stem for path in folder.glob("*.jpg") if not path.name.startswith(".")}  # "._1.jpg" is macOS's
+    expected = [str(number) for number in range(1, IMAGES_PER_CLASS + 1)]
+    if strange := sorted(images - set(expected)):
+        yield _wrong(f"{folder / strange[0]}.jpg is not one of the images 1 to {IMAGES_PER_CLASS}; remove it")
+    for stem in expected:
+        image, mask = folder / f"{stem}.jpg", folder / f"{stem}.png"
+        if absent := [path for path in (image, mask) if not path.is_file()]:
+            yield _missing(f"{absent[0]}; unpack FSS-1000 again")
+            continue
+        try:
+            size = _image_size(mask, deep)
+        except ValueError as error:
+            yield _failure(error)
+            continue
+        yield from _image_faults(image, size, deep)
+
+
+def _failure(error: Exception) -> Finding:
+    return Finding("missing" if isinstance(error, FileNotFoundError) else "wrong", str(error))
+
+
+def _first(faults: Sequence[Finding], where: str, remedy: str) -> Iterator[Finding]:
+    """The first faults, and how many more there are."""
+    yield from faults[:_SHOWN]
+    if len(faults) > _SHOWN:
+        yield _wrong(f"{where}: {len(faults) - _SHOWN:,} more of this kind; {remedy}")
+
+
+def _image_faults(path: Path, mask_size: Sequence[int], deep: bool) -> Iterator[Finding]:
+    """What is wrong with an image: it cannot be read, or has another size than its mask."""
+    try:
+        check_size(path, _image_size(path, deep), mask_size)
+    except ValueError as error:
+        yield _failure(error)
+
+
+def _image_size(path: Path, deep: bool) -> tuple[int, ...]:
+    """Height and width; the header alone is read unless `deep`. ValueError where the file is no image."""
+    if deep:
+        return tuple(read_image(path).shape[1:])
+    try:
+        with Image.open(path) as image:
+            return image.size[::-1]
+    except Exception as error:  # broken files make Pillow raise anything from SyntaxError to struct.error
+        raise ValueError(f"{path} cannot be read as an image ({type(error).__name__}); get the file again") from error

@@ -10,25 +10,20 @@ Class index i, in the order of the category ids, belongs to fold i % 4: `folds.n
 
 from __future__ import annotations
 
-import hashlib
-from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
 
-import numpy as np
 from torch import Tensor
 
-from dpnet_lite.datasets.base import Sample
-from dpnet_lite.datasets.images import read_image, read_mask
-from dpnet_lite.published.coco_masks import draw_masks
-from dpnet_lite.published.mask_index import MaskIndex, Progress, build_index
+from dpnet_lite.datasets.images import read_mask
+from dpnet_lite.features import Progress
+from dpnet_lite.published.coco_masks import COCO_CLASSES, draw_masks
+from dpnet_lite.published.mask_index import MaskedDataset
 
-CocoSplit = Literal["train", "val"]
 YEARS = (2014, 2017)
-SPLITS = get_args(CocoSplit)
+SPLITS = ("train", "val")
 
 
-class Coco20i:
+class Coco20i(MaskedDataset):
     """One split of COCO with class masks.
 
     Opening it draws the masks that are not in the cache yet (see `coco_masks`). Images without any annotation are left
@@ -43,16 +38,10 @@ class Coco20i:
         workers: processes that draw masks.
         progress: wraps the loops that take long.
 
-    Attributes:
-        name: "coco20i-train" or "coco20i-val".
-        class_names: the 80 classes, in the order of the category ids.
-        ids: names of the images without extension, ascending.
-        mask_folder: where the drawn masks lie.
-
-    Raises:
-        FileNotFoundError: no annotations.
-        ValueError: no such split or year, or the annotations do not make sense.
+    Raises FileNotFoundError: no annotations; ValueError: no such split or year, or the annotations do not make sense.
     """
+
+    class_names = COCO_CLASSES
 
     def __init__(
         self,
@@ -64,71 +53,30 @@ class Coco20i:
         workers: int = 1,
         progress: Progress = iter,
     ) -> None:
-        self.root, self.split, self.name = Path(root).expanduser(), split, f"coco20i-{split}"
-        self.year = find_year(self.root, split) if year is None else year
+        root = Path(root).expanduser()
+        self.split, self.name = split, f"coco20i-{split}"
+        self.year = find_year(root, split) if year is None else year
         cache = None if cache_folder is None else Path(cache_folder)
-        annotations = annotation_path(self.root, split, self.year)
-        self._masks = draw_masks(annotations, cache_folder=cache, workers=workers, progress=progress)
-        self.class_names, self.ids = self._masks.class_names, self._masks.ids
-        self.mask_folder, self._progress = self._masks.folder, progress
+        annotations = annotation_path(root, split, self.year)
+        self.masks = draw_masks(annotations, cache_folder=cache, workers=workers, progress=progress)
+        self.ids = tuple(Path(name).stem for name in self.masks.file_names)
+        self._images = image_folder(root, split, self.year)
+        self._cache_folder, self._progress = self.masks.folder.parent, progress
 
-    @cached_property
-    def index(self) -> MaskIndex:
-        """Sizes and counts of all masks."""
-        return build_index(
-            self.ids,
-            self.read_labels,
-            len(self.class_names),
-            content=self._masks.content,
-            cache_folder=self._masks.folder.parent,
-            progress=self._progress,
-        )
+    def _content(self) -> str:
+        return self.masks.content
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 (hex) over name, split and the counts of the masks; neither paths nor images count."""
-        return hashlib.sha256(f"coco20i {self.split} {self.index.sha256}".encode()).hexdigest()
-
-    @property
-    def class_areas(self) -> np.ndarray:
-        """float32 [n_images, 80] in [0, 1]: share of all pixels, ignored ones included."""
-        return self.index.areas
-
-    @property
-    def class_pixels(self) -> np.ndarray:
-        """int32 [n_images, 80]: pixels of the class at the image's own size."""
-        return self.index.pixels
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Image and labels at the image's own size.
-
-        Raises:
-            FileNotFoundError: the image is not there.
-            ValueError: the image is broken, or has another size than its annotations say.
-        """
-        path = image_folder(self.root, self.split, self.year) / self._masks.file_names[index]
-        image, labels = read_image(path), self.read_labels(index)
-        if image.shape[1:] != labels.shape:
-            raise ValueError(
-                f"{path} is {image.shape[2]} x {image.shape[1]} pixels, but its annotations are for "
-                f"{labels.shape[1]} x {labels.shape[0]}; get the image again"
-            )
-        return Sample(image, labels)
+    def image_path(self, index: int) -> Path:
+        """The file that the annotations name."""
+        return self._images / self.masks.file_names[index]
 
     def read_labels(self, index: int) -> Tensor:
         """Labels of an image, uint8 [H, W]: 0, class index + 1, or 255 for crowds."""
-        return read_mask(self._masks.mask_path(index))
+        return read_mask(self.masks.mask_path(index))
 
 
 def annotation_path(root: Path, split: str, year: int) -> Path:
-    """Where the annotations of a split lie.
-
-    Raises:
-        ValueError: no such split or year.
-    """
+    """Where the annotations of a split lie. Raises ValueError: no such split or year."""
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; choose one of {', '.join(SPLITS)}")
     if year not in YEARS:
@@ -154,8 +102,7 @@ def find_year(root: Path, split: str) -> int:
     Where that leaves a choice it is 2014, as in published work. One year for both splits matters: images of val2014
     are in train2017.
 
-    Raises:
-        FileNotFoundError: there are none of the split.
+    Raises FileNotFoundError: there are none of the split.
     """
     years = [year for year in YEARS if annotation_path(root, split, year).is_file()]
     whole = [year for year in years if all(annotation_path(root, other, year).is_file() for other in SPLITS)]

@@ -1,59 +1,144 @@
 """COCO's instances as one mask an image: drawn once, kept as small PNG files, gone on with after a stop.
 
-Where instances overlap, the smaller one lies on top (by its own pixels; among equals the one with the higher id). A
-crowd is ignored (255) where no instance is. Both rules are ours: COCO's instances have no order of depth.
+pycocotools reads the annotations and draws the instances. Where these overlap, the smaller one lies on top (by its own
+pixels; among equals the one with the higher id). A crowd is ignored (255) where no instance is. Both rules are ours:
+COCO's instances have no order of depth.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock
 from PIL import Image
 
-from dpnet_lite.caches import default_cache
 from dpnet_lite.datasets.base import IGNORE_LABEL
-from dpnet_lite.published.coco_annotations import AnnotatedImage, Instance, file_sha256, read_annotations
-from dpnet_lite.published.mask_index import Progress
+from dpnet_lite.features import Progress, default_cache
+from dpnet_lite.files import write_atomically
+from dpnet_lite.published.registry import import_extra
 from dpnet_lite.published.worker_pool import require_workers, run_jobs
-from dpnet_lite.tensor_files import write_atomically
 
-RULE_VERSION = 1  # raise it when the same annotations give another mask
-AT_ONCE = 16  # images that a process takes at a time
+_RULE_VERSION = 1  # raise it when the same annotations give another mask
+
+# In the order of the category ids, which run from 1 to 90 with gaps.
+_NAMES = (
+    "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign, "
+    "parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella, "
+    "handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, "
+    "surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange, "
+    "broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, "
+    "laptop, mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, "
+    "scissors, teddy bear, hair drier, toothbrush"
+)
+COCO_CLASSES = tuple(_NAMES.split(", "))
+
+
+class Instance(NamedTuple):
+    """One annotation: class index from 0, whether it is a crowd, and the segmentation as the JSON has it."""
+
+    class_index: int
+    is_crowd: bool
+    segmentation: Any
+
+
+class AnnotatedImage(NamedTuple):
+    """An image with at least one annotation; instances in the order of their ids."""
+
+    file_name: str
+    height: int
+    width: int
+    instances: tuple[Instance, ...]
+
+
+class Annotations(NamedTuple):
+    """What an annotation file says."""
+
+    images: tuple[AnnotatedImage, ...]  # with an annotation, a crowd being one; ascending by file name
+    n_listed: int  # images, those without annotations included
 
 
 @dataclass(frozen=True)
 class CocoMasks:
-    """The masks of one annotation file, all of them drawn.
+    """The masks of one annotation file, all of them drawn."""
 
-    Attributes:
-        folder: where they lie, one PNG an image.
-        content: hash of the annotation file, and the version of the rules by which masks are drawn.
-        class_names: the 80 classes, in the order of the category ids.
-        file_names: of the images, ascending; those without any annotation are left out.
-    """
-
-    folder: Path
-    content: str
-    class_names: tuple[str, ...]
-    file_names: tuple[str, ...]
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """File names without their extension."""
-        return tuple(Path(name).stem for name in self.file_names)
+    folder: Path  # where they lie, one PNG an image
+    content: str  # hash of the annotation file, and the version of the rules by which masks are drawn
+    file_names: tuple[str, ...]  # of the images with an annotation, ascending
 
     def mask_path(self, row: int) -> Path:
         """The mask of image `row`: 8-bit grey PNG without a palette."""
         return _mask_path(self.folder, self.file_names[row])
+
+
+def read_annotations(path: Path) -> Annotations:
+    """Read an `instances_*.json` into memory.
+
+    Images without any annotation are left out. PFENet's lists of COCO 2014 (82,081 and 40,137 images) are shorter
+    than the folders of images, too [precedent: its README]; such an image can be in no episode.
+
+    Raises FileNotFoundError: no such file; ValueError: the file is cut short, is no such file, or an entry does not
+    make sense; ModuleNotFoundError: pycocotools is not installed.
+    """
+    coco = _coco()
+    try:
+        coco.dataset = json.loads(_existing(path).read_bytes())
+    except ValueError:
+        raise ValueError(f"{path} is not whole JSON; unpack it again") from None
+    parts = ("images", "annotations", "categories")
+    if not isinstance(coco.dataset, dict) or not all(isinstance(coco.dataset.get(part), list) for part in parts):
+        raise ValueError(f"{path} lacks one of the lists {', '.join(parts)}; give COCO's instances_*.json")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # it tells what it does
+            coco.createIndex()
+        index_of = _class_indices(path, coco.cats)
+        images = [
+            AnnotatedImage(image["file_name"], image["height"], image["width"], _instances(entries, index_of))
+            for number, image in coco.imgs.items()
+            if (entries := coco.imgToAnns.get(number))
+        ]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: an entry does not make sense ({error!r}); unpack it again") from None
+    return Annotations(tuple(sorted(images, key=lambda image: image.file_name)), len(coco.imgs))
+
+
+def _class_indices(path: Path, categories: Mapping[int, Any]) -> dict[int, int]:
+    """Class index of every category id."""
+    names = [categories[number]["name"] for number in sorted(categories)]
+    if tuple(names) != COCO_CLASSES:
+        other = [name for name in names if name not in COCO_CLASSES]
+        raise ValueError(
+            f"{path} has {len(names)} categories{f', such as {other[0]!r}' if other else ''}, not the "
+            f"{len(COCO_CLASSES)} of COCO in their order; give COCO's instances_*.json"
+        )
+    return {number: index for index, number in enumerate(sorted(categories))}
+
+
+def _instances(entries: Sequence[Any], index_of: Mapping[int, int]) -> tuple[Instance, ...]:
+    return tuple(
+        Instance(index_of[entry["category_id"]], bool(entry.get("iscrowd")), entry["segmentation"])
+        for entry in sorted(entries, key=lambda entry: entry["id"])
+    )
+
+
+def _coco() -> Any:
+    """An empty COCO."""
+    return import_extra("pycocotools.coco", "draws COCO's masks").COCO()
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not a file; unpack COCO's annotations_trainval*.zip so that it is there")
+    return path
 
 
 def draw_masks(
@@ -62,37 +147,41 @@ def draw_masks(
     """Draw the masks that are not there yet; where all are, the annotations are hashed but not parsed.
 
     Args:
-        annotations: an `instances_*.json`.
-        cache_folder: the masks lie in a folder of it that is named by the file's SHA-256; the user's cache if None.
+        annotations: an `instances_*.json`; the masks lie in a folder of the cache that is named by its SHA-256.
         workers: processes that draw. Several callers at once take turns.
         progress: wraps the loop over the images that are missing.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is not COCO's, an instance makes no sense, or `workers` is below 1.
-        ModuleNotFoundError: there is something to draw, and pycocotools is not installed.
+    Raises FileNotFoundError: no such file; ValueError: the file is not COCO's, an instance makes no sense, or `workers`
+    is below 1; ModuleNotFoundError: there is something to draw, and pycocotools is not installed.
     """
     require_workers(workers)
-    sha256 = file_sha256(annotations)
-    folder = (cache_folder or default_cache()) / f"coco-masks-{sha256[:24]}-{RULE_VERSION}"
+    with _existing(annotations).open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    folder = (cache_folder or default_cache()) / f"coco-masks-{sha256[:24]}-{_RULE_VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
+    listing, names = folder / "list.json", list[str]()
     with FileLock(folder / ".lock"):
         for left_over in folder.glob(".*.tmp"):  # of a process that was killed; nobody else writes now
             left_over.unlink(missing_ok=True)
-        masks = _read_list(folder, content=f"{sha256} {RULE_VERSION}")
-        if masks is None or not _is_complete(masks):
-            masks = _draw_missing(annotations, folder, f"{sha256} {RULE_VERSION}", workers, progress)
-    return masks
+        present = set(os.listdir(folder))
+        if listing.is_file():
+            names = json.loads(listing.read_text(encoding="utf-8"))["file_names"]
+        if not names or not {_mask_path(folder, name).name for name in names} <= present:
+            images = read_annotations(annotations).images
+            missing = [image for image in images if _mask_path(folder, image.file_name).name not in present]
+            run_jobs(_draw_one, missing, [folder] * len(missing), workers=workers, progress=progress)
+            names = [image.file_name for image in images]
+            write_atomically(listing, json.dumps({"file_names": names}).encode())
+    return CocoMasks(folder, f"{sha256} {_RULE_VERSION}", tuple(names))
 
 
-def mask_of(instances: Sequence[Instance], height: int, width: int) -> np.ndarray:
+def _mask_of(instances: Sequence[Instance], height: int, width: int) -> np.ndarray:
     """uint8 [height, width]: 0 background, class index + 1, 255 in crowds; see the rules at the top of the file.
 
-    Raises:
-        ValueError: the size of a run-length code is not that of the image.
+    Raises ValueError: the size of a run-length code is not that of the image.
     """
     labels = np.zeros((height, width), dtype=np.uint8)
-    drawn = [(instance, instance_pixels(instance.segmentation, height, width)) for instance in instances]
+    drawn = [(instance, _instance_pixels(instance.segmentation, height, width)) for instance in instances]
     solid = [(instance, pixels) for instance, pixels in drawn if not instance.is_crowd]
     for instance, pixels in sorted(solid, key=lambda pair: -int(pair[1].sum())):  # keeps the order of equals
         labels[pixels] = instance.class_index + 1
@@ -102,47 +191,30 @@ def mask_of(instances: Sequence[Instance], height: int, width: int) -> np.ndarra
     return labels
 
 
-def instance_pixels(segmentation: Any, height: int, width: int) -> np.ndarray:
+def _instance_pixels(segmentation: Any, height: int, width: int) -> np.ndarray:
     """bool [height, width]: an instance's polygons or run-length code, drawn by pycocotools.
 
     Polygons of fewer than three points cover nothing (pycocotools would take four numbers for a box).
     """
-    from pycocotools import mask as coder
-
     if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not polygons:
+        segmentation = [polygon for polygon in segmentation if len(polygon) >= 6]
+        if not segmentation:
             return np.zeros((height, width), dtype=bool)
-        code = coder.merge(coder.frPyObjects(polygons, height, width))
-    else:
-        if list(segmentation["size"]) != [height, width]:
-            raise ValueError(
-                f"a run-length code has height and width {segmentation['size']}, but its image has "
-                f"{[height, width]}; unpack the annotations again"
-            )
-        is_plain = isinstance(segmentation["counts"], list)
-        code = coder.frPyObjects(segmentation, height, width) if is_plain else segmentation
+    elif list(segmentation["size"]) != [height, width]:
+        raise ValueError(
+            f"a run-length code has height and width {segmentation['size']}, but its image has "
+            f"{[height, width]}; unpack the annotations again"
+        )
+    coco = _coco()
+    coco.imgs = {0: {"height": height, "width": width}}
     with warnings.catch_warnings():  # pycocotools 2.0.11 makes its arrays in a way that NumPy 2 speaks against
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        return np.asarray(coder.decode(code), dtype=bool)
-
-
-def _draw_missing(annotations: Path, folder: Path, content: str, workers: int, progress: Progress) -> CocoMasks:
-    require_pycocotools()
-    read = read_annotations(annotations)
-    masks = CocoMasks(folder, content, read.class_names, tuple(image.file_name for image in read.images))
-    present = set(os.listdir(folder))
-    missing = [image for image in read.images if _mask_path(folder, image.file_name).name not in present]
-    folders = [folder] * len(missing)
-    run_jobs(_draw_one, missing, folders, workers=workers, at_once=AT_ONCE, progress=progress)
-    listing = {"class_names": masks.class_names, "file_names": masks.file_names}
-    write_atomically(folder / "list.json", json.dumps(listing).encode())
-    return masks
+        return np.asarray(coco.annToMask({"image_id": 0, "segmentation": segmentation}), dtype=bool)
 
 
 def _draw_one(image: AnnotatedImage, folder: Path) -> None:
     try:
-        labels = mask_of(image.instances, image.height, image.width)
+        labels = _mask_of(image.instances, image.height, image.width)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"the annotations of {image.file_name} do not make sense: {error}") from None
     buffer = io.BytesIO()
@@ -152,23 +224,3 @@ def _draw_one(image: AnnotatedImage, folder: Path) -> None:
 
 def _mask_path(folder: Path, file_name: str) -> Path:
     return folder / f"{Path(file_name).stem}.png"
-
-
-def _read_list(folder: Path, content: str) -> CocoMasks | None:
-    path = folder / "list.json"
-    if not path.is_file():
-        return None
-    listing = json.loads(path.read_text(encoding="utf-8"))
-    return CocoMasks(folder, content, tuple(listing["class_names"]), tuple(listing["file_names"]))
-
-
-def _is_complete(masks: CocoMasks) -> bool:
-    return {f"{image_id}.png" for image_id in masks.ids} <= set(os.listdir(masks.folder))
-
-
-def require_pycocotools() -> None:
-    """ModuleNotFoundError with the remedy where it is not installed."""
-    try:
-        import pycocotools.mask  # noqa: F401
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("pycocotools draws COCO's masks: pip install 'dpnet-lite[benchmarks]'") from None

@@ -21,18 +21,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dpnet_lite.caches import default_cache
-from dpnet_lite.datasets.base import Sample
-from dpnet_lite.datasets.images import read_image
-from dpnet_lite.published.mask_index import MaskIndex, build_index, files_sha256
+from dpnet_lite.features import default_cache
+from dpnet_lite.published.mask_index import MaskedDataset, files_sha256
 
-LIST_NAMES = {"train": ("trn.txt", "train.txt"), "val": ("val.txt",), "test": ("test.txt", "fss_test_set.txt")}
 SPLIT_SIZES = {"train": 520, "val": 240, "test": 240}
 IMAGES_PER_CLASS = 10
-THRESHOLD = 128  # grey values from here on are the object [precedent: HSNet]
+_LIST_NAMES = {"train": ("trn.txt", "train.txt"), "val": ("val.txt",), "test": ("test.txt", "fss_test_set.txt")}
+_THRESHOLD = 128  # grey values from here on are the object [precedent: HSNet]
 
 
-class Fss1000:
+class Fss1000(MaskedDataset):
     """One split of FSS-1000: its classes in alphabetical order, and of each the images 1, 10, 2, 3 ... [as HSNet].
 
     There are more classes than 8-bit labels hold, and an image is labelled for one class alone. So labels are 0 and
@@ -46,34 +44,25 @@ class Fss1000:
         lists: the folder of the class lists; `root` if None.
         cache_folder: for the counts of `index`; the user's cache if None.
 
-    Attributes:
-        name: "fss1000-test" and so on.
-        class_names: the classes of the split, ascending.
-        ids: "CLASS/NUMBER" of every image.
+    The `ids` are "CLASS/NUMBER". `index` has one column: the pixels of the image's own class.
 
-    Raises:
-        FileNotFoundError: a list, a class or a mask is missing.
-        ValueError: no such split, or a list that is empty or names a class twice.
+    Raises FileNotFoundError: a list, a class or a mask is missing; ValueError: no such split, or a list that is empty
+    or names a class twice.
     """
 
+    _n_values = 1
+
     def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        *,
-        lists: str | Path | None = None,
-        cache_folder: str | Path | None = None,
+        self, root: str | Path, split: str, *, lists: str | Path | None = None, cache_folder: str | Path | None = None
     ) -> None:
-        self.root, self.split, self.name = Path(root).expanduser(), split, f"fss1000-{split}"
-        self._cache = default_cache() if cache_folder is None else Path(cache_folder)
-        self.class_names = read_class_list(self.root if lists is None else Path(lists).expanduser(), split)
-        self._folder = class_folder(self.root, self.class_names)
-        ids, classes = [], []
-        for class_index, name in enumerate(self.class_names):
-            for stem in _paired_stems(self._folder / name):
-                ids.append(f"{name}/{stem}")
-                classes.append(class_index)
-        self.ids, self._classes = tuple(ids), np.array(classes, dtype=np.int64)  # [n_images]
+        root = Path(root).expanduser()
+        self.split, self.name = split, f"fss1000-{split}"
+        self._cache_folder = default_cache() if cache_folder is None else Path(cache_folder)
+        _, self.class_names = read_class_list(root if lists is None else Path(lists).expanduser(), split)
+        self._folder = class_folder(root, self.class_names)
+        stems = [_paired_stems(self._folder / name) for name in self.class_names]
+        self.ids = tuple(f"{name}/{stem}" for name, own in zip(self.class_names, stems, strict=True) for stem in own)
+        self._classes = np.repeat(np.arange(len(stems)), [len(own) for own in stems])  # int64 [n_images]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -84,45 +73,24 @@ class Fss1000:
     @cached_property
     def class_areas(self) -> np.ndarray:
         """float32 [n_images, n_classes]: 1 where the image is of the class, else 0. See the class's text."""
-        indicator = np.zeros((len(self), len(self.class_names)), dtype=np.float32)
-        indicator[np.arange(len(self)), self._classes] = 1
-        return indicator
+        return (self._classes[:, None] == np.arange(len(self.class_names))).astype(np.float32)
 
     @cached_property
     def class_pixels(self) -> np.ndarray:
         """int32 [n_images, n_classes]: pixels of the class at the mask's own size; reads every mask once."""
-        pixels = np.zeros((len(self), len(self.class_names)), dtype=np.int32)
-        pixels[np.arange(len(self)), self._classes] = self.index.pixels[:, 0]
+        pixels: np.ndarray = self.index.pixels * self.class_areas.astype(np.int32)  # [n_images, 1] of its own class
         return pixels
 
-    @cached_property
-    def index(self) -> MaskIndex:
-        """Counts of the masks, with one column: the pixels of the image's own class."""
-        masks = [self._mask_path(row) for row in range(len(self))]
-        content = files_sha256(masks)
-        return build_index(self.ids, self.read_labels, 1, content=content, cache_folder=self._cache)
+    def _content(self) -> str:
+        return files_sha256([self._mask_path(row) for row in range(len(self))])
 
     def label_value(self, index: int, class_index: int) -> int:
         """1 where image `index` is of the class, else -1: the image cannot show it."""
         return 1 if self._classes[index] == class_index else -1
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Image and labels (0 and 1) at the image's own size.
-
-        Raises:
-            ValueError: a file is broken, or image and mask differ in size.
-        """
-        path = self._mask_path(index).with_suffix(".jpg")
-        image, labels = read_image(path), self.read_labels(index)
-        if image.shape[1:] != labels.shape:
-            raise ValueError(
-                f"{path} is {image.shape[2]} x {image.shape[1]} pixels, but its mask is {labels.shape[1]} x "
-                f"{labels.shape[0]}; get both files again"
-            )
-        return Sample(image, labels)
+    def image_path(self, index: int) -> Path:
+        """CLASS/NUMBER.jpg."""
+        return self._mask_path(index).with_suffix(".jpg")
 
     def read_labels(self, index: int) -> Tensor:
         """Labels of an image, uint8 [H, W]: 1 on the object, else 0. Masks may be grey or in colour, edges soft."""
@@ -132,50 +100,35 @@ class Fss1000:
                 grey = np.array(mask.convert("L"))
         except Exception as error:  # broken files make Pillow raise anything from SyntaxError to struct.error
             raise ValueError(f"{path} cannot be read as an image ({type(error).__name__}); get it again") from error
-        return torch.from_numpy((grey >= THRESHOLD).astype(np.uint8))
+        return torch.from_numpy((grey >= _THRESHOLD).astype(np.uint8))
 
     def _mask_path(self, index: int) -> Path:
         return self._folder / f"{self.ids[index]}.png"
 
 
-def list_path(folder: Path, split: str) -> Path:
-    """The list of a split's classes.
+def read_class_list(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
+    """The file of a split's classes, and their names, ascending.
 
-    Raises:
-        ValueError: no such split.
-        FileNotFoundError: no list of the split.
+    Raises ValueError: no such split, an empty list, a name twice; FileNotFoundError: no list of the split.
     """
-    if split not in LIST_NAMES:
-        raise ValueError(f"split is {split!r}; choose one of {', '.join(LIST_NAMES)}")
-    for name in LIST_NAMES[split]:
-        if (folder / name).is_file():
-            return folder / name
-    names = " or ".join(LIST_NAMES[split])
-    raise FileNotFoundError(f"{folder} has no {names}, the classes of the split; take HSNet's lists, or name a folder")
-
-
-def read_class_list(folder: Path, split: str) -> tuple[str, ...]:
-    """Class names of a split, ascending.
-
-    Raises:
-        ValueError: no such split, an empty list, a name twice.
-        FileNotFoundError: no list of the split.
-    """
-    path = list_path(folder, split)
+    if split not in _LIST_NAMES:
+        raise ValueError(f"split is {split!r}; choose one of {', '.join(_LIST_NAMES)}")
+    path = next((folder / name for name in _LIST_NAMES[split] if (folder / name).is_file()), None)
+    if path is None:
+        wanted = " or ".join(_LIST_NAMES[split])
+        raise FileNotFoundError(
+            f"{folder} has no {wanted}, the classes of the split; take HSNet's lists, or name a folder"
+        )
     names = path.read_text(encoding="utf-8-sig").split("\n")
     names = sorted(name.strip() for name in names if name.strip())
     twice = [name for name, following in pairwise(names) if name == following]
     if not names or twice:
         raise ValueError(f"{path} {f'names {twice[0]!r} twice' if twice else 'is empty'}; name each class once")
-    return tuple(names)
+    return path, tuple(names)
 
 
 def class_folder(root: Path, names: tuple[str, ...]) -> Path:
-    """The folder that holds the class folders.
-
-    Raises:
-        FileNotFoundError: classes are missing.
-    """
+    """The folder that holds the class folders. Raises FileNotFoundError: classes are missing."""
     folder = root / "fewshot_data" if (root / "fewshot_data").is_dir() else root
     missing = [name for name in names if not (folder / name).is_dir()]
     if missing:

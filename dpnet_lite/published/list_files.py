@@ -1,4 +1,4 @@
-"""Lists of images in the formats of PFENet and of HSNet, and the rule behind HSNet's lists.
+"""Lists of images in the formats of PFENet and of HSNet.
 
 PFENet's files hold one image a line: an id ("2007_000032"), or the paths of the image and of its mask
 ("JPEGImages/2007_000032.jpg SegmentationClassAug/2007_000032.png"; the mask's folder is not looked at). HSNet's hold
@@ -8,17 +8,12 @@ one (image, class) pair a line, "2007_000032__01", whose class is counted from 1
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from torch import Tensor
-
-from dpnet_lite.datasets.base import MAX_CLASSES
-from dpnet_lite.tensor_files import write_atomically
-
-N_HSNET_FOLDS = 4
+_N_HSNET_FOLDS = 4
+_N_CLASSES = 20
 _PAIR = re.compile(r"(\S+)__(\d+)")
 _PFENET_NAMES = {  # the second of train is PFENet's own, beside its val.txt
     "train": ("train_ids.txt", "voc_sbd_merge_noduplicate.txt", "train.txt"),
@@ -37,9 +32,8 @@ class ClassPair(NamedTuple):
 def read_pfenet_list(path: str | Path) -> tuple[str, ...]:
     """Ids in the order of the file; an id that the file repeats comes twice.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a line is neither an id nor the paths of an image and its mask, or the two differ in their name.
+    Raises FileNotFoundError: no such file; ValueError: a line is neither an id nor the paths of an image and its mask,
+    or the two differ in their name.
     """
     ids = []
     for number, line in _lines(path):
@@ -53,51 +47,35 @@ def read_pfenet_list(path: str | Path) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def write_pfenet_list(path: str | Path, ids: Iterable[str], *, form: Literal["ids", "paths"] = "ids") -> None:
-    """Write ids in PFENet's format; "paths" is what its loader reads, with masks in SegmentationClassAug."""
-    pattern = {"ids": "{0}", "paths": "JPEGImages/{0}.jpg SegmentationClassAug/{0}.png"}[form]
-    _write_lines(Path(path), [pattern.format(name) for name in ids])
-
-
-def read_hsnet_list(path: str | Path, *, n_classes: int = 20) -> tuple[ClassPair, ...]:
+def read_hsnet_list(path: str | Path) -> tuple[ClassPair, ...]:
     """Pairs in the order of the file, which HSNet's way of drawing episodes follows.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a line is no "ID__CC" with CC from 1 to `n_classes`.
+    Raises FileNotFoundError: no such file; ValueError: a line is no "ID__CC" with CC from 1 to 20.
     """
     pairs = []
     for number, line in _lines(path):
         match = _PAIR.fullmatch(line)
-        if match is None or not 1 <= int(match[2]) <= n_classes:
-            raise ValueError(f'{path} line {number} is {line!r}; write "ID__CC" with a class CC from 01 to {n_classes}')
+        if match is None or not 1 <= int(match[2]) <= _N_CLASSES:
+            raise ValueError(
+                f'{path} line {number} is {line!r}; write "ID__CC" with a class CC from 01 to {_N_CLASSES}'
+            )
         pairs.append(ClassPair(match[1], int(match[2]) - 1))
     return tuple(pairs)
 
 
-def write_hsnet_list(path: str | Path, pairs: Iterable[ClassPair]) -> None:
-    """Write pairs in HSNet's format."""
-    _write_lines(Path(path), [f"{name}__{class_index + 1:02d}" for name, class_index in pairs])
-
-
-def read_hsnet_fold(
-    folder: str | Path, split: Literal["train", "val"], fold: int, *, n_classes: int = 20
-) -> tuple[ClassPair, ...]:
+def read_hsnet_fold(folder: str | Path, split: str, fold: int) -> tuple[ClassPair, ...]:
     """The pairs that HSNet uses in a fold, in its order: for "val" of the fold, for "train" of all other folds.
 
-    Args:
-        folder: the one that holds trn/ and val/, each with fold0.txt to fold3.txt.
-        split: "train" is HSNet's trn.
-        fold: 0 to 3.
+    `folder` holds trn/ and val/, each with fold0.txt to fold3.txt.
     """
-    if not 0 <= fold < N_HSNET_FOLDS:
-        raise ValueError(f"fold is {fold}; HSNet's lists have folds 0 to {N_HSNET_FOLDS - 1}")
-    folds = [fold] if split == "val" else [other for other in range(N_HSNET_FOLDS) if other != fold]
+    if not 0 <= fold < _N_HSNET_FOLDS:
+        raise ValueError(f"fold is {fold}; HSNet's lists have folds 0 to {_N_HSNET_FOLDS - 1}")
+    folds = [fold] if split == "val" else [other for other in range(_N_HSNET_FOLDS) if other != fold]
     paths = [Path(folder) / _HSNET_FOLDERS[split] / f"fold{number}.txt" for number in folds]
-    return tuple(pair for path in paths for pair in read_hsnet_list(path, n_classes=n_classes))
+    return tuple(pair for path in paths for pair in read_hsnet_list(path))
 
 
-def read_ids(lists: str | Path, split: Literal["train", "val"]) -> tuple[str, ...]:
+def read_ids(lists: str | Path, split: str) -> tuple[str, ...]:
     """Ids of a split from lists of either format, sorted and without repetition.
 
     Args:
@@ -106,15 +84,13 @@ def read_ids(lists: str | Path, split: Literal["train", "val"]) -> tuple[str, ..
             and val/fold0.txt to fold3.txt (all four folds together make the split). A file has no split of its own:
             it is taken for whichever is asked for.
 
-    Raises:
-        FileNotFoundError: nothing of that name, or a folder without lists.
-        ValueError: a line that no format has.
+    Raises FileNotFoundError: nothing of that name, or a folder without lists; ValueError: a line that no format has.
     """
     lists = Path(lists).expanduser()
     paths = [lists]
     if lists.is_dir():
         single = [lists / name for name in _PFENET_NAMES[split] if (lists / name).is_file()][:1]
-        folds = [lists / _HSNET_FOLDERS[split] / f"fold{number}.txt" for number in range(N_HSNET_FOLDS)]
+        folds = [lists / _HSNET_FOLDERS[split] / f"fold{number}.txt" for number in range(_N_HSNET_FOLDS)]
         paths = single or (folds if folds[0].parent.is_dir() else [])
         if not paths:
             names = " or ".join(_PFENET_NAMES[split])
@@ -122,41 +98,6 @@ def read_ids(lists: str | Path, split: Literal["train", "val"]) -> tuple[str, ..
                 f"{lists} holds no list of {split}; put {names} there, or HSNet's folder {folds[0].parent.name}/"
             )
     return tuple(sorted({name for path in paths for name in _ids_of_file(path)}))
-
-
-class HsnetClasses(NamedTuple):
-    """Class indices (from 0, ascending) of a mask under OSLSM's rule."""
-
-    kept: tuple[int, ...]  # with ties as we resolve them
-    undecided: tuple[int, ...]  # kept or not, depending on how ties are resolved
-
-
-def hsnet_classes(labels: Tensor) -> HsnetClasses:
-    """The classes of a mask that OSLSM's rule keeps, from which HSNet's PASCAL lists stem.
-
-    The rule [precedent: OSLSM, BMVC 2017, code]: shrink the mask to 1/32 by taking the nearest pixel, keep the class
-    if more than 2 of these show it. "Nearest" is a tie between the pixels 32 i and 32 i + 1, in rows and in columns,
-    which rounding errors of the library decided then. We always take 32 i + 1.
-
-    On the real masks HSNet's lists equal this rule exactly for all classes that ties leave decided: 2,091 of 2,148
-    (image, class) pairs of val (VOC2012 val) and 15,296 of 15,555 of trn (the other 10,582 masks of
-    SegmentationClassAug, not PASCAL-5i's 5,953). With our way of resolving ties, 8 of 1,868 listed pairs of val differ
-    (3 more, 5 fewer) and 102 of 13,680 of trn (52 more, 50 fewer). PFENet's rule of 2,048 px differs in 79 and 492.
-
-    Args:
-        labels: uint8 [H, W]; 0 and 255 are no class.
-    """
-    mask = labels.numpy()
-    blocks = np.zeros((4, -(-mask.shape[0] // 32), -(-mask.shape[1] // 32)), np.uint8)  # 4 candidates for every pixel
-    for block, (row, column) in zip(blocks, np.ndindex(2, 2), strict=True):
-        pixels = mask[row::32, column::32]
-        block[: pixels.shape[0], : pixels.shape[1]] = pixels
-    kept, undecided = [], []
-    for value in np.unique(blocks[(blocks > 0) & (blocks <= MAX_CLASSES)]).tolist():
-        shows = blocks == value
-        kept += [value - 1] if shows[3].sum() > 2 else []
-        undecided += [value - 1] if shows.all(axis=0).sum() <= 2 < shows.any(axis=0).sum() else []
-    return HsnetClasses(tuple(kept), tuple(undecided))
 
 
 def _ids_of_file(path: Path) -> Sequence[str]:
@@ -181,7 +122,3 @@ def _lines(path: str | Path) -> list[tuple[int, str]]:
     if not lines:
         raise ValueError(f"{path} is empty; it needs one image a line")
     return lines
-
-
-def _write_lines(path: Path, lines: Sequence[str]) -> None:
-    write_atomically(path, "".join(f"{line}\n" for line in lines).encode())

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,11 +18,12 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from dpnet_lite.datasets.base import IGNORE_LABEL
-from dpnet_lite.tensor_files import write_atomically
+from dpnet_lite.datasets.base import IGNORE_LABEL, DatasetDefaults, Sample
+from dpnet_lite.datasets.images import read_image
+from dpnet_lite.features import Progress
+from dpnet_lite.files import write_atomically
 
-Progress = Callable[[Iterable[int]], Iterable[int]]
-INDEX_VERSION = 1  # raise it when the meaning of an array changes
+_VERSION = 1  # raise it when the meaning of an array changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,48 +53,99 @@ class MaskIndex:
         return digest.hexdigest()
 
 
-def build_index(
-    ids: Sequence[str],
-    read_labels: Callable[[int], Tensor],
-    n_classes: int,
-    *,
-    content: str,
-    cache_folder: Path | None,
-    progress: Progress = iter,
-) -> MaskIndex:
-    """Count every mask, or take the counts from the cache; a cache file that is broken is written anew.
+class MaskedDataset(DatasetDefaults, ABC):
+    """One split of a benchmark: images and masks in files, the masks counted once."""
 
-    Args:
-        ids: names of the images.
-        read_labels: gives the labels of image i, uint8 [H, W] with 0 to n_classes and 255.
-        n_classes: number of classes.
-        content: hash of the masks' content (see `files_sha256`); names the cache file together with `ids`.
-        cache_folder: where the file is kept; None keeps none.
-        progress: wraps the loop over images, which a cached index does not run.
+    name: str  # such as "pascal5i-train"
+    split: str  # such as "train"
+    class_names: tuple[str, ...]  # in the order of their values in the labels, which begin with 1
+    ids: tuple[str, ...]  # names of the images, in order
+    _cache_folder: Path | None = None  # of the counts; None keeps none
+    _progress: Progress = staticmethod(iter)  # wraps the loop that counts
+    _n_values: int | None = None  # of classes in the labels; as many as there are names if None
 
-    Raises:
-        ValueError: a mask holds a value that is no class; the message names the image.
-    """
-    key = hashlib.sha256(f"{INDEX_VERSION} {n_classes} {content} {' '.join(ids)}".encode()).hexdigest()[:24]
-    path = None if cache_folder is None else cache_folder / f"index-{key}.npz"
-    if path is not None and (cached := _read_index(path, ids, n_classes)) is not None:
-        return cached
-    sizes, ignored = np.zeros((len(ids), 2), np.int32), np.zeros(len(ids), np.int32)
-    pixels = np.zeros((len(ids), n_classes), np.int32)
-    for row in progress(range(len(ids))):
-        labels = read_labels(row)
-        counts = np.bincount(labels.numpy().ravel(), minlength=256)  # [H, W] -> [256]
-        if counts[n_classes + 1 : IGNORE_LABEL].any():
-            value = n_classes + 1 + int(np.flatnonzero(counts[n_classes + 1 : IGNORE_LABEL])[0])
-            raise ValueError(
-                f"the mask of {ids[row]} holds the value {value}, but there are {n_classes} classes; get the file again"
-            )
-        sizes[row], pixels[row], ignored[row] = labels.shape, counts[1 : n_classes + 1], counts[IGNORE_LABEL]
-    if path is not None:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, sizes=sizes, pixels=pixels, ignored=ignored)
-        write_atomically(path, buffer.getvalue())
-    return MaskIndex(tuple(ids), sizes, pixels, ignored)
+    @abstractmethod
+    def image_path(self, index: int) -> Path:
+        """Where the image lies; it may be absent until it is asked for."""
+
+    @abstractmethod
+    def read_labels(self, index: int) -> Tensor:
+        """uint8 [H, W]: 0 background, k is class k - 1, 255 ignored. The image is not read."""
+
+    @abstractmethod
+    def _content(self) -> str:
+        """A hash of the masks' content; with `ids` it names the cache file of the counts."""
+
+    @cached_property
+    def index(self) -> MaskIndex:
+        """Sizes and counts of all masks, counted once or taken from the cache; a broken cache file is written anew.
+
+        Raises ValueError: a mask is broken, or holds a value that is no class; the message names the image.
+        """
+        ids, n_classes = self.ids, self._n_values or len(self.class_names)
+        key = hashlib.sha256(f"{_VERSION} {n_classes} {self._content()} {' '.join(ids)}".encode()).hexdigest()[:24]
+        path = None if self._cache_folder is None else self._cache_folder / f"index-{key}.npz"
+        if path is not None and (cached := _read_index(path, ids, n_classes)) is not None:
+            return cached
+        sizes, ignored = np.zeros((len(ids), 2), np.int32), np.zeros(len(ids), np.int32)
+        pixels = np.zeros((len(ids), n_classes), np.int32)
+        for row in self._progress(range(len(ids))):
+            labels = self.read_labels(row)
+            counts = class_counts(f"the mask of {ids[row]}", labels, n_classes)
+            sizes[row], pixels[row], ignored[row] = labels.shape, counts[1 : n_classes + 1], counts[IGNORE_LABEL]
+        if path is not None:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, sizes=sizes, pixels=pixels, ignored=ignored)
+            write_atomically(path, buffer.getvalue())
+        return MaskIndex(ids, sizes, pixels, ignored)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over name, split and the counts of the masks; neither paths nor images count."""
+        return hashlib.sha256(f"{self.name.partition('-')[0]} {self.split} {self.index.sha256}".encode()).hexdigest()
+
+    @property
+    def class_areas(self) -> np.ndarray:
+        """float32 [n_images, n_classes] in [0, 1]: share of all pixels, ignored ones included."""
+        return self.index.areas
+
+    @property
+    def class_pixels(self) -> np.ndarray:
+        """int32 [n_images, n_classes]: pixels of the class at the image's own size."""
+        return self.index.pixels
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Image and labels at the image's own size.
+
+        Raises IndexError: no such index; FileNotFoundError: the image is absent; ValueError: a file is broken, or the
+        sizes differ.
+        """
+        labels, path = self.read_labels(index), self.image_path(index)
+        image = read_image(path)
+        check_size(path, image.shape[1:], labels.shape)
+        return Sample(image, labels)
+
+
+def check_size(path: Path, image_size: Sequence[int], mask_size: Sequence[int]) -> None:
+    """ValueError where an image has another height and width than its mask."""
+    if tuple(image_size) != tuple(mask_size):
+        raise ValueError(
+            f"{path} is {image_size[1]} x {image_size[0]} pixels, but its mask is {mask_size[1]} x {mask_size[0]}; "
+            "get the original files again"
+        )
+
+
+def class_counts(name: object, labels: Tensor, n_classes: int) -> np.ndarray:
+    """Pixels of every value in labels uint8 [H, W], int64 [256]; ValueError for a value that is no class."""
+    counts = np.bincount(labels.numpy().ravel(), minlength=256)
+    strange = np.flatnonzero(counts[n_classes + 1 : IGNORE_LABEL])
+    if len(strange):
+        value = n_classes + 1 + strange[0]
+        raise ValueError(f"{name} holds the value {value}, but there are {n_classes} classes; get the file again")
+    return counts
 
 
 def _read_index(path: Path, ids: Sequence[str], n_classes: int) -> MaskIndex | None:

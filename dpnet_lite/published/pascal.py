@@ -6,48 +6,28 @@ Where VOC2012 has a mask of its own, that mask counts and not SBD's.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
 
-import numpy as np
 from torch import Tensor
 
-from dpnet_lite.datasets.base import Sample
-from dpnet_lite.datasets.images import read_image, read_mask
+from dpnet_lite.datasets.images import read_mask
+from dpnet_lite.features import Progress
 from dpnet_lite.published.list_files import read_ids, read_pfenet_list
-from dpnet_lite.published.mask_index import MaskIndex, Progress, build_index, files_sha256
+from dpnet_lite.published.mask_index import MaskedDataset, files_sha256
 
-PascalSplit = Literal["train", "val"]
-VOC_CLASSES = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
+_NAMES = (
+    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
+    "sheep sofa train tvmonitor"
 )
+VOC_CLASSES = tuple(_NAMES.split())
 PREPARE = "dpnet-lite data prepare pascal5i"
-WHERE_LISTS_COME_FROM = {
-    "train.txt": "it comes with VOC2012's trainval archive",
-    "val.txt": "it comes with VOC2012's trainval archive",
-    "train_noval.txt": "it comes with SBD (torchvision's SBDataset names its address)",
+_ARCHIVE = "VOC2012's trainval archive"
+_ORIGINS = {
+    "train.txt": _ARCHIVE,
+    "val.txt": _ARCHIVE,
+    "train_noval.txt": "SBD (torchvision's SBDataset names its address)",
 }
 
 
@@ -58,8 +38,7 @@ class PascalFolders:
     in base/JPEGImages, then in root/sbd/img. Masks are looked for in base/SegmentationClass, where VOC's own masks stay
     in torchvision's layout (nothing is copied), then in base/SegmentationClassAug.
 
-    Raises:
-        FileNotFoundError: there is no folder `root`, or no folder of masks in it.
+    Raises FileNotFoundError: there is no folder `root`.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -72,7 +51,6 @@ class PascalFolders:
         self.made_masks = self.base / "SegmentationClassAug"
         self.masks = (self.base / "SegmentationClass", self.made_masks)
         self.voc_lists = self.base / "ImageSets" / "Segmentation"
-        self.sbd_lists = (self.root / "sbd", self.voc_lists, self.base, self.root)
 
     @cached_property
     def mask_names(self) -> dict[str, Path]:
@@ -94,7 +72,8 @@ class PascalFolders:
         own = [name for name in missing if name in self.voc_ids]
         if own:
             return f"VOC2012's own are among them, such as that of {own[0]}: unpack its trainval archive again"
-        return f"SBD's are made from its .mat files by: {PREPARE}"
+        made = "with --download, which gets those too, where they are not there"
+        return f"SBD's are made from the .mat files in {self.root / 'sbd' / 'cls'} by: {PREPARE} ({made})"
 
     def image_path(self, name: str) -> Path:
         """Path of an image: the first that exists, or the one where it should be."""
@@ -103,14 +82,14 @@ class PascalFolders:
 
     def list_path(self, name: str) -> Path | None:
         """Path of train.txt, val.txt or train_noval.txt; None where it is absent."""
-        folders = self.sbd_lists if name == "train_noval.txt" else (self.voc_lists,)
+        is_sbd = name == "train_noval.txt"
+        folders = (self.root / "sbd", self.voc_lists, self.base, self.root) if is_sbd else (self.voc_lists,)
         return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
-    def read_split(self, split: PascalSplit) -> tuple[str, ...]:
+    def read_split(self, split: str) -> tuple[str, ...]:
         """Ids of a split by the rule of this module, sorted.
 
-        Raises:
-            FileNotFoundError: a list that the rule needs is absent; names it and says where it comes from.
+        Raises FileNotFoundError: a list that the rule needs is absent; names it and says where it comes from.
         """
         val = self._read_list("val.txt")
         if split == "val":
@@ -121,12 +100,13 @@ class PascalFolders:
         path = self.list_path(name)
         if path is None:
             place = self.root / "sbd" if name == "train_noval.txt" else self.voc_lists
-            origin = WHERE_LISTS_COME_FROM[name]
-            raise FileNotFoundError(f"there is no {place / name}; {origin}, or give lists (--lists)")
+            raise FileNotFoundError(
+                f"there is no {place / name}; it comes with {_ORIGINS[name]}, or give lists (--lists)"
+            )
         return set(read_pfenet_list(path))
 
 
-class Pascal5i:
+class Pascal5i(MaskedDataset):
     """One split of PASCAL-5i, ordered by id: all 20 classes, whatever the fold.
 
     Args:
@@ -137,11 +117,8 @@ class Pascal5i:
         cache_folder: where the counts are kept; None keeps none.
         progress: wraps the loop that counts the masks on first use.
 
-    `fingerprint` depends on name and counts alone: it is the same wherever the masks and ids are, with any layout.
-
-    Raises:
-        FileNotFoundError: a folder or list is absent, or an image of the list has no mask.
-        ValueError: an unknown split or a bad line of a list. On first use: a mask is broken.
+    Raises FileNotFoundError: a folder or list is absent, or an image of the list has no mask; ValueError: an unknown
+    split or a bad line of a list. On first use: a mask is broken.
     """
 
     class_names = VOC_CLASSES
@@ -149,69 +126,29 @@ class Pascal5i:
     def __init__(
         self,
         root: str | Path,
-        split: PascalSplit,
+        split: str,
         *,
         lists: str | Path | None = None,
         cache_folder: Path | None = None,
         progress: Progress = iter,
     ) -> None:
-        if split not in get_args(PascalSplit):
-            raise ValueError(f"split is {split!r}; choose one of {', '.join(get_args(PascalSplit))}")
+        if split not in ("train", "val"):
+            raise ValueError(f"split is {split!r}; choose one of train, val")
         self.folders = PascalFolders(root)
         self.name, self.split = f"pascal5i-{split}", split
         self.ids = self.folders.read_split(split) if lists is None else read_ids(lists, split)
         self.mask_paths = _pair_masks(self.ids, self.folders)
         self._cache_folder, self._progress = cache_folder, progress
 
-    @cached_property
-    def index(self) -> MaskIndex:
-        """Sizes and counts of all masks, from the cache where their bytes are unchanged."""
-        return build_index(
-            self.ids,
-            self.read_labels,
-            len(self.class_names),
-            content=files_sha256(self.mask_paths),
-            cache_folder=self._cache_folder,
-            progress=self._progress,
-        )
+    def _content(self) -> str:
+        return files_sha256(self.mask_paths)
 
-    @property
-    def class_pixels(self) -> np.ndarray:
-        """int32 [n_images, 20]: pixels of the class at the image's own size."""
-        return self.index.pixels
-
-    @property
-    def class_areas(self) -> np.ndarray:
-        """float32 [n_images, 20] in [0, 1]: share of all pixels, ignored ones included."""
-        return self.index.areas
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 (hex) over name, split and the counts of the masks; neither paths nor images count."""
-        return hashlib.sha256(f"pascal5i {self.split} {self.index.sha256}".encode()).hexdigest()
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> Sample:
-        """Image and labels at the image's own size.
-
-        Raises:
-            IndexError: no such index.
-            FileNotFoundError: the image is absent.
-            ValueError: a file is broken, or the sizes differ.
-        """
-        labels = self.read_labels(index)
+    def image_path(self, index: int) -> Path:
+        """The first place that has the image. Raises FileNotFoundError: none has."""
         path = self.folders.image_path(self.ids[index])
         if not path.is_file():
-            raise FileNotFoundError(f"there is no image {path}; it comes with VOC2012's trainval archive")
-        image = read_image(path)
-        if image.shape[1:] != labels.shape:
-            raise ValueError(
-                f"{self.mask_paths[index]} is {labels.shape[1]} x {labels.shape[0]} pixels, but {path.name} is "
-                f"{image.shape[2]} x {image.shape[1]}; get the original image, not a resized one"
-            )
-        return Sample(image, labels)
+            raise FileNotFoundError(f"there is no image {path}; it comes with {_ARCHIVE}")
+        return path
 
     def read_labels(self, index: int) -> Tensor:
         """uint8 [H, W]: 0 background, k is class k - 1, 255 ignored. The image is not read."""

@@ -41,9 +41,10 @@ PASCAL5I_FACTS = PascalFacts(
         FoldFacts(5108, 598, 336, 17_977_968),
     ),
 )
-TRAIN_PIXELS = (856_746_110, 822_066_564, 735_457_256, 916_132_665)  # of the training images of each fold, 255 included
+# Pixels of the training images of each fold, ignored ones included.
+_TRAIN_PIXELS = (856_746_110, 822_066_564, 735_457_256, 916_132_665)
 NOVEL_SHARES = tuple(
-    fold.novel_pixels / pixels for fold, pixels in zip(PASCAL5I_FACTS.folds, TRAIN_PIXELS, strict=True)
+    fold.novel_pixels / pixels for fold, pixels in zip(PASCAL5I_FACTS.folds, _TRAIN_PIXELS, strict=True)
 )
 
 
@@ -63,16 +64,17 @@ def measured_facts(train_pixels: np.ndarray, val_pixels: np.ndarray) -> PascalFa
 
 def differences(measured: PascalFacts) -> list[str]:
     """One plain line for every number that is not the published one; empty where all are."""
-    pairs = [
-        ("images of train", measured.train_images, PASCAL5I_FACTS.train_images),
-        ("images of val", measured.val_images, PASCAL5I_FACTS.val_images),
+    known = PASCAL5I_FACTS
+    rows = [
+        ("images of train", measured.train_images, known.train_images),
+        ("images of val", measured.val_images, known.val_images),
     ]
-    for fold, (ours, known) in enumerate(zip(measured.folds, PASCAL5I_FACTS.folds, strict=True)):
-        texts = (
-            f"fold {fold}, training images with {MIN_PIXELS:,} px of a base class",
-            f"fold {fold}, of these with a novel class",
-            f"fold {fold}, test images with {MIN_PIXELS:,} px of a novel class",
-            f"fold {fold}, pixels of novel classes in its training images",
-        )
-        pairs += zip(texts, ours, known, strict=True)
-    return [f"{text}: {ours:,} here, {known:,} in the published data" for text, ours, known in pairs if ours != known]
+    texts = (
+        f"training images with {MIN_PIXELS:,} px of a base class",
+        "of these with a novel class",
+        f"test images with {MIN_PIXELS:,} px of a novel class",
+        "pixels of novel classes in its training images",
+    )
+    for fold, figures in enumerate(zip(measured.folds, known.folds, strict=True)):
+        rows += [(f"fold {fold}, {text}", *pair) for text, pair in zip(texts, zip(*figures, strict=True), strict=True)]
+    return [f"{text}: {ours:,} here, {theirs:,} in the published data" for text, ours, theirs in rows if ours != theirs]

@@ -1,23 +1,23 @@
 """The three published benchmarks by name: how each is opened, split into folds and filtered.
 
-| name | classes | folds | an image serves a class from |
-|---|---|---|---|
-| pascal5i | 20 | 4, blocked: fold i has the classes 5i to 5i + 4 | 2,048 px |
-| coco20i | 80 | 4, interleaved: fold i has the classes i, i + 4, ... | 2,048 px |
-| fss1000 | 1,000 | none: the classes themselves are split into train, val and test | any size |
-
-2,048 px of the class at the image's own size, 2 x 32 x 32, is PFENet's rule [precedent] for the first two.
+PASCAL-5i has blocked folds: fold i has the classes 5i to 5i + 4. COCO-20i has interleaved ones: i, i + 4, i + 8 ...
+FSS-1000 has none: its classes themselves are split. That an image serves a class of which it shows 2,048 px at its own
+size, 2 x 32 x 32, is PFENet's rule [precedent] for the first two.
 """
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
-from dpnet_lite.datasets.base import CountedDataset
 from dpnet_lite.datasets.folds import FoldLayout, base_classes, novel_classes
-from dpnet_lite.published.mask_index import Progress
+
+if TYPE_CHECKING:  # the command line lists the names without loading torch
+    from dpnet_lite.features import Progress
+    from dpnet_lite.published.mask_index import MaskedDataset
 
 MIN_PIXELS = 2 * 32 * 32
 PublishedName = Literal["pascal5i", "coco20i", "fss1000"]
@@ -55,11 +55,7 @@ PUBLISHED: dict[str, PublishedDataset] = {
 
 
 def published(name: str) -> PublishedDataset:
-    """The entry of a benchmark.
-
-    Raises:
-        ValueError: no such benchmark.
-    """
+    """The entry of a benchmark. Raises ValueError: no such benchmark."""
     if name not in PUBLISHED:
         raise ValueError(f"there is no published data set {name!r}; choose one of {', '.join(get_args(PublishedName))}")
     return PUBLISHED[name]
@@ -69,14 +65,11 @@ def fold_classes(name: str, fold: int, split: str, *, n_split_classes: int | Non
     """Base and novel classes of a fold.
 
     Args:
-        name: of the benchmark.
         fold: 0 to 3, or 0 alone where there are no folds.
-        split: for FSS-1000, all classes of "train" are base classes and all of "val" and "test" are novel; elsewhere
-            it makes no difference.
-        n_split_classes: for FSS-1000, how many classes the split has (`len(dataset.class_names)`).
+        split: all classes of FSS-1000's "train" are base classes, all of its "val" and "test" are novel.
+        n_split_classes: how many classes the split has; FSS-1000 needs it.
 
-    Raises:
-        ValueError: no such benchmark, fold or split, or `n_split_classes` missing for FSS-1000.
+    Raises ValueError: no such benchmark, fold or split, or `n_split_classes` missing for FSS-1000.
     """
     entry = published(name)
     _check_split(entry, split)
@@ -100,27 +93,24 @@ def open_published(
     cache_folder: Path | None = None,
     lists: str | Path | None = None,
     progress: Progress = iter,
-) -> CountedDataset:
+) -> MaskedDataset:
     """Open one split of a benchmark.
 
     Args:
-        name: "pascal5i", "coco20i" or "fss1000".
         root: folder of the copy, in an official layout.
-        split: "train" or "val", for FSS-1000 also "test".
         cache_folder: where counts and drawn masks are kept.
         lists: list files of one's own; COCO-20i takes none.
         progress: wraps the loops of the first use.
 
-    Raises:
-        ValueError: no such benchmark or split, or lists for COCO-20i.
-        FileNotFoundError: a part of the copy is absent.
+    Raises ValueError: no such benchmark or split, or lists for COCO-20i; FileNotFoundError: a part of the copy is
+    absent.
     """
     entry = published(name)
     _check_split(entry, split)
     if entry.name == "pascal5i":
         from dpnet_lite.published.pascal import Pascal5i
 
-        return Pascal5i(root, split, lists=lists, cache_folder=cache_folder, progress=progress)  # type: ignore[arg-type]
+        return Pascal5i(root, split, lists=lists, cache_folder=cache_folder, progress=progress)
     if entry.name == "coco20i":
         from dpnet_lite.published.coco import Coco20i, refuse_lists
 
@@ -129,6 +119,14 @@ def open_published(
     from dpnet_lite.published.fss import Fss1000
 
     return Fss1000(root, split, lists=lists, cache_folder=cache_folder)
+
+
+def import_extra(module: str, use: str) -> ModuleType:
+    """Import a package of the extra `benchmarks`; where it is missing, ModuleNotFoundError says what it is for."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(f"{module.partition('.')[0]} {use}: pip install 'dpnet-lite[benchmarks]'") from None
 
 
 def _check_split(entry: PublishedDataset, split: str) -> None:

@@ -1,14 +1,14 @@
-"""One job for each of many files, in this process or in several, with a bar that follows and a clean end on Ctrl-C."""
+"""One job for each of many files, in this process or in several (joblib's loky), with a bar that follows."""
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from dpnet_lite.published.mask_index import Progress
+from dpnet_lite.features import Progress
+from dpnet_lite.published.registry import import_extra
+
+_AT_ONCE = 16  # calls that a process takes at a time
 
 
 def require_workers(workers: int) -> None:
@@ -17,45 +17,35 @@ def require_workers(workers: int) -> None:
         raise ValueError(f"there are {workers} workers; give 1 or more")
 
 
-def run_jobs(
-    job: Callable[..., None],
-    *arguments: Sequence[Any],
-    workers: int = 1,
-    at_once: int = 16,
-    progress: Progress = iter,
-) -> None:
+def run_jobs(job: Callable[..., None], *arguments: Sequence[Any], workers: int = 1, progress: Progress = iter) -> None:
     """Call `job` with the first of all `arguments`, then with the second, and so on, as `map` does.
 
     Args:
-        job: a function of a module, which a spawned process can import.
-        arguments: sequences of one length.
-        workers: processes; 1 takes none but this one, as do fewer files than a process takes at a time.
-        at_once: calls that a process takes at a time.
+        job: a function of a module.
+        workers: processes; 1 takes none but this one, as do fewer calls than a process takes at a time.
         progress: wraps the loop over the calls.
 
-    Raises:
-        ValueError: `workers` is below 1.
-        Exception: what a job raised; calls that have not begun are dropped.
+    Raises ValueError: `workers` is below 1; ModuleNotFoundError: several workers are asked for, and joblib is not
+    installed; RuntimeError: a process was killed; Exception: what a job raised; calls that have not begun are dropped.
     """
     require_workers(workers)
     count = len(arguments[0])
-    if workers == 1 or count <= at_once:
+    if workers == 1 or count <= _AT_ONCE:
         _exhaust(map(job, *arguments), count, progress)
         return
-    # Spawned, since a fork of a process with threads can hang. A worker that dies ends the job with an error.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts_to_parent) as pool:
-        try:
-            _exhaust(pool.map(job, *arguments, chunksize=at_once), count, progress)
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    joblib = import_extra("joblib", "runs several workers")
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    calls = (joblib.delayed(job)(*own) for own in zip(*arguments, strict=True))
+    results = joblib.Parallel(n_jobs=workers, batch_size=_AT_ONCE, return_as="generator")(calls)
+    try:
+        _exhaust(results, count, progress)
+    except TerminatedWorkerError:
+        raise RuntimeError("a worker process was killed, perhaps for want of memory; run this again") from None
+    finally:
+        results.close()
 
 
 def _exhaust(results: Iterator[None], count: int, progress: Progress) -> None:
     for _ in progress(range(count)):
         next(results)
-
-
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

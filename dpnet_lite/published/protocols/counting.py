@@ -8,28 +8,19 @@ gives a mask of its own, and the masks are voted on (model/hsnet.py 67-90); here
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
 from dpnet_lite.datasets.base import IGNORE_LABEL
 from dpnet_lite.evaluation import episode_counts
-from dpnet_lite.published.protocols.geometry import (
-    Padding,
-    foreground,
-    nearest_labels,
-    nearest_labels_opencv,
-    pad_labels,
-    pad_to_square,
-    padded_size,
-    resize,
-    sure_logits,
-)
 from dpnet_lite.published.protocols.specs import Protocol
 
+_MULTIPLE = 8  # PFENet and BAM round both sides down to multiples of it
 
-def protocol_counts(
-    protocol: Protocol, logits: Tensor, labels: Tensor, *, benchmark: str = "pascal5i", padding: Padding = "background"
-) -> Tensor:
+
+def protocol_counts(protocol: Protocol, logits: Tensor, labels: Tensor, *, benchmark: str = "pascal5i") -> Tensor:
     """Count one episode as a protocol does.
 
     Args:
@@ -37,19 +28,17 @@ def protocol_counts(
         logits: float [2, h, w], background and foreground, covering the whole image at any size.
         labels: uint8 or int64 [H, W] with 0, 1 and 255, at the image's own size.
         benchmark: whose figures hold, see `PerBenchmark`.
-        padding: what the network says of padded pixels, see `pad_to_square`.
 
     Returns:
         int64 [4] as `evaluation.episode_counts`: foreground intersection and union, background intersection and union.
 
-    Raises:
-        ValueError: wrong shapes, values other than 0, 1 and 255, or a benchmark that the protocol does not have.
+    Raises ValueError: wrong shapes, values other than 0, 1 and 255, or a benchmark that the protocol does not have.
     """
-    return episode_counts(*compared(protocol, logits, labels, benchmark=benchmark, padding=padding))
+    return episode_counts(*compared(protocol, logits, labels, benchmark=benchmark))
 
 
 def compared(
-    protocol: Protocol, logits: Tensor, labels: Tensor, *, benchmark: str = "pascal5i", padding: Padding = "background"
+    protocol: Protocol, logits: Tensor, labels: Tensor, *, benchmark: str = "pascal5i"
 ) -> tuple[Tensor, Tensor]:
     """The two masks that a protocol compares: prediction, int64 [s, t] of 0 and 1, and labels [s, t] with 255.
 
@@ -60,18 +49,18 @@ def compared(
         labels = torch.where(labels == IGNORE_LABEL, torch.zeros_like(labels), labels)
     own_size = (labels.shape[0], labels.shape[1])
     if protocol.label_resolution == "own":
-        resized = resize(logits, own_size, align_corners=protocol.align_corners)
+        resized = _resize(logits, own_size, align_corners=protocol.align_corners)
     elif protocol.label_resolution == "network":
         side = _side(protocol, benchmark)
-        resized = resize(logits, (side, side), align_corners=protocol.align_corners)
+        resized = _resize(logits, (side, side), align_corners=protocol.align_corners)
         labels = nearest_labels(labels, (side, side))
     else:
         side, longer = _side(protocol, benchmark), max(own_size)
-        inside = resize(logits, padded_size(*own_size, side), align_corners=False)  # as the image itself was resized
-        square = pad_to_square(inside, side, padding)
-        resized = resize(square, (longer, longer), align_corners=protocol.align_corners)
-        labels = pad_labels(labels, longer)
-    return foreground(resized), labels
+        inside = _resize(logits, padded_size(*own_size, side), align_corners=False)  # as the image itself was resized
+        resized = _resize(_pad_to_square(inside, side), (longer, longer), align_corners=protocol.align_corners)
+        labels = _pad_labels(labels, longer)
+    # Ties are background. (`argmax` itself is ten times as slow here.)
+    return (resized[1] > resized[0]).long(), labels
 
 
 def perfect_logits(protocol: Protocol, labels: Tensor, *, benchmark: str = "pascal5i") -> Tensor:
@@ -84,10 +73,79 @@ def perfect_logits(protocol: Protocol, labels: Tensor, *, benchmark: str = "pasc
         side = _side(protocol, benchmark)
         labels = nearest_labels(labels, (side, side))
     elif protocol.label_resolution == "longer side":
-        labels = nearest_labels_opencv(
-            labels, padded_size(labels.shape[0], labels.shape[1], _side(protocol, benchmark))
-        )
+        size = padded_size(labels.shape[0], labels.shape[1], _side(protocol, benchmark))
+        labels = _nearest_labels_opencv(labels, size)
     return sure_logits(labels)
+
+
+def sure_logits(labels: Tensor) -> Tensor:
+    """Logits float32 [2, h, w] that give labels [h, w] back: +1 and -1; 255 counts as background."""
+    margin = (labels == 1).float() * 2 - 1
+    return torch.stack([-margin, margin])
+
+
+def nearest_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labels [H, W] -> [*size] as `torch.nn.functional.interpolate` takes the nearest (HSNet)."""
+    return functional.interpolate(labels[None, None].float(), size=size, mode="nearest")[0, 0].to(labels.dtype)
+
+
+def padded_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """Height and width of an image inside PFENet's square of `side` pixels: the place is the upper left.
+
+    The longer side becomes `side`, the other keeps the aspect, rounded down; then both are rounded down to multiples
+    of 8 (util/transform.py 83-101).
+
+    Raises ValueError: nothing is left of a side.
+    """
+    ratio = side * 1.0 / max(height, width)
+    new = [side if length == max(height, width) else int(length * ratio) for length in (height, width)]
+    rounded = (new[0] // _MULTIPLE * _MULTIPLE, new[1] // _MULTIPLE * _MULTIPLE)
+    if min(rounded) == 0:
+        raise ValueError(
+            f"an image of {height} x {width} pixels leaves {rounded[0]} x {rounded[1]} in a square of {side}; "
+            "leave out the protocols pfenet and bam, or choose a larger square"
+        )
+    return rounded
+
+
+def _resize(logits: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
+    """Bilinear resizing of logits, float [n, h, w] -> [n, *size]; nothing is done where the size is right already."""
+    if tuple(logits.shape[-2:]) == size:
+        return logits
+    return functional.interpolate(logits[None], size=size, mode="bilinear", align_corners=align_corners)[0]
+
+
+def _nearest_labels_opencv(labels: Tensor, size: tuple[int, int]) -> Tensor:
+    """Labels [H, W] -> [*size] by OpenCV's rule for INTER_NEAREST (PFENet, BAM).
+
+    Row i takes row floor(i / (new / old)), in double precision with OpenCV's order of the divisions; columns alike.
+    """
+    rows, columns = (
+        torch.from_numpy(np.minimum(np.floor(np.arange(new) * (1.0 / (new / old))).astype(np.int64), old - 1))
+        for new, old in zip(size, labels.shape, strict=True)
+    )
+    return labels[rows][:, columns]
+
+
+def _pad_to_square(logits: Tensor, side: int) -> Tensor:
+    """Logits [2, h, w] in the upper left of a square, float [2, side, side].
+
+    What a network says of the black padding is not known; here it takes it for background, as surely as it is of what
+    stands at the edge beside it [ours].
+    """
+    height, width = logits.shape[-2:]
+    spread = (0, side - width, 0, side - height)
+    square = functional.pad(logits[None], spread, mode="replicate")[0]
+    dark = torch.stack([square.amax(dim=0), square.amin(dim=0)])  # the background gets the larger logit
+    dark[:, :height, :width] = logits
+    return dark
+
+
+def _pad_labels(labels: Tensor, side: int) -> Tensor:
+    """Labels [h, w] in the upper left of a square of 255, [side, side]."""
+    square = labels.new_full((side, side), IGNORE_LABEL)
+    square[: labels.shape[0], : labels.shape[1]] = labels
+    return square
 
 
 def _side(protocol: Protocol, benchmark: str) -> int:

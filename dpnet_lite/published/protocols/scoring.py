@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,19 +11,18 @@ from torch import Tensor
 
 from dpnet_lite.episodes import EpisodeList
 from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.features import EpisodeSource
+from dpnet_lite.features import EpisodeSource, Progress
 from dpnet_lite.published.protocols.counting import protocol_counts
 from dpnet_lite.published.protocols.specs import Protocol
 from dpnet_lite.scoring import BATCH, Segmenter, own_labels
 
-Progress = Callable[[Iterable[int]], Iterable[int]]
-EPSILON = 1e-10  # added to every union by PFENet and BAM
+_EPSILON = 1e-10  # added to every union by PFENet and BAM
 
 
 @torch.no_grad()
 def evaluate_under(
     segment: Segmenter,
-    bank: EpisodeSource,
+    source: EpisodeSource,
     episodes: EpisodeList,
     protocols: Sequence[Protocol],
     *,
@@ -34,7 +33,7 @@ def evaluate_under(
 
     Args:
         segment: gives logits [B, 2, h, w] of the squashed square, at any size; called once a batch.
-        bank: features of the data set that the episodes were drawn from.
+        source: of the data set that the episodes were drawn from.
         episodes: the list; a protocol's own is drawn by `drawing.draw_for`.
         protocols: values of `PROTOCOLS`.
         benchmark: whose figures hold.
@@ -43,30 +42,26 @@ def evaluate_under(
     Returns:
         The counts, by name of the protocol. `protocol_score` makes the protocol's score of them.
 
-    Raises:
-        ValueError: the episodes are of another data set, or a protocol does not have the benchmark.
+    Raises ValueError: the episodes are of another data set, or a protocol does not have the benchmark.
     """
-    if episodes.dataset != bank.dataset.fingerprint:
+    if episodes.dataset != source.dataset.fingerprint:
         raise ValueError("the episodes were drawn from another data set than the features; draw them anew")
     class_index: list[int] = []
     counts: dict[str, list[Tensor]] = {protocol.name: [] for protocol in protocols}
     for start in progress(range(0, len(episodes), BATCH)):
         chunk = [episodes[i] for i in range(start, min(start + BATCH, len(episodes)))]
-        logits = segment(bank.batch(chunk))
+        logits = segment(source.batch(chunk))
         for row, episode in enumerate(chunk):
-            labels = own_labels(bank.dataset, episode.query, episode.class_index)
+            labels = own_labels(source.dataset, episode.query, episode.class_index)
             class_index.append(episode.class_index)
             for protocol in protocols:
                 counts[protocol.name].append(protocol_counts(protocol, logits[row], labels, benchmark=benchmark))
-    names = bank.dataset.class_names
+    names = source.dataset.class_names
     return {name: EpisodeScores.from_lists(class_index, rows, names, episodes.sha256) for name, rows in counts.items()}
 
 
 def protocol_score(
-    protocol: Protocol,
-    class_index: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    classes: Sequence[int] | None = None,
+    protocol: Protocol, class_index: NDArray[np.int64], counts: NDArray[np.int64], classes: Sequence[int] | None = None
 ) -> tuple[float, float]:
     """mIoU and FB-IoU as the protocol's code has them, fractions in [0, 1].
 
@@ -84,11 +79,10 @@ def protocol_score(
         counts: int64 [n, 4], rows of `protocol_counts`, in the order of the episodes.
         classes: the fold's classes; those that have an episode, if not given.
 
-    Raises:
-        ValueError: an episode's class is not among `classes`.
+    Raises ValueError: an episode's class is not among `classes`.
     """
     fold = sorted({int(index) for index in (class_index if classes is None else classes)})
-    strange = sorted(set(np.asarray(class_index).tolist()) - set(fold))
+    strange = sorted(set(class_index.tolist()) - set(fold))
     if strange:
         raise ValueError(f"class index {strange[0]} is not among the fold's classes {fold}; give all of them")
     if protocol.rule == "accumulated":
@@ -96,13 +90,11 @@ def protocol_score(
         return scores.miou, scores.fb_iou
     if protocol.rule == "clamped":
         return _clamped(np.searchsorted(fold, class_index), counts, len(fold))
-    sums = np.array(
-        [np.asarray(counts)[np.asarray(class_index) == index].sum(axis=0) for index in fold]
-    )  # [classes, 4]
+    sums = np.array([counts[class_index == index].sum(axis=0) for index in fold])  # [classes, 4]
     if protocol.rule == "epsilon":
         total = sums.sum(axis=0)
-        fb_iou = (total[[0, 2]] / (total[[1, 3]] + EPSILON)).mean()
-        return float((sums[:, 0] / (sums[:, 1] + EPSILON)).mean()), float(fb_iou)
+        fb_iou = (total[[0, 2]] / (total[[1, 3]] + _EPSILON)).mean()
+        return float((sums[:, 0] / (sums[:, 1] + _EPSILON)).mean()), float(fb_iou)
     seen = sums[sums[:, 1] > 0]
     return float((seen[:, 0] / seen[:, 1]).mean()) if len(seen) else float("nan"), float("nan")
 
