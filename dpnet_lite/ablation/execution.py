@@ -49,7 +49,7 @@ def _rows(run: Run) -> list[Row]:
     """`execute`, in as many threads as there are."""
     segmenter, facts, observed = _segmenter(run)
     rows = []
-    for condition, key in zip(run.conditions, run.keys(), strict=True):
+    for condition, key in zip(run.conditions, run.row_keys, strict=True):
         data = run.data(condition)
         (episodes,) = novel_episodes(
             data.test, data.novel, run.fold, shots=[condition.n_shot], n_episodes=run.n_episodes

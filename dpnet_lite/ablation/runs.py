@@ -15,6 +15,7 @@ from typing import Any
 
 from dpnet_lite.ablation.rivals import check_network
 from dpnet_lite.ablation.studies import Condition, Study, Variant
+from dpnet_lite.backbones.backbone import Backbone, build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.datasets.folder import FolderDataset
 from dpnet_lite.datasets.toy import ToyWorld
@@ -28,7 +29,6 @@ from dpnet_lite.experiments.experiment import (
 )
 from dpnet_lite.features import FeatureBank, compute_features, default_cache
 from dpnet_lite.files import sha256
-from dpnet_lite.backbones.backbone import Backbone, build_backbone
 
 RESULTS_VERSION = (
     1  # raised by hand when the same settings give other numbers: older rows and weights then count no more
@@ -108,7 +108,8 @@ class Run:
         tested = {"n_shot": condition.n_shot, "mask": condition.mask, "pixels": condition.pixels}
         return facts | tested | {"n_episodes": self.n_episodes, "original_size": self.experiment.original_size}
 
-    def keys(self) -> list[str]:
+    @property
+    def row_keys(self) -> list[str]:
         """The key of each condition's row."""
         return [digest(self.identity(condition)) for condition in self.conditions]
 

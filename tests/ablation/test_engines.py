@@ -84,7 +84,7 @@ def test_a_finished_study_is_not_run_again(reference, capsys):
     assert len(before) == ROWS
     main(reference, "local", 2)
     assert rows_without_times(reference) == before
-    assert f"0 of {len({tuple(run.keys()) for run in runs(reference)})} runs to do" in capsys.readouterr().out
+    assert f"0 of {len({tuple(run.row_keys) for run in runs(reference)})} runs to do" in capsys.readouterr().out
 
 
 @linux

@@ -16,11 +16,11 @@ from dpnet_lite.ablation.table import Table
 
 
 def fake_rows(planned):
-    return [{"key": key, "miou": 0.5} for run in planned for key in run.keys()]
+    return [{"key": key, "miou": 0.5} for run in planned for key in run.row_keys]
 
 
 def names(some):
-    return {tuple(run.keys()) for run in some}
+    return {tuple(run.row_keys) for run in some}
 
 
 def test_only_what_the_table_lacks_is_run_and_labels_are_those_of_the_study(tmp_path, monkeypatch):
@@ -69,7 +69,7 @@ def test_a_key_holds_what_changes_the_numbers(tmp_path, monkeypatch):
         *(replace(run, conditions=(one, replace(two, mask="eroded"))) for one, two in [run.conditions]),
     ]
     assert len(names([run, *others])) == len(others) + 1
-    assert run.keys() == replace(run, conditions=run.conditions[::-1]).keys()[::-1]
+    assert run.row_keys == replace(run, conditions=run.conditions[::-1]).row_keys[::-1]
     same = [
         replace(run, experiment=replace(run.experiment, cache_folder=tmp_path / "elsewhere")),
         replace(run, variant=replace(run.variant, name="other name", what="other words")),

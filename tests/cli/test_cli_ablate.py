@@ -48,8 +48,17 @@ def few_scenes(monkeypatch):
 
 
 def options(folder, *more):
-    where = {"--table": "rows.sqlite", "--out": "report", "--cache": "cache"}
-    return [word for option, name in where.items() for word in (option, folder / name)] + ["--jobs", 1, *more]
+    return [
+        "--table",
+        folder / "rows.sqlite",
+        "--out",
+        folder / "report",
+        "--cache",
+        folder / "cache",
+        "--jobs",
+        1,
+        *more,
+    ]
 
 
 def test_a_study_on_the_toy_world_and_its_report_again(study, tmp_path, capsys):
