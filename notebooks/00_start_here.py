@@ -48,7 +48,7 @@ for package in NEEDED.split():
     check(f"{package} {metadata.version(package).split('+')[0] if found else 'is missing'}", found)
 
 if check("dpnet_lite", importlib.util.find_spec("dpnet_lite") is not None):
-    from dpnet_lite.heads import shipped_head
+    from dpnet_lite.checkpoints import shipped_head
 
     for fold in range(4):
         path = shipped_head(fold)
@@ -117,8 +117,7 @@ plt.show()
 # one.
 
 # %%
-from dpnet_lite.heads import load_head, shipped_head
-
+from dpnet_lite.checkpoints import load_head, shipped_head
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.predictor import Predictor
 
@@ -171,9 +170,9 @@ from dataclasses import replace
 
 from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.experiments.plots import BLUE, episodes_figure
-from dpnet_lite.features import FeatureBank
+from dpnet_lite.features import compute_features
 
-bank = FeatureBank(world, build_backbone("tiny"), size=facts["size"])  # features of all scenes, computed once
+bank = compute_features(world, build_backbone("tiny"), size=facts["size"])  # features of all scenes, computed once
 one_shot = replace(episodes, n_shot=1, episodes=tuple(replace(e, support=e.support[:1]) for e in episodes))
 figure = episodes_figure(bank, one_shot[:4], {"DPNet": head})
 plt.show()
@@ -193,11 +192,9 @@ from dpnet_lite.model.prototypes import masks_at
 
 batch = bank.batch(list(one_shot))
 with torch.no_grad():
-    output = head(
-        batch.support_features, batch.support_masks, batch.query_features, size=(bank.size, bank.size), trace=True
-    )
+    output = head(batch, (bank.size, bank.size), trace=True)
 reliable = output.trace.reliable  # share of every query pixel in P_q, at the size of the features; they sum to 1
-true_share = masks_at(batch.query_labels == 1, (reliable.shape[1], reliable.shape[2]))
+true_share = masks_at(batch.query_labels == 1, batch.cells)
 from_class = (reliable * true_share).sum(dim=(1, 2))
 by_chance = true_share.mean(dim=(1, 2))
 print("the four episodes above:", ", ".join(f"{100 * share:.0f} %" for share in from_class[:4]))

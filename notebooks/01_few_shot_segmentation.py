@@ -138,10 +138,10 @@ assert all(e.query not in e.support and len(set(e.support)) == 2 for e in episod
 # is for scoring only.
 
 # %%
-from dpnet_lite.course.explorers.episode import episode_figure, toy_study
+from dpnet_lite.course.explorers.episode import episode_figure, toy_episodes
 
-study = toy_study(FOLD, gap=0.5)
-episode_figure(study.view(study.episodes(n_shot=2)[0]))
+toy = toy_episodes(FOLD, gap=0.5)
+episode_figure(toy.open(toy.episodes(n_shot=2)[0]))
 
 # %% [markdown]
 # *What to see:* two support images with the mask's outline; the query; in orange the mask that DPNet predicts, with
@@ -181,8 +181,8 @@ check_episode(my_episode)
 # %%
 from dpnet_lite.scoring import head_segmenter, score_episodes
 
-list_of_60 = study.episodes(count=60)
-scores = score_episodes(head_segmenter(study.head), study.bank, list_of_60)
+list_of_60 = toy.episodes(count=60)
+scores = score_episodes(head_segmenter(toy.head), toy.bank, list_of_60)
 print(f"mIoU: {100 * scores.miou:.1f} %   mean of the episodes' IoU: {100 * scores.episode_miou:.1f} %")
 
 intersection, union = scores.counts[:, 0], scores.counts[:, 1]  # of the foreground, one row an episode
@@ -236,7 +236,7 @@ from dpnet_lite.scoring import training_free_segmenter
 dial = (0.0, 0.25, 0.5, 0.75, 1.0)
 cosines, baseline, dpnet = [], [], []
 for gap in dial:
-    at_gap = toy_study(FOLD, gap)
+    at_gap = toy_episodes(FOLD, gap)
     tasks = at_gap.episodes(count=60)
     batch = at_gap.bank.batch(list(tasks))
     deep = at_gap.bank.backbone.deep_channels

@@ -27,13 +27,13 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
-from dpnet_lite.course.explorers.episode import episode_figure, toy_study
+from dpnet_lite.course.explorers.episode import episode_figure, toy_episodes
 from dpnet_lite.course.explorers.panels import draw_outline, show_image, show_map
 
 FOLD = 0
-study = toy_study(FOLD, gap=0.5)
-view = study.view(study.episodes()[0])  # one-shot: one support image
-print(f"class: {view.class_name}")
+toy = toy_episodes(FOLD, gap=0.5)
+opened = toy.open(toy.episodes()[0])  # one-shot: one support image
+print(f"class: {opened.class_name}")
 
 # %% [markdown]
 # ## 2.1 Features
@@ -50,14 +50,14 @@ print(f"class: {view.class_name}")
 # | $P$ | the support prototype |
 
 # %%
-F_s, F_q = view.trace.support[0, 0], view.trace.query[0]  # [C, h, w] each
-M_s = view.trace.support_masks[0, 0]  # [h, w], in [0, 1]
+F_s, F_q = opened.trace.support[0, 0], opened.trace.query[0]  # [C, h, w] each
+M_s = opened.trace.support_masks[0, 0]  # [h, w], in [0, 1]
 channels, rows, columns = F_q.shape
-size = view.query_image.shape[0]
+size = opened.query_image.shape[0]
 print(f"image {size} x {size} pixels -> {rows} x {columns} cells with {channels} numbers each")
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
-show_image(axes[0], view.support_images[0], f"support: {view.class_name}", outline=view.support_masks[0])
+show_image(axes[0], opened.support_images[0], f"support: {opened.class_name}", outline=opened.support_masks[0])
 show_map(axes[1], M_s.numpy(), "$M_s$: share of foreground", size=size)
 show_map(axes[2], F_s.norm(dim=0).numpy(), "$F_s$: length of each vector", size=size)
 plt.show()
@@ -112,7 +112,7 @@ by_hand /= M_s.sum() + 1e-6
 
 P = masked_average(F_s, M_s)
 assert torch.allclose(by_hand, P, atol=1e-4)
-assert torch.allclose(P, view.trace.prototype[0], atol=1e-4)  # what the network itself used
+assert torch.allclose(P, opened.trace.prototype[0], atol=1e-4)  # what the network itself used
 print(f"P has {len(P)} numbers, the first are {[round(float(x), 2) for x in P[:5]]}")
 
 # %% [markdown]
@@ -133,13 +133,13 @@ similarity = (F_q * P[:, None, None]).sum(dim=0) / lengths.clamp_min(1e-12)
 assert torch.allclose(similarity, cosine_map(F_q[None], P[None])[0], atol=1e-5)
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 3), layout="constrained")
-show_image(axes[0], view.support_images[0], f"support: {view.class_name}", outline=view.support_masks[0])
-show_image(axes[1], view.query_image, "query with the true mask", outline=view.truth)
+show_image(axes[0], opened.support_images[0], f"support: {opened.class_name}", outline=opened.support_masks[0])
+show_image(axes[1], opened.query_image, "query with the true mask", outline=opened.truth)
 show_map(axes[2], similarity.numpy(), "cosine with $P$", size=size)
-draw_outline(axes[2], view.truth)
+draw_outline(axes[2], opened.truth)
 plt.show()
 
-inside = view.truth_shares >= 0.5
+inside = opened.truth_shares >= 0.5
 print(f"mean cosine on the object {similarity[inside].mean():.2f}, elsewhere {similarity[~inside].mean():.2f}")
 
 # %% [markdown]
@@ -203,7 +203,7 @@ def nearest_iou(query: torch.Tensor, foreground: torch.Tensor, background: torch
     return float((mask & truth).sum() / (mask | truth).sum().clamp_min(1))
 
 
-object_cells = view.truth_shares >= 0.5
+object_cells = opened.truth_shares >= 0.5
 assert abs(slow_best_iou(similarity, object_cells) - best_threshold_iou(similarity, object_cells)) < 1e-6
 
 dial = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -215,7 +215,7 @@ STYLES = {
 }
 curves: dict[str, list[float]] = {label: [] for label in STYLES}
 for gap in dial:
-    at_gap = toy_study(FOLD, gap)
+    at_gap = toy_episodes(FOLD, gap)
     batch = at_gap.bank.batch(list(at_gap.episodes(count=60)))
     cells = tuple(batch.query_features.shape[-2:])
     shares = masks_at(batch.query_labels == 1, cells)
@@ -257,10 +257,10 @@ for label, values in curves.items():
 # One episode at the far end of the dial, with the trained network's answer:
 
 # %%
-far = toy_study(FOLD, 1.0)
-views = [far.view(episode) for episode in far.episodes(count=20)]
+far = toy_episodes(FOLD, 1.0)
+all_opened = [far.open(episode) for episode in far.episodes(count=20)]
 worst = min(
-    views,
+    all_opened,
     key=lambda v: float(
         functional.cosine_similarity(v.trace.prototype, masked_average(v.trace.query, v.truth_shares[None]))
     ),

@@ -28,16 +28,16 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
-from dpnet_lite.course.explorers.apps import RULES, first_inside
-from dpnet_lite.course.explorers.cycle import cycle_figure, follow_cycle, similarity_figure
-from dpnet_lite.course.explorers.episode import toy_study
+from dpnet_lite.course.explorers.apps import RULES
+from dpnet_lite.course.explorers.cycle import cycle_figure, first_inside, follow_cycle, similarity_figure
+from dpnet_lite.course.explorers.episode import toy_episodes
 
 FOLD = 0
-study = toy_study(FOLD, gap=0.5)
-episodes = study.episodes(count=60)
+toy = toy_episodes(FOLD, gap=0.5)
+episodes = toy.episodes(count=60)
 PLAIN = RULES["plain cycle"]
-view = study.view(episodes[0], **PLAIN)  # the cycle alone; what DPNet adds to it comes in 3.5
-print(f"class: {view.class_name}; the plain cycle is: {PLAIN}")
+opened = toy.open(episodes[0], **PLAIN)  # the cycle alone; what DPNet adds to it comes in 3.5
+print(f"class: {opened.class_name}; the plain cycle is: {PLAIN}")
 
 # %% [markdown]
 # ## 3.1 The correlation
@@ -52,16 +52,16 @@ print(f"class: {view.class_name}; the plain cycle is: {PLAIN}")
 # for large images and several shots the package never holds it whole, and still finds the same maxima.
 
 # %%
-support = functional.normalize(view.trace.support[0, 0].flatten(1), dim=0)  # [C, h, w] -> [C, N_s]
-query = functional.normalize(view.trace.query[0].flatten(1), dim=0)  # [C, h, w] -> [C, N_q]
+support = functional.normalize(opened.trace.support[0, 0].flatten(1), dim=0)  # [C, h, w] -> [C, N_s]
+query = functional.normalize(opened.trace.query[0].flatten(1), dim=0)  # [C, h, w] -> [C, N_q]
 S = support.T @ query  # [N_s, N_q]
-mask = view.trace.support_masks[0, 0].flatten() >= 0.5  # cells of the support that are inside the mask, [N_s]
+mask = opened.trace.support_masks[0, 0].flatten() >= 0.5  # cells of the support that are inside the mask, [N_s]
 print(
     f"S is {S.shape[0]} x {S.shape[1]}, from {S.min():.2f} to {S.max():.2f}; {int(mask.sum())} support cells are inside"
 )
 
-start = first_inside(view)
-similarity_figure(view, start)
+start = first_inside(opened)
+similarity_figure(opened, start)
 
 # %% [markdown]
 # *What to see:* one row of S as a map. The circle is a support cell inside the mask; the map shows its cosine with
@@ -113,7 +113,7 @@ kept = forward[mask & mask[lands]]
 R = torch.zeros(S.shape[1], dtype=torch.bool)
 R[kept] = True
 
-matches, selection = view.trace.matches[0], view.trace.selections[0]
+matches, selection = opened.trace.matches[0], opened.trace.selections[0]
 assert torch.equal(forward, matches.forward_match[0]) and torch.equal(backward, matches.backward_match[0])
 assert torch.equal(R, selection.weights[0] > 0)
 print(f"{int(mask.sum())} support cells start, {len(kept)} come back into the mask")
@@ -124,17 +124,17 @@ print(f"they name {int(R.sum())} different query cells")
 # is rejected; the second cell searches the list for the first episode that has one.
 
 # %%
-inside_cells = [divmod(int(j), view.trace.query.shape[-1]) for j in mask.nonzero()]
-cycles = [follow_cycle(view, cell) for cell in inside_cells]
+inside_cells = [divmod(int(j), opened.trace.query.shape[-1]) for j in mask.nonzero()]
+cycles = [follow_cycle(opened, cell) for cell in inside_cells]
 elsewhere = next(cycle for cycle in cycles if cycle.accepted and cycle.landing != cycle.start)
-cycle_figure(view, elsewhere.start)
+cycle_figure(opened, elsewhere.start)
 
 
 # %%
 def first_rejected(episodes, limit=30):
     """The first episode with a support cell inside the mask whose way back ends outside."""
     for episode in list(episodes)[:limit]:
-        candidate = study.view(episode, **PLAIN)
+        candidate = toy.open(episode, **PLAIN)
         width = candidate.trace.query.shape[-1]
         for j in (candidate.trace.support_masks[0, 0].flatten() >= 0.5).nonzero().flatten():
             cell = divmod(int(j), width)
@@ -159,12 +159,12 @@ cycle_figure(*first_rejected(episodes))
 # cells most like P stand in *(our choice, after SSP)*.
 
 # %%
-P_q = view.trace.query[0].flatten(1)[:, R].mean(dim=1)  # [C, N_q] -> [C]
-assert torch.allclose(P_q, view.trace.pseudo_prototype[0], atol=1e-4)
+P_q = opened.trace.query[0].flatten(1)[:, R].mean(dim=1)  # [C, N_q] -> [C]
+assert torch.allclose(P_q, opened.trace.pseudo_prototype[0], atol=1e-4)
 
-truth = view.truth_shares.flatten()
-own = (view.trace.query[0].flatten(1) * truth).sum(dim=1) / truth.sum()  # what the query's true mask would give
-P = view.trace.prototype[0]
+truth = opened.truth_shares.flatten()
+own = (opened.trace.query[0].flatten(1) * truth).sum(dim=1) / truth.sum()  # what the query's true mask would give
+P = opened.trace.prototype[0]
 print(
     f"cosine with the query's own prototype: P {functional.cosine_similarity(P, own, dim=0):.2f}, "
     f"P_q {functional.cosine_similarity(P_q, own, dim=0):.2f}"
@@ -223,20 +223,20 @@ check_quality(my_quality)
 from dpnet_lite.course.opened_episode import selection_quality
 from dpnet_lite.model.prototypes import masked_average
 
-print(f"threshold: {study.head.config.selection_threshold}, top k: {study.head.config.selection_count} cells")
+print(f"threshold: {toy.head.config.selection_threshold}, top k: {toy.head.config.selection_count} cells")
 rows = {}
 for name, switches in RULES.items():
-    views = [study.view(episode, **switches) for episode in episodes]
-    quality = np.array([selection_quality(v.trace.reliable[0], v.truth_shares) for v in views])
+    all_opened = [toy.open(episode, **switches) for episode in episodes]
+    quality = np.array([selection_quality(v.trace.reliable[0], v.truth_shares) for v in all_opened])
     closeness = [
         float(
             functional.cosine_similarity(v.trace.pseudo_prototype, masked_average(v.trace.query, v.truth_shares[None]))
         )
-        for v in views
+        for v in all_opened
     ]
-    rows[name] = (*np.nanmean(quality, axis=0), np.mean(closeness), np.mean([v.iou for v in views]))
-own = torch.cat([masked_average(v.trace.query, v.truth_shares[None]) for v in views])  # [episodes, C]
-support_prototypes = torch.cat([v.trace.prototype for v in views])
+    rows[name] = (*np.nanmean(quality, axis=0), np.mean(closeness), np.mean([v.iou for v in all_opened]))
+own = torch.cat([masked_average(v.trace.query, v.truth_shares[None]) for v in all_opened])  # [episodes, C]
+support_prototypes = torch.cat([v.trace.prototype for v in all_opened])
 to_own = functional.cosine_similarity(support_prototypes, own, dim=1).mean()
 
 print(f"{'rule':38} precision  recall  cosine with own  mean IoU")
@@ -267,7 +267,7 @@ plt.show()
 # %%
 one_way, both_ways, rejected, on_object, beside = [], [], 0, 0, 0
 for episode in episodes:
-    v = study.view(episode, **PLAIN)
+    v = toy.open(episode, **PLAIN)
     width = v.trace.query.shape[-1]
     starts = [divmod(int(j), width) for j in (v.trace.support_masks[0, 0].flatten() >= 0.5).nonzero()]
     cycles = [follow_cycle(v, start) for start in starts]
@@ -301,9 +301,9 @@ print(
 # Does a clean selection go along with a good mask? Each dot is one of the episodes, under the default rule.
 
 # %%
-views = [study.view(episode) for episode in episodes]
-precision = np.array([selection_quality(v.trace.reliable[0], v.truth_shares)[0] for v in views])
-ious = np.array([v.iou for v in views])
+all_opened = [toy.open(episode) for episode in episodes]
+precision = np.array([selection_quality(v.trace.reliable[0], v.truth_shares)[0] for v in all_opened])
+ious = np.array([v.iou for v in all_opened])
 figure, axes = plt.subplots(figsize=(4.4, 4), layout="constrained")
 axes.scatter(precision, ious, color="#0072B2", alpha=0.6)
 axes.set(xlabel="precision of the selection", ylabel="IoU of the mask", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))

@@ -28,17 +28,17 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
-from dpnet_lite.course.explorers.episode import toy_study
+from dpnet_lite.course.explorers.episode import toy_episodes
 from dpnet_lite.course.explorers.interaction import interaction_figure
 
 FOLD = 0
-study = toy_study(FOLD, gap=0.5)
-episodes = study.episodes(count=60)
-view = study.view(episodes[0])
-P, P_q = view.trace.prototype[0], view.trace.pseudo_prototype[0]  # [C] each
-F_q = view.trace.query[0]  # [C, h, w]
+toy = toy_episodes(FOLD, gap=0.5)
+episodes = toy.episodes(count=60)
+opened = toy.open(episodes[0])
+P, P_q = opened.trace.prototype[0], opened.trace.pseudo_prototype[0]  # [C] each
+F_q = opened.trace.query[0]  # [C, h, w]
 channels = len(P)
-print(f"class: {view.class_name}; C = {channels} channels")
+print(f"class: {opened.class_name}; C = {channels} channels")
 
 # %% [markdown]
 # ## 4.1 What is known, and what we chose
@@ -110,7 +110,7 @@ check_weighted(my_weighted)
 # itself used.
 
 # %%
-module = study.head.interaction
+module = toy.head.interaction
 with torch.no_grad():
     g1, g2 = float(module.g1), float(module.g2)
     A = P[:, None] * P_q[None, :] / channels**0.5  # [C, C]
@@ -120,7 +120,7 @@ with torch.no_grad():
     u = 2 * gate
     P_new, P_q_new, F_q_new = u * P_plus, u * P_q_plus, u[:, None, None] * F_q
 
-interaction = view.trace.interaction
+interaction = opened.trace.interaction
 assert torch.allclose(A, interaction.correlation[0], atol=1e-4)
 assert torch.allclose(P_new, interaction.prototype[0], atol=1e-4)
 assert torch.allclose(P_q_new, interaction.pseudo_prototype[0], atol=1e-4)
@@ -131,7 +131,7 @@ print(f"learned: g1 = {g1:+.3f}, g2 = {g2:+.3f}; the gate runs from {gate.min():
 # ## 4.3 Look inside
 
 # %%
-interaction_figure(view)
+interaction_figure(opened)
 
 # %% [markdown]
 # *What to see:* above, the support, the query, the table A with its channels in the order of P (strong ones first),
@@ -153,7 +153,7 @@ interaction_figure(view)
 from dpnet_lite.course.opened_episode import best_threshold_iou
 from dpnet_lite.model.prototypes import cosine_map, masked_average
 
-views = [study.view(episode) for episode in episodes]
+all_opened = [toy.open(episode) for episode in episodes]
 WAYS = ("before", "exchange", "weights", "both")
 KINDS = {"prototype": "P", "pseudo_prototype": "P_q"}
 
@@ -172,7 +172,7 @@ def vectors(v, way: str) -> dict[str, torch.Tensor]:
 best = {}
 for kind in KINDS:
     rows = []
-    for v in views:
+    for v in all_opened:
         each = [vectors(v, way) for way in WAYS]
         maps = [cosine_map(one["query"], one[kind])[0] for one in each]
         rows.append([best_threshold_iou(found, v.truth_shares >= 0.5) for found in maps])
@@ -185,7 +185,7 @@ print(f"\n{'cosine of':24}" + "".join(f"{way:>10}" for way in WAYS))
 for first, second in (("prototype", "pseudo_prototype"), ("prototype", "own"), ("pseudo_prototype", "own")):
     means = []
     for way in WAYS:
-        each = [vectors(v, way) for v in views]
+        each = [vectors(v, way) for v in all_opened]
         means.append(np.mean([float(functional.cosine_similarity(one[first], one[second])) for one in each]))
     name = f"{KINDS[first]} and {KINDS.get(second, second)}"
     print(f"{name:24}" + "".join(f"{mean:10.3f}" for mean in means))
@@ -212,7 +212,7 @@ plt.show()
 # The weights do differ, from channel to channel and from episode to episode:
 
 # %%
-u = torch.cat([v.trace.interaction.weights for v in views])  # [episodes, C]
+u = torch.cat([v.trace.interaction.weights for v in all_opened])  # [episodes, C]
 order = u.mean(dim=0).argsort(descending=True)
 figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
 low, middle, high = np.quantile(u[:, order].numpy(), [0.1, 0.5, 0.9], axis=0)

@@ -28,16 +28,16 @@ import numpy as np
 import torch
 import torch.nn.functional as functional
 
-from dpnet_lite.course.explorers.episode import toy_study
+from dpnet_lite.course.explorers.episode import toy_episodes
 from dpnet_lite.course.explorers.scales import level_titles, scales_figure, without_scale
 
 FOLD = 0
-study = toy_study(FOLD, gap=0.5)
-episodes = study.episodes(count=60)
-view = study.view(episodes[0])
-fusion, trace = study.head.fusion, view.trace
+toy = toy_episodes(FOLD, gap=0.5)
+episodes = toy.episodes(count=60)
+opened = toy.open(episodes[0])
+fusion, trace = toy.head.fusion, opened.trace
 names = list(fusion.seen_by())
-print(f"class: {view.class_name}; scales, finest first: {', '.join(level_titles(study.head, view))}")
+print(f"class: {opened.class_name}; scales, finest first: {', '.join(level_titles(toy.head, opened))}")
 
 # %% [markdown]
 # ## 5.1 What is known, and what we chose
@@ -74,7 +74,7 @@ print(f"class: {view.class_name}; scales, finest first: {', '.join(level_titles(
 # %%
 print("the comparison maps Y:")
 for name, values in zip(trace.map_names, trace.maps[0], strict=True):
-    inside, outside = values[view.truth_shares >= 0.5].mean(), values[view.truth_shares < 0.5].mean()
+    inside, outside = values[opened.truth_shares >= 0.5].mean(), values[opened.truth_shares < 0.5].mean()
     print(f"  {name:26} on the object {inside:+.2f}, elsewhere {outside:+.2f}")
 
 # %% [markdown]
@@ -126,10 +126,10 @@ print(f"F_q^final: {tuple(final.shape[1:])}")
 # ## 5.3 One scale at a time
 
 # %%
-scales_figure(study, view, level=0)
+scales_figure(toy, opened, level=0)
 
 # %%
-scales_figure(study, view, level=2)
+scales_figure(toy, opened, level=2)
 
 # %% [markdown]
 # *What to see:* above, the maps of $P'$ and $P_q'$; purple is above the query's mean, orange below. Below, the length
@@ -147,13 +147,13 @@ scales_figure(study, view, level=2)
 # not what a network without the scale could learn.
 
 # %%
-views = [study.view(episode) for episode in episodes]
-area = np.array([v.truth.mean() for v in views])
-full = np.array([v.iou for v in views])
+all_opened = [toy.open(episode) for episode in episodes]
+area = np.array([v.truth.mean() for v in all_opened])
+full = np.array([v.iou for v in all_opened])
 losses, marked = [], []  # of IoU; share of the query that the network calls foreground
 for number in range(len(names)):
-    with without_scale(study.head, number):
-        without = [study.view(episode) for episode in episodes]
+    with without_scale(toy.head, number):
+        without = [toy.open(episode) for episode in episodes]
     losses.append(full - np.array([v.iou for v in without]))
     marked.append(np.array([v.prediction.mean() for v in without]))
 
@@ -173,7 +173,7 @@ axes.set(xlabel="scale that is flattened", ylabel="loss of IoU, points")
 axes.legend(frameon=False, title="objects")
 plt.show()
 print(f"{'':21}mean IoU of {''.join(f'{name:>8}' for name in groups)}   marked, against the truth of the same")
-rows = {"with all": (full, np.array([v.prediction.mean() for v in views]))}
+rows = {"with all": (full, np.array([v.prediction.mean() for v in all_opened]))}
 rows |= {f"without {name}": (full - loss, share) for name, loss, share in zip(names, losses, marked, strict=True)}
 for name, (iou, share) in rows.items():
     scores = "".join(f"{100 * iou[chosen].mean():8.1f}" for chosen in groups.values())
@@ -226,9 +226,9 @@ check_mask(my_mask)
 from dpnet_lite.scoring import predicted_mask
 
 early, late = [], []
-for v in views:
+for v in all_opened:
     with torch.no_grad():
-        logits = study.head.decoder(v.trace.fused)[0]  # [2, h, w]
+        logits = toy.head.decoder(v.trace.fused)[0]  # [2, h, w]
     truth = torch.from_numpy(v.truth)
     size = (truth.shape[0], truth.shape[1])
     blocks = functional.interpolate(logits.argmax(dim=0)[None, None].float(), size)[0, 0] == 1

@@ -97,10 +97,9 @@ check_loss(my_loss)
 #   seed and the step's number. So a resumed run needs no saved random state.
 
 # %%
-from dpnet_lite.model.head import Head
-
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.training import Trainer, hash_seed
+from dpnet_lite.model.dpnet import DPNet
+from dpnet_lite.training import Trainer, initial_network
 
 size = (data.train.size, data.train.size)
 episodes = draw_episodes(
@@ -108,21 +107,16 @@ episodes = draw_episodes(
 )
 backbone = data.train.backbone
 torch.manual_seed(settings.seed)
-head = Head(model, backbone.out_channels, backbone.deep_channels)
+head = DPNet(model, backbone.out_channels, backbone.deep_channels)
 optimiser = torch.optim.AdamW(head.parameters(), weight_decay=settings.weight_decay)
 
 for t in range(3):
     rise = min(1, (t + 1) / settings.warmup_steps)
     optimiser.param_groups[0]["lr"] = settings.learning_rate * rise * (1 + np.cos(np.pi * t / settings.steps)) / 2
     batch = data.train.batch([episodes[i] for i in range(t * settings.batch_size, (t + 1) * settings.batch_size)])
-    torch.manual_seed(hash_seed(settings.seed, t, 0))  # for dropout
-    output = head(
-        batch.support_features,
-        batch.support_masks,
-        batch.query_features,
-        size=size,
-        support_background=batch.support_background,
-    )
+    mixed = np.random.SeedSequence((settings.seed, t, 0)).generate_state(1, np.uint64)[0]
+    torch.manual_seed(int(mixed >> np.uint64(1)))  # for dropout
+    output = head(batch, size)
     main = functional.cross_entropy(output.logits, batch.query_labels, ignore_index=255)
     share = functional.adaptive_avg_pool2d(batch.query_labels.float(), output.auxiliary_logits.shape[-2:])
     auxiliary = functional.cross_entropy(output.auxiliary_logits, (share >= 0.5).long())
@@ -134,7 +128,7 @@ for t in range(3):
     print(f"step {t}: main {main:.3f}, auxiliary {auxiliary:.3f}")
 
 # %%
-trainer = Trainer(model, settings, data.train, data.base, fold=FOLD)
+trainer = Trainer(initial_network(model, backbone, settings.seed), settings, data.train, data.base, fold=FOLD)
 packaged = trainer.run(stop_after=3).head
 pairs = zip(head.parameters(), packaged.parameters(), strict=True)
 largest = max(float((a - b).detach().abs().max()) for a, b in pairs)
@@ -196,11 +190,17 @@ training_figure(run.losses, run.scores, run.steps)
 
 # %%
 short = replace(settings, steps=20)
+
+
+def new_trainer(folder=None):
+    return Trainer(initial_network(model, backbone, short.seed), short, data.train, data.base, fold=FOLD, folder=folder)
+
+
 with tempfile.TemporaryDirectory() as folder:
-    Trainer(model, short, data.train, data.base, fold=FOLD, folder=Path(folder)).run(stop_after=12)
+    new_trainer(Path(folder)).run(stop_after=12)
     print("kept:", *sorted(path.name for path in Path(folder).iterdir()))
-    resumed = Trainer(model, short, data.train, data.base, fold=FOLD, folder=Path(folder)).run(resume=True)
-whole = Trainer(model, short, data.train, data.base, fold=FOLD).run()
+    resumed = new_trainer(Path(folder)).run(resume=True)
+whole = new_trainer().run()
 assert all(torch.equal(a, b) for a, b in zip(resumed.head.parameters(), whole.head.parameters(), strict=True))
 print(f"{resumed.step} steps with a stop and {whole.step} without give equal weights")
 
@@ -259,8 +259,7 @@ for title, seen in (("all", run), ("4", narrow)):
 # longer, the cell says how long, and on more scenes.
 
 # %%
-from dpnet_lite.heads import load_head, shipped_head
-
+from dpnet_lite.checkpoints import load_head, shipped_head
 from dpnet_lite.experiments.experiment import TEST_SEED
 from dpnet_lite.experiments.intervals import bootstrap_interval
 from dpnet_lite.experiments.plots import episodes_figure

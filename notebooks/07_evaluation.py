@@ -47,8 +47,7 @@ print(f"{len(data.test.dataset)} test scenes, {len(data.novel)} novel classes")
 # features), the network that comes with the package, and one that always answers *nothing here*.
 
 # %%
-from dpnet_lite.heads import load_head, shipped_head
-
+from dpnet_lite.checkpoints import load_head, shipped_head
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.experiments.experiment import TEST_SEED
 from dpnet_lite.scoring import head_segmenter, score_episodes, training_free_segmenter
@@ -251,10 +250,10 @@ from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
 from dpnet_lite.experiments.jobs import train_head
 from dpnet_lite.experiments.presets import TOY
-from dpnet_lite.features import FeatureBank
+from dpnet_lite.features import compute_features
 
 wild = ToyWorld(600, seed=100, targets=data.base, others=range(len(catalogue_names())))
-bank = FeatureBank(wild, data.test.backbone, size=wild.size)
+bank = compute_features(wild, data.test.backbone, size=wild.size)
 shows_novel = (wild.class_areas[:, list(data.novel)] > 0).any(axis=1)
 print(f"{100 * shows_novel.mean():.0f} % of the training scenes show a novel class")
 
@@ -356,8 +355,9 @@ from dpnet_lite.published.protocols.counting import (
     protocol_counts,
     sure_logits,
 )
-from dpnet_lite.published.protocols.scoring import own_labels, protocol_score
+from dpnet_lite.published.protocols.scoring import protocol_score
 from dpnet_lite.published.protocols.specs import PROTOCOLS
+from dpnet_lite.scoring import own_labels
 
 SHAPES = {"square": (96, 96), "wide": (60, 96), "tall": (96, 60)}
 

@@ -34,14 +34,14 @@ import torch
 
 from dpnet_lite.course.analysis.prototypes import disjoint_episodes
 from dpnet_lite.course.explorers.apps import RULES
-from dpnet_lite.course.explorers.episode import toy_study
+from dpnet_lite.course.explorers.episode import toy_episodes
 from dpnet_lite.experiments.intervals import bootstrap_weights, percentile_interval
 from dpnet_lite.experiments.plots import BLACK, BLUE, GREEN, ORANGE
 
 FOLD, SCENES, PER_CLASS = 0, 300, 6
 GAPS = (0.0, 0.5, 1.0)
-studies = {gap: toy_study(FOLD, gap, n_scenes=SCENES) for gap in GAPS}
-lists = {gap: disjoint_episodes(study.episodes(count=2000), PER_CLASS) for gap, study in studies.items()}
+worlds = {gap: toy_episodes(FOLD, gap, n_scenes=SCENES) for gap in GAPS}
+lists = {gap: disjoint_episodes(toy.episodes(count=2000), PER_CLASS) for gap, toy in worlds.items()}
 for gap, episodes in lists.items():
     n_classes = len({episode.class_index for episode in episodes})
     print(f"gap {gap}: {len(episodes)} episodes of {n_classes} classes, no image in two of them")
@@ -54,11 +54,11 @@ for gap, episodes in lists.items():
 # light move apart. So we can look at the *same* episode under three gaps.
 
 # %%
-from dpnet_lite.course.explorers.gallery import tiles_figure
+from dpnet_lite.course.explorers.episode import tiles_figure
 
 by_class = {episode.class_index: episode for episode in reversed(lists[0.5])}  # the first episode of each class
 shown = [by_class[index] for index in sorted(by_class)[:: len(by_class) // 6]][:6]
-tiles_figure([[study.view(episode) for episode in shown] for study in studies.values()], [f"gap {g}" for g in GAPS])
+tiles_figure([[toy.open(episode) for episode in shown] for toy in worlds.values()], [f"gap {g}" for g in GAPS])
 
 # %% [markdown]
 # *What to see:* each picture is a query. Blue is the weight of each cell in $P_q$, the outline is the truth, which the
@@ -99,22 +99,20 @@ check_weight_places(my_weight_places)
 # %%
 from dpnet_lite.course.analysis.selections import PLACES, land_cover, survey, weight_places
 
-view = studies[1.0].view(lists[1.0][0])
-cover = land_cover(studies[1.0], view.episode)
-by_hand = [float((view.trace.reliable[0] * share).sum() / view.trace.reliable[0].sum()) for share in cover]
-assert np.allclose(by_hand, weight_places(view.trace.reliable[0], cover), atol=1e-5)
+opened = worlds[1.0].open(lists[1.0][0])
+cover = land_cover(worlds[1.0], opened.episode)
+by_hand = [float((opened.trace.reliable[0] * share).sum() / opened.trace.reliable[0].sum()) for share in cover]
+assert np.allclose(by_hand, weight_places(opened.trace.reliable[0], cover), atol=1e-5)
 
-found = {gap: survey(studies[gap], lists[gap]) for gap in GAPS}
+found = {gap: survey(worlds[gap], lists[gap]) for gap in GAPS}
 plain = {
     gap: np.array(
         [
-            weight_places(
-                study.view(episode, **RULES["plain cycle"]).trace.reliable[0], land_cover(study, episode)
-            ).numpy()
+            weight_places(toy.open(episode, **RULES["plain cycle"]).trace.reliable[0], land_cover(toy, episode)).numpy()
             for episode in lists[gap]
         ]
     )
-    for gap, study in studies.items()
+    for gap, toy in worlds.items()
 }  # [N, 5] each
 
 
@@ -177,16 +175,16 @@ for gap in GAPS:
 # %%
 from dpnet_lite.course.analysis.selections import OUTCOMES, all_cycles
 
-matches = view.trace.matches[0]
-inside = view.trace.support_masks[0, 0].flatten() >= 0.5  # [h, w] -> [N_s]
+matches = opened.trace.matches[0]
+inside = opened.trace.support_masks[0, 0].flatten() >= 0.5  # [h, w] -> [N_s]
 counts = dict.fromkeys(OUTCOMES, 0)
 for j in inside.nonzero().flatten():
     match = matches.forward_match[0, j]  # i(j)
     lands_inside = inside[matches.backward_match[0, match]]  # r(i(j))
-    was_right = view.truth_shares.flatten()[match] >= 0.5
+    was_right = opened.truth_shares.flatten()[match] >= 0.5
     end = ("kept, " if lands_inside else "rejected, was ") + ("right" if was_right else "wrong")
     counts[end] += 1
-assert list(counts.values()) == all_cycles(view).outcomes.bincount(minlength=4).tolist()
+assert list(counts.values()) == all_cycles(opened).outcomes.bincount(minlength=4).tolist()
 
 print(f"{'ways, %':8}" + "".join(f"{name:>20}" for name in OUTCOMES))
 for gap in GAPS:
@@ -204,14 +202,14 @@ for gap in GAPS:
 # the largest share of wrong matches kept, the second the largest share of right matches rejected.
 
 # %%
-from dpnet_lite.course.explorers.gallery import cycles_figure
+from dpnet_lite.course.explorers.cycle import cycles_figure
 
 gap = 1.0
-deceived = studies[gap].view(lists[gap][int(found[gap].outcomes[:, 1].argmax())])
+deceived = worlds[gap].open(lists[gap][int(found[gap].outcomes[:, 1].argmax())])
 cycles_figure(deceived)
 
 # %%
-too_strict = studies[gap].view(lists[gap][int(found[gap].outcomes[:, 2].argmax())])
+too_strict = worlds[gap].open(lists[gap][int(found[gap].outcomes[:, 2].argmax())])
 cycles_figure(too_strict)
 
 # %% [markdown]
@@ -230,11 +228,11 @@ print(f"{'rejected ways land':22}{'beside the mask':>18}{'on another object':>20
 for gap in GAPS:
     beside = elsewhere = ground = 0
     for episode in lists[gap]:
-        one = studies[gap].view(episode)
+        one = worlds[gap].open(episode)
         cycles = all_cycles(one)
         mask = (one.trace.support_masks[0, 0] >= 0.5).float()  # [h, w]
         near = functional.max_pool2d(mask[None], 3, stride=1, padding=1).flatten() > 0  # mask, one cell wider; [N_s]
-        labels = studies[gap].world[episode.support[0]].labels  # [H, W]
+        labels = worlds[gap].world[episode.support[0]].labels  # [H, W]
         other = ((labels > 0) & (labels != episode.class_index + 1)).float()
         on_other = functional.adaptive_avg_pool2d(other[None], mask.shape).flatten() >= 0.5  # [H, W] -> [N_s]
         landings = cycles.landings[cycles.outcomes >= 2]
@@ -260,7 +258,7 @@ for gap in GAPS:
 # differ most.
 
 # %%
-from dpnet_lite.course.explorers.gallery import cases_figure
+from dpnet_lite.course.explorers.episode import cases_figure
 
 KINDS = {
     "clean, good mask": (True, True, lambda p, i: p + i),
@@ -282,7 +280,7 @@ for name, (c, g, measure) in KINDS.items():
         candidates += [(float(measure(p[n], i[n])), gap, int(n)) for n in members]
     if candidates:
         value, gap, n = max(candidates)
-        cases.append(studies[gap].view(lists[gap][n]))
+        cases.append(worlds[gap].open(lists[gap][n]))
         print(f"shown, {name}: gap {gap}, precision {found[gap].precisions[n]:.2f}, IoU {found[gap].ious[n]:.2f}")
     else:
         print(f"none: {name}")
@@ -365,11 +363,11 @@ plt.show()
 # %%
 from dpnet_lite.model.prototypes import masks_at
 
-study, episodes = studies[0.5], lists[0.5][:40]
+toy, episodes = worlds[0.5], lists[0.5][:40]
 SHARES = np.linspace(0, 1, 11)
 on_target, on_other = [], []
 for episode in episodes:
-    labels = study.world[episode.query].labels  # [H, W]: 0 the background, k class k - 1
+    labels = toy.world[episode.query].labels  # [H, W]: 0 the background, k class k - 1
     others = [k for k in labels.unique().tolist() if k not in (0, episode.class_index + 1)]
     if not others:
         continue
@@ -379,7 +377,7 @@ for episode in episodes:
     right_ious, wrong_ious = [], []
     for share in SHARES:
         weights = (1 - share) * cells[0] / cells[0].sum() + share * cells[1] / cells[1].sum()
-        given = study.view(episode, selection="oracle", oracle_weights=weights.float())
+        given = toy.open(episode, selection="oracle", oracle_weights=weights.float())
         mask = torch.from_numpy(given.prediction)
         right_ious.append(given.iou)
         wrong_ious.append(float((mask & wrong).sum() / (mask | wrong).sum().clamp(min=1)))

@@ -32,11 +32,11 @@ import torch
 import torch.nn.functional as functional
 
 from dpnet_lite.course.analysis.prototypes import collect_prototypes, disjoint_episodes
-from dpnet_lite.course.explorers.episode import toy_study
+from dpnet_lite.course.explorers.episode import toy_episodes
 from dpnet_lite.experiments.plots import BLACK, BLUE, GREEN, ORANGE
 
 FOLD, SCENES, PER_CLASS = 0, 600, 10
-study = toy_study(FOLD, gap=0.5, n_scenes=SCENES)
+toy = toy_episodes(FOLD, gap=0.5, n_scenes=SCENES)
 
 # %% [markdown]
 # ## 9.1 Many episodes, none of which shares an image with another
@@ -53,8 +53,8 @@ study = toy_study(FOLD, gap=0.5, n_scenes=SCENES)
 # that share no image. They are then independent, too, which the intervals below rely on.
 
 # %%
-episodes = disjoint_episodes(study.episodes(count=2000), per_class=PER_CLASS)
-found = collect_prototypes(study, episodes)
+episodes = disjoint_episodes(toy.episodes(count=2000), per_class=PER_CLASS)
+found = collect_prototypes(toy, episodes)
 labels, names, vectors = found.labels, found.class_names, found.vectors
 outlines = np.array([name.split()[1] for name in names])  # a class is a texture and an outline
 textures = np.array([name.split()[0] for name in names])
@@ -250,7 +250,7 @@ plt.show()
 # them apart.
 
 # %%
-module, u = study.head.interaction, found.weights  # u [N, C]
+module, u = toy.head.interaction, found.weights  # u [N, C]
 print(f"learned: g1 = {float(module.g1.detach()):+.3f}, g2 = {float(module.g2.detach()):+.3f}")
 print(f"u: mean {u.mean():.2f}, from {u.quantile(0.05):.2f} to {u.quantile(0.95):.2f} in nine of ten cases")
 for kind in ("P", "P_q"):
@@ -276,7 +276,7 @@ for name, measure in MEASURES.items():
             low, high = percentile_interval(group_means(change, weights)[group])
             line += f"{group_means(change, once)[group][0]:+10.3f} [{low:+.3f}, {high:+.3f}]"
         print(f"{name:15}{group:13}{line}")
-attention = torch.stack([study.view(e).trace.interaction.correlation[0].softmax(dim=1) for e in episodes[:20]])
+attention = torch.stack([toy.open(e).trace.interaction.correlation[0].softmax(dim=1) for e in episodes[:20]])
 print(
     f"mean of the largest weight in a row of the softmax: {attention.amax(dim=-1).mean():.3f}; "
     f"all equal would be {1 / P.shape[1]:.3f}"
@@ -524,11 +524,11 @@ assert np.allclose(by_hand, silhouette_samples(P.numpy(), labels.numpy(), metric
 # they are.
 
 # %%
-from dpnet_lite.course.opened_episode import ToyStudy
+from dpnet_lite.course.opened_episode import ToyEpisodes
 
 dial = {0.0: None, 0.5: found, 1.0: None}
 for gap in (0.0, 1.0):
-    at_gap = ToyStudy(FOLD, gap=gap, n_scenes=SCENES)
+    at_gap = ToyEpisodes(FOLD, gap=gap, n_scenes=SCENES)
     dial[gap] = collect_prototypes(at_gap, disjoint_episodes(at_gap.episodes(count=2000), per_class=PER_CLASS))
 
 STYLES = {"P": ("o", BLUE), "P'": ("s", BLUE), "P_q": ("o", ORANGE), "P_q'": ("s", ORANGE), "own": ("D", GREEN)}

@@ -32,10 +32,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 
+from dpnet_lite.checkpoints import shipped_head
 from dpnet_lite.course.explorers.panels import show_image
 from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
 from dpnet_lite.experiments.plots import ORANGE, overlay
-from dpnet_lite.heads import shipped_head
 from dpnet_lite.predictor import Predictor
 
 # %% [markdown]

@@ -37,13 +37,13 @@ from dpnet_lite.course.analysis.payoff import (
     extremes,
     facts_of,
     precision_along,
-    scored_views,
+    scored_episodes,
     scores_along,
     study_rows,
 )
 from dpnet_lite.course.analysis.scenes import FACTS, HIDDEN, scene_plan, scored_scenes
 from dpnet_lite.course.analysis.strata import overall, paired_ious
-from dpnet_lite.course.explorers.gallery import cases_figure
+from dpnet_lite.course.explorers.episode import cases_figure
 from dpnet_lite.course.explorers.payoff import along_figure, strata_figure
 from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE, overlay
 
@@ -381,9 +381,9 @@ def first_of_each_query(positions):
 picked = {"largest losses": first_of_each_query(order)[:K], "largest wins": first_of_each_query(order[::-1])[:K]}
 for title, positions in picked.items():
     chosen = [episodes[int(paired.numbers[position])] for position in positions]
-    views = scored_views(EXAMPLE_FOLD, chosen)
-    assert [view.class_name for view in views] == list(paired.class_names[positions])
-    figure = cases_figure(views)
+    all_opened = scored_episodes(EXAMPLE_FOLD, chosen)
+    assert [opened.class_name for opened in all_opened] == list(paired.class_names[positions])
+    figure = cases_figure(all_opened)
     for axes, position in zip(figure.axes[-K:], positions, strict=True):
         ours, theirs = paired.variant[:, position].mean(), paired.control[:, position].mean()
         precision = paired.precision[:, position].mean()

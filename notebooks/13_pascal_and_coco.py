@@ -199,7 +199,7 @@ show(check_data("pascal5i", damaged.root), damaged.root)
 # name is a hash of the masks (the fingerprint of lesson 1); a changed mask is counted anew.
 
 # %%
-from dpnet_lite.caches import default_cache
+from dpnet_lite.features import default_cache
 
 cache = default_cache() if IS_REAL else Path(holder.name) / "cache"
 train, val = (open_published("pascal5i", root, split, cache_folder=cache) for split in ("train", "val"))
@@ -438,10 +438,8 @@ print("all recipes:", ", ".join(shipped_recipes()))
 # from outside is unknown, so it is ignored.
 
 # %%
-from dpnet_lite.parts import Part
-
 from dpnet_lite.datasets.transforms import resize_sample
-from dpnet_lite.episodes import Episode
+from dpnet_lite.episodes import Episode, Part
 from dpnet_lite.published.augmentation import augment, draw_views
 
 recipe = load_recipe("pascal_resnet50")
@@ -642,8 +640,8 @@ print("  hours and memory: not yet measured on a GPU")
 # (`accumulate`). `StepParts` says who takes what.
 
 # %%
-from dpnet_lite.parts import StepParts
-from dpnet_lite.training_setup import training_episodes
+from dpnet_lite.episodes import StepParts
+from dpnet_lite.training import training_episodes
 
 divided = replace(small.training, batch_size=8, accumulate=2, steps=2)
 listed = training_episodes(source.dataset, base, divided, fold=FOLD).episodes
@@ -698,13 +696,7 @@ def sums_of(config, n_processes):
             targets = episode_targets(batch, small.model.auxiliary)
             pixels = target_weights([targets], 1.0)
             with torch.no_grad():
-                output = result.head(
-                    batch.support_features,
-                    batch.support_masks,
-                    batch.query_features,
-                    size=(SIZE, SIZE),
-                    support_background=batch.support_background,
-                )
+                output = result.head(batch, (SIZE, SIZE))
             mean = episode_loss(output, targets, config, pixels)[1]
             found.append((float(mean) * float(pixels[0]), float(pixels[0])))
     return np.array(found)  # [parts, 2]
@@ -749,13 +741,14 @@ check_share(my_share)
 # is shown by the tests of the package, which start real ones: `tests/test_processes.py`.)
 
 # %%
-from dpnet_lite.training import Trainer, lost_process
+from dpnet_lite.training import Trainer, initial_network
 
 six = replace(whole_step, steps=6, checkpoint_every=1)
 
 
 def weights_after(config, folder=None, stop_after=None, resume=False):
-    trainer = Trainer(small.model, config, source, base, fold=FOLD, folder=folder)
+    network = initial_network(small.model, backbone, config.seed)
+    trainer = Trainer(network, config, source, base, fold=FOLD, folder=folder)
     return trainer.run(stop_after=stop_after, resume=resume).head.state_dict()
 
 
@@ -783,15 +776,10 @@ for name, other in (("in two parts", in_parts), ("after three steps", stopped), 
 #
 # The batch of the recipe is that of *all* processes, so its rate need not be changed with their number.
 #
-# **When a process dies** (no memory left, a machine gone), the others cannot go on alone. Each ends with a line like
-# the one below, and every process that notices saves the last whole step. Where none does, as on a GPU that is ended
-# while it waits, the state of the last `checkpoint_every` steps remains. Run the command again with `--resume`, with
-# any number of processes that divides the batch. Ctrl-C, and the SIGTERM with which clusters end a job, save the state
-# of a run, too.
-
-# %%
-message = str(lost_process(step=412, steps=steps[FOLD], rank=0, n_processes=2))
-print(textwrap.fill(message.replace(f"{steps[FOLD]}", f"{steps[FOLD]:,}"), 100))
+# **When a process dies** (no memory left, a machine gone), the others cannot go on alone, and `torchrun` ends them.
+# What was saved last remains, at most `checkpoint_every` steps old. Run the command again with `--resume`, with any
+# number of processes that divides the batch. Ctrl-C, and the SIGTERM with which clusters end a job, save the state of a
+# run.
 
 # %% [markdown]
 # ## 13.8 How to read the paper's table

@@ -2,6 +2,6 @@
 
 from IPython.display import display
 
-from dpnet_lite.course.explorers.page import explorer_page
+from dpnet_lite.course.explorers.apps import explorer_page
 
 display(explorer_page())

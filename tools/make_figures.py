@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from dpnet_lite.course.explorers.panels import new_figure, show_image
-from dpnet_lite.course.opened_episode import EpisodeView, ToyStudy
+from dpnet_lite.course.opened_episode import OpenedEpisode, ToyEpisodes
 from dpnet_lite.experiments.plots import BLUE, GREEN, ORANGE, overlay
 
 FOLDER = Path(__file__).resolve().parents[1] / "figures"
@@ -22,19 +22,19 @@ ROWS = 3
 
 def overview() -> Figure:
     """The first episodes of a list, from support to truth."""
-    study = ToyStudy(0)
+    toy = ToyEpisodes(0)
     figure, grid = new_figure(5, ROWS, width=2.0, height=2.15)
-    for axes, episode in zip(grid, study.episodes().episodes[:ROWS], strict=True):
-        _draw_row(axes, study.view(episode))
+    for axes, episode in zip(grid, toy.episodes().episodes[:ROWS], strict=True):
+        _draw_row(axes, toy.open(episode))
     return figure
 
 
-def _draw_row(axes, view: EpisodeView) -> None:  # type: ignore[no-untyped-def]
-    show_image(axes[0], view.support_images[0], f"support: {view.class_name}", outline=view.support_masks[0])
-    show_image(axes[1], view.query_image, "query")
-    show_image(axes[2], overlay(view.query_image, view.selected, BLUE, strength=1.0), "selected pixels")
-    show_image(axes[3], overlay(view.query_image, view.prediction, ORANGE), f"prediction: IoU {view.iou:.2f}")
-    show_image(axes[4], overlay(view.query_image, view.truth, GREEN), "truth", outline=view.truth)
+def _draw_row(axes, opened: OpenedEpisode) -> None:  # type: ignore[no-untyped-def]
+    show_image(axes[0], opened.support_images[0], f"support: {opened.class_name}", outline=opened.support_masks[0])
+    show_image(axes[1], opened.query_image, "query")
+    show_image(axes[2], overlay(opened.query_image, opened.selected, BLUE, strength=1.0), "selected pixels")
+    show_image(axes[3], overlay(opened.query_image, opened.prediction, ORANGE), f"prediction: IoU {opened.iou:.2f}")
+    show_image(axes[4], overlay(opened.query_image, opened.truth, GREEN), "truth", outline=opened.truth)
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {"overview.png": overview}

@@ -8,14 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
+from torch import nn
+
 from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.datasets.toy import DEFAULT_GAP
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.experiments.experiment import TEST_SEED, FoldData, toy_fold
-from dpnet_lite.model.base import EpisodeNetwork
 from dpnet_lite.scoring import head_segmenter, score_episodes
-from dpnet_lite.training import Trainer
+from dpnet_lite.training import Trainer, initial_network
 
 
 @lru_cache(maxsize=2)
@@ -58,9 +59,10 @@ class LiveTraining:
         if score_every < 1:
             raise ValueError(f"score_every is {score_every}; give at least 1")
         self.data, self.score_every = data, score_every
-        self.trainer = Trainer(model, training, data.train, data.base, fold=data.fold)
+        network = initial_network(model, data.train.backbone, training.seed)
+        self.trainer = Trainer(network, training, data.train, data.base, fold=data.fold)
         self.scores: list[Score] = []
-        self.head: EpisodeNetwork | None = None  # the weights so far, in eval mode; None before the first step
+        self.head: nn.Module | None = None  # the weights so far, in eval mode; None before the first step
         self._base, self._novel = (
             draw_episodes(bank.dataset, classes, fold=data.fold, n_shot=1, count=n_episodes, seed=TEST_SEED)
             for bank, classes in ((data.train, data.base), (data.test, data.novel))
@@ -90,7 +92,7 @@ class LiveTraining:
         if self.step == due or (self.done and (not self.scores or self.scores[-1].step < self.step)):
             self.scores.append(self._score(self.head))
 
-    def _score(self, head: EpisodeNetwork) -> Score:
+    def _score(self, head: nn.Module) -> Score:
         segment = head_segmenter(head)
         base = score_episodes(segment, self.data.train, self._base).miou
         return Score(self.step, base, score_episodes(segment, self.data.test, self._novel).miou)

@@ -1,8 +1,8 @@
 """One toy episode, opened up: what the lessons and the explorers look at.
 
-study = ToyStudy(fold=0, gap=0.5)
-view = study.view(study.episodes()[0])
-view.trace.pseudo_prototype, view.iou ...
+toy = ToyEpisodes(fold=0, gap=0.5)
+opened = toy.open(toy.episodes()[0])
+opened.trace.pseudo_prototype, opened.iou ...
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpnet_lite.backbones.backbone import build_backbone
+from dpnet_lite.checkpoints import load_trained, shipped_head
 from dpnet_lite.datasets.folds import novel_classes
 from dpnet_lite.datasets.toy import DEFAULT_GAP, ToyWorld, catalogue_names
 from dpnet_lite.episodes import Episode, EpisodeList, draw_episodes
 from dpnet_lite.experiments.presets import N_FOLDS
-from dpnet_lite.features import EpisodeBatch, FeatureBank
-from dpnet_lite.heads import load_head, shipped_head
-from dpnet_lite.model.base import EpisodeNetwork, Trace
-from dpnet_lite.model.networks import build_network
+from dpnet_lite.features import FeatureBank, compute_features
+from dpnet_lite.model.dpnet import DPNet, Trace
+from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.model.prototypes import masks_at
 from dpnet_lite.scoring import predicted_mask
 
 
 @dataclass(frozen=True)
-class EpisodeView:
+class OpenedEpisode:
     """An episode with all that a head made of it. H = W is the size of the scenes, h = w that of the features."""
 
     episode: Episode
@@ -57,11 +56,10 @@ class EpisodeView:
     @property
     def truth_shares(self) -> Tensor:
         """float32 [h, w] in [0, 1]: how much of each feature cell of the query is foreground."""
-        cells = (self.trace.query.shape[-2], self.trace.query.shape[-1])
-        return masks_at(torch.from_numpy(self.truth), cells)
+        return masks_at(torch.from_numpy(self.truth), self.batch.cells)
 
 
-class ToyStudy:
+class ToyEpisodes:
     """Scenes around the novel classes of a fold, and the shipped head that never saw these classes.
 
     Args:
@@ -74,70 +72,66 @@ class ToyStudy:
     def __init__(self, fold: int = 0, *, gap: float = DEFAULT_GAP, n_scenes: int = 200, seed: int = 2022) -> None:
         self.fold, self.gap = fold, gap
         self.class_names = catalogue_names()
-        self.novel = novel_classes(len(self.class_names), fold, N_FOLDS)
-        self.head, metadata = load_head(shipped_head(fold))
-        self.world = ToyWorld(
-            n_scenes,
-            seed=seed,
-            targets=self.novel,
-            others=range(len(self.class_names)),
-            gap=gap,
-            size=int(metadata["size"]),
-        )
+        every = range(len(self.class_names))
+        self.novel = novel_classes(len(every), fold, N_FOLDS)
+        trained = load_trained(shipped_head(fold))
+        self.head: DPNet = trained.head
+        self.backbone = trained.backbone
+        self.world = ToyWorld(n_scenes, seed=seed, targets=self.novel, others=every, gap=gap, size=trained.size)
 
     @cached_property
     def bank(self) -> FeatureBank:
         """Backbone features of all scenes, computed at the first use."""
-        return FeatureBank(self.world, build_backbone("tiny"), size=self.world.size)
+        return compute_features(self.world, self.backbone, size=self.world.size)
 
     def episodes(self, *, n_shot: int = 1, count: int = 60, seed: int = 1) -> EpisodeList:
         """A frozen list of episodes of the fold's novel classes."""
         return draw_episodes(self.world, self.novel, fold=self.fold, n_shot=n_shot, count=count, seed=seed)
 
-    @torch.no_grad()
-    def view(self, episode: Episode, *, oracle_weights: Tensor | None = None, **switches: Any) -> EpisodeView:
+    def open(self, episode: Episode, *, oracle_weights: Tensor | None = None, **switches: Any) -> OpenedEpisode:
         """Run the head on one episode, with some of its switches changed (see `with_switches`).
 
         Args:
-            oracle_weights: float [h, w], at least 0; what the selection "oracle" takes in place of the query's true
-                mask, to try out any selection.
+            oracle_weights: as in `open_episode`.
         """
         head = with_switches(self.head, **switches) if switches else self.head
-        batch = self.bank.batch([episode])
-        truth = (batch.query_labels == 1).float()  # [1, H, W]
-        output = head(
-            batch.support_features,
-            batch.support_masks,
-            batch.query_features,
-            size=(batch.query_features.shape[-2], batch.query_features.shape[-1]),
-            support_background=batch.support_background,
-            trace=True,
-            query_masks=truth if oracle_weights is None else oracle_weights[None],
-        )
-        value = episode.class_index + 1
-        supports = [self.world[index] for index in episode.support]
-        query = self.world[episode.query]
-        size = (self.world.size, self.world.size)
-        return EpisodeView(
-            episode=episode,
-            class_name=self.class_names[episode.class_index],
-            support_images=np.stack([sample.image.permute(1, 2, 0).numpy() for sample in supports]),
-            support_masks=np.stack([sample.labels.numpy() == value for sample in supports]),
-            query_image=query.image.permute(1, 2, 0).numpy(),
-            truth=query.labels.numpy() == value,
-            batch=batch,
-            trace=output.trace,
-            prediction=predicted_mask(output.logits[0], size).numpy() == 1,
-        )
+        return open_episode(head, self.bank, episode, oracle_weights=oracle_weights)
 
 
-def with_switches(head: EpisodeNetwork, **switches: Any) -> EpisodeNetwork:
+@torch.no_grad()
+def open_episode(
+    head: DPNet, bank: FeatureBank, episode: Episode, *, oracle_weights: Tensor | None = None
+) -> OpenedEpisode:
+    """Run a head on one episode of a bank, and keep what it made of it.
+
+    Args:
+        oracle_weights: float [h, w], at least 0; what the selection "oracle" takes in place of the query's true mask,
+            to try out any selection.
+    """
+    batch = bank.batch([episode])
+    output = head(batch, batch.cells, query_masks=None if oracle_weights is None else oracle_weights[None], trace=True)
+    value = bank.dataset.label_value(episode.query, episode.class_index)
+    supports, query = [bank.dataset[index] for index in episode.support], bank.dataset[episode.query]
+    return OpenedEpisode(
+        episode=episode,
+        class_name=bank.dataset.class_names[episode.class_index],
+        support_images=np.stack([sample.image.permute(1, 2, 0).numpy() for sample in supports]),
+        support_masks=np.stack([sample.labels.numpy() == value for sample in supports]),
+        query_image=query.image.permute(1, 2, 0).numpy(),
+        truth=query.labels.numpy() == value,
+        batch=batch,
+        trace=output.trace,
+        prediction=predicted_mask(output.logits[0], (bank.size, bank.size)).numpy() == 1,
+    )
+
+
+def with_switches(head: DPNet, **switches: Any) -> DPNet:
     """The same weights under another configuration, for switches that need no other weights (the selection's).
 
     Raises:
         ValueError: a switch has a wrong value, or needs weights that the head does not have.
     """
-    changed = build_network(replace(head.config, **switches), head.in_channels, head.deep_channels)
+    changed = DPNet(replace(head.config, **switches), head.in_channels, head.deep_channels)
     weights = head.state_dict()
     if {name: p.shape for name, p in changed.state_dict().items()} != {name: p.shape for name, p in weights.items()}:
         named = ", ".join(f"{name}={value!r}" for name, value in switches.items())

@@ -18,7 +18,6 @@ from dpnet_lite.course.analysis.prototypes import (
     pair_means,
     pearson,
 )
-from dpnet_lite.course.opened_episode import ToyStudy
 from dpnet_lite.episodes import Episode
 from dpnet_lite.experiments.intervals import bootstrap_weights
 
@@ -47,27 +46,26 @@ def test_disjoint_episodes_by_hand():
         disjoint_episodes(episodes, per_class=0)
 
 
-def test_collected_prototypes_are_those_of_the_views():
-    study = ToyStudy(2, n_scenes=60, seed=3)
-    episodes = disjoint_episodes(study.episodes(count=100), per_class=1)[::-1][:8]
-    found = collect_prototypes(study, episodes)
+def test_collected_prototypes_are_those_of_the_opened_episodes(toy):
+    episodes = disjoint_episodes(toy.episodes(count=100), per_class=1)[::-1][:8]
+    found = collect_prototypes(toy, episodes)
     assert set(found.vectors) == set(KINDS) and all(v.shape == (8, 64) for v in found.vectors.values())
-    assert [found.class_names[k] for k in found.labels] == [study.class_names[e.class_index] for e in episodes]
-    names = list(study.class_names)
+    assert [found.class_names[k] for k in found.labels] == [toy.class_names[e.class_index] for e in episodes]
+    names = list(toy.class_names)
     assert list(found.class_names) == sorted(found.class_names, key=names.index)  # the catalogue's order
     for row, episode in enumerate(episodes):
-        view = study.view(episode)
-        oracle = study.view(episode, selection="oracle")
-        assert torch.equal(found.vectors["P"][row], view.trace.prototype[0])
-        assert torch.equal(found.vectors["P_q"][row], view.trace.pseudo_prototype[0])
-        assert torch.equal(found.vectors["P'"][row], view.trace.interaction.prototype[0])
-        assert torch.equal(found.vectors["P_q'"][row], view.trace.interaction.pseudo_prototype[0])
+        opened = toy.open(episode)
+        oracle = toy.open(episode, selection="oracle")
+        after = opened.trace.interaction
+        given = (opened.trace.prototype, opened.trace.pseudo_prototype, after.prototype, after.pseudo_prototype)
+        for kind, vectors in zip(KINDS, given, strict=False):
+            assert torch.equal(found.vectors[kind][row], vectors[0])
         assert torch.allclose(found.vectors["own"][row], oracle.trace.pseudo_prototype[0], atol=1e-4)
-        assert found.ious[row] == pytest.approx(view.iou)
-        on_object = (view.trace.reliable[0] * view.truth_shares).sum() / view.trace.reliable[0].sum()
+        assert found.ious[row] == pytest.approx(opened.iou)
+        on_object = (opened.trace.reliable[0] * opened.truth_shares).sum() / opened.trace.reliable[0].sum()
         assert found.precisions[row] == pytest.approx(float(on_object), abs=1e-5)
     with pytest.raises(ValueError, match="there are 0 episodes"):
-        collect_prototypes(study, [])
+        collect_prototypes(toy, [])
 
 
 def test_cosines_and_pearson_are_those_of_numpy():

@@ -5,7 +5,60 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import roc_auc_score
+from answers import (
+    accuracy,
+    added_up,
+    all_novel,
+    all_overlap,
+    any_class,
+    any_order,
+    auc,
+    average,
+    bonferroni,
+    class_mask,
+    contributions,
+    correlation,
+    episode,
+    first_support,
+    folds,
+    hidden,
+    holm,
+    images,
+    interval,
+    loss,
+    mask,
+    means,
+    merged,
+    miou,
+    nan_where_empty,
+    nearest,
+    normal,
+    of_means,
+    own_hides_own,
+    pair_loop,
+    paired,
+    pairs,
+    parts_first,
+    places,
+    poly,
+    pyramid,
+    quality,
+    rate,
+    reinforced,
+    reliable,
+    round_robin,
+    safe_average,
+    share,
+    shuffled,
+    spread,
+    sums,
+    weighted,
+    without_largest,
+    without_limit,
+    without_novel,
+    without_order,
+    zero_diagonal,
+)
 
 from dpnet_lite.course.exercises import Wrong
 from dpnet_lite.course.exercises.lesson_01 import check_episode, check_folds
@@ -16,117 +69,12 @@ from dpnet_lite.course.exercises.lesson_05 import check_mask, check_pyramid
 from dpnet_lite.course.exercises.lesson_06 import check_learning_rate, check_loss
 from dpnet_lite.course.exercises.lesson_07 import check_interval, check_miou
 from dpnet_lite.course.exercises.lesson_08 import check_auc, check_weight_places
+from dpnet_lite.course.exercises.lesson_09 import check_class_cosines, check_nearest_accuracy
 from dpnet_lite.course.exercises.lesson_10 import check_class_mask, check_merged
+from dpnet_lite.course.exercises.lesson_11 import check_holm, check_paired
+from dpnet_lite.course.exercises.lesson_12 import check_contributions, check_hidden_share
+from dpnet_lite.course.exercises.lesson_13 import check_fold_images, check_poly_rate, check_share
 from dpnet_lite.datasets.folds import novel_classes
-
-
-def unwritten(*arguments):
-    raise NotImplementedError
-
-
-def folds(n, fold, n_folds):
-    return range(fold, n, n_folds)
-
-
-def episode(holders, n_shot, generator):
-    query, *support = generator.permutation(holders)[: n_shot + 1].tolist()
-    return query, support
-
-
-def average(features, mask):
-    return (features * mask).sum(dim=(1, 2)) / mask.sum()
-
-
-def safe_average(features, mask):
-    return (features * mask).sum(dim=(1, 2)) / (mask.sum() + 1e-6)
-
-
-def nearest(query, foreground, background):
-    def cosine(prototype):
-        return torch.nn.functional.cosine_similarity(query, prototype[:, None, None], dim=0)
-
-    return cosine(foreground) > cosine(background)
-
-
-def reliable(S, mask):
-    kept = [int(S[j].argmax()) for j in range(len(mask)) if mask[j] and mask[S[:, S[j].argmax()].argmax()]]
-    return torch.tensor([i in kept for i in range(S.shape[1])])
-
-
-def quality(selected, truth):
-    hits = (selected & truth).sum()
-    return float(hits / selected.sum()), float(hits / truth.sum())
-
-
-def correlation(P, P_q):
-    return torch.outer(P, P_q) / len(P) ** 0.5
-
-
-def reinforced(P, P_q, g1, g2):
-    A = correlation(P, P_q)
-    return P + g1 * A.softmax(dim=1) @ P_q, P_q + g2 * A.T.softmax(dim=1) @ P
-
-
-def weighted(F_q, gate):
-    return F_q * 2 * gate.reshape(-1, 1, 1)
-
-
-def pyramid(features, scales):
-    steps = [round(1 / scale) for scale in scales]
-    return [torch.nn.functional.avg_pool2d(features[None], step)[0] for step in steps]
-
-
-def mask(logits, size):
-    resized = torch.nn.functional.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0]
-    return (resized[1] > resized[0]).long()
-
-
-def loss(logits, labels):
-    of_truth = torch.log_softmax(logits, dim=1).gather(1, (labels == 1).long()[:, None])[:, 0]
-    return -of_truth[labels != 255].mean()
-
-
-def rate(step, steps, peak, warmup):
-    return peak * min(1, (step + 1) / max(1, warmup)) * (1 + np.cos(np.pi * step / steps)) / 2
-
-
-def miou(counts, classes):
-    return np.mean([counts[classes == c, 0].sum() / counts[classes == c, 1].sum() for c in set(classes.tolist())])
-
-
-def interval(values, generator, tail=0.025):
-    means = generator.choice(values, (1000, len(values))).mean(axis=1)
-    return tuple(np.quantile(means, [tail, 1 - tail]))
-
-
-def normal(values):
-    half = 1.96 * values.std() / np.sqrt(len(values))
-    return values.mean() - half, values.mean() + half
-
-
-def first_support(holders, n_shot, generator):
-    query = generator.choice(holders)
-    return query, holders[holders != query][:n_shot].tolist()
-
-
-def class_mask(drawn, number):
-    return (drawn > 0).astype(np.uint8) * np.uint8(number)
-
-
-def merged(masks):
-    result = np.zeros(masks[0].shape, dtype=np.uint8)
-    for number, mask in enumerate(masks, start=1):
-        result = np.where(mask, np.where(result > 0, 255, number), result)
-    return result.astype(np.uint8)
-
-
-def places(weights, cover):
-    return torch.stack([(weights * share).sum() for share in cover]) / weights.sum()
-
-
-def auc(sign, clean):
-    return roc_auc_score(clean, sign)
-
 
 RIGHT = {
     check_folds: folds,
@@ -145,18 +93,55 @@ RIGHT = {
     check_interval: interval,
     check_weight_places: places,
     check_auc: auc,
+    check_class_cosines: pair_loop,
+    check_nearest_accuracy: accuracy,
     check_class_mask: class_mask,
     check_merged: merged,
+    check_paired: paired,
+    check_holm: holm,
+    check_hidden_share: hidden,
+    check_contributions: contributions,
+    check_fold_images: images,
+    check_poly_rate: poly,
+    check_share: share,
 }
+# Answers of another kind that are right, too: lists, arrays and tensors in place of tuples and floats.
+ALSO_RIGHT = [
+    (check_quality, lambda s, t: list(quality(s, t))),
+    (check_quality, lambda s, t: torch.tensor(quality(s, t))),
+    (check_interval, lambda v, g: np.array(interval(v, g))),
+    (check_miou, lambda c, k: torch.tensor(miou(c, k), dtype=torch.float64)),
+    (check_reinforced, lambda *a: list(reinforced(*a))),
+    (check_episode, lambda h, k, g: list(episode(h, k, g))),
+    (check_nearest_accuracy, lambda *a: torch.tensor(accuracy(*a))),
+    (check_paired, lambda v, c: [float(x) for x in paired(v, c)]),
+    (check_holm, lambda p: np.array(holm(p))),
+    (check_contributions, lambda d, k, n: contributions(d, k, n).tolist()),
+    (check_poly_rate, lambda *a: np.float32(poly(*a))),
+]
 
 
-@pytest.mark.parametrize("check", RIGHT, ids=lambda check: check.__name__)
-def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
-    assert " is right: " in check(RIGHT[check])
+def unwritten(*arguments):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(("check", "answer"), [*RIGHT.items(), *ALSO_RIGHT])
+def test_a_right_answer_passes(check, answer):
+    assert check(answer).startswith("Exercise ") and " is right: " in check(answer)
+
+
+@pytest.mark.parametrize("check", RIGHT)
+def test_an_unwritten_answer_and_one_that_fails_are_named(check):
     with pytest.raises(Wrong, match="unwritten is not written yet"):
         check(unwritten)
     with pytest.raises(Wrong, match="raised ZeroDivisionError"):
         check(lambda *arguments: 1 // 0)
+
+
+def test_a_verdict_names_the_exercise():
+    assert check_class_cosines(pair_loop) == (
+        "Exercise 9.1 is right: the tables of 3 random cases agree with the package."
+    )
 
 
 @pytest.mark.parametrize(
@@ -168,7 +153,7 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_episode, lambda h, k, g: (int(h[0]), h[1 : k + 1].tolist()), "all should be as likely"),
         (check_episode, lambda h, k, g: (int(g.choice(h)), g.permutation(h)[:k].tolist()), "in its own support"),
         (check_episode, lambda h, k, g: (int(h[0]), [int(h[1])] * k), "repeats an image"),
-        (check_episode, lambda h, k, g: (int(h[0]), []), "needs . support images"),
+        (check_episode, lambda h, k, g: (int(h[0]), []), "support images, there are 0"),
         (check_episode, lambda h, k, g: (500, h[:k]), "does not show the class"),
         (check_episode, lambda h, k, g: 3, "return a pair"),
         (check_episode, lambda h, k, g: episode(h, k, g)[::-1], "the query comes first"),
@@ -196,7 +181,7 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
                 reinforced(p, q, a, b)[0],
                 q + b * correlation(p, q).T.softmax(1) @ reinforced(p, q, a, b)[0],
             ),
-            "not from P\\+",
+            "not from P+",
         ),
         (check_mask, lambda x, s: mask(torch.stack([0 * x[0], x[1]]), s), "whether one logit is above 0"),
         (check_mask, lambda x, s: mask(x.softmax(dim=0), s), "not the probabilities"),
@@ -204,7 +189,7 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_masked_average, lambda f, m: (f * m).mean(dim=(1, 2)), "not by the number of cells"),
         (check_masked_average, lambda f, m: (f * m).sum(dim=(1, 2)), "divide it by the sum"),
         (check_masked_average, lambda f, m: f[:, m > 0.5].mean(dim=1), "let a cell that is half foreground count half"),
-        (check_masked_average, lambda f, m: f[0], r"returns the shape \[4, 6\]; it should be \[5\]"),
+        (check_masked_average, lambda f, m: f[0], "returns the shape [4, 6]; it should be [5]"),
         (check_masked_average, lambda f, m: None, "end it with a return"),
         (check_masked_average, lambda f, m: average(f, m) * 1.01, "the numbers differ"),
         (check_two_prototypes, lambda q, f, b: nearest(q, b, f), "exchanged"),
@@ -216,13 +201,13 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_cycle, lambda S, m: torch.ones(S.shape[1]).bool(), "the set should be"),
         (check_reinforced, lambda p, q, a, b: (p + a * torch.outer(p, q).softmax(1) @ q, q), "square root of C"),
         (check_reinforced, lambda p, q, a, b: (p + a * correlation(p, q).softmax(0) @ q, q), "along a row"),
-        (check_reinforced, lambda p, q, a, b: (p, q), "P\\+ differs"),
+        (check_reinforced, lambda p, q, a, b: (p, q), "P+ differs"),
         (
             check_reinforced,
             lambda p, q, a, b: (reinforced(p, q, a, b)[0], q + b * correlation(p, q).softmax(1).T @ p),
             "before the softmax",
         ),
-        (check_reinforced, lambda p, q, a, b: (reinforced(p, q, a, b)[0], q), "P_q\\+ differs"),
+        (check_reinforced, lambda p, q, a, b: (reinforced(p, q, a, b)[0], q), "P_q+ differs"),
         (check_reinforced, lambda p, q, a, b: p, "return a pair"),
         (check_weighted, lambda f, g: g[:, None, None] * f, "twice the gate"),
         (check_weighted, lambda f, g: 2 * g * f, "one number per channel"),
@@ -263,7 +248,7 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_weight_places, lambda w, c: (w * c).sum(dim=(1, 2)) / c.sum(dim=(1, 2)), "not by the area"),
         (check_weight_places, lambda w, c: places(w, (c == c.amax(dim=0)).float()), "gives to both"),
         (check_weight_places, lambda w, c: places((w > 1).float(), c), "the shares should be"),
-        (check_weight_places, lambda w, c: places(w, c).sum(), r"returns the shape \[\]"),
+        (check_weight_places, lambda w, c: places(w, c).sum(), "returns the shape []"),
         (check_auc, lambda x, y: (x[y][:, None] > x[~y]).mean(), "half, not nothing"),
         (check_auc, lambda x, y: (x[y][:, None] >= x[~y]).mean(), "half, not whole"),
         (check_auc, lambda x, y: auc(-x, y), "exchanged"),
@@ -293,34 +278,104 @@ def test_a_right_answer_passes_and_an_unwritten_one_does_not(check):
         (check_class_mask, lambda d, n: np.full_like(d, n), "background must stay 0"),
         (check_class_mask, lambda d, n: np.where(d > 0, n, 0), "the array is int64"),
         (check_class_mask, lambda d, n: np.where(d > 0, n + 1, 0).astype(np.uint8), "do not have the value"),
-        (check_class_mask, lambda d, n: d[0], r"shape is \[3\]"),
+        (check_class_mask, lambda d, n: d[0], "shape is [3]"),
         (check_class_mask, lambda d, n: None, "not a NoneType"),
         (check_merged, lambda m: sum(k * x for k, x in enumerate(m, 1)).astype(np.uint8), "and should be 255"),
         (check_merged, lambda m: np.zeros((6, 8), np.uint8), "and should be 1, not 0"),
         (check_quality, lambda s, t: quality(t, s), "exchanged"),
         (check_quality, lambda s, t: (quality(s, t)[0], 1.0), "recall should be"),
         (check_quality, lambda s, t: (0.0, quality(s, t)[1]), "precision should be"),
+        (check_class_cosines, lambda p, y: pair_loop(p, y, unit=False), "length 1 first"),
+        (check_class_cosines, lambda p, y: pair_loop(p, y, own=True), "each point with itself"),
+        (check_class_cosines, of_means, "cosines of the class means"),
+        (check_class_cosines, shuffled, "off the diagonal is wrong"),
+        (check_class_cosines, zero_diagonal, "the diagonal is wrong"),
+        (check_class_cosines, lambda p, y: None, "returns nothing"),
+        (check_class_cosines, lambda p, y: torch.zeros(2, 3), "shape"),
+        (check_nearest_accuracy, lambda *a: accuracy(*a, own=True), "own episode helps"),
+        (check_nearest_accuracy, lambda *a: accuracy(*a, euclidean=True), "smallest distance; take the largest cosine"),
+        (check_nearest_accuracy, lambda p, r, y: accuracy(p, torch.nn.functional.normalize(r), y), "length 1 before"),
+        (check_nearest_accuracy, lambda *a: 0.123, "the share should be"),
+        (check_nearest_accuracy, lambda *a: None, "returns nothing"),
+        (check_nearest_accuracy, lambda *a: "all", "returns a str; return one number"),
+        (check_paired, lambda v, c: paired(v, c, **{"scale": -1.0}), "sign is turned round"),
+        (check_paired, lambda v, c: paired(v, c, **{"scale": 100.0}), "in percent"),
+        (check_paired, lambda v, c: paired(v, c, **{"mean": np.median}), "the median"),
+        (check_paired, lambda v, c: paired(v, c, **{"wins": np.greater_equal}), "a draw is counted"),
+        (check_paired, lambda v, c: paired(v, c, **{"count": np.mean}), "share of wins"),
+        (check_paired, lambda v, c: paired(v, c, **{"wins": np.less}), "the variant is ahead in"),
+        (check_paired, lambda v, c: paired(v, c, **{"scale": 2.0}), "the mean difference is"),
+        (check_holm, bonferroni, "Bonferroni"),
+        (check_holm, without_order, "these are sorted"),
+        (check_holm, without_largest, "take the largest so far"),
+        (check_holm, without_limit, "is no probability"),
+        (check_holm, lambda p: p, "for [0.04, 0.01, 0.03, 0.9] it is"),
+        (check_holm, lambda p: p[:-1], "give 4 numbers for 4 p-values"),
+        (check_holm, lambda p: None, "returns nothing"),
+        (check_holm, lambda p: ["a"] * len(p), "as a list of numbers"),
+        (check_hidden_share, lambda m, o: 1 - hidden(m, o), "share that is seen"),
+        (check_hidden_share, any_order, "lies behind and hides nothing"),
+        (check_hidden_share, lambda m, o: hidden(m[::-1], o[::-1]), "turned round"),
+        (check_hidden_share, own_hides_own, "an own object before another own one hides nothing"),
+        (check_hidden_share, lambda m, o: 0.123, "the share should be"),
+        (check_hidden_share, lambda m, o: None, "returns nothing"),
+        (check_contributions, means, "means of the strata"),
+        (check_contributions, sums, "these are sums"),
+        (check_contributions, lambda d, k, n: sums(d, k, n) / n, "by the number of strata"),
+        (check_contributions, lambda d, k, n: contributions(d, k, n)[::-1], "the contributions should be"),
+        (check_contributions, lambda d, k, n: contributions(d, k, n).mean(), "the shape is"),
+        (check_contributions, lambda d, k, n: None, "returns nothing"),
+        (check_fold_images, lambda p, n: images(p, n)[::-1], "exchanged"),
+        (check_fold_images, lambda p, n: images(p, n, least=2049), "compare with >="),
+        (check_fold_images, lambda p, n: images(p, n, least=1), "a speck of a base class"),
+        (check_fold_images, added_up, "do not add up several"),
+        (check_fold_images, any_class, "only base classes"),
+        (check_fold_images, lambda p, n: images(p, n, least_novel=2048), "any pixel of a novel class"),
+        (check_fold_images, all_overlap, "among the training images alone"),
+        (check_fold_images, without_novel, "not of those without"),
+        (check_fold_images, all_novel, "any of them, not all"),
+        (check_fold_images, pairs, "an image with two classes is one image"),
+        (check_fold_images, lambda p, n: (pairs(p, n)[0], images(p, n)[1]), "two base classes is one image"),
+        (check_fold_images, lambda p, n: (images(p, n)[0], pairs(p, n)[1]), "two novel classes is one image"),
+        (check_fold_images, lambda p, n: ((p[:, 0] > 0), (p[:, 1] > 0)), "count the images"),
+        (check_fold_images, lambda p, n: (1, 0), "yours is (1, 0)"),
+        (check_fold_images, lambda p, n: 3, "return a pair"),
+        (check_fold_images, lambda p, n: (None, 0), "returns nothing"),
+        (check_poly_rate, lambda *a: poly(*a, power=1), "the power is missing"),
+        (check_poly_rate, lambda *a: poly(*a, power=1 / 0.9), "not 1 / 0.9"),
+        (check_poly_rate, lambda *a: poly(*a, later=1), "count steps from 0"),
+        (check_poly_rate, lambda s, n, e, b, p: p * (s / (e * n // b)) ** 0.9, "the rate falls"),
+        (check_poly_rate, lambda s, n, e, b, p: poly(s, n, e, 1, p), "n_images / batch_size steps"),
+        (check_poly_rate, lambda s, n, e, b, p: p * max(0, 1 - s / (n / b)) ** 0.9, "not over one"),
+        (check_poly_rate, lambda s, n, e, b, p: p * (1 - s / (e * n / b)) ** 0.9, "rounded down: use //"),
+        (
+            check_poly_rate,
+            lambda s, n, e, b, p: p * (1 - s / (e * (n // b))) ** 0.9 if s < e * (n // b) else 0.0,
+            "not in each epoch",
+        ),
+        (check_poly_rate, lambda *a: 10 * poly(*a), "no factor of 10"),
+        (check_poly_rate, lambda *a: poly(*a) / 10, "do not divide it by 10"),
+        (check_poly_rate, lambda s, n, e, b, p: p, "the rate should be"),
+        (check_poly_rate, lambda *a: None, "returns nothing"),
+        (check_share, lambda s, *a: share(0, *a), "begin at step x batch_size"),
+        (check_share, parts_first, "all parts of process 0 come before"),
+        (check_share, lambda s, r, p, *a: share(s, r, 0, *a), "parts of a process are different"),
+        (check_share, lambda s, r, p, *a: share(s, 0, p, *a), "the processes take different"),
+        (check_share, spread, "run of neighbours"),
+        (check_share, round_robin, "run of neighbours"),
+        (check_share, lambda s, r, p, b, n, k: share(s, r, 0, b, n, 1), "episodes, not 4"),
+        (check_share, lambda *a: share(*a)[::-1], "the episodes should be"),
+        (check_share, lambda *a: 3, "return a list"),
+        (check_share, lambda *a: None, "returns nothing"),
+        (check_contributions, nan_where_empty, "a stratum without episodes adds 0"),
+        (check_masked_average, lambda f, m: np.zeros(5), "returns a ndarray; return a tensor"),
     ],
 )
 def test_a_wrong_answer_is_told_why(check, answer, reason):
-    with pytest.raises(Wrong, match=reason):
+    with pytest.raises(Wrong) as told:
         check(answer)
-
-
-def test_other_kinds_of_right_answers_pass():
-    """Lists, arrays and tensors in place of tuples and floats."""
-    assert check_quality(lambda s, t: list(quality(s, t))).startswith("Exercise 3.2 is right")
-    assert check_quality(lambda s, t: torch.tensor(quality(s, t))).startswith("Exercise 3.2 is right")
-    assert check_interval(lambda v, g: np.array(interval(v, g))).startswith("Exercise 7.2 is right")
-    assert check_miou(lambda c, k: torch.tensor(miou(c, k), dtype=torch.float64)).startswith("Exercise 7.1 is right")
-    assert check_reinforced(lambda *a: list(reinforced(*a))).startswith("Exercise 4.1 is right")
-    assert check_episode(lambda h, k, g: list(episode(h, k, g))).startswith("Exercise 1.2 is right")
+    assert reason in str(told.value)
 
 
 def test_the_learner_sees_the_reason_and_no_traceback():
     assert Wrong("look at the mask")._render_traceback_() == ["Not yet: look at the mask"]
-
-
-def test_numpy_answers_are_no_tensors():
-    with pytest.raises(Wrong, match="returns a ndarray; return a tensor"):
-        check_masked_average(lambda f, m: np.zeros(5))

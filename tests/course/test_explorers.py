@@ -12,34 +12,35 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from PIL import Image
 
-ipywidgets = pytest.importorskip("ipywidgets", reason="ipywidgets is not installed (extra: notebooks)")
+pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: notebooks)")
 
-from dpnet_lite.config import ModelConfig  # noqa: E402
-from dpnet_lite.course.explorers.apps import (  # noqa: E402
+import ipywidgets
+
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.course.explorers.apps import (
     RULES,
     cycle_explorer,
     episode_explorer,
-    first_inside,
     gallery_explorer,
     interaction_explorer,
     scale_explorer,
 )
-from dpnet_lite.course.explorers.cycle import cycle_figure, follow_cycle, similarity_figure  # noqa: E402
-from dpnet_lite.course.explorers.episode import episode_figure, pick_episode, toy_study  # noqa: E402
-from dpnet_lite.course.explorers.gallery import cases_figure, cycles_figure, precision_of, tiles_figure  # noqa: E402
-from dpnet_lite.course.explorers.interaction import interaction_figure, similarity_maps  # noqa: E402
-from dpnet_lite.course.explorers.picture import png  # noqa: E402
-from dpnet_lite.course.explorers.scales import without_scale  # noqa: E402
-from dpnet_lite.course.explorers.shell import Explorer, panel_at  # noqa: E402
-from dpnet_lite.course.opened_episode import selection_quality  # noqa: E402
-from dpnet_lite.experiments.plots import GREEN, ORANGE, overlay  # noqa: E402
-from dpnet_lite.model.head import Head  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def view():
-    study = toy_study(0, 0.5)
-    return study.view(study.episodes(n_shot=2)[1])
+from dpnet_lite.course.explorers.cycle import cycle_figure, cycles_figure, first_inside, follow_cycle, similarity_figure
+from dpnet_lite.course.explorers.episode import (
+    cases_figure,
+    episode_figure,
+    pick_episode,
+    precision_of,
+    tiles_figure,
+)
+from dpnet_lite.course.explorers.interaction import interaction_figure, similarity_maps
+from dpnet_lite.course.explorers.panels import png
+from dpnet_lite.course.explorers.scales import without_scale
+from dpnet_lite.course.explorers.shell import Explorer, panel_at
+from dpnet_lite.course.opened_episode import selection_quality
+from dpnet_lite.experiments.plots import GREEN, ORANGE, overlay
+from dpnet_lite.model.dpnet import DPNet
+from dpnet_lite.model.episode_batch import EpisodeBatch
 
 
 def picture(data: bytes) -> np.ndarray:
@@ -48,56 +49,53 @@ def picture(data: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shot", [0, 1])
-def test_a_cycle_is_that_of_a_plain_search(view, shot):
-    support = torch.nn.functional.normalize(view.trace.support[0, shot].double(), dim=0)
-    query = torch.nn.functional.normalize(view.trace.query[0].double(), dim=0)
-    shares = view.trace.support_masks[0, shot]
-    for start in [first_inside(view, shot), (0, 0), (23, 5)]:
+def test_a_cycle_is_that_of_a_plain_search(opened, shot):
+    support = torch.nn.functional.normalize(opened.trace.support[0, shot].double(), dim=0)
+    query = torch.nn.functional.normalize(opened.trace.query[0].double(), dim=0)
+    shares = opened.trace.support_masks[0, shot]
+    for start in [first_inside(opened, shot), (0, 0), (23, 5)]:
         forward = torch.einsum("c,chw->hw", support[:, start[0], start[1]], query)
         match = divmod(int(forward.argmax()), 24)
         back = torch.einsum("c,chw->hw", query[:, match[0], match[1]], support)
         landing = divmod(int(back.argmax()), 24)
-        cycle = follow_cycle(view, start, shot)
+        cycle = follow_cycle(opened, start, shot)
         assert (cycle.match, cycle.landing) == (match, landing)
         assert cycle.starts_inside == bool(shares[start] >= 0.5) and cycle.lands_inside == bool(shares[landing] >= 0.5)
         assert cycle.accepted == (cycle.starts_inside and cycle.lands_inside)
         assert ("kept" in cycle.verdict) == cycle.accepted
 
 
-def test_a_start_outside_the_mask_is_never_kept(view):
-    cycles = [follow_cycle(view, divmod(cell, 24)) for cell in range(24 * 24)]
+def test_a_start_outside_the_mask_is_never_kept(opened):
+    cycles = [follow_cycle(opened, divmod(cell, 24)) for cell in range(24 * 24)]
     strays = [cycle for cycle in cycles if cycle.lands_inside and not cycle.starts_inside]
     assert strays  # this picture has some
     assert not any(cycle.accepted for cycle in strays) and all("not asked" in cycle.verdict for cycle in strays)
 
 
-def test_wrong_cells_and_joint_shots_are_refused(view):
+def test_wrong_cells_are_refused(opened):
     with pytest.raises(ValueError, match=r"cell \(24, 0\) is outside the grid of 24 x 24"):
-        follow_cycle(view, (24, 0))
-    study = toy_study(0, 0.5)
-    joint = study.view(study.episodes(n_shot=2)[1], shot_fusion="joint")
-    with pytest.raises(ValueError, match="matches of 1 sets of pixels; ask for one per shot"):
-        follow_cycle(joint, (0, 0))
+        follow_cycle(opened, (24, 0))
 
 
-def test_the_first_cell_lies_inside(view):
+def test_the_first_cell_lies_inside(opened):
     for shot in (0, 1):
-        assert view.trace.support_masks[0, shot][first_inside(view, shot)] >= 0.5
+        assert opened.trace.support_masks[0, shot][first_inside(opened, shot)] >= 0.5
 
 
-def test_pictures_follow_what_they_show(view):
-    start = first_inside(view)
+def test_pictures_follow_what_they_show(opened):
+    start = first_inside(opened)
     drawn = [
-        png(figure) for figure in (episode_figure(view), cycle_figure(view, start), similarity_figure(view, start))
+        png(figure)
+        for figure in (episode_figure(opened), cycle_figure(opened, start), similarity_figure(opened, start))
     ]
     assert len(set(drawn)) == 3 and all(picture(data).std() > 10 for data in drawn)
-    assert png(cycle_figure(view, start)) == drawn[1]  # a pure function
-    assert png(cycle_figure(view, (0, 0))) != drawn[1]
+    assert png(cycle_figure(opened, start)) == drawn[1]  # a pure function
+    assert png(cycle_figure(opened, (0, 0))) != drawn[1]
 
 
-def test_maps_before_and_after_are_plain_cosines(view):
-    trace = view.trace
-    maps = list(similarity_maps(view).values())
+def test_maps_before_and_after_are_plain_cosines(opened):
+    trace = opened.trace
+    maps = list(similarity_maps(opened).values())
     gated = trace.query[0] * 2 * trace.interaction.gate[0][:, None, None]
     for values, query, prototype in (
         (maps[0], trace.query[0], trace.prototype[0]),
@@ -109,21 +107,21 @@ def test_maps_before_and_after_are_plain_cosines(view):
         assert np.allclose(values, wanted.numpy(), atol=1e-5)
 
 
-def test_the_drawn_attention_is_a_row_of_the_softmax(view):
-    P, P_q = view.trace.prototype[0].numpy(), view.trace.pseudo_prototype[0].numpy()
+def test_the_drawn_attention_is_a_row_of_the_softmax(opened):
+    P, P_q = opened.trace.prototype[0].numpy(), opened.trace.pseudo_prototype[0].numpy()
     order = np.argsort(-P, kind="stable")
     row = P[order[3]] * P_q / np.sqrt(len(P))
     weights = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
-    axes = next(a for a in interaction_figure(view, 3).axes if a.get_title() == "gate and attention")
+    axes = next(a for a in interaction_figure(opened, 3).axes if a.get_title() == "gate and attention")
     assert np.allclose(np.sort(axes.lines[1].get_ydata()), len(P) * np.sort(weights), atol=1e-4)
     drawn, strong = axes.lines[0].get_ydata(), P[order] > 0  # channels at 0 have no order among themselves
-    assert np.allclose(drawn[strong], view.trace.interaction.gate[0].numpy()[order][strong], atol=1e-6)
+    assert np.allclose(drawn[strong], opened.trace.interaction.gate[0].numpy()[order][strong], atol=1e-6)
 
 
-def test_wrong_channels_and_other_interactions_are_refused(view):
+def test_wrong_channels_and_other_interactions_are_refused(opened):
     with pytest.raises(ValueError, match="channel is 64; choose 0 to 63"):
-        interaction_figure(view, 64)
-    bare = replace(view, trace=view.trace._replace(interaction=view.trace.interaction._replace(correlation=None)))
+        interaction_figure(opened, 64)
+    bare = replace(opened, trace=opened.trace._replace(interaction=opened.trace.interaction._replace(correlation=None)))
     with pytest.raises(ValueError, match="no C x C correlation; use interaction='joint'"):
         interaction_figure(bare)
 
@@ -131,12 +129,14 @@ def test_wrong_channels_and_other_interactions_are_refused(view):
 def small_head(fusion):
     """A head with random weights, and what it gives for an episode of 9 x 9 cells, with its trace."""
     torch.manual_seed(0)
-    head = Head(ModelConfig(channels=8, fusion=fusion), 12, 6).eval()
-    arguments = torch.rand(1, 1, 12, 9, 9), torch.rand(1, 1, 9, 9).round(), torch.rand(1, 12, 9, 9)
+    head = DPNet(ModelConfig(channels=8, fusion=fusion), 12, 6).eval()
+    mask = torch.rand(1, 1, 9, 9).round()
+    labels = torch.zeros(1, 9, 9, dtype=torch.int64)
+    batch = EpisodeBatch(torch.rand(1, 1, 12, 9, 9), mask, 1 - mask, torch.rand(1, 12, 9, 9), labels)
 
     @torch.no_grad()
     def traced():
-        return head(*arguments, size=(9, 9), trace=True).trace
+        return head(batch, (9, 9), trace=True).trace
 
     return head, traced
 
@@ -177,35 +177,31 @@ def test_a_flattened_scale_is_as_if_its_output_were_its_mean(fusion, level):
     assert torch.equal(traced().fused, trace.fused)  # the head is as before
 
 
-def test_a_missing_level_is_refused():
-    with (
-        pytest.raises(ValueError, match="level is 4; choose 0 to 3"),
-        without_scale(toy_study(0, 0.5).head, 4),
-    ):
+def test_a_missing_level_is_refused(toy):
+    with pytest.raises(ValueError, match="level is 4; choose 0 to 3"), without_scale(toy.head, 4):
         pass
 
 
-def test_an_episode_of_the_wanted_class_is_picked():
-    study = toy_study(0, 0.5)
+def test_an_episode_of_the_wanted_class_is_picked(toy):
     for position in (0, 7, 19):
-        assert pick_episode(study, position).class_index == study.novel[position]
+        assert pick_episode(toy, position).class_index == toy.novel[position]
     with pytest.raises(ValueError, match="class 20 is none of the fold's 20 novel classes"):
-        pick_episode(study, 20)
+        pick_episode(toy, 20)
 
 
 VALUES = {
     "fold": [1, 0],
-    "position": [3, 19],
-    "gap": [0.0, 0.5],
-    "seed": [1, 7],
-    "n_shot": [2, 4, 1],
+    "position": [19],
+    "gap": [1.0, 0.5],
+    "seed": [7],
+    "n_shot": [4],
     "rule": list(RULES),
-    "channel": [5, 63, 0],
-    "level": [3, 1, 0],
-    "row": [0, 23, 11],
-    "column": [0, 23, 12],
-    "page": [2, 5, 1],
-    "best_first": [True, False],
+    "channel": [63, 0],
+    "level": [3, 0],
+    "row": [0, 23],
+    "column": [0, 23],
+    "page": [5],
+    "best_first": [True],
 }
 
 
@@ -229,6 +225,12 @@ def titles(figure):
     return [axes.get_title() for axes in figure.axes]
 
 
+def click_on(widget, panel, place):
+    """A click on a place of a panel, in its units."""
+    across, up = widget.figure.axes[panel].transData.transform(place) * (100 / widget.figure.dpi)
+    widget.clicked({"dataX": across, "dataY": picture(widget.picture.value).shape[0] - up})
+
+
 def test_the_gallery_sorts_all_classes_by_precision():
     widget = gallery_explorer()
     precisions, names = [], []
@@ -242,23 +244,21 @@ def test_the_gallery_sorts_all_classes_by_precision():
     assert titles(widget.figure)[4] == f"precision {precisions[-1]:.2f}"
 
 
-def test_tables_of_tiles_and_cases_show_each_view_in_its_place(view):
-    study = toy_study(0, 0.5)
-    others = [study.view(episode) for episode in study.episodes(count=4)]
+def test_tables_of_tiles_and_cases_show_each_episode_in_its_place(toy):
+    others = [toy.open(episode) for episode in toy.episodes(count=4)]
     tiles = tiles_figure([others[:2], others[2:]], ["one", "two"])
     assert titles(tiles) == [f"{one.class_name}\nprecision {precision_of(one):.2f}" for one in others]
     assert [axes.get_ylabel() for axes in tiles.axes] == ["one", "", "two", ""]
-    with pytest.raises(ValueError, match="rows have 2, 1 views and 2 names"):
+    with pytest.raises(ValueError, match="rows have 2, 1 episodes and 2 names"):
         tiles_figure([others[:2], others[:1]], ["one", "two"])
-    with pytest.raises(ValueError, match="rows have 2, 2 views and 1 names"):
+    with pytest.raises(ValueError, match="rows have 2, 2 episodes and 1 names"):
         tiles_figure([others[:2], others[2:]], ["one"])
     cases = titles(cases_figure(others))
     assert cases[:4] == [one.class_name for one in others] and cases[8:] == [f"IoU {one.iou:.2f}" for one in others]
 
 
-def test_every_way_is_marked_where_it_starts_matches_and_lands():
-    study = toy_study(0, 1.0)
-    one = study.view(study.episodes()[0])
+def test_every_way_is_marked_where_it_starts_matches_and_lands(far):
+    one = far.open(far.episodes()[0])
     figure = cycles_figure(one)
     followed = [follow_cycle(one, divmod(cell, 24)) for cell in range(576)]
     followed = [cycle for cycle in followed if cycle.starts_inside]
@@ -301,8 +301,8 @@ def test_an_error_is_shown_and_kept_and_goes_away():
     assert widget.error is None and widget.message.value == ""
 
 
-def test_a_place_in_the_picture_is_found_in_its_panel(view):
-    figure = cycle_figure(view, first_inside(view))
+def test_a_place_in_the_picture_is_found_in_its_panel(opened):
+    figure = cycle_figure(opened, first_inside(opened))
     drawn = picture(png(figure))
     for number, axes in enumerate(figure.axes):
         for x, y in ((0, 0), (95, 40), (50.5, 95)):
@@ -316,22 +316,18 @@ def test_a_click_on_the_support_chooses_its_cell_and_draws_once():
     widget = cycle_explorer()
     drawn = []
     widget.draw = lambda draw=widget.draw, **state: drawn.append(state) or draw(**state)
-    left = widget.figure.axes[0]
     for row, column in ((3, 20), (23, 0)):
         # A cell is 4 pixels wide; pixel 0 reaches from -0.5 to 0.5.
-        across, up = left.transData.transform((4 * column + 2.9, 4 * row + 0.1)) * (100 / widget.figure.dpi)
-        widget.clicked({"dataX": across, "dataY": picture(widget.picture.value).shape[0] - up})
+        click_on(widget, 0, (4 * column + 2.9, 4 * row + 0.1))
         assert (widget.state["row"], widget.state["column"], widget.error) == (row, column, None)
     assert len(drawn) == 2
-    middle = widget.figure.axes[1].transData.transform((50, 50)) * (100 / widget.figure.dpi)
-    widget.clicked({"dataX": middle[0], "dataY": middle[1]})
+    click_on(widget, 1, (50, 50))
     assert len(drawn) == 2  # a click on the query means nothing
 
 
 def test_a_click_on_the_correlation_chooses_a_channel():
     widget = interaction_explorer()
-    across, up = widget.figure.axes[2].transData.transform((10, 41.3)) * (100 / widget.figure.dpi)
-    widget.clicked({"dataX": across, "dataY": picture(widget.picture.value).shape[0] - up})
+    click_on(widget, 2, (10, 41.3))
     assert widget.state["channel"] == 41 and widget.error is None
 
 
@@ -340,12 +336,10 @@ def test_a_click_that_means_nothing_hides_no_error():
     right = widget.draw
     widget.draw = lambda **state: 1 // 0
     widget.redraw()
-    middle = widget.figure.axes[1].transData.transform((50, 50)) * (100 / widget.figure.dpi)
-    click = {"dataX": middle[0], "dataY": middle[1]}
-    widget.clicked(click)
+    click_on(widget, 1, (50, 50))
     assert isinstance(widget.error, ZeroDivisionError) and "ZeroDivisionError" in widget.message.value
     widget.draw = right
-    widget.clicked(click)
+    click_on(widget, 1, (50, 50))
     assert widget.error is None and widget.message.value == ""
 
 
@@ -359,18 +353,18 @@ def test_labels_of_other_widths_get_places_of_their_own():
         assert not any(a.shrunk(0.98, 0.98).overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
-def test_the_pictures_show_the_prediction_and_its_numbers(view):
-    titles_of = titles(episode_figure(view))
-    assert titles_of[-2:] == [f"prediction: IoU {view.iou:.2f}", "truth"]
-    shown = {axes.get_title(): axes.images[0].get_array() for axes in episode_figure(view).axes}
-    assert np.allclose(shown[titles_of[-2]], overlay(view.query_image, view.prediction, ORANGE))
-    assert np.allclose(shown["truth"], overlay(view.query_image, view.truth, GREEN))
-    precision, recall = selection_quality(view.trace.reliable[0], view.truth_shares)
+def test_the_pictures_show_the_prediction_and_its_numbers(opened):
+    titles_of = titles(episode_figure(opened))
+    assert titles_of[-2:] == [f"prediction: IoU {opened.iou:.2f}", "truth"]
+    shown = {axes.get_title(): axes.images[0].get_array() for axes in episode_figure(opened).axes}
+    assert np.allclose(shown[titles_of[-2]], overlay(opened.query_image, opened.prediction, ORANGE))
+    assert np.allclose(shown["truth"], overlay(opened.query_image, opened.truth, GREEN))
+    precision, recall = selection_quality(opened.trace.reliable[0], opened.truth_shares)
     assert abs(precision - recall) > 0.01  # else an exchange would not be seen
-    cycle = cycle_figure(view, first_inside(view))
+    cycle = cycle_figure(opened, first_inside(opened))
     assert titles(cycle)[2] == f"selected: precision {precision:.2f}, recall {recall:.2f}"
     start = cycle.axes[0].lines[0].get_xydata()[0]
-    row, column = first_inside(view)
+    row, column = first_inside(opened)
     assert row != column and start.tolist() == [4 * column + 1.5, 4 * row + 1.5]
 
 

@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: notebooks)")
 
 from dpnet_lite.config import ModelConfig
-from dpnet_lite.course.explorers.page import PARTS, explorer_page
+from dpnet_lite.course.explorers.apps import PARTS, explorer_page
 from dpnet_lite.course.explorers.training import LiveTrainer, training_figure
 from dpnet_lite.course.live_training import LiveTraining, Score, small_toy_fold
 from dpnet_lite.experiments.presets import TOY

@@ -13,19 +13,14 @@ pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: note
 from dpnet_lite.course.explorers.painter import KEPT, MaskPainter, stroke
 
 
-def distance(point, start, end):
-    """From a point to a line from start to end, by trying many places on it."""
-    places = [np.add(start, t * np.subtract(end, start)) for t in np.linspace(0, 1, 2001)]
-    return min(np.hypot(*(place - point)) for place in places)
-
-
 @pytest.mark.parametrize(("start", "end"), [((3, 4), (14, 9)), ((5, 5), (5, 5)), ((-4, 2), (6, 25))])
 def test_a_stroke_is_all_that_is_near_the_line(start, end):
     mask = np.zeros((12, 18), bool)
     stroke(mask, start, end, 2.3, True)
-    for row in range(12):
-        for column in range(18):
-            assert mask[row, column] == (distance((column, row), start, end) <= 2.3), (row, column)
+    places = np.linspace(start, end, 2001)  # on the line
+    for row, column in np.ndindex(mask.shape):
+        distance = np.hypot(*(places - (column, row)).T).min()
+        assert mask[row, column] == (distance <= 2.3), (row, column)
 
 
 def test_a_line_drawn_with_the_mouse():

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-ipywidgets = pytest.importorskip("ipywidgets", reason="ipywidgets is not installed (extra: notebooks)")
+pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: notebooks)")
 
-from dpnet_lite.ablation.studies import load_study  # noqa: E402
-from dpnet_lite.ablation.table import pack, pack_scores  # noqa: E402
-from dpnet_lite.course.analysis import payoff  # noqa: E402
-from dpnet_lite.course.analysis.payoff import PRECISION, Along, by_fact, differences_along  # noqa: E402
-from dpnet_lite.course.analysis.scenes import FACTS, HIDDEN, scored_scenes  # noqa: E402
-from dpnet_lite.course.analysis.strata import overall, paired_ious  # noqa: E402
-from dpnet_lite.course.explorers import payoff as explorer  # noqa: E402
-from dpnet_lite.course.explorers.payoff import along_figure, payoff_explorer, strata_figure  # noqa: E402
-from dpnet_lite.evaluation import EpisodeScores  # noqa: E402
-from dpnet_lite.experiments.intervals import Interval  # noqa: E402
+from dpnet_lite.ablation.studies import load_study
+from dpnet_lite.ablation.table import pack, pack_scores
+from dpnet_lite.course.analysis import scenes
+from dpnet_lite.course.analysis.payoff import PRECISION, Along, by_fact, differences_along
+from dpnet_lite.course.analysis.scenes import FACTS, HIDDEN, scored_scenes
+from dpnet_lite.course.analysis.strata import overall, paired_ious
+from dpnet_lite.course.explorers import payoff as explorer
+from dpnet_lite.course.explorers.payoff import along_figure, payoff_explorer, strata_figure
+from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.experiments.experiment import toy_test_world
+from dpnet_lite.experiments.intervals import Interval
 
 
 def made_rows(name):
@@ -24,14 +27,14 @@ def made_rows(name):
     study, generator = load_study(name), np.random.default_rng(0)
     rows = []
     for condition in study.conditions:
-        scenes = scored_scenes(0, 0.5 if condition.gap is None else condition.gap)
-        episodes = scenes.episodes(n_shot=condition.n_shot, count=60)
+        planned = scored_scenes(0, 0.5 if condition.gap is None else condition.gap)
+        episodes = planned.episodes(n_shot=condition.n_shot, count=60)
         classes = np.array([episode.class_index for episode in episodes])
         for variant in ("full", "support only"):
             for seed in (1, 2):
                 hits = generator.integers(0, 400, 60)
                 counts = np.stack([hits, np.full(60, 400), np.full(60, 600), 1000 - hits], axis=1)
-                scores = EpisodeScores(classes, counts, scenes.class_names, episodes.sha256)
+                scores = EpisodeScores(classes, counts, planned.class_names, episodes.sha256)
                 row = {"variant": variant, "condition": condition.name, "fold": 0, "seed": seed, "miou": scores.miou}
                 row["scores"] = pack_scores(scores)
                 if variant == "full":
@@ -40,16 +43,21 @@ def made_rows(name):
     return rows
 
 
-@pytest.fixture
-def rows(monkeypatch):
-    found = {name: made_rows(name) for name in ("gap", "shots", "label-noise")}
-    for module in (payoff, explorer):
-        monkeypatch.setattr(module, "study_rows", found.__getitem__)
-    for cached in (explorer._along, explorer._episodes):
+def forget():
+    for cached in (explorer._along, explorer._episodes, scenes.scored_scenes):
         cached.cache_clear()
-    yield found
-    for cached in (explorer._along, explorer._episodes):
-        cached.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Of all three studies, on a test world of few scenes."""
+    with pytest.MonkeyPatch.context() as patch:
+        forget()
+        patch.setattr(scenes, "toy_test_world", partial(toy_test_world, n_scenes=120))
+        found = {name: made_rows(name) for name in ("gap", "shots", "label-noise")}
+        patch.setattr(explorer, "study_rows", found.__getitem__)
+        yield found
+    forget()
 
 
 def test_every_control_draws_without_an_error(rows):
@@ -84,8 +92,8 @@ def test_the_picture_shows_the_numbers(rows):
     assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (2, pytest.approx(wanted))
 
     paired = paired_ious(rows["shots"], "full", "support only", "5-shot")
-    scenes = scored_scenes(0)
-    hidden = [scenes.facts[e.query][e.class_index].hidden for e in scenes.episodes(n_shot=5, count=60)]
+    planned = scored_scenes(0)
+    hidden = [planned.facts[e.query][e.class_index].hidden for e in planned.episodes(n_shot=5, count=60)]
     whole = [e for e in range(60) if hidden[e] < 0.001]
     first = 100 * np.mean([paired.differences[s, e] for s in range(2) for e in whole])
     points = next(line for line in right.lines if line.get_marker() == "o")

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
-import torch
 
 from dpnet_lite.ablation.comparisons import JUDGED_RESAMPLES, label, runs_of
 from dpnet_lite.ablation.studies import Condition, Study
 from dpnet_lite.ablation.table import Row, shipped_rows, unpack_scores
-from dpnet_lite.backbones.backbone import build_backbone
+from dpnet_lite.checkpoints import load_trained, shipped_head
 from dpnet_lite.course.analysis.scenes import (
     DISTRACTORS,
     FACTS,
@@ -34,18 +33,18 @@ from dpnet_lite.course.analysis.strata import (
     quantile_edges,
     stratified,
 )
-from dpnet_lite.course.opened_episode import EpisodeView, ToyStudy
-from dpnet_lite.datasets.base import Sample
+from dpnet_lite.course.opened_episode import OpenedEpisode, open_episode
+from dpnet_lite.datasets.base import DatasetDefaults, Sample
 from dpnet_lite.datasets.toy import DEFAULT_GAP, ToyWorld
 from dpnet_lite.episodes import Episode
 from dpnet_lite.evaluation import Floats
-from dpnet_lite.experiments.experiment import TEST_SEED, TOY_TEST_SCENES
+from dpnet_lite.experiments.experiment import toy_test_world
 from dpnet_lite.experiments.intervals import Interval, mean_paired_difference
-from dpnet_lite.features import FeatureBank
+from dpnet_lite.features import compute_features
 
 PRECISION = "precision of the selection"
 # Fixed strata: their edges and names. Of all other facts the strata are quarters of the episodes.
-STRATA: dict[str, tuple[tuple[float, ...], tuple[str, ...]]] = {
+_STRATA: dict[str, tuple[tuple[float, ...], tuple[str, ...]]] = {
     OBJECTS: ((1, 2, 3, 99), ("1", "2", "3 or more")),
     DISTRACTORS: ((0, 3, 4, 99), ("up to 2", "3", "4 or more")),
     SAME_OUTLINE: ((0, 1, 2, 99), ("none", "1", "2 or more")),
@@ -53,7 +52,7 @@ STRATA: dict[str, tuple[tuple[float, ...], tuple[str, ...]]] = {
     HIDDEN: ((0, 0.001, 0.05, 1), ("none", "up to 5 %", "more")),
     PRECISION: ((0, 0.2, 0.5, 0.8, 0.95, 1), ("0 to 0.2", "to 0.5", "to 0.8", "to 0.95", "to 1")),
 }
-QUARTERS = 4
+_QUARTERS = 4
 
 
 @dataclass(frozen=True)
@@ -130,11 +129,11 @@ def facts_of(paired: PairedEpisodes, condition: Condition) -> dict[str, Floats]:
 def by_fact(paired: PairedEpisodes, facts: dict[str, Floats], name: str) -> tuple[Stratified, list[str]]:
     """The difference by strata of one fact, and the names of these strata."""
     values = facts[name]
-    if name in STRATA:
-        edges, names = STRATA[name]
+    if name in _STRATA:
+        edges, names = _STRATA[name]
         table = stratified(paired, values, edges)
         return table, [names[edges.index(stratum.low)] for stratum in table.strata]
-    table = stratified(paired, values, quantile_edges(values, QUARTERS))
+    table = stratified(paired, values, quantile_edges(values, _QUARTERS))
     return table, [f"{100 * stratum.low:.0f} to {100 * stratum.high:.0f} %" for stratum in table.strata]
 
 
@@ -147,7 +146,7 @@ def extremes(paired: PairedEpisodes, k: int) -> tuple[np.ndarray, np.ndarray]:
     return np.argsort(means, kind="stable")[:k], np.argsort(-means, kind="stable")[:k]
 
 
-class SomeScenes:
+class _SomeScenes(DatasetDefaults):
     """Some scenes of a world in their order, as a data set of their own."""
 
     def __init__(self, world: ToyWorld, indices: Sequence[int]) -> None:
@@ -155,9 +154,9 @@ class SomeScenes:
         self.name, self.class_names = world.name, world.class_names
         self.fingerprint = f"{world.fingerprint} {self.indices}"
 
-    @property
+    @cached_property
     def class_areas(self) -> np.ndarray:
-        raise NotImplementedError("the areas of some scenes are not needed")
+        return self.world.class_areas[list(self.indices)]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -166,14 +165,14 @@ class SomeScenes:
         return self.world[self.indices[index]]
 
 
-def scored_views(fold: int, episodes: Sequence[Episode], gap: float = DEFAULT_GAP) -> list[EpisodeView]:
+def scored_episodes(fold: int, episodes: Sequence[Episode], gap: float = DEFAULT_GAP) -> list[OpenedEpisode]:
     """Scored episodes of a fold as the shipped head sees them; features of their scenes alone are computed."""
-    study = ToyStudy(fold, gap=gap, n_scenes=TOY_TEST_SCENES, seed=TEST_SEED)  # the world of `toy_test_world`
+    trained, world = load_trained(shipped_head(fold)), toy_test_world(fold, gap=gap)
     wanted = sorted({index for episode in episodes for index in (episode.query, *episode.support)})
-    backbone = build_backbone("tiny")
-    some = FeatureBank(SomeScenes(study.world, wanted), backbone, size=study.world.size)
-    features = np.zeros((len(study.world), *some.features.shape[1:]), dtype=np.float16)
-    labels = torch.zeros((len(study.world), *some.labels.shape[1:]), dtype=torch.uint8)
-    features[wanted], labels[wanted] = some.features, some.labels
-    study.bank = FeatureBank.from_arrays(study.world, backbone, size=study.world.size, features=features, labels=labels)
-    return [study.view(episode) for episode in episodes]
+    bank = compute_features(_SomeScenes(world, wanted), trained.backbone, size=world.size)
+    places = {index: place for place, index in enumerate(wanted)}
+    opened = []
+    for episode in episodes:
+        there = Episode(episode.class_index, places[episode.query], tuple(places[index] for index in episode.support))
+        opened.append(replace(open_episode(trained.head, bank, there), episode=episode))
+    return opened

@@ -1,7 +1,7 @@
 """Prototypes of many episodes: how alike they are within and across classes, and how sure one may be of it.
 
-study = ToyStudy(fold=0, gap=0.5, n_scenes=600)
-found = collect_prototypes(study, disjoint_episodes(study.episodes(count=2000), per_class=10))
+toy = ToyEpisodes(fold=0, gap=0.5, n_scenes=600)
+found = collect_prototypes(toy, disjoint_episodes(toy.episodes(count=2000), per_class=10))
 class_table(cosines(found.vectors["P"], found.vectors["P_q"]), found.labels) ...
 
 All measures are our choice.
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from dpnet_lite.course.opened_episode import ToyStudy, selection_quality
+from dpnet_lite.course.opened_episode import ToyEpisodes, selection_quality
 from dpnet_lite.episodes import Episode
 from dpnet_lite.model.prototypes import masked_average
 
@@ -60,8 +60,8 @@ def disjoint_episodes(episodes: Iterable[Episode], per_class: int) -> list[Episo
     return kept
 
 
-def collect_prototypes(study: ToyStudy, episodes: Sequence[Episode]) -> Prototypes:
-    """Run the study's head on each episode and keep its prototypes.
+def collect_prototypes(toy: ToyEpisodes, episodes: Sequence[Episode]) -> Prototypes:
+    """Run the toy's head on each episode and keep its prototypes.
 
     Raises:
         ValueError: there are no episodes.
@@ -71,17 +71,17 @@ def collect_prototypes(study: ToyStudy, episodes: Sequence[Episode]) -> Prototyp
     rows: list[tuple[Tensor, ...]] = []
     ious, precisions, weights = [], [], []
     for episode in episodes:
-        view = study.view(episode)
-        trace, after = view.trace, view.trace.interaction
-        own = masked_average(trace.query, view.truth_shares[None])  # [1, C]
+        opened = toy.open(episode)
+        trace, after = opened.trace, opened.trace.interaction
+        own = masked_average(trace.query, opened.truth_shares[None])  # [1, C]
         rows.append((trace.prototype, trace.pseudo_prototype, after.prototype, after.pseudo_prototype, own))
         weights.append(torch.ones_like(own) if after.weights is None else after.weights)
-        ious.append(view.iou)
-        precisions.append(selection_quality(trace.reliable[0], view.truth_shares)[0])
+        ious.append(opened.iou)
+        precisions.append(selection_quality(trace.reliable[0], opened.truth_shares)[0])
     classes, labels = np.unique([episode.class_index for episode in episodes], return_inverse=True)
     columns = zip(*rows, strict=True)
     return Prototypes(
-        class_names=tuple(study.class_names[index] for index in classes),
+        class_names=tuple(toy.class_names[index] for index in classes),
         labels=torch.from_numpy(labels.astype(np.int64)),
         vectors={kind: torch.cat(column) for kind, column in zip(KINDS, columns, strict=True)},
         weights=torch.cat(weights),

@@ -4,8 +4,7 @@ scenes = scored_scenes(fold=0, gap=0.5)
 facts = episode_facts(scenes, scenes.episodes())
 facts["hidden share"], facts["distractors"] ...
 
-A scene is planned anew with the world's own methods and the same random draws; no picture is painted. All measures
-are our choice.
+Scenes are planned, not painted. All measures are our choice.
 """
 
 from __future__ import annotations
@@ -17,14 +16,15 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from dpnet_lite.datasets.toy import CATALOGUES, DEFAULT_GAP, INSTANCES, WORLD_VERSION, ToyWorld
-from dpnet_lite.datasets.toy_scene import PlacedObject, draw_appearance, paint_object
+from dpnet_lite.datasets.base import DatasetDefaults, Sample
+from dpnet_lite.datasets.toy import CATALOGUES, DEFAULT_GAP, ToyWorld
+from dpnet_lite.datasets.toy_scene import object_mask
 from dpnet_lite.episodes import Episode, EpisodeList, draw_episodes
 from dpnet_lite.evaluation import Floats
 from dpnet_lite.experiments.experiment import TEST_SEED, toy_test_world
 
 Masks = NDArray[np.bool_]
-SCORED_EPISODES = 500  # per fold in the studies of one shot
+_SCORED_EPISODES = 500  # per fold in the studies of one shot
 SIZE_QUERY, SIZE_SUPPORT, OBJECTS, DISTRACTORS, SAME_OUTLINE, SAME_TEXTURE, HIDDEN = FACTS = (
     "object size, query",
     "object size, support",
@@ -65,32 +65,13 @@ class ClassFacts:
 
 
 def scene_plan(world: ToyWorld, index: int) -> ScenePlan:
-    """The plan of scene `index`, by the same draws in the same order as `ToyWorld._draw`.
+    """The plan of scene `index`.
 
     Raises:
         IndexError: the world has no such scene.
     """
-    if not 0 <= index < len(world):
-        raise IndexError(f"scene {index} is not in 0 to {len(world) - 1}")
-    rng = np.random.default_rng((WORLD_VERSION, world.seed, index))
-    main = world.targets[index % len(world.targets)]
-    classes = [main] * int(rng.choice(3, p=INSTANCES) + 1) + world._distractors(main, rng)
-    looks = {c: draw_appearance(c, world.gap, rng) for c in dict.fromkeys(classes)}
-    objects = world._place(classes, looks, rng)
-    plan = _plan(objects, world.size)
-    full = sum(int(mask.sum()) for c, mask in zip(plan.classes, plan.masks, strict=True) if c == main)
-    if (plan.labels == main + 1).sum() < 0.5 * full:  # too well hidden: the world brings it to the front
-        plan = _plan(sorted(objects, key=lambda item: item.class_index == main), world.size)
-    return plan
-
-
-def _plan(objects: Sequence[PlacedObject], size: int) -> ScenePlan:
-    masks = np.zeros((len(objects), size, size), dtype=bool)
-    canvas = np.zeros((size, size, 3), dtype=np.float32)  # paint_object wants one; nobody looks at it
-    for item, mask in zip(objects, masks, strict=True):
-        labels = np.zeros((size, size), dtype=np.uint8)
-        paint_object(canvas, labels, item, {})
-        mask[:] = labels > 0
+    objects = world.plan(index)
+    masks = np.stack([object_mask(item, world.size) for item in objects])
     return ScenePlan(tuple(item.class_index for item in objects), masks)
 
 
@@ -130,7 +111,7 @@ def class_facts(plan: ScenePlan, class_index: int, *, n_textures: int = len(CATA
     )
 
 
-class PlannedScenes:
+class PlannedScenes(DatasetDefaults):
     """All scenes of a world, planned but not painted: enough to draw its episodes and to tell their facts.
 
     Attributes:
@@ -152,12 +133,12 @@ class PlannedScenes:
     def __len__(self) -> int:
         return len(self.world)
 
-    def __getitem__(self, index: int) -> object:
+    def __getitem__(self, index: int) -> Sample:
         return self.world[index]
 
-    def episodes(self, *, n_shot: int = 1, count: int = SCORED_EPISODES) -> EpisodeList:
+    def episodes(self, *, n_shot: int = 1, count: int = _SCORED_EPISODES) -> EpisodeList:
         """The list that the studies score on this world: `ablation.execution` draws the same."""
-        return draw_episodes(self, self.world.targets, fold=self.fold, n_shot=n_shot, count=count, seed=TEST_SEED)  # type: ignore[arg-type]
+        return draw_episodes(self, self.world.targets, fold=self.fold, n_shot=n_shot, count=count, seed=TEST_SEED)
 
 
 @lru_cache(maxsize=8)

@@ -1,7 +1,7 @@
 """Selections of many episodes: where their weight lies, which cycles fail, and what could warn of a bad one.
 
-study = ToyStudy(fold=0, gap=0.5, n_scenes=600)
-found = survey(study, disjoint_episodes(study.episodes(count=2000), per_class=10))
+toy = ToyEpisodes(fold=0, gap=0.5, n_scenes=600)
+found = survey(toy, disjoint_episodes(toy.episodes(count=2000), per_class=10))
 found.precisions, found.places, found.outcomes, found.signs["ways that come back"] ...
 
 All measures are our choice.
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from dpnet_lite.course.opened_episode import EpisodeView, ToyStudy, selection_quality
+from dpnet_lite.course.opened_episode import OpenedEpisode, ToyEpisodes, selection_quality
 from dpnet_lite.datasets.toy_textures import CLASS_TEXTURES
 from dpnet_lite.episodes import Episode
 from dpnet_lite.evaluation import Floats
@@ -62,20 +62,20 @@ class Selections:
     signs: dict[str, Floats]  # [N] for each of SIGNS: a higher value should mean a better selection
 
 
-def land_cover(study: ToyStudy, episode: Episode) -> Tensor:
+def land_cover(toy: ToyEpisodes, episode: Episode) -> Tensor:
     """What the query shows in each cell, float32 [5, h, w]: share of each of PLACES, adding up to 1.
 
     "Same outline" and "same texture" are objects of other classes that share this half of their name with the
     episode's class; "other object" shares neither.
     """
-    labels = study.world[episode.query].labels.long()  # [H, W]: 0 the background, k class k - 1
+    labels = toy.world[episode.query].labels.long()  # [H, W]: 0 the background, k class k - 1
     classes, own = labels - 1, episode.class_index
     n_textures = len(CLASS_TEXTURES)
     target, background = classes == own, labels == 0
     outline = (classes // n_textures == own // n_textures) & ~target & ~background
     texture = (classes % n_textures == own % n_textures) & ~target & ~background
     rest = ~(target | background | outline | texture)
-    cells = (int(study.bank.features.shape[2]), int(study.bank.features.shape[3]))
+    cells = (int(toy.bank.features.shape[2]), int(toy.bank.features.shape[3]))
     return masks_at(torch.stack([target, outline, texture, rest, background]), cells)
 
 
@@ -84,7 +84,7 @@ def weight_places(weights: Tensor, cover: Tensor) -> Tensor:
     return (weights * cover).sum(dim=(1, 2)) / weights.sum()
 
 
-def all_cycles(view: EpisodeView) -> Cycles:
+def all_cycles(opened: OpenedEpisode) -> Cycles:
     """Every way that starts inside a support mask, and how it ends.
 
     A way is kept where it lands inside the mask of its own support image; it is right where at least half of its
@@ -93,13 +93,13 @@ def all_cycles(view: EpisodeView) -> Cycles:
     Raises:
         ValueError: the head matched all shots as one set, or did not match at all.
     """
-    n_shots = len(view.support_masks)
-    if len(view.trace.matches) != n_shots:
-        raise ValueError(f"there are matches of {len(view.trace.matches)} sets of pixels; ask for one per shot")
-    on_object = view.truth_shares.flatten() >= 0.5  # [N_q]
+    n_shots = len(opened.support_masks)
+    if len(opened.trace.matches) != n_shots:
+        raise ValueError(f"there are matches of {len(opened.trace.matches)} sets of pixels; ask for one per shot")
+    on_object = opened.truth_shares.flatten() >= 0.5  # [N_q]
     columns: list[tuple[Tensor, ...]] = []
-    for shot, found in enumerate(view.trace.matches):
-        inside = membership(view.trace.support_masks[:, shot].flatten(1))[0]  # [h, w] -> [N_s]
+    for shot, found in enumerate(opened.trace.matches):
+        inside = membership(opened.trace.support_masks[:, shot].flatten(1))[0]  # [h, w] -> [N_s]
         starts = inside.nonzero().flatten()
         matches = found.forward_match[0, starts]
         landings = found.backward_match[0, matches]
@@ -108,15 +108,15 @@ def all_cycles(view: EpisodeView) -> Cycles:
     return Cycles(*(torch.cat(column) for column in zip(*columns, strict=True)))
 
 
-def trust_signs(view: EpisodeView) -> dict[str, float]:
+def trust_signs(opened: OpenedEpisode) -> dict[str, float]:
     """What a method could know of its own selection without the truth, by the names in SIGNS."""
-    trace = view.trace
+    trace = opened.trace
     weights = trace.reliable[0] / trace.reliable[0].sum()  # [h, w]
     similarity = cosine_map(trace.query, trace.prototype)[0]  # [h, w]
     grid = torch.stack(torch.meshgrid(*(torch.arange(n) for n in weights.shape), indexing="ij")).float()  # [2, h, w]
     middle = (weights * grid).sum(dim=(1, 2), keepdim=True)  # [2, 1, 1]
     spread = float((weights * (grid - middle).square().sum(dim=0)).sum().sqrt())  # cells
-    closed = float((all_cycles(view).outcomes < 2).float().mean())
+    closed = float((all_cycles(opened).outcomes < 2).float().mean())
     agreement = float(functional.cosine_similarity(trace.prototype, trace.pseudo_prototype)[0])
     values = (
         closed,
@@ -128,15 +128,15 @@ def trust_signs(view: EpisodeView) -> dict[str, float]:
     return dict(zip(SIGNS, values, strict=True))
 
 
-def survey(study: ToyStudy, episodes: Sequence[Episode], **switches: Any) -> Selections:
-    """Run the study's head, with some switches changed, on each episode, and keep what its selection was like.
+def survey(toy: ToyEpisodes, episodes: Sequence[Episode], **switches: Any) -> Selections:
+    """Run the toy's head, with some switches changed, on each episode, and keep what its selection was like.
 
     Raises:
         ValueError: there are no episodes.
     """
     if not episodes:
         raise ValueError("there are 0 episodes; give at least one")
-    rows = [_row(study, episode, switches) for episode in episodes]
+    rows = [_row(toy, episode, switches) for episode in episodes]
     quality, places, areas, outcomes, signs = (
         np.array([row[name] for row in rows], dtype=float)
         for name in ("quality", "places", "areas", "outcomes", "signs")
@@ -155,15 +155,15 @@ def survey(study: ToyStudy, episodes: Sequence[Episode], **switches: Any) -> Sel
     )
 
 
-def _row(study: ToyStudy, episode: Episode, switches: dict[str, Any]) -> dict[str, Iterable[float]]:
-    view = study.view(episode, **switches)
-    cover = land_cover(study, episode)
-    outcomes = all_cycles(view).outcomes.bincount(minlength=len(OUTCOMES)).double()
-    perfect = study.view(episode, **{**switches, "selection": "oracle"})
+def _row(toy: ToyEpisodes, episode: Episode, switches: dict[str, Any]) -> dict[str, Iterable[float]]:
+    opened = toy.open(episode, **switches)
+    cover = land_cover(toy, episode)
+    outcomes = all_cycles(opened).outcomes.bincount(minlength=len(OUTCOMES)).double()
+    perfect = toy.open(episode, **{**switches, "selection": "oracle"})
     return {
-        "quality": (*selection_quality(view.trace.reliable[0], view.truth_shares), view.iou, perfect.iou),
-        "places": weight_places(view.trace.reliable[0], cover).tolist(),
+        "quality": (*selection_quality(opened.trace.reliable[0], opened.truth_shares), opened.iou, perfect.iou),
+        "places": weight_places(opened.trace.reliable[0], cover).tolist(),
         "areas": cover.mean(dim=(1, 2)).tolist(),
         "outcomes": (outcomes / outcomes.sum()).tolist(),
-        "signs": list(trust_signs(view).values()),
+        "signs": list(trust_signs(opened).values()),
     }

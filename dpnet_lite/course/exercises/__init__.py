@@ -1,19 +1,19 @@
-"""What the exercises of the notebooks share: a verdict that says why, without a traceback.
+"""The checks of the lessons' exercises, a file a lesson, and what they share: a verdict that says why.
 
-A check calls the learner's function on cases that it makes itself and compares with an answer of its own. It prints
-nothing where something is wrong: it raises `Wrong`, whose text says what to look at.
+A check calls the learner's function on cases that it makes itself and compares with an answer of its own. It returns
+the verdict where everything holds. It prints nothing where something is wrong: it raises `Wrong`, whose text says what
+to look at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-TO_WRITE = "your lines go here"  # what an unwritten exercise raises, see tools/build_notebooks.py
+_TO_WRITE = "your lines go here"  # what an unwritten exercise raises, see tools/build_notebooks.py
 
 
 class Wrong(Exception):
@@ -24,14 +24,22 @@ class Wrong(Exception):
         return [f"Not yet: {self}"]
 
 
-def ask(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-    """Call the learner's function; whatever it raises becomes a `Wrong` that names it."""
+def ask(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call the learner's function on copies; whatever it raises becomes a `Wrong` that names it."""
     try:
-        return function(*arguments, **named)
+        return function(*map(_copy, arguments))
     except Exception as error:  # a learner's code can raise anything
-        if isinstance(error, NotImplementedError) and error.args in ((), (TO_WRITE,)):  # torch raises it, too
+        if isinstance(error, NotImplementedError) and error.args in ((), (_TO_WRITE,)):  # torch raises it, too
             raise Wrong(f"{function.__name__} is not written yet; put your lines in place of the raise") from None
         raise Wrong(f"{function.__name__} raised {type(error).__name__}: {error}") from None
+
+
+def _copy(argument: Any) -> Any:
+    if isinstance(argument, list):
+        return [_copy(part) for part in argument]
+    if isinstance(argument, Tensor):
+        return argument.clone()
+    return argument.copy() if isinstance(argument, np.ndarray) else argument
 
 
 def require(condition: bool, reason: str) -> None:
@@ -40,12 +48,42 @@ def require(condition: bool, reason: str) -> None:
         raise Wrong(reason)
 
 
-def close(given: Any, wanted: Tensor) -> bool:
-    """Whether an answer equals the wanted tensor up to rounding; False for another shape."""
-    given = torch.as_tensor(np.asarray(given)) if not isinstance(given, Tensor) else given
-    if given.shape != wanted.shape:
-        return False
-    return bool(torch.allclose(given.double(), wanted.double(), rtol=1e-3, atol=1e-4))
+def close(given: Any, wanted: Any, *, atol: float = 1e-4, rtol: float = 1e-3) -> bool:
+    """Whether an answer equals the wanted numbers up to rounding; False for another shape."""
+    given, wanted = (np.asarray(x.detach() if isinstance(x, Tensor) else x, dtype=float) for x in (given, wanted))
+    return given.shape == wanted.shape and np.allclose(given, wanted, rtol=rtol, atol=atol)
+
+
+def compare(given: Any, wanted: Any, mistakes: Mapping[str, Any], otherwise: str, **bounds: float) -> None:
+    """Raise `Wrong` unless the answer is the wanted one.
+
+    Args:
+        mistakes: typical wrong answers by what to say to each; the first that the answer equals is told.
+        otherwise: what to say where it equals none.
+        bounds: of the rounding, see `close`.
+    """
+    if close(given, wanted, **bounds):
+        return
+    for reason, answer in mistakes.items():
+        require(not close(given, answer, **bounds), reason)
+    raise Wrong(otherwise)
+
+
+def compare_cases(
+    given: Sequence[Any],
+    wanted: Sequence[Any],
+    mistakes: Sequence[Mapping[str, Any]],
+    otherwise: Callable[[int], str],
+    **bounds: float,
+) -> None:
+    """As `compare`, for several cases at once: in a single one two mistakes may give the same number.
+
+    `otherwise` says what is wrong with the case of that number.
+    """
+    by_reason = {reason: [of_case[reason] for of_case in mistakes] for reason in mistakes[0]}
+    wrong = [case for case, pair in enumerate(zip(given, wanted, strict=True)) if not close(*pair, **bounds)]
+    if wrong:
+        compare(given, wanted, by_reason, otherwise(wrong[0]), **bounds)
 
 
 def require_tensor(given: Any, shape: tuple[int, ...], name: str) -> Tensor:

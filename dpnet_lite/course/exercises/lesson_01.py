@@ -12,11 +12,7 @@ from dpnet_lite.datasets.folds import novel_classes
 
 
 def check_folds(function: Callable[[int, int, int], Sequence[int]]) -> str:
-    """1.1: function(n_classes, fold, n_folds) -> the novel classes of an interleaved fold.
-
-    Raises:
-        Wrong: an answer is not that of the fold layout of COCO-20i.
-    """
+    """1.1: function(n_classes, fold, n_folds) -> the novel classes of an interleaved fold, as in COCO-20i."""
     for n_classes, n_folds in ((80, 4), (8, 4), (10, 3), (7, 2)):
         given = [ask(function, n_classes, fold, n_folds) for fold in range(n_folds)]
         require(all(isinstance(answer, Iterable) for answer in given), "return a list of class numbers")
@@ -36,11 +32,7 @@ def check_folds(function: Callable[[int, int, int], Sequence[int]]) -> str:
 
 
 def check_episode(function: Callable[[np.ndarray, int, np.random.Generator], tuple[int, Sequence[int]]]) -> str:
-    """1.2: function(holders, n_shot, generator) -> (query, support) drawn from image numbers.
-
-    Raises:
-        Wrong: an episode breaks a rule, or some images become query or support far too seldom.
-    """
+    """1.2: function(holders, n_shot, generator) -> (query, support) drawn from image numbers, each as likely."""
     generator = np.random.default_rng(0)
     queries: Counter[int] = Counter()
     supports: Counter[int] = Counter()

@@ -7,69 +7,58 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dpnet_lite.course.exercises import ask, require, require_number, require_pair, require_tensor, right
+from dpnet_lite.course.exercises import (
+    ask,
+    close,
+    compare,
+    require,
+    require_number,
+    require_pair,
+    require_tensor,
+    right,
+)
 from dpnet_lite.course.opened_episode import selection_quality
 from dpnet_lite.model.cycle_comparison import support_first
 from dpnet_lite.model.matching import CycleMatches
 
 
 def check_cycle(function: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """3.1: function(S [N_s, N_q], mask bool [N_s]) -> reliable set, bool [N_q].
-
-    Raises:
-        Wrong: the set is not that of the closed cycles that start and end in the mask.
-    """
+    """3.1: function(S [N_s, N_q], mask bool [N_s]) -> reliable set, bool [N_q], of cycles that start and end inside."""
     generator = torch.Generator().manual_seed(0)
     for case in range(50):
         n_support, n_query = (int(n) for n in torch.randint(2, 12, (2,), generator=generator))
         similarity = torch.rand(n_support, n_query, generator=generator)
         mask = torch.rand(n_support, generator=generator) < (0.0 if case == 0 else 0.5)
-        given = require_tensor(ask(function, similarity.clone(), mask.clone()), (n_query,), "my_reliable_set")
+        given = require_tensor(ask(function, similarity, mask), (n_query,), "my_reliable_set")
         require(given.dtype == torch.bool, f"my_reliable_set returns {given.dtype}; return True and False")
         forward, backward = similarity.argmax(dim=1), similarity.argmax(dim=0)
         empty = torch.zeros(1, n_query)
         wanted = support_first(CycleMatches(forward[None], backward[None], empty, empty), mask[None])[0]
-        one_way = torch.zeros(n_query, dtype=torch.bool)
+        own_start, one_way = torch.zeros(2, n_query, dtype=torch.bool)
         one_way[forward[mask]] = True
-        query_side = mask[backward]
-        own_start = torch.zeros(n_query, dtype=torch.bool)
         own_start[[int(forward[j]) for j in mask.nonzero().flatten() if backward[forward[j]] == j]] = True
-        require(
-            torch.equal(given, wanted) or not torch.equal(given, one_way),
-            "you keep every match of the mask: check the way back too, to all support cells, also those outside",
-        )
-        require(
-            torch.equal(given, wanted) or not torch.equal(given, own_start),
-            "you ask that the way ends where it began: anywhere in the mask will do",
-        )
-        require(
-            torch.equal(given, wanted) or not torch.equal(given, query_side),
-            "you start at the query; a cell counts only if a support cell of the mask points to it",
-        )
-        require(
-            torch.equal(given, wanted),
-            f"case {case}: the set should be {wanted.int().tolist()}, yours is {given.int().tolist()}",
-        )
+        mistakes = {
+            "you keep every match of the mask: check the way back too, to all support cells, also those outside": (
+                one_way
+            ),
+            "you ask that the way ends where it began: anywhere in the mask will do": own_start,
+            "you start at the query; a cell counts only if a support cell of the mask points to it": mask[backward],
+        }
+        sets = f"the set should be {wanted.int().tolist()}, yours is {given.int().tolist()}"
+        compare(given, wanted, mistakes, f"case {case}: {sets}")
     return right("3.1", "the reliable sets of 50 random cases agree with the package")
 
 
 def check_quality(function: Callable[[Tensor, Tensor], tuple[float, float]]) -> str:
-    """3.2: function(selected bool [N], truth bool [N]) -> (precision, recall).
-
-    Raises:
-        Wrong: one of the two differs.
-    """
+    """3.2: function(selected bool [N], truth bool [N]) -> (precision, recall)."""
     generator = torch.Generator().manual_seed(1)
     for _ in range(20):
         selected, truth = torch.rand(30, generator=generator) < 0.3, torch.rand(30, generator=generator) < 0.6
-        answer = ask(function, selected.clone(), truth.clone())
-        precision, recall = (require_number(v, "my_quality") for v in require_pair(answer, "(precision, recall)"))
+        pair = require_pair(ask(function, selected, truth), "(precision, recall)")
+        given = [require_number(part, "my_quality") for part in pair]
         wanted = selection_quality(selected.float(), truth.float())
-        swapped = abs(precision - wanted[1]) < 1e-6 and abs(recall - wanted[0]) < 1e-6
-        require(
-            not swapped or abs(wanted[0] - wanted[1]) < 1e-6,
-            "the two are exchanged: precision asks about the selected cells",
-        )
-        require(abs(precision - wanted[0]) < 1e-6, f"precision should be {wanted[0]:.3f}, yours is {precision:.3f}")
-        require(abs(recall - wanted[1]) < 1e-6, f"recall should be {wanted[1]:.3f}, yours is {recall:.3f}")
+        swapped = "the two are exchanged: precision asks about the selected cells"
+        require(close(*wanted, atol=1e-6, rtol=0) or not close(given, wanted[::-1], atol=1e-6, rtol=0), swapped)
+        for name, own, other in zip(("precision", "recall"), given, wanted, strict=True):
+            compare(own, other, {}, f"{name} should be {other:.3f}, yours is {own:.3f}", atol=1e-6, rtol=0)
     return right("3.2", "precision and recall agree with the package in 20 random cases")

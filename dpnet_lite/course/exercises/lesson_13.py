@@ -9,32 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpnet_lite.config import TrainingConfig
-from dpnet_lite.course.exercises import Wrong, ask, require, require_number, require_pair, right
+from dpnet_lite.course.exercises import Wrong, ask, compare, compare_cases, require, require_number, require_pair, right
 from dpnet_lite.losses import learning_rate
 from dpnet_lite.published.registry import MIN_PIXELS
 
-Counts = NDArray[np.int64]
+_Counts = NDArray[np.int64]
 
 
-def check_fold_images(function: Callable[[Counts, list[int]], tuple[int, int]]) -> str:
-    """13.1: function(pixels int [n, n_classes], novel) -> (training images, those of them that show a novel class).
-
-    Raises:
-        Wrong: a number differs in one of 30 random tables.
-    """
+def check_fold_images(function: Callable[[_Counts, list[int]], tuple[int, int]]) -> str:
+    """13.1: function(pixels int [n, n_classes], novel) -> (training images, those of them that show a novel class)."""
     generator = np.random.default_rng(0)
-    answers, wanted, mistakes = [], [], []
+    given, wanted, mistakes = [], [], []
     for _ in range(30):
         pixels, novel = _table(generator)
-        pair = require_pair(ask(function, pixels.copy(), list(novel)), "(training images, of these with a novel class)")
-        answers.append(tuple(_count(part) for part in pair))
+        pair = require_pair(ask(function, pixels, novel), "(training images, of these with a novel class)")
+        given.append(tuple(_count(part) for part in pair))
         wanted.append(_fold_images(pixels, novel))
         mistakes.append(_wrong_folds(pixels, novel))
-    for reason in mistakes[0]:  # in a single table two mistakes may give the same numbers
-        require(answers == wanted or answers != [of_table[reason] for of_table in mistakes], reason)
-    for case, (given, right_one) in enumerate(zip(answers, wanted, strict=True)):
-        shown = ", ".join(f"{number:g}" for number in given)
-        require(given == right_one, f"table {case}: the pair should be {right_one}, yours is ({shown})")
+
+    def otherwise(table: int) -> str:
+        shown = ", ".join(f"{number:g}" for number in given[table])
+        return f"table {table}: the pair should be {wanted[table]}, yours is ({shown})"
+
+    compare_cases(given, wanted, mistakes, otherwise, atol=0, rtol=0)
     return right("13.1", "both numbers agree in 30 random tables")
 
 
@@ -46,8 +43,8 @@ def _count(given: Any) -> float:
     return require_number(given, "my_fold_images")
 
 
-def _table(generator: np.random.Generator) -> tuple[Counts, list[int]]:
-    """Counts in which every rule matters: nothing, specks, exactly 2,048 pixels, and more."""
+def _table(generator: np.random.Generator) -> tuple[_Counts, list[int]]:
+    """_Counts in which every rule matters: nothing, specks, exactly 2,048 pixels, and more."""
     n_images, n_classes = int(generator.integers(30, 60)), int(generator.integers(5, 9))
     chances = [0.6, 0.12, 0.08, 0.1, 0.1]
     pixels = generator.choice([0, 40, 1_500, MIN_PIXELS, 9_000], size=(n_images, n_classes), p=chances)
@@ -55,7 +52,7 @@ def _table(generator: np.random.Generator) -> tuple[Counts, list[int]]:
     return pixels.astype(np.int64), novel
 
 
-def _fold_images(pixels: Counts, novel: Sequence[int]) -> tuple[int, int]:
+def _fold_images(pixels: _Counts, novel: Sequence[int]) -> tuple[int, int]:
     """The wanted pair, image by image."""
     used = overlap = 0
     for row in pixels.tolist():
@@ -65,7 +62,7 @@ def _fold_images(pixels: Counts, novel: Sequence[int]) -> tuple[int, int]:
     return used, overlap
 
 
-def _wrong_folds(pixels: Counts, novel: Sequence[int]) -> dict[str, tuple[int, int]]:
+def _wrong_folds(pixels: _Counts, novel: Sequence[int]) -> dict[str, tuple[int, int]]:
     """Typical wrong answers by what to say to each."""
     base = [index for index in range(pixels.shape[1]) if index not in novel]
     used, shows = (pixels[:, base] >= MIN_PIXELS).any(axis=1), (pixels[:, novel] > 0).any(axis=1)
@@ -101,30 +98,27 @@ def _wrong_folds(pixels: Counts, novel: Sequence[int]) -> dict[str, tuple[int, i
 
 
 def check_poly_rate(function: Callable[[int, int, int, int, float], float]) -> str:
-    """13.2: function(step, n_images, epochs, batch_size, peak) -> learning rate of that step.
-
-    Raises:
-        Wrong: a rate differs from the package's.
-    """
+    """13.2: function(step, n_images, epochs, batch_size, peak) -> learning rate of that step."""
     for n_images, epochs, batch_size, peak in ((4_760, 200, 4, 0.025), (103, 7, 8, 0.1), (30, 1, 30, 1.0)):
         steps = epochs * n_images // batch_size
         config = TrainingConfig(steps=steps, learning_rate=peak, schedule="poly", warmup_steps=0)
         for step in sorted({0, steps // 10, steps // 3, steps - 1}):
             given = require_number(ask(function, step, n_images, epochs, batch_size, peak), "my_poly_rate")
-            _judge_rate(given, learning_rate(step, config), step, n_images, epochs, batch_size, peak)
+            wanted = learning_rate(step, config)
+            mistakes = _wrong_rates(step, n_images, epochs, batch_size, peak)
+            mistakes["peak is the rate that the head gets; there is no factor of 10 here"] = 10 * wanted
+            mistakes["peak is the rate that the head gets; do not divide it by 10"] = wanted / 10
+            otherwise = f"step {step} of {steps}: the rate should be {wanted:.9g}, yours is {given:.9g}"
+            compare(given, wanted, mistakes, otherwise, rtol=1e-6, atol=1e-9 * peak)  # float32 will do
     return right("13.2", "the rates of three schedules agree with the package")
 
 
-def _judge_rate(
-    given: float, wanted: float, step: int, n_images: int, epochs: int, batch_size: int, peak: float
-) -> None:
-    if np.isclose(given, wanted, rtol=1e-6, atol=1e-9 * peak):  # float32 will do
-        return
+def _wrong_rates(step: int, n_images: int, epochs: int, batch_size: int, peak: float) -> dict[str, float]:
+    """Typical wrong answers by what to say to each."""
     exact = epochs * n_images / batch_size  # steps, not rounded
     steps, rounded_early = int(exact), epochs * (n_images // batch_size)
-    share = step / steps
-    one_epoch = step * epochs / steps
-    mistakes = {
+    share, one_epoch = step / steps, step * epochs / steps
+    return {
         "the power is missing: the share that is left is raised to 0.9": peak * (1 - share),
         "the rate falls: take the share that is left, 1 - step / steps": peak * share**0.9,
         "count steps from 0: the first one has the whole rate": peak * (1 - (step + 1) / steps) ** 0.9,
@@ -135,31 +129,20 @@ def _judge_rate(
         "round down once, after the multiplication by the epochs, and not in each epoch": (
             peak * max(0.0, 1 - step / rounded_early) ** 0.9
         ),
-        "peak is the rate that the head gets; there is no factor of 10 here": 10 * wanted,
-        "peak is the rate that the head gets; do not divide it by 10": wanted / 10,
     }
-    for reason, rate in mistakes.items():
-        require(not np.isclose(given, rate, rtol=1e-6, atol=1e-9 * peak), reason)
-    require(False, f"step {step} of {steps}: the rate should be {wanted:.9g}, yours is {given:.9g}")
 
 
 def check_share(function: Callable[[int, int, int, int, int, int], Sequence[int]]) -> str:
-    """13.3: function(step, rank, part, batch_size, n_processes, n_parts) -> numbers of the episodes in the run's list.
-
-    Raises:
-        Wrong: an episode is left out, taken twice, or in another place than the package puts it.
-    """
-    for batch_size, n_processes, n_parts in ((8, 2, 2), (12, 3, 2), (6, 1, 3), (4, 4, 1)):
-        size = batch_size // (n_processes * n_parts)
+    """13.3: function(step, rank, part, batch_size, n_processes, n_parts) -> numbers of its episodes in the list."""
+    for division in ((8, 2, 2), (12, 3, 2), (6, 1, 3), (4, 4, 1)):
+        batch_size, n_processes, n_parts = division
         for step in (0, 5):
             everything: list[int] = []
-            for rank in range(n_processes):
-                for part in range(n_parts):
-                    given = _numbers(ask(function, step, rank, part, batch_size, n_processes, n_parts))
-                    what = f"step {step}, process {rank} of {n_processes}, part {part} of {n_parts}, batch {batch_size}"
-                    first = step * batch_size + (rank * n_parts + part) * size
-                    _judge_share(given, first, size, (step, rank, part), (batch_size, n_processes, n_parts), what)
-                    everything += given
+            for rank, part in np.ndindex(n_processes, n_parts):
+                given = _numbers(ask(function, step, rank, part, *division))
+                what = f"step {step}, process {rank} of {n_processes}, part {part} of {n_parts}, batch {batch_size}"
+                _judge_share(given, (step, rank, part), division, what)
+                everything += given
             require(everything == list(range(step * batch_size, (step + 1) * batch_size)), "episodes are left out")
     return right("13.3", "every episode of 8 steps is taken once, in the package's order")
 
@@ -172,33 +155,32 @@ def _numbers(given: Any) -> list[int]:
         raise Wrong("return a list of episode numbers") from None
 
 
-def _judge_share(
-    given: list[int], first: int, size: int, place: tuple[int, int, int], division: tuple[int, int, int], what: str
-) -> None:
-    wanted = list(range(first, first + size))
-    if given == wanted:
-        return
+def _judge_share(given: list[int], place: tuple[int, int, int], division: tuple[int, int, int], what: str) -> None:
     (step, rank, part), (batch_size, n_processes, n_parts) = place, division
+    size = batch_size // (n_processes * n_parts)
     require(
         len(given) == size, f"{what}: a part has batch_size / (processes x parts) = {size} episodes, not {len(given)}"
     )
-    start, divisions = step * batch_size, n_processes * n_parts
+    start, slot, own = step * batch_size, rank * n_parts + part, batch_size // n_processes
+
+    def run(first: int) -> list[int]:
+        return list(range(first, first + size))
+
+    wanted = run(start + slot * size)
     mistakes = {
-        "each step takes the next batch_size episodes of the list: begin at step x batch_size": wanted[0] - start,
+        "each step takes the next batch_size episodes of the list: begin at step x batch_size": run(slot * size),
         "a process takes neighbours: all parts of process 0 come before those of process 1": (
-            start + (part * n_processes + rank) * size
+            run(start + (part * n_processes + rank) * size)
         ),
-        "the parts of a process are different episodes": start + rank * n_parts * size,
-        "the processes take different episodes": start + part * size,
+        "the parts of a process are different episodes": run(start + rank * n_parts * size),
+        "the processes take different episodes": run(start + part * size),
     }
-    for reason, other in mistakes.items():
-        require(given != list(range(other, other + size)), reason)
-    slot = rank * n_parts + part
-    own = batch_size // n_processes
     spreads = (
-        list(range(start + slot, start + batch_size, divisions)),
+        list(range(start + slot, start + batch_size, n_processes * n_parts)),
         list(range(start + rank, start + batch_size, n_processes))[part * size : (part + 1) * size],  # round robin
         list(range(start + rank * own + part, start + (rank + 1) * own, n_parts)),
     )
-    require(given not in spreads, "a part is a run of neighbours, not every second or third episode")
-    require(False, f"{what}: the episodes should be {wanted}, yours are {given}")
+    otherwise = f"{what}: the episodes should be {wanted}, yours are {given}"
+    if given in spreads:
+        otherwise = "a part is a run of neighbours, not every second or third episode"
+    compare(given, wanted, mistakes, otherwise, atol=0, rtol=0)

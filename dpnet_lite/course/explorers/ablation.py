@@ -16,39 +16,30 @@ from dpnet_lite.ablation.comparisons import Judged, judge
 from dpnet_lite.ablation.studies import Comparison, load_study
 from dpnet_lite.ablation.table import shipped_rows
 from dpnet_lite.config import ModelConfig
-from dpnet_lite.course.explorers.background import BackgroundJob
-from dpnet_lite.course.explorers.panels import new_figure
-from dpnet_lite.course.explorers.picture import in_a_row, png
+from dpnet_lite.course.explorers.panels import new_figure, png
+from dpnet_lite.course.explorers.shell import BackgroundJob, dropdown, in_a_row
 from dpnet_lite.course.live_ablation import Bench, LiveAblation, LiveResult
 from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE
 
-Switch = Mapping[str, dict[str, Any]]
-SWITCHES: dict[str, Switch] = {
+# The first value of each is that of the full network.
+SWITCHES: dict[str, Mapping[str, dict[str, Any]]] = {
     "CCM": {"on": {}, "off": {"pseudo_prototype": False}},
     "selection": {
         "cycle, support first": {},
         "cycle, query first": {"selection": "query_first"},
         "threshold": {"selection": "threshold"},
         "top 12": {"selection": "top_k"},
-        "soft": {"selection": "soft"},
         "oracle": {"selection": "oracle"},
     },
-    "PIM": {
-        "joint": {},
-        "correlation": {"interaction": "correlation"},
-        "agreement": {"interaction": "agreement"},
-        "gate": {"interaction": "gate"},
-        "parts": {"interaction": "parts"},
-        "off": {"interaction": "off"},
-    },
+    "PIM": {"joint": {}, "correlation": {"interaction": "correlation"}, "off": {"interaction": "off"}},
     "MSF": {"ASPP": {}, "pyramid": {"fusion": "pyramid"}, "off": {"fusion": "single"}},
     "auxiliary": {"query": {}, "support": {"auxiliary": "support"}, "none": {"auxiliary": "none"}},
     "background": {"on": {}, "off": {"background": False}},
     "prior": {"off": {}, "on": {"prior": True}},
 }
-LABEL = 30  # letters in a line of a row's name: more would leave the bars no room
+_LABEL = 30  # letters in a line of a row's name: more would leave the bars no room
 CONTROL = "full"  # of the study `modules`: every switch at its first value
-ALT = "Difference of mIoU between each variant and the full network, with intervals: short live runs, shipped studies"
+_ALT = "Difference of mIoU between each variant and the full network, with intervals: short live runs, shipped studies"
 
 
 def base_model() -> ModelConfig:
@@ -83,7 +74,7 @@ def ablation_figure(live: Sequence[LiveResult], shipped: Mapping[str, Judged]) -
     """A row for each short run and each shipped variant: the difference to the full network and its interval."""
     rows = [(f"{r.name}", r.difference, r.interval, ORANGE, "s") for r in live]
     rows += [(name, entry.difference, entry.interval, BLUE, "o") for name, entry in shipped.items()]
-    names = [fill(name, LABEL) for name, *_ in rows]
+    names = [fill(name, _LABEL) for name, *_ in rows]
     heights = np.array([0.34 + 0.17 * name.count("\n") for name in names])  # inches, [rows]
     ends = heights.cumsum()
     places = ends - heights / 2
@@ -117,21 +108,17 @@ class AblationLab(BackgroundJob[LiveAblation]):
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.results: dict[str, LiveResult] = {}
-        style = {"description_width": "initial"}
-        self.switches = {
-            name: widgets.Dropdown(
-                options=list(values), description=name, style=style, layout=widgets.Layout(width="220px")
-            )
-            for name, values in SWITCHES.items()
-        }
+        layout = widgets.Layout(width="220px")
+        self.switches = {name: dropdown(name, list(values), layout=layout) for name, values in SWITCHES.items()}
         for switch in self.switches.values():
             switch.observe(self._switched, names="value")
-        super().__init__(ALT, [in_a_row(list(self.switches.values()))])
+        super().__init__(_ALT, [in_a_row(list(self.switches.values()))])
         self.message.value = "change a switch: a short run against the full network starts"
         self.draw()
 
     @property
     def chosen(self) -> dict[str, str]:
+        """The value of each switch."""
         return {name: switch.value for name, switch in self.switches.items()}
 
     def _switched(self, change: Any) -> None:

@@ -1,16 +1,24 @@
-"""The cycle explorer's picture: one support pixel, its nearest query pixel, and the way back."""
+"""The cycle explorer's picture: one support pixel, its nearest query pixel, and the way back; and all ways at once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import ConnectionPatch
+from torch import Tensor
 
+from dpnet_lite.course.analysis.selections import OUTCOMES, all_cycles
 from dpnet_lite.course.explorers.panels import cell_centre, draw_outline, new_figure, show_image, show_map
-from dpnet_lite.course.opened_episode import EpisodeView, selection_quality
+from dpnet_lite.course.opened_episode import OpenedEpisode, selection_quality
 from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE, WHITE, overlay
 from dpnet_lite.model.cycle_comparison import membership
+
+_MARKS = tuple(zip(OUTCOMES, (BLUE, ORANGE, BLUE, ORANGE), ("o", "o", "X", "X"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -25,106 +33,142 @@ class Cycle:
 
     @property
     def accepted(self) -> bool:
+        """Whether it starts and ends inside the mask."""
         return self.starts_inside and self.lands_inside
 
     @property
     def verdict(self) -> str:
+        """The same in words."""
         if not self.starts_inside:
             return "not asked, the start is outside"
         return "kept, it lands in the mask" if self.lands_inside else "rejected, it lands outside"
 
 
-def follow_cycle(view: EpisodeView, start: tuple[int, int], shot: int = 0) -> Cycle:
+def follow_cycle(opened: OpenedEpisode, start: tuple[int, int], shot: int = 0) -> Cycle:
     """The cycle of one support cell of one shot.
 
     Raises:
         ValueError: the cell lies outside the feature grid, or the head ran without matching.
     """
-    height, width = view.trace.query.shape[-2:]
+    height, width = opened.trace.query.shape[-2:]
     if not (0 <= start[0] < height and 0 <= start[1] < width):
         raise ValueError(f"cell {start} is outside the grid of {height} x {width}; choose a cell inside")
-    if len(view.trace.matches) != len(view.support_masks):
-        raise ValueError(f"there are matches of {len(view.trace.matches)} sets of pixels; ask for one per shot")
-    matches = view.trace.matches[shot]
-    inside = membership(view.trace.support_masks[:, shot].flatten(1))[0]  # [h, w] -> [N_s]
+    if len(opened.trace.matches) != len(opened.support_masks):
+        raise ValueError(f"there are matches of {len(opened.trace.matches)} sets of pixels; ask for one per shot")
+    matches = opened.trace.matches[shot]
+    inside = _inside(opened, shot)
     j = start[0] * width + start[1]
     i = int(matches.forward_match[0, j])
     back = int(matches.backward_match[0, i])
     return Cycle(start, divmod(i, width), divmod(back, width), bool(inside[j]), bool(inside[back]))
 
 
-def cycle_figure(view: EpisodeView, start: tuple[int, int], shot: int = 0) -> Figure:
+def first_inside(opened: OpenedEpisode, shot: int = 0) -> tuple[int, int]:
+    """(row, column) of the middle one of the support cells inside the mask."""
+    inside = _inside(opened, shot).nonzero().flatten()
+    return divmod(int(inside[len(inside) // 2]), opened.trace.query.shape[-1])
+
+
+def _inside(opened: OpenedEpisode, shot: int) -> Tensor:
+    """Which support cells belong to the mask, bool [N_s]."""
+    return membership(opened.trace.support_masks[:, shot].flatten(1))[0]  # [h, w] -> [N_s]
+
+
+def cycle_figure(opened: OpenedEpisode, start: tuple[int, int], shot: int = 0) -> Figure:
     """Support, query, and what is selected, with the cycle of one support cell as arrows.
 
     Left: the support with the mask's outline, the start (circle) and the landing (square). Middle: the query with
-    the match. Right: the weight of each query cell in P_q under the view's selection rule, with its precision and
+    the match. Right: the weight of each query cell in P_q under the episode's selection rule, with its precision and
     recall against the truth. The verdict on the cycle is the plain cycle's; what another rule makes of it is on the
     right.
     """
-    cycle = follow_cycle(view, start, shot)
-    size, rows = view.query_image.shape[0], view.trace.query.shape[-2]
+    cycle = follow_cycle(opened, start, shot)
     figure, grid = new_figure(3, width=3.1, height=3.3)
     left, middle, right = grid[0]
-    show_image(left, view.support_images[shot], f"support: {view.class_name}", outline=view.support_masks[shot])
-    show_image(middle, view.query_image, f"query: {cycle.verdict}")
-    points = [
-        cell_centre(cell, n, size) for cell, n in ((cycle.start, rows), (cycle.match, rows), (cycle.landing, rows))
-    ]
-    for axes, point, marker in ((left, points[0], "o"), (middle, points[1], "D"), (left, points[2], "s")):
-        axes.plot(*point, marker, markersize=9, markerfacecolor="none", markeredgecolor=BLACK, markeredgewidth=4)
-        axes.plot(*point, marker, markersize=9, markerfacecolor="none", markeredgecolor=WHITE, markeredgewidth=1.5)
-    for a, b, first, second, bend in ((left, middle, 0, 1, -0.15), (middle, left, 1, 2, -0.15)):
-        _arrow(figure, a, b, points[first], points[second], bend, cycle.accepted)
-    weights = view.trace.reliable[0]
-    precision, recall = selection_quality(weights, view.truth_shares)
+    show_image(left, opened.support_images[shot], f"support: {opened.class_name}", outline=opened.support_masks[shot])
+    show_image(middle, opened.query_image, f"query: {cycle.verdict}")
+    first = _mark_cell(left, opened, cycle.start, "o")
+    second = _mark_cell(middle, opened, cycle.match, "D")
+    third = _mark_cell(left, opened, cycle.landing, "s")
+    for ends in (((left, first), (middle, second)), ((middle, second), (left, third))):
+        _arrow(figure, *ends, cycle.accepted)
+    precision, recall = selection_quality(opened.trace.reliable[0], opened.truth_shares)
     show_image(
         right,
-        overlay(view.query_image, view.selected, BLUE, strength=1.0),
+        overlay(opened.query_image, opened.selected, BLUE, strength=1.0),
         f"selected: precision {precision:.2f}, recall {recall:.2f}",
-        outline=view.truth,
+        outline=opened.truth,
     )
     return figure
 
 
-def _arrow(figure: Figure, a, b, start, end, bend: float, accepted: bool) -> None:  # type: ignore[no-untyped-def]
+def _mark_cell(axes: Axes, opened: OpenedEpisode, cell: tuple[int, int], marker: str) -> tuple[float, float]:
+    """An open mark in the middle of a cell; returns its place."""
+    x, y = cell_centre(cell, opened.trace.query.shape[-2], opened.query_image.shape[0])
+    for colour, width in ((BLACK, 4), (WHITE, 1.5)):
+        axes.plot(x, y, marker, markersize=9, markerfacecolor="none", markeredgecolor=colour, markeredgewidth=width)
+    return x, y
+
+
+def _arrow(
+    figure: Figure, start: tuple[Axes, tuple[float, float]], end: tuple[Axes, tuple[float, float]], accepted: bool
+) -> None:
     for colour, width in ((BLACK, 3.5), (WHITE if accepted else ORANGE, 1.8)):
-        figure.add_artist(
-            ConnectionPatch(
-                start,
-                end,
-                "data",
-                "data",
-                axesA=a,
-                axesB=b,
-                arrowstyle="-|>",
-                mutation_scale=14,
-                color=colour,
-                linewidth=width,
-                linestyle="-" if accepted else "--",
-                connectionstyle=f"arc3,rad={bend}",
-            )
-        )
+        style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 14, "connectionstyle": "arc3,rad=-0.15"}
+        line: dict[str, Any] = {"color": colour, "linewidth": width, "linestyle": "-" if accepted else "--"}
+        (a, place), (b, other) = start, end
+        figure.add_artist(ConnectionPatch(place, other, "data", "data", axesA=a, axesB=b, **style, **line))
 
 
-def similarity_figure(view: EpisodeView, start: tuple[int, int], shot: int = 0) -> Figure:
+def similarity_figure(opened: OpenedEpisode, start: tuple[int, int], shot: int = 0) -> Figure:
     """The row of S behind the forward match: cosine of one support cell with every query cell, and its maximum."""
-    cycle = follow_cycle(view, start, shot)
-    size, (rows, columns) = view.query_image.shape[0], view.trace.query.shape[-2:]
-    support = view.trace.support[0, shot].flatten(1).double()  # [C, h, w] -> [C, N_s]
-    query = view.trace.query[0].flatten(1).double()  # [C, h, w] -> [C, N_q]
+    cycle = follow_cycle(opened, start, shot)
+    size, (rows, columns) = opened.query_image.shape[0], opened.trace.query.shape[-2:]
+    support = opened.trace.support[0, shot].flatten(1).double()  # [C, h, w] -> [C, N_s]
+    query = opened.trace.query[0].flatten(1).double()  # [C, h, w] -> [C, N_q]
     own = support[:, cycle.start[0] * columns + cycle.start[1]]
     cosines = (own @ query) / (own.norm() * query.norm(dim=0)).clamp_min(1e-12)
     figure, grid = new_figure(3, width=3.1, height=3.0)
-    show_image(grid[0, 0], view.support_images[shot], "start in the support", outline=view.support_masks[shot])
-    show_image(grid[0, 1], view.query_image, "query")
-    show_map(grid[0, 2], cosines.unflatten(0, (rows, columns)).numpy(), "cosine with the start", size=size)
-    draw_outline(grid[0, 2], view.truth)
-    for axes, cell, marker in (
-        (grid[0, 0], cycle.start, "o"),
-        (grid[0, 1], cycle.match, "D"),
-        (grid[0, 2], cycle.match, "D"),
-    ):
-        point = cell_centre(cell, rows, size)
-        axes.plot(*point, marker, markersize=9, markerfacecolor="none", markeredgecolor=BLACK, markeredgewidth=4)
-        axes.plot(*point, marker, markersize=9, markerfacecolor="none", markeredgecolor=WHITE, markeredgewidth=1.5)
+    left, middle, right = grid[0]
+    show_image(left, opened.support_images[shot], "start in the support", outline=opened.support_masks[shot])
+    show_image(middle, opened.query_image, "query")
+    show_map(right, cosines.unflatten(0, (rows, columns)).numpy(), "cosine with the start", size=size)
+    draw_outline(right, opened.truth)
+    for axes, cell, marker in ((left, cycle.start, "o"), (middle, cycle.match, "D"), (right, cycle.match, "D")):
+        _mark_cell(axes, opened, cell, marker)
     return figure
+
+
+def cycles_figure(opened: OpenedEpisode) -> Figure:
+    """All ways of a one-shot episode: where they start, where they match, where they land; marked by how they end.
+
+    Blue: the match is on the object; orange: it is not. Disc: kept; cross: rejected.
+    """
+    cycles = all_cycles(opened)
+    figure, grid = new_figure(3, width=3.1, height=3.5)
+    support = (opened.support_images[0], opened.support_masks[0])
+    panels = (
+        ("support: where the ways start", support, cycles.starts),
+        ("query: their nearest cells", (opened.query_image, opened.truth), cycles.matches),
+        ("support: where they land", support, cycles.landings),
+    )
+    for axes, (title, (picture, outline), cells) in zip(grid[0], panels, strict=True):
+        show_image(axes, picture, title, outline=outline)
+        _mark_outcomes(axes, opened, cells, cycles.outcomes)
+    counts = cycles.outcomes.bincount(minlength=len(OUTCOMES)).tolist()
+    keys = []
+    for (name, colour, marker), count in zip(_MARKS, counts, strict=True):
+        faces: dict[str, Any] = {"markersize": 8, "markerfacecolor": colour, "markeredgecolor": BLACK}
+        keys.append(Line2D([], [], linestyle="", marker=marker, label=f"{name}: {count}", **faces))
+    figure.legend(handles=keys, loc="outside lower center", ncols=4, frameon=False, fontsize=10)
+    return figure
+
+
+def _mark_outcomes(axes: Axes, opened: OpenedEpisode, cells: Tensor, outcomes: Tensor) -> None:
+    """A mark in the middle of each cell; several ways may share one, then the kept and right ones lie on top."""
+    size, (n_rows, n_columns) = opened.query_image.shape[0], opened.trace.query.shape[-2:]
+    for number, (_, colour, marker) in reversed(list(enumerate(_MARKS))):
+        places = [cell_centre(divmod(int(cell), n_columns), n_rows, size) for cell in cells[outcomes == number]]
+        if places:
+            x, y = np.array(places).T
+            axes.scatter(x, y, s=42, marker=marker, color=colour, edgecolors=WHITE, linewidths=0.8, zorder=3)

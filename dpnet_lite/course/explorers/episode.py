@@ -1,49 +1,93 @@
-"""The episode explorer's picture: support, query, what the network makes of it, and the truth."""
+"""Pictures of whole episodes, from support to mask: one in a row, many as tiles or side by side."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dpnet_lite.course.explorers.panels import new_figure, show_image
-from dpnet_lite.course.opened_episode import EpisodeView, ToyStudy
+from dpnet_lite.course.opened_episode import OpenedEpisode, ToyEpisodes, selection_quality
 from dpnet_lite.episodes import Episode
-from dpnet_lite.experiments.plots import GREEN, ORANGE, overlay
-
-SCENES = 100  # five around each novel class: small enough to be drawn while one waits
+from dpnet_lite.experiments.plots import BLUE, GREEN, ORANGE, overlay
 
 
 @lru_cache(maxsize=4)
-def toy_study(fold: int, gap: float, n_scenes: int = SCENES, seed: int = 2022) -> ToyStudy:
-    """A study that is kept, so that a second look at the same world costs nothing."""
-    return ToyStudy(fold, gap=gap, n_scenes=n_scenes, seed=seed)
+def toy_episodes(fold: int, gap: float, n_scenes: int = 100, seed: int = 2022) -> ToyEpisodes:
+    """Episodes of a world that is kept, so that a second look costs nothing.
+
+    100 scenes, five around each novel class, are drawn while one waits.
+    """
+    return ToyEpisodes(fold, gap=gap, n_scenes=n_scenes, seed=seed)
 
 
-def pick_episode(study: ToyStudy, position: int, *, n_shot: int = 1, seed: int = 0) -> Episode:
+def pick_episode(toy: ToyEpisodes, position: int, *, n_shot: int = 1, seed: int = 0) -> Episode:
     """The first episode of the fold's novel class number `position` in a list drawn with `seed`.
 
     Raises:
         ValueError: the fold has no such class, or the scenes do not show it twice.
     """
-    if not 0 <= position < len(study.novel):
-        raise ValueError(f"class {position} is none of the fold's {len(study.novel)} novel classes, counted from 0")
-    wanted = study.novel[position]
-    for episode in study.episodes(n_shot=n_shot, count=len(study.novel), seed=seed):
+    if not 0 <= position < len(toy.novel):
+        raise ValueError(f"class {position} is none of the fold's {len(toy.novel)} novel classes, counted from 0")
+    wanted = toy.novel[position]
+    for episode in toy.episodes(n_shot=n_shot, count=len(toy.novel), seed=seed):
         if episode.class_index == wanted:
             return episode
-    raise ValueError(f"{study.class_names[wanted]} is large enough in fewer than two scenes; draw more scenes")
+    raise ValueError(f"{toy.class_names[wanted]} is large enough in fewer than two scenes; draw more scenes")
 
 
-def episode_figure(view: EpisodeView) -> Figure:
+def episode_figure(opened: OpenedEpisode) -> Figure:
     """All support images, the query, the network's mask with its IoU, and the truth."""
-    n_shot = len(view.support_images)
+    n_shot = len(opened.support_images)
     figure, grid = new_figure(n_shot + 3, width=2.1, height=2.4)
     for shot, axes in enumerate(grid[0, :n_shot]):
-        title = f"support: {view.class_name}" if shot == 0 else f"support {shot + 1}"
-        show_image(axes, view.support_images[shot], title, outline=view.support_masks[shot])
+        title = f"support: {opened.class_name}" if shot == 0 else f"support {shot + 1}"
+        show_image(axes, opened.support_images[shot], title, outline=opened.support_masks[shot])
     query, prediction, truth = grid[0, n_shot:]
-    show_image(query, view.query_image, "query")
-    show_image(prediction, overlay(view.query_image, view.prediction, ORANGE), f"prediction: IoU {view.iou:.2f}")
-    show_image(truth, overlay(view.query_image, view.truth, GREEN), "truth", outline=view.truth)
+    show_image(query, opened.query_image, "query")
+    show_image(prediction, overlay(opened.query_image, opened.prediction, ORANGE), f"prediction: IoU {opened.iou:.2f}")
+    show_image(truth, overlay(opened.query_image, opened.truth, GREEN), "truth", outline=opened.truth)
     return figure
+
+
+def precision_of(opened: OpenedEpisode) -> float:
+    """Share of the selection's weight that lies on the object, in [0, 1]."""
+    return selection_quality(opened.trace.reliable[0], opened.truth_shares)[0]
+
+
+def tiles_figure(rows: Sequence[Sequence[OpenedEpisode]], row_names: Sequence[str]) -> Figure:
+    """A query with its selected pixels for each episode, in rows with names; the outline is the truth.
+
+    Raises:
+        ValueError: the rows differ in length, or there are not as many names.
+    """
+    if len({len(row) for row in rows}) != 1 or len(rows) != len(row_names):
+        sizes = ", ".join(str(len(row)) for row in rows)
+        raise ValueError(
+            f"rows have {sizes} episodes and {len(row_names)} names; give rows of one length, a name for each"
+        )
+    figure, grid = new_figure(len(rows[0]), len(rows), width=1.4, height=1.75)
+    for row, name, line in zip(rows, row_names, grid, strict=True):
+        for opened, axes in zip(row, line, strict=True):
+            _selection(axes, opened, f"{opened.class_name}\nprecision {precision_of(opened):.2f}")
+        line[0].set_ylabel(name, fontsize=12)
+    return figure
+
+
+def cases_figure(episodes: Sequence[OpenedEpisode]) -> Figure:
+    """A column for each: its first support with the mask, the selection in the query, and the predicted mask."""
+    figure, grid = new_figure(len(episodes), 3, width=1.45, height=1.7)
+    for opened, (support, selected, predicted) in zip(episodes, grid.T, strict=True):
+        show_image(support, opened.support_images[0], opened.class_name, outline=opened.support_masks[0])
+        _selection(selected, opened, f"precision {precision_of(opened):.2f}")
+        painted = overlay(opened.query_image, opened.prediction, ORANGE)
+        show_image(predicted, painted, f"IoU {opened.iou:.2f}", outline=opened.truth)
+    for axes, name in zip(grid[:, 0], ("support", "selected pixels", "predicted mask"), strict=True):
+        axes.set_ylabel(name, fontsize=12)
+    return figure
+
+
+def _selection(axes: Axes, opened: OpenedEpisode, title: str) -> None:
+    show_image(axes, overlay(opened.query_image, opened.selected, BLUE, strength=1.0), title, outline=opened.truth)

@@ -7,14 +7,14 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dpnet_lite.course.explorers.panels import SIMILARITY, draw_outline, new_figure, show_image, show_map
-from dpnet_lite.course.opened_episode import EpisodeView
+from dpnet_lite.course.opened_episode import OpenedEpisode
 from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE
 from dpnet_lite.model.prototypes import cosine_map
 
 
-def similarity_maps(view: EpisodeView) -> dict[str, np.ndarray]:
+def similarity_maps(opened: OpenedEpisode) -> dict[str, np.ndarray]:
     """Cosine maps [h, w] of the query with both prototypes, before and after the interaction."""
-    trace = view.trace
+    trace = opened.trace
     after = trace.interaction
 
     def cosine(query: Tensor, prototype: Tensor) -> np.ndarray:
@@ -28,7 +28,7 @@ def similarity_maps(view: EpisodeView) -> dict[str, np.ndarray]:
     }
 
 
-def interaction_figure(view: EpisodeView, channel: int = 0) -> Figure:
+def interaction_figure(opened: OpenedEpisode, channel: int = 0) -> Figure:
     """Above: query, correlation A, a channel's row of A with the gate; below: maps before and after.
 
     The channels of A are in the order of P, largest first; `channel` counts in that order.
@@ -36,25 +36,25 @@ def interaction_figure(view: EpisodeView, channel: int = 0) -> Figure:
     Raises:
         ValueError: the head has no correlation of channels, or no such channel.
     """
-    interaction = view.trace.interaction
+    interaction = opened.trace.interaction
     correlation, gate = interaction.correlation, interaction.gate
-    if correlation is None or gate is None or correlation.shape[-1] != view.trace.prototype.shape[1]:
+    if correlation is None or gate is None or correlation.shape[-1] != opened.trace.prototype.shape[1]:
         raise ValueError("this head's interaction has no C x C correlation; use interaction='joint'")
     if not 0 <= channel < correlation.shape[1]:
         raise ValueError(f"channel is {channel}; choose 0 to {correlation.shape[1] - 1}")
-    order = view.trace.prototype[0].argsort(descending=True)
-    size = view.query_image.shape[0]
+    order = opened.trace.prototype[0].argsort(descending=True)
+    size = opened.query_image.shape[0]
     figure, grid = new_figure(4, 2, width=2.7, height=2.7)
-    show_image(grid[0, 0], view.support_images[0], f"support: {view.class_name}", outline=view.support_masks[0])
-    show_image(grid[0, 1], view.query_image, "query", outline=view.truth)
+    show_image(grid[0, 0], opened.support_images[0], f"support: {opened.class_name}", outline=opened.support_masks[0])
+    show_image(grid[0, 1], opened.query_image, "query", outline=opened.truth)
     _show_correlation(grid[0, 2], correlation[0][order][:, order].numpy(), channel)
     attention = correlation[0][order][:, order].softmax(dim=1)[channel]
     _show_channel(grid[0, 3], gate[0][order].numpy(), attention.numpy(), channel)
-    maps = similarity_maps(view)
+    maps = similarity_maps(opened)
     limits = (min(float(m.min()) for m in maps.values()), 1.0)
     for axes, (title, values) in zip(grid[1], maps.items(), strict=True):
         show_map(axes, values, title, size=size, limits=limits, colour_bar=axes is grid[1, -1])
-        draw_outline(axes, view.truth)
+        draw_outline(axes, opened.truth)
     return figure
 
 

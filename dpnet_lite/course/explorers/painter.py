@@ -13,11 +13,11 @@ from ipyevents import Event
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from dpnet_lite.course.explorers.picture import PictureBox, in_a_row
+from dpnet_lite.course.explorers.shell import PictureBox, in_a_row
 from dpnet_lite.experiments.plots import ORANGE
 
-SHOWN = 384  # pixels of the shorter side on the page, at least
-EVENTS = ["mousedown", "mousemove", "mouseup", "mouseleave", "touchstart", "touchmove", "touchend", "touchcancel"]
+_SHOWN = 384  # pixels of the shorter side on the page, at least
+_EVENTS = ["mousedown", "mousemove", "mouseup", "mouseleave", "touchstart", "touchmove", "touchend", "touchcancel"]
 KEPT = 20  # strokes that can be taken back
 
 
@@ -49,7 +49,7 @@ class MaskPainter(PictureBox):
         self.mask = np.zeros(self.image.shape[:2], bool)
         self._undo: deque[np.ndarray] = deque(maxlen=KEPT)
         self._last: tuple[float, float] | None = None  # where the brush is while it is down
-        self.zoom = max(1, -(-SHOWN // min(self.mask.shape)))
+        self.zoom = max(1, -(-_SHOWN // min(self.mask.shape)))
         self.radius = widgets.IntSlider(radius, min=1, max=max(2, min(self.mask.shape) // 6), description="brush")
         self.tool = widgets.ToggleButtons(options=["paint", "erase"], style={"button_width": "5em"})
         undo, clear = (widgets.Button(description=name, layout={"width": "5em"}) for name in ("undo", "clear"))
@@ -58,7 +58,7 @@ class MaskPainter(PictureBox):
         row = in_a_row([self.radius, self.tool, undo, clear])
         super().__init__([row], "The image, with the painted mask in orange")
         self.picture.layout.min_width = "0"
-        self.events = Event(source=self.picture, watched_events=EVENTS, prevent_default_action=True, wait=30)
+        self.events = Event(source=self.picture, watched_events=_EVENTS, prevent_default_action=True, wait=30)
         self.events.on_dom_event(self.moved)
         self._show()
 

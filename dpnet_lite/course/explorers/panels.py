@@ -1,24 +1,23 @@
-"""Panels that the explorers' pictures share: images with outlines, maps with a colour bar."""
+"""What the explorers' pictures share: panels with images and outlines, maps with a colour bar, and the PNG file."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import io
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from dpnet_lite.experiments.plots import BLACK, WHITE
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 SIMILARITY, SIGNED = "cividis", "PuOr"  # both told apart by colour-blind readers; the second has a neutral middle
-PANEL = 2.5  # inches
+DPI = 100  # of every picture: a click on the page is looked up in the figure at the same scale
 
 
-def new_figure(n_columns: int, n_rows: int = 1, *, width: float = PANEL, height: float = PANEL) -> tuple[Figure, Any]:
-    """A figure of panels and its axes [n_rows, n_columns]. It belongs to nobody: pyplot does not know it."""
+def new_figure(n_columns: int, n_rows: int = 1, *, width: float, height: float) -> tuple[Figure, Any]:
+    """A figure of panels, sizes in inches, and its axes [n_rows, n_columns]; pyplot does not know it."""
     engine = ConstrainedLayoutEngine(h_pad=0.08)  # inches: less would cut the titles at the edge
     figure = Figure(figsize=(width * n_columns, height * n_rows), layout=engine)
     return figure, figure.subplots(n_rows, n_columns, squeeze=False)
@@ -29,7 +28,7 @@ def show_image(axes: Axes, picture: np.ndarray, title: str, *, outline: np.ndarr
     axes.imshow(picture, interpolation="nearest")
     if outline is not None and outline.any() and not outline.all():
         draw_outline(axes, outline)
-    finish(axes, title)
+    _finish(axes, title)
 
 
 def show_map(
@@ -57,7 +56,7 @@ def show_map(
         vmax=high,
         extent=(-0.5, size - 0.5, size - 0.5, -0.5),
     )
-    finish(axes, title)
+    _finish(axes, title)
     if colour_bar:
         axes.get_figure().colorbar(image, ax=axes, shrink=0.75, pad=0.02)  # type: ignore[union-attr]
 
@@ -68,7 +67,7 @@ def draw_outline(axes: Axes, mask: np.ndarray) -> None:
         axes.contour(mask, levels=[0.5], colors=colour, linewidths=width)
 
 
-def finish(axes: Axes, title: str) -> None:
+def _finish(axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=10)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -78,3 +77,10 @@ def cell_centre(cell: tuple[int, int], n_cells: int, size: int) -> tuple[float, 
     """(x, y) in pixels of the middle of a feature cell (row, column)."""
     step = size / n_cells
     return (cell[1] + 0.5) * step - 0.5, (cell[0] + 0.5) * step - 0.5
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()

@@ -1,6 +1,6 @@
 """When the second prototype pays: the difference along a study's conditions, and by facts of the episodes.
 
-from dpnet_lite.explorers.payoff import payoff_explorer
+from dpnet_lite.course.explorers.payoff import payoff_explorer
 payoff_explorer()
 """
 
@@ -8,34 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import ipywidgets as widgets
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dpnet_lite.ablation.figures import OTHER_STYLES, VARIANT_STYLES, VERMILION, draw_line
-from dpnet_lite.ablation.studies import Study, load_study
+from dpnet_lite.ablation.studies import load_study
 from dpnet_lite.course.analysis.payoff import PRECISION, Along, by_fact, differences_along, facts_of, study_rows
 from dpnet_lite.course.analysis.scenes import FACTS
 from dpnet_lite.course.analysis.strata import PairedEpisodes, Stratified, overall, paired_ious
-from dpnet_lite.course.explorers.shell import Explorer
+from dpnet_lite.course.explorers.shell import Explorer, dropdown
 from dpnet_lite.evaluation import Floats
 from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-STUDIES = ("gap", "shots", "label-noise")
-VARIANT, CONTROL = "full", "support only"
+_STUDIES = ("gap", "shots", "label-noise")
+_VARIANT, _CONTROL = "full", "support only"
 # Differences have styles of their own, by the module they are about; a precision has that of its variant.
-DIFFERENCE_STYLES = {
+_DIFFERENCE_STYLES = {
     "full less support only": VARIANT_STYLES["full"],
     "CCM less baseline": VARIANT_STYLES["CCM"],
     "MSF less baseline": VARIANT_STYLES["MSF"],
     "CCM + PIM less CCM": VARIANT_STYLES["CCM + PIM"],
 }
-WIDE = {"description_width": "initial"}
 
 
 def along_figure(series: Mapping[str, Along], what: str, *, percent: bool = False, zero: bool = True) -> Figure:
@@ -44,7 +40,7 @@ def along_figure(series: Mapping[str, Along], what: str, *, percent: bool = Fals
     axes = figure.subplots()
     others = iter(OTHER_STYLES * len(series))
     for number, (name, along) in enumerate(series.items()):
-        style = {**VARIANT_STYLES, **DIFFERENCE_STYLES}.get(name) or next(others)
+        style = {**VARIANT_STYLES, **_DIFFERENCE_STYLES}.get(name) or next(others)
         _line(axes, along, 0.05 * (number - (len(series) - 1) / 2), style, name)
     _finish(axes, what, zero=zero)
     if percent:
@@ -91,17 +87,8 @@ def _strata(axes: Axes, table: Stratified, names: Sequence[str], mean: float) ->
     values = np.array([100 * stratum.difference for stratum in table.strata])
     ends = 100 * np.array([stratum.interval for stratum in table.strata])  # [strata, 2]
     axes.axhline(100 * mean, color=ORANGE, linewidth=1.5, linestyle="--")
-    axes.errorbar(
-        range(len(values)),
-        values,
-        np.abs(ends.T - values),
-        color=BLUE,
-        marker="o",
-        linestyle="",
-        capsize=4,
-        markersize=7,
-        linewidth=2,
-    )
+    reach = np.abs(ends.T - values)
+    axes.errorbar(range(len(values)), values, reach, fmt="o", color=BLUE, capsize=4, markersize=7, linewidth=2)
     labels = [f"{name}\n({100 * stratum.share:.0f})" for name, stratum in zip(names, table.strata, strict=True)]
     axes.set_xticks(range(len(values)), labels, fontsize=10)
     axes.set_xlim(-0.5, len(values) - 0.5)
@@ -110,13 +97,13 @@ def _strata(axes: Axes, table: Stratified, names: Sequence[str], mean: float) ->
 
 @lru_cache(maxsize=16)
 def _along(study: str) -> Along:
-    return differences_along(load_study(study), study_rows(study), VARIANT, CONTROL)
+    return differences_along(load_study(study), study_rows(study), _VARIANT, _CONTROL)
 
 
 @lru_cache(maxsize=32)
 def _episodes(study: str, position: int) -> tuple[PairedEpisodes, dict[str, Floats]]:
     condition = load_study(study).conditions[position]
-    paired = paired_ious(study_rows(study), VARIANT, CONTROL, condition.name)
+    paired = paired_ious(study_rows(study), _VARIANT, _CONTROL, condition.name)
     return paired, facts_of(paired, condition)
 
 
@@ -126,17 +113,9 @@ def payoff_figure(study: str, position: int, fact: str) -> Figure:
     left, right = figure.subplots(1, 2)
     along = _along(study)
     _line(left, along, 0, VARIANT_STYLES["full"], None)
-    left.plot(
-        position,
-        100 * along.values[position],
-        "o",
-        markersize=16,
-        markerfacecolor="none",
-        markeredgecolor=VERMILION,
-        markeredgewidth=2,
-    )
+    left.plot(position, 100 * along.values[position], "o", markersize=16, mfc="none", mec=VERMILION, mew=2)
     _finish(left, "difference of mIoU, points", zero=True)
-    left.set_title(f"{VARIANT} less {CONTROL}", fontsize=12)
+    left.set_title(f"{_VARIANT} less {_CONTROL}", fontsize=12)
     paired, facts = _episodes(study, position)
     table, names = by_fact(paired, facts, fact)
     _strata(right, table, names, overall(paired).difference)
@@ -146,18 +125,18 @@ def payoff_figure(study: str, position: int, fact: str) -> Figure:
     return figure
 
 
-def _conditions(study: Study) -> list[tuple[str, int]]:
-    return [(condition.name, position) for position, condition in enumerate(study.conditions)]
+def _conditions(study: str) -> list[tuple[str, int]]:
+    return [(condition.name, position) for position, condition in enumerate(load_study(study).conditions)]
 
 
-def payoff_explorer(study: str = STUDIES[0]) -> Explorer:
+def payoff_explorer(study: str = _STUDIES[0]) -> Explorer:
     """Choose a study, one of its conditions and a fact of the episodes; see where full is ahead of support only."""
-    studies = widgets.Dropdown(options=STUDIES, value=study, description="study", style=WIDE)
-    conditions = widgets.Dropdown(options=_conditions(load_study(study)), description="condition", style=WIDE)
-    facts = widgets.Dropdown(options=[*FACTS, PRECISION], value=PRECISION, description="strata by", style=WIDE)
+    studies = dropdown("study", _STUDIES, value=study)
+    conditions = dropdown("condition", _conditions(study))
+    facts = dropdown("strata by", [*FACTS, PRECISION], value=PRECISION)
 
     def rename(change: Any) -> None:
-        conditions.options = _conditions(load_study(change["new"]))
+        conditions.options = _conditions(change["new"])
 
     studies.observe(rename, names="value")
     alt = "The difference between full and support only along the conditions of a study, and by strata of its episodes"

@@ -12,22 +12,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dpnet_lite.course.explorers.panels import draw_outline, new_figure, show_image, show_map
-from dpnet_lite.course.opened_episode import EpisodeView, ToyStudy
+from dpnet_lite.course.opened_episode import OpenedEpisode, ToyEpisodes
 from dpnet_lite.experiments.plots import GREEN, ORANGE, overlay
-from dpnet_lite.model.base import EpisodeNetwork
-from dpnet_lite.model.head import Head
-from dpnet_lite.model.multi_scale_fusion import MultiScaleFusion
-
-
-def fusion_of(head: EpisodeNetwork) -> MultiScaleFusion:
-    """The multi-scale fusion of a head; ValueError for a rival, which has none."""
-    if not isinstance(head, Head):
-        raise ValueError(f"a network {head.config.network!r} has no levels; give a DPNet head")
-    return head.fusion
+from dpnet_lite.model.dpnet import DPNet
 
 
 @contextmanager
-def without_scale(head: EpisodeNetwork, level: int) -> Iterator[EpisodeNetwork]:
+def without_scale(head: DPNet, level: int) -> Iterator[DPNet]:
     """A head whose level number `level` (0 is the finest) says the same everywhere: its mean over the grid.
 
     Where things are can then no longer be told by this level, neither to the merge nor to the next finer level; what
@@ -37,7 +28,7 @@ def without_scale(head: EpisodeNetwork, level: int) -> Iterator[EpisodeNetwork]:
     Raises:
         ValueError: the head has no such level.
     """
-    modules = list(fusion_of(head).seen_by().values())
+    modules = list(head.fusion.seen_by().values())
     if not 0 <= level < len(modules):
         raise ValueError(f"level is {level}; choose 0 to {len(modules) - 1}")
 
@@ -53,44 +44,44 @@ def without_scale(head: EpisodeNetwork, level: int) -> Iterator[EpisodeNetwork]:
         hook.remove()
 
 
-def level_titles(head: EpisodeNetwork, view: EpisodeView) -> list[str]:
+def level_titles(head: DPNet, opened: OpenedEpisode) -> list[str]:
     """The name of every level, and its cells where it has several: "scale 0.5, 12 x 12", "global mean"."""
-    sizes = [level.shape[-2:] for level in view.trace.levels]
-    names = zip(fusion_of(head).seen_by(), sizes, strict=True)
+    sizes = [level.shape[-2:] for level in opened.trace.levels]
+    names = zip(head.fusion.seen_by(), sizes, strict=True)
     return [name if tuple(size) == (1, 1) else f"{name}, {size[0]} x {size[1]}" for name, size in names]
 
 
-def pooled_map(view: EpisodeView, name: str, size: tuple[int, int]) -> np.ndarray:
-    """The comparison map `name` (one of `view.trace.map_names`), averaged over blocks to `size`, [h_b, w_b]."""
-    values = view.trace.maps[:, view.trace.map_names.index(name)]  # [1, h, w]
+def pooled_map(opened: OpenedEpisode, name: str, size: tuple[int, int]) -> np.ndarray:
+    """The comparison map `name` (one of `opened.trace.map_names`), averaged over blocks to `size`, [h_b, w_b]."""
+    values = opened.trace.maps[:, opened.trace.map_names.index(name)]  # [1, h, w]
     return functional.adaptive_avg_pool2d(values[None], size)[0, 0].numpy()  # [1, 1, h, w] -> [h_b, w_b]
 
 
-def scales_figure(study: ToyStudy, view: EpisodeView, level: int) -> Figure:
+def scales_figure(toy: ToyEpisodes, opened: OpenedEpisode, level: int) -> Figure:
     """Above: support, query, the maps of P' and P_q' as this level gets them; below: what it sees, F_q^final, answers.
 
     The levels of a pyramid get pooled maps; the dilated convolutions of "aspp" all start from the whole grid.
     """
-    with without_scale(study.head, level):
-        silenced = study.view(view.episode)
-    title, pyramid = level_titles(study.head, view)[level], fusion_of(study.head).atrous is None
-    size = view.query_image.shape[0]
-    seen_by_level = view.trace.levels[level]
-    rows, columns = (seen_by_level if pyramid else view.trace.maps).shape[-2:]
+    with without_scale(toy.head, level):
+        silenced = toy.open(opened.episode)
+    title, pyramid = level_titles(toy.head, opened)[level], toy.head.fusion.atrous is None
+    size = opened.query_image.shape[0]
+    seen_by_level = opened.trace.levels[level]
+    rows, columns = (seen_by_level if pyramid else opened.trace.maps).shape[-2:]
     figure, grid = new_figure(4, 2, width=2.7, height=2.7)
-    show_image(grid[0, 0], view.support_images[0], f"support: {view.class_name}", outline=view.support_masks[0])
-    show_image(grid[0, 1], overlay(view.query_image, view.truth, GREEN), "query with the truth")
+    show_image(grid[0, 0], opened.support_images[0], f"support: {opened.class_name}", outline=opened.support_masks[0])
+    show_image(grid[0, 1], overlay(opened.query_image, opened.truth, GREEN), "query with the truth")
     for axes, name in zip(grid[0, 2:], ("P'", "P_q'"), strict=True):
-        pooled = pooled_map(view, name, (rows, columns))
+        pooled = pooled_map(opened, name, (rows, columns))
         show_map(axes, pooled, f"map of ${name}$, {rows} x {columns}", size=size, signed=True)
-        draw_outline(axes, view.truth)
+        draw_outline(axes, opened.truth)
     lengths = {
         f"length of ${'X_b' if pyramid else 'Z'}$, {title}": seen_by_level,
-        "length of $F_q^{final}$": view.trace.fused,
+        "length of $F_q^{final}$": opened.trace.fused,
     }
     for axes, (caption, features) in zip(grid[1, :2], lengths.items(), strict=True):
         show_map(axes, features[0].norm(dim=0).numpy(), caption, size=size)
-        draw_outline(axes, view.truth)
-    for axes, seen, caption in ((grid[1, 2], view, "all scales"), (grid[1, 3], silenced, "this one flattened")):
+        draw_outline(axes, opened.truth)
+    for axes, seen, caption in ((grid[1, 2], opened, "all scales"), (grid[1, 3], silenced, "this one flattened")):
         show_image(axes, overlay(seen.query_image, seen.prediction, ORANGE), f"{caption}: IoU {seen.iou:.2f}")
     return figure

@@ -1,18 +1,66 @@
-"""A thin shell of widgets over a function from settings to a figure. Needs ipywidgets and ipyevents."""
+"""What all explorers share: a picture with controls over it, and a job in the background. Needs ipywidgets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import asyncio
+import base64
+import html
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import ipywidgets as widgets
 from ipyevents import Event
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from dpnet_lite.course.explorers.picture import DPI, PictureBox, error_message, in_a_row, png
+from dpnet_lite.course.explorers.panels import DPI, png
 
-Click = Callable[[int, float, float], Mapping[str, Any]]
+_WIDE = {"description_width": "initial"}
+_PIECE = 5  # steps of a job between two looks at the buttons
+
+
+def dropdown(name: str, options: Iterable[Any], **named: Any) -> widgets.Dropdown:
+    """A choice among options, as ipywidgets takes them."""
+    return widgets.Dropdown(options=options, description=name, style=_WIDE, **named)
+
+
+def slider(name: str, low: int, high: int, value: int) -> widgets.IntSlider:
+    """A whole number from low to high; the picture is drawn when it is let go."""
+    return widgets.IntSlider(value, min=low, max=high, description=name, continuous_update=False, style=_WIDE)
+
+
+def in_a_row(items: Sequence[widgets.Widget]) -> widgets.Box:
+    """Widgets side by side, in as many rows as the window needs."""
+    return widgets.Box(list(items), layout=widgets.Layout(flex_flow="row wrap"))
+
+
+def error_message(what: str, error: Exception) -> widgets.HTML:
+    """An error as the reader sees it."""
+    text = html.escape(f"{type(error).__name__}: {error}")
+    return widgets.HTML(f'<div role="alert" style="color:#D55E00"><b>{what}</b> {text}</div>')
+
+
+class PictureBox(widgets.VBox):
+    """Widgets above, a picture below.
+
+    Args:
+        above: from top to bottom.
+        alt: what the picture shows, for readers who cannot see it.
+    """
+
+    def __init__(self, above: Sequence[widgets.Widget], alt: str) -> None:
+        # In a window narrower than min_width one scrolls the picture, and can still read it.
+        layout = widgets.Layout(max_width="100%", min_width="560px", flex="none")
+        self.picture = widgets.Image(format="png", layout=layout)
+        self.picture.alt = alt
+        frame = widgets.Box([self.picture], layout=widgets.Layout(overflow="auto"))
+        super().__init__([*above, frame])
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
+        """What Jupyter shows: the widget where a kernel runs, else the picture."""
+        bundle = {"text/plain": self.picture.alt, "image/png": base64.b64encode(self.picture.value).decode()}
+        return {**super()._repr_mimebundle_(**options), **bundle}
 
 
 class Explorer(PictureBox):
@@ -29,7 +77,12 @@ class Explorer(PictureBox):
     """
 
     def __init__(
-        self, draw: Callable[..., Figure], controls: Mapping[str, Any], *, alt: str, click: Click | None = None
+        self,
+        draw: Callable[..., Figure],
+        controls: Mapping[str, Any],
+        *,
+        alt: str,
+        click: Callable[[int, float, float], Mapping[str, Any]] | None = None,
     ) -> None:
         self.draw, self.controls, self.click = draw, dict(controls), click
         self.error: Exception | None = None
@@ -50,25 +103,22 @@ class Explorer(PictureBox):
         """The controls' values by name."""
         return {name: control.value for name, control in self.controls.items()}
 
-    def redraw(self) -> None:
-        """Draw the present state."""
-        if not self._held:
-            self._shown(self._draw)
-
     def change(self, values: Mapping[str, Any]) -> None:
         """Set several controls by name and draw once."""
         self._shown(lambda: self._set(values))
 
     def clicked(self, event: Mapping[str, Any]) -> None:
         """A click on the picture: `dataX` and `dataY` of the event are pixels of the PNG file."""
-        assert self.click is not None and self.figure is not None
+        assert self.figure is not None and self.click is not None
         place = panel_at(self.figure, float(event["dataX"]), float(event["dataY"]))
         if place is not None:
-            self._shown(lambda: self._follow(place))
+            values = self.click
+            self._shown(lambda: self._set(values(*place)))
 
-    def _follow(self, place: tuple[int, float, float]) -> None:
-        assert self.click is not None
-        self._set(self.click(*place))
+    def redraw(self) -> None:
+        """Draw the present state."""
+        if not self._held:
+            self._shown(self._draw)
 
     def _set(self, values: Mapping[str, Any]) -> None:
         if not values and self.error is None:
@@ -127,3 +177,119 @@ def panel_at(figure: Figure, x: float, y: float) -> tuple[int, float, float] | N
             inside = axes.transData.inverted().transform(point)
             return number, float(inside[0]), float(inside[1])
     return None
+
+
+class _Job(Protocol):
+    """What can be done a few steps at a time."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def done(self) -> bool: ...
+    def advance(self, steps: int) -> None: ...
+
+
+_AnyJob = TypeVar("_AnyJob", bound=_Job)
+
+
+class BackgroundJob(PictureBox, Generic[_AnyJob]):
+    """Runs a job a few steps at a time in the kernel's event loop, so that the buttons answer in between.
+
+    Subclasses make the job and draw it. A cell that runs makes it wait. An error is shown and kept in `error`.
+
+    Args:
+        above: further controls, over the buttons.
+        alt: what the picture shows.
+    """
+
+    preparing = "getting ready ..."
+
+    def __init__(self, alt: str, above: Sequence[widgets.Widget] = ()) -> None:
+        self.run: _AnyJob | None = None
+        self.error: Exception | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.start = widgets.Button(description="Start", icon="play", tooltip="begin, or go on after a pause")
+        self.pause = widgets.Button(description="Pause", icon="pause", tooltip="keep the run as it is", disabled=True)
+        self.stop = widgets.Button(description="Stop", icon="stop", tooltip="give the run up", disabled=True)
+        self.bar = widgets.IntProgress(0, min=0, max=1, layout=widgets.Layout(width="98%"))
+        self.message = widgets.HTML("not started")
+        self.start.on_click(lambda button: self.begin())
+        self.pause.on_click(lambda button: self.halt())
+        self.stop.on_click(lambda button: self.give_up())
+        super().__init__([*above, in_a_row([self.start, self.pause, self.stop]), self.bar, self.message], alt)
+
+    def make_run(self) -> _AnyJob:
+        """A new job."""
+        raise NotImplementedError
+
+    def draw(self) -> str:
+        """Draw the picture anew; returns what the message says of the numbers."""
+        raise NotImplementedError
+
+    @property
+    def training(self) -> bool:
+        return self.task is not None and not self.task.done()
+
+    def begin(self) -> None:
+        """Start, or go on after a pause. Needs a running event loop, as every kernel has."""
+        if not self.training:
+            self.task = asyncio.get_running_loop().create_task(self._train())
+
+    def halt(self) -> None:
+        """Pause: the run stays as it is."""
+        self._cancel()
+        goes_on = self.run is not None and not self.run.done
+        self._settle("paused; Start goes on from here" if goes_on else "Start begins anew")
+
+    def give_up(self) -> None:
+        """Stop: the picture stays, the next start begins a new run."""
+        self._cancel()
+        self._settle("stopped; Start begins anew", keep=False)
+
+    def _cancel(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            self.task = None  # it ends when the event loop comes by; Start need not wait for that
+
+    async def _train(self) -> None:
+        self.error = None
+        self._set_buttons(training=True)
+        try:
+            if self.run is None or self.run.done:
+                self.run = None  # a pause from here on finds nothing to keep
+                self.message.value = self.preparing
+                await asyncio.sleep(0.05)  # the message goes out first
+                self.run = self.make_run()
+            first, since = self.run.step, time.monotonic()
+            while not self.run.done:
+                self.run.advance(_PIECE)
+                left = (time.monotonic() - since) / (self.run.step - first) * (self.run.steps - self.run.step)
+                self.refresh(f", {left:.0f} s left")
+                await asyncio.sleep(0.01)  # clicks come in here
+        except Exception as error:  # a task would keep it to itself
+            self.error = error
+            self.run = None
+            self._settle(error_message("The run has stopped.", error).value)
+        else:
+            self._settle("done; Start begins anew")
+
+    def _settle(self, text: str, *, keep: bool = True) -> None:
+        """Say where the run is, and `text`; the next start goes on with it only if it is kept."""
+        where = f"step {self.run.step} of {self.run.steps}, " if self.run is not None else ""
+        self.message.value = where + text
+        self.run = self.run if keep else None
+        self._set_buttons(training=False)
+
+    def _set_buttons(self, *, training: bool) -> None:
+        self.start.disabled = training
+        self.pause.disabled = not training
+        self.stop.disabled = not training and self.run is None
+
+    def refresh(self, left: str = "") -> None:
+        """Draw, and say how far the run is and what time is left."""
+        numbers = self.draw()
+        if self.run is not None:
+            self.bar.max, self.bar.value = self.run.steps, self.run.step
+            self.message.value = f"step {self.run.step} of {self.run.steps}{numbers}{left}"

@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from dpnet_lite.course.explorers.background import BackgroundJob
-from dpnet_lite.course.explorers.panels import new_figure
-from dpnet_lite.course.explorers.picture import png
+from dpnet_lite.course.explorers.panels import new_figure, png
+from dpnet_lite.course.explorers.shell import BackgroundJob
 from dpnet_lite.course.live_training import LiveTraining, Score
 from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE
 
-ALT = "Curves of a training run: the loss, and mIoU on base and on novel classes, against the step"
+_ALT = "Curves of a training run: the loss, and mIoU on base and on novel classes, against the step"
 
 
 def training_figure(losses: Sequence[Mapping[str, float]], scores: Sequence[Score], steps: int) -> Figure:
@@ -45,7 +44,7 @@ class LiveTrainer(BackgroundJob[LiveTraining]):
 
     def __init__(self, make: Callable[[], LiveTraining]) -> None:
         self.make = make
-        super().__init__(ALT)
+        super().__init__(_ALT)
         self.draw()
 
     def make_run(self) -> LiveTraining:
