@@ -1,11 +1,13 @@
 # Sets up .venv once and runs the everyday commands; `make` alone lists them.
 #   PYTHON=python3.13   makes .venv with that Python (default: the newest of CANDIDATES that works)
+#   WORKERS=4           runs the tests in four processes (default: 2), each on one core
 #   UV=                 uses plain venv and pip although uv is on the PATH (default: uv where there is one)
 
 UV ?= $(shell command -v uv 2>/dev/null)
 PYTHON ?=
 LAB_OPTIONS ?=
 APP_OPTIONS ?=
+WORKERS ?= 2
 
 CANDIDATES := python3.14 python3.13 python3.12 python3.11 python3
 EXTRAS := notebooks,cluster,benchmarks,test
@@ -26,22 +28,29 @@ REMEDY =
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lab app notebooks figures clean rebuild
+.PHONY: help setup demo test test-all lint lab app notebooks figures clean rebuild
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
 
 setup: $(STAMP) ## set up .venv, and nothing else
 
 demo: $(STAMP) ## train on the built-in data, score on unseen classes, print a table, write pictures
 	.venv/bin/python -m dpnet_lite demo
 
-test: lint ## check style and types, then run the tests
-	.venv/bin/python -m pytest
+PYTEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
-lint: $(STAMP) ## check style and types only
+test: lint ## check style, types and imports, then run the tests that every change needs
+	$(PYTEST)
+
+test-all: lint ## the same with the slow tests: every notebook, browsers, torchrun, killed processes, a wheel
+	$(PYTEST) -m "slow or not slow"
+
+lint: $(STAMP) ## check style, types and imports only
 	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -m mypy
+	.venv/bin/lint-imports --no-logo
 
 lab: $(STAMP) ## open JupyterLab in notebooks/
 	.venv/bin/python -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_OPTIONS)
@@ -55,8 +64,9 @@ app: $(STAMP) ## open the explorers as one web page, on this machine only
 notebooks: $(STAMP) ## rebuild notebooks/*.ipynb from their .py, with outputs
 	.venv/bin/python tools/build_notebooks.py
 
-figures: $(STAMP) ## make the pictures in figures/ again
+figures: $(STAMP) ## make the pictures in figures/ and of docs/architecture.md again
 	.venv/bin/python tools/make_figures.py
+	.venv/bin/python tools/draw_architecture.py
 
 clean: ## remove .venv, caches and build leftovers (outputs/ stays)
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

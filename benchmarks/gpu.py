@@ -26,7 +26,7 @@ import torch  # noqa: E402
 from benchmarks.measuring import OutOfTime, Work, copy_rate, count_work, matrix_rate, measure, until  # noqa: E402
 from benchmarks.steps import PRECISIONS, EpisodeSteps, arithmetic  # noqa: E402
 from benchmarks.table import COLUMNS, markdown  # noqa: E402
-from dpnet_lite.model.backbone import ARCHITECTURES  # noqa: E402
+from dpnet_lite.backbones.backbone import ARCHITECTURES  # noqa: E402
 
 Row = dict[str, Any]
 EXECUTIONS, MODES = ("eager", "compiled"), ("train", "evaluate")

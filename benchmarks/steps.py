@@ -8,12 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.features import EpisodeBatch
 from dpnet_lite.losses import episode_loss, episode_targets
-from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.model.base import Output
-from dpnet_lite.model.networks import build_network
+from dpnet_lite.model.dpnet import DPNet
+from dpnet_lite.model.episode_batch import EpisodeBatch, Output
 from dpnet_lite.model.prototypes import masks_at
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -42,10 +41,10 @@ class EpisodeSteps:
         self.device, self.size, self.half = device, size, precision == "bf16"
         self.backbone = build_backbone(backbone, "random", device=device, precision="bf16" if self.half else "fp32")
         self.model, self.training = ModelConfig(), TrainingConfig()
-        network = build_network(self.model, self.backbone.out_channels, self.backbone.deep_channels)
-        self.network: torch.nn.Module = network.to(device)
+        self.head = DPNet(self.model, self.backbone.out_channels, self.backbone.deep_channels).to(device)
+        self.network: torch.nn.Module = self.head  # the same, or compiled
         self.optimiser = torch.optim.AdamW(
-            network.parameters(), lr=self.training.learning_rate, weight_decay=self.training.weight_decay
+            self.head.parameters(), lr=self.training.learning_rate, weight_decay=self.training.weight_decay
         )
 
     def compile(self) -> None:
@@ -71,8 +70,7 @@ class EpisodeSteps:
         """Features without gradient, head, losses, backward, clipping, AdamW."""
         self.network.train()
         batch = self._batch(images, labels)
-        self.network.draw_kept_channels(len(images))
-        loss = self._loss(self._forward(batch), batch)
+        loss = self._loss(self._forward(batch, self.head.reduce.draw_kept(len(images))), batch)
         self.optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.training.gradient_clip)
@@ -89,16 +87,10 @@ class EpisodeSteps:
             query_labels=labels[:, 0],
         )
 
-    def _forward(self, batch: EpisodeBatch) -> Output:
+    def _forward(self, batch: EpisodeBatch, kept_channels: Tensor | None = None) -> Output:
         """The head's output in float32, as Fabric gives it in mixed precision."""
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
-            output: Output = self.network(
-                batch.support_features,
-                batch.support_masks,
-                batch.query_features,
-                size=(self.size, self.size),
-                support_background=batch.support_background,
-            )
+            output: Output = self.network(batch, (self.size, self.size), kept_channels=kept_channels)
         auxiliary = output.auxiliary_logits
         return Output(output.logits.float(), None if auxiliary is None else auxiliary.float(), None)
 

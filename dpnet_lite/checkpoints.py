@@ -20,16 +20,16 @@ import torch
 from torch import Tensor, nn
 
 import dpnet_lite
+from dpnet_lite.backbones.backbone import ARCHITECTURES, Backbone, build_backbone
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.files import digest_tensors, load_tensors, require_file, sha256, write_atomically
-from dpnet_lite.model.backbone import ARCHITECTURES, Backbone, build_backbone
 from dpnet_lite.model.dpnet import DPNet
 
 Networks = Mapping[str, Callable[[ModelConfig, int, int], nn.Module]]  # what builds the network that a config names
 DPNET_ALONE: Networks = {"dpnet": DPNet}
 SHIPPED = Path(__file__).parent / "weights"
-FORMAT = 1
-STATE_MAGIC = b"dpnet-lite training state 1\n"
+_FORMAT = 1
+_STATE_MAGIC = b"dpnet-lite training state 1\n"
 
 
 def versions() -> dict[str, str]:
@@ -54,13 +54,13 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict
     if reserved := {"format", "sha256"} & metadata.keys():
         raise ValueError(f"metadata must not use the key {min(reserved)!r}, which the sidecar adds")
     plain = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
-    record = {"format": FORMAT, "metadata": metadata, "tensors_sha256": digest_tensors(plain)}
+    record = {"format": _FORMAT, "metadata": metadata, "tensors_sha256": digest_tensors(plain)}
     try:
         record_text = json.dumps(record, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"metadata of {path} does not fit into JSON: {error}") from error
     data = safetensors.torch.save(plain, {"record": record_text, "record_sha256": sha256(record_text.encode())})
-    sidecar = {"format": FORMAT, "sha256": sha256(data), **metadata}
+    sidecar = {"format": _FORMAT, "sha256": sha256(data), **metadata}
     write_atomically(path, data)
     write_atomically(path.with_suffix(".json"), (json.dumps(sidecar, indent=2) + "\n").encode())
     return path
@@ -83,8 +83,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     if sha256(stored["record"].encode()) != stored.get("record_sha256"):
         raise ValueError(f"{path} is damaged (SHA-256 of its header differs): restore it or train again")
     record: dict[str, Any] = json.loads(stored["record"])
-    if record["format"] != FORMAT:
-        raise ValueError(f"{path} has format {record['format']!r}, this version reads {FORMAT}: update dpnet-lite")
+    if record["format"] != _FORMAT:
+        raise ValueError(f"{path} has format {record['format']!r}, this version reads {_FORMAT}: update dpnet-lite")
     if record["tensors_sha256"] != digest_tensors(tensors):
         raise ValueError(f"{path} is damaged (SHA-256 of its tensors differs): restore it or train again")
     return {name: tensor.to(device) for name, tensor in tensors.items()}, record["metadata"]
@@ -106,7 +106,7 @@ def save_training_state(path: str | Path, state: dict[str, Any]) -> Path:
             f"training state for {path} holds more than tensors and plain Python values: "
             "convert NumPy arrays and other objects to those first"
         ) from error
-    write_atomically(path, STATE_MAGIC + sha256(payload).encode() + b"\n" + payload)
+    write_atomically(path, _STATE_MAGIC + sha256(payload).encode() + b"\n" + payload)
     return path
 
 
@@ -117,9 +117,9 @@ def load_training_state(path: str | Path) -> dict[str, Any]:
     """
     path = require_file(path)
     data = path.read_bytes()
-    start = len(STATE_MAGIC) + 65  # the digest in hex and a line feed
+    start = len(_STATE_MAGIC) + 65  # the digest in hex and a line feed
     payload = data[start:]
-    if data[:start] != STATE_MAGIC + sha256(payload).encode() + b"\n":
+    if data[:start] != _STATE_MAGIC + sha256(payload).encode() + b"\n":
         raise ValueError(f"{path} is not a whole training state (SHA-256 differs): train on from an older one")
     state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     return state

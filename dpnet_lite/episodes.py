@@ -22,7 +22,7 @@ from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.base import SegmentationDataset
 
 DEFAULT_MIN_AREA = 0.02  # share of the image; smaller objects nearly vanish at feature size
-LARGE_POOL = 5_000  # images; above it, shuffling a whole pool for one episode takes too long
+_LARGE_POOL = 5_000  # images; above it, shuffling a whole pool for one episode takes too long
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _class_pixels(dataset: SegmentationDataset, min_pixels: int) -> np.ndarray:
 def _draw_one(class_index: int, pool: np.ndarray, n_shot: int, generator: np.random.Generator) -> Episode:
     query = int(generator.choice(pool))
     rest = pool[pool != query]
-    if len(rest) > max(LARGE_POOL, n_shot):
+    if len(rest) > max(_LARGE_POOL, n_shot):
         support: Iterable[np.integer] = generator.choice(rest, n_shot, replace=False)
     else:
         support = _take_turns(rest, n_shot, generator)

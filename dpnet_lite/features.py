@@ -18,12 +18,12 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.base import KnownAreas, SegmentationDataset
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.transforms import normalise, resize_sample
 from dpnet_lite.episodes import Episode, Part
-from dpnet_lite.model.backbone import Backbone
 from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.model.prototypes import masks_at
 

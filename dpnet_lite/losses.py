@@ -14,14 +14,14 @@ from dpnet_lite.config import TrainingConfig
 from dpnet_lite.model.episode_batch import EpisodeBatch, Output
 from dpnet_lite.model.prototypes import masks_at
 
-SMALLEST_WEIGHT = 0.01  # of a pixel, by the range of TrainingConfig.foreground_weight
+_SMALLEST_WEIGHT = 0.01  # of a pixel, by the range of TrainingConfig.foreground_weight
 
 
 class Targets(NamedTuple):
     """What the two branches are to say of a batch; 255 is ignored."""
 
     main: Tensor  # int64 [B, H, W]
-    auxiliary: Tensor | None  # int64 [B, h, w] for the query or [B * K, h, w] for the support, by `cell_labels`
+    auxiliary: Tensor | None  # int64 [B, h, w] for the query or [B * K, h, w] for the support, by `_cell_labels`
 
 
 def episode_targets(batch: EpisodeBatch, auxiliary: str) -> Targets:
@@ -32,7 +32,7 @@ def episode_targets(batch: EpisodeBatch, auxiliary: str) -> Targets:
         parts = [masks_at(batch.query_labels == value, batch.cells) for value in (1, 0)]
     else:  # [B, K, h, w] -> [B * K, h, w]
         parts = [batch.support_masks.flatten(0, 1), batch.support_background.flatten(0, 1)]
-    return Targets(batch.query_labels, cell_labels(*parts))
+    return Targets(batch.query_labels, _cell_labels(*parts))
 
 
 def target_weights(targets: Sequence[Targets], foreground_weight: float) -> Tensor:
@@ -76,10 +76,10 @@ def _cross_entropy(logits: Tensor, labels: Tensor, foreground_weight: float, tot
     """Sum over the pixels that count, divided by `total`; 0 where nothing counts."""
     weight = None if foreground_weight == 1.0 else logits.new_tensor([1.0, foreground_weight])
     loss = functional.cross_entropy(logits, labels, weight=weight, ignore_index=255, reduction="sum")
-    return loss / total.clamp(min=SMALLEST_WEIGHT).to(loss.dtype)
+    return loss / total.clamp(min=_SMALLEST_WEIGHT).to(loss.dtype)
 
 
-def cell_labels(foreground: Tensor, background: Tensor) -> Tensor:
+def _cell_labels(foreground: Tensor, background: Tensor) -> Tensor:
     """Labels of cells from their shares of foreground and background, float [..., h, w] -> int64 0, 1 or 255.
 
     255 where more than half of a cell is ignored; else foreground where it is at least the background (ours).

@@ -19,10 +19,10 @@ import torch.nn.functional as functional
 from PIL import Image
 from torch import Tensor, nn
 
+from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.checkpoints import load_trained
 from dpnet_lite.datasets.images import ImageLike, MaskLike, to_image, to_mask
 from dpnet_lite.datasets.transforms import normalise, resize_image
-from dpnet_lite.model.backbone import Backbone
 from dpnet_lite.model.dpnet import Trace
 from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.model.prototypes import masks_at

@@ -22,17 +22,17 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.episodes import DEFAULT_MIN_AREA, EpisodeList, Part, StepParts, check_division, draw_episodes
 from dpnet_lite.features import EpisodeSource, Progress
 from dpnet_lite.losses import Targets, episode_loss, episode_targets, learning_rate, target_weights
-from dpnet_lite.model.backbone import Backbone
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.run_folder import RunFolder
 
-Validate = Callable[[nn.Module], float]
+_Validate = Callable[[nn.Module], float]
 _FREE = ("accumulate", "compile")  # settings that change how a step is computed, not what
 
 
@@ -119,7 +119,7 @@ class Trainer:
         *,
         fold: int,
         folder: Path | None = None,
-        validate: Validate | None = None,
+        validate: _Validate | None = None,
         fabric: Fabric | None = None,
     ) -> None:
         if (validate is None) != (config.validate_every == 0):
@@ -250,7 +250,7 @@ class Trainer:
         assert isinstance(total, Tensor)
         return total
 
-    def _validate(self, validate: Validate) -> None:
+    def _validate(self, validate: _Validate) -> None:
         score = validate(self.network.eval())
         self.network.train()
         self.validation.append({"step": self.step, "miou": score})

@@ -168,9 +168,9 @@ print(f"IoU = {(mask & truth).sum()} / {(mask | truth).sum()} = {iou:.2f}")
 # %%
 from dataclasses import replace
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.experiments.plots import BLUE, episodes_figure
 from dpnet_lite.features import compute_features
-from dpnet_lite.model.backbone import build_backbone
 
 bank = compute_features(world, build_backbone("tiny"), size=facts["size"])  # features of all scenes, computed once
 one_shot = replace(episodes, n_shot=1, episodes=tuple(replace(e, support=e.support[:1]) for e in episodes))

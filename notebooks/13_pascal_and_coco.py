@@ -532,9 +532,9 @@ check_poly_rate(my_poly_rate)
 # images are read from the files, as at full size.
 
 # %%
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.experiments.experiment import TrainingData
 from dpnet_lite.experiments.jobs import train_head
-from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.published.image_source import ImageSource
 
 backbone = build_backbone("tiny")

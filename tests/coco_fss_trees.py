@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from dpnet_lite.published.coco_annotations import COCO_CLASSES
+from dpnet_lite.published.coco_masks import COCO_CLASSES
 
 HEIGHT, WIDTH = 100, 120
 # The official category ids run to 90; these numbers are not used.

@@ -18,8 +18,11 @@ SMALL = ["--steps", "4", "--model", "channels=8", "--training", "batch_size=2", 
 
 def use_few_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few toy scenes and validation episodes, and no lasting effect of --threads on the other tests."""
-    for function in (experiment.toy_training, experiment.toy_test_bank, experiment.toy_fold):
-        few = {name: n for name, n in (("n_train", 70), ("n_test", 42)) if name in function.__kwdefaults__}
+    for function, few in (
+        (experiment.toy_training_world, {"n_scenes": 70}),
+        (experiment.toy_test_world, {"n_scenes": 42}),
+        (experiment.toy_fold, {"n_train": 70, "n_test": 42}),
+    ):
         monkeypatch.setattr(function, "__kwdefaults__", function.__kwdefaults__ | few)
     monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
 

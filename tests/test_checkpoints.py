@@ -12,17 +12,25 @@ from typing import Any
 
 import pytest
 import torch
+from core_fixtures import assert_same, random_batch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.checkpoints import (
     load_checkpoint,
+    load_head,
+    load_trained,
     load_training_state,
     save_checkpoint,
+    save_head,
     save_training_state,
+    shipped_head,
     versions,
 )
-from dpnet_lite.tensor_files import digest_tensors, load_tensors
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.files import digest_tensors, load_tensors, write_atomically
+from dpnet_lite.model.dpnet import DPNet
 
 METADATA = {"step": 7, "score": 0.1 + 0.2, "config": {"widths": [8, 4], "name": "tiny"}, "fold": None}
 
@@ -38,12 +46,6 @@ def example_tensors() -> dict[str, Tensor]:
         "empty": torch.zeros(0, 2),
         "mask": base > 0,
     }
-
-
-def assert_same(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
-    assert left.keys() == right.keys()
-    for key, tensor in left.items():
-        assert tensor.dtype == right[key].dtype and torch.equal(tensor, right[key]), key
 
 
 def flip(path: Path, position: int) -> None:
@@ -85,26 +87,23 @@ def test_any_damage_to_the_weights_is_refused(tmp_path: Path) -> None:
             load_checkpoint(path)
 
 
-def test_missing_or_wrong_files_are_refused(tmp_path: Path) -> None:
+def test_the_weight_file_is_enough_and_wrong_ones_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"none\.safetensors"):
         load_checkpoint(tmp_path / "none.safetensors")
     path = save_checkpoint(tmp_path / "head.safetensors", example_tensors(), METADATA)
-    sidecar = tmp_path / "head.json"
-    text = sidecar.read_text()
-    sidecar.write_text(text.replace('"format": 1', '"format": 99'))
-    with pytest.raises(ValueError, match=r"head\.json has format 99, this version reads 1"):
-        load_checkpoint(path)
-    for damaged in (text[:20], "[]", "{}", ""):
-        sidecar.write_text(damaged)
-        with pytest.raises(ValueError, match=r"sidecar .*head\.json is damaged"):
+    path.with_suffix(".json").unlink()
+    assert load_checkpoint(path)[1] == METADATA
+    record = json.dumps({"format": 99, "metadata": {}, "tensors_sha256": ""})
+    header = {"record": record, "record_sha256": hashlib.sha256(record.encode()).hexdigest()}
+    for message, metadata in (
+        ("has format 99, this version reads 1: update", header),
+        ("no DPNet Lite checkpoint", {}),
+    ):
+        save_file({"weight": torch.zeros(2)}, path, metadata)
+        with pytest.raises(ValueError, match=rf"head\.safetensors .*{message}"):
             load_checkpoint(path)
-    sidecar.unlink()
-    with pytest.raises(FileNotFoundError, match=r"no sidecar .*head\.json"):
-        load_checkpoint(path)
-    sidecar.write_text(text)
-    save_file({"weight": torch.zeros(2)}, path)
-    with pytest.raises(ValueError, match="no DPNet Lite checkpoint"):
-        load_checkpoint(path)
+    with pytest.raises(ValueError, match=r"does not end in \.safetensors; give a checkpoint of this project"):
+        load_checkpoint(path.rename(tmp_path / "head.pth"))
 
 
 def test_bad_arguments_to_save(tmp_path: Path) -> None:
@@ -147,14 +146,11 @@ def test_a_crash_while_saving_leaves_a_whole_checkpoint(
 def training_state() -> dict[str, Any]:
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.AdamW(model.parameters())
-    scheduler = torch.optim.lr_scheduler.PolynomialLR(optimizer, 10)
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    scheduler.step()
     return {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "scheduler": scheduler.state_dict(),
         "torch_random": torch.get_rng_state(),
         "python_random": random.getstate(),
         "big": 2**127 + 1,  # NumPy's PCG64 state holds such integers
@@ -166,14 +162,11 @@ def training_state() -> dict[str, Any]:
 def test_training_state_round_trip_is_exact(tmp_path: Path) -> None:
     state = training_state()
     loaded = load_training_state(save_training_state(tmp_path / "last.state", state))
-    # pickle tells 1 from 1.0 and -0.0 from 0.0; tensors are compared on their own
-    tensors = {f"model.{key}": value for key, value in state["model"].items()}
-    tensors |= {f"exp_avg.{key}": value["exp_avg"] for key, value in state["optimizer"]["state"].items()}
-    loaded_tensors = {f"model.{key}": value for key, value in loaded["model"].items()}
-    loaded_tensors |= {f"exp_avg.{key}": value["exp_avg"] for key, value in loaded["optimizer"]["state"].items()}
-    assert_same(tensors, loaded_tensors)
+    assert_same(state["model"], loaded["model"])
+    for key, moments in state["optimizer"]["state"].items():
+        assert_same(moments, loaded["optimizer"]["state"][key])
     assert torch.equal(loaded["torch_random"], state["torch_random"])
-    for key in ("scheduler", "python_random", "big", "tiny", "none"):
+    for key in ("python_random", "big", "tiny", "none"):
         assert loaded[key] == state[key], key
     assert loaded["optimizer"]["param_groups"] == state["optimizer"]["param_groups"]
 
@@ -220,9 +213,10 @@ def test_malicious_pickle_is_refused_and_not_run(tmp_path: Path, writer: str) ->
         torch.save(content, path)
     else:
         path.write_bytes(pickle.dumps(content))
-    with pytest.raises(ValueError, match=r"evil\.pth cannot be read as plain tensors") as caught:
-        load_tensors(path)
-    assert "\n" not in str(caught.value)
+    for read in (load_tensors, lambda path: build_backbone("resnet50_v2", path)):
+        with pytest.raises(ValueError, match=r"evil\.pth cannot be read as plain tensors") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
     assert not (tmp_path / "ran").exists()
     torch.load(path, weights_only=False) if writer == "torch" else pickle.loads(path.read_bytes())
     assert (tmp_path / "ran").exists()  # so the file really was malicious
@@ -265,3 +259,108 @@ def test_digest_depends_on_content_alone() -> None:
 def test_versions() -> None:
     assert versions().keys() == {"python", "torch", "torchvision", "dpnet_lite"}
     assert versions()["torch"] == torch.__version__
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new folder" / "a.txt"
+    write_atomically(path, b"first")
+
+    def broken(descriptor: int) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(os, "fsync", broken)
+    with pytest.raises(OSError, match="the disk is full"):
+        write_atomically(path, b"second")
+    assert path.read_bytes() == b"first" and list(path.parent.iterdir()) == [path]
+
+
+# Trained networks
+
+MODEL = ModelConfig(channels=8)
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[DPNet, Any]:
+    """A network that was not trained, and a backbone of random weights."""
+    torch.manual_seed(0)
+    return DPNet(MODEL, 144, 96).eval(), build_backbone("tiny", "random")
+
+
+@pytest.fixture
+def head_file(trained: tuple[DPNet, Any], tmp_path: Path) -> Path:
+    return save_head(tmp_path / "head.safetensors", *trained, size=64, fold=1)
+
+
+def test_a_head_comes_back_from_its_file_alone(trained: tuple[DPNet, Any], head_file: Path) -> None:
+    network, backbone = trained
+    head, metadata = load_head(head_file)
+    assert metadata["fold"] == 1 and metadata["versions"] == versions() and not head.training
+    assert head.config == network.config and metadata["model"].keys() == MODEL.to_dict().keys()
+    assert_same(network.state_dict(), head.state_dict())
+    half = save_head(head_file.with_name("half.safetensors"), network, backbone, size=64, half=True)
+    assert half.stat().st_size < 0.7 * head_file.stat().st_size
+    rounded = {name: tensor.half() for name, tensor in network.state_dict().items()}
+    assert_same(load_checkpoint(half)[0], rounded)
+    assert_same(load_head(half)[0].state_dict(), {name: tensor.float() for name, tensor in rounded.items()})
+
+
+def test_a_trained_network_comes_back_with_its_backbone(tmp_path: Path) -> None:
+    """With the shipped backbone nothing else is named; settings that are not the defaults come back too."""
+    torch.manual_seed(3)
+    model = ModelConfig(channels=12, selection="top_k", interaction="correlation", scales=(1.0, 0.5), prior=True)
+    network, backbone = DPNet(model, 144, 96).eval(), build_backbone("tiny", precision="bf16")
+    again = load_trained(save_head(tmp_path / "head.safetensors", network, backbone, size=48, seed=4))
+    assert again.head.config == model and again.size == 48 and again.metadata["seed"] == 4
+    assert again.backbone.cache_key == backbone.cache_key
+    batch = random_batch(2, channels=144, cells=(6, 6))
+    assert torch.equal(again.head(batch, (9, 9)).logits, network(batch, (9, 9)).logits)
+
+
+def test_backbone_weights_of_ones_own_are_named_and_checked(trained: tuple[DPNet, Any], head_file: Path) -> None:
+    own, other = head_file.with_name("own.pth"), head_file.with_name("other.pth")
+    torch.save(trained[1].body.state_dict(), own)
+    torch.save(build_backbone("tiny", "random", seed=1).body.state_dict(), other)
+    assert load_trained(head_file, backbone_weights=own).backbone.fingerprint == trained[1].fingerprint
+    for weights in (other, None):  # None: the shipped ones
+        with pytest.raises(ValueError) as caught:
+            load_trained(head_file, backbone_weights=weights)
+        assert str(caught.value) == (
+            f"{head_file} was trained on other tiny weights than those given; "
+            "name the same file with backbone_weights (--backbone-weights)"
+        )
+    with pytest.raises(FileNotFoundError, match=r"missing\.pth"):
+        load_trained(head_file, backbone_weights=head_file.with_name("missing.pth"))
+
+
+def test_only_heads_of_known_networks_are_read(trained: tuple[DPNet, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not a DPNet head"):
+        load_head(shipped_head(0).with_name("tiny_backbone.safetensors"))
+    rival = DPNet(ModelConfig(channels=8, network="rival"), 144, 96)
+    path = save_head(tmp_path / "rival.safetensors", rival, trained[1], size=64)
+    with pytest.raises(ValueError, match=r"rival\.safetensors holds the network 'rival'; what is known here: dpnet"):
+        load_head(path)
+    assert_same(load_head(path, networks={"rival": DPNet})[0].state_dict(), rival.state_dict())
+
+
+@pytest.mark.parametrize(("name", "value", "is_read"), [("n_parts", 4, True), ("shot_fusion", "joint", False)])
+def test_a_head_that_names_a_retired_setting_is_read_at_its_last_value(
+    trained: tuple[DPNet, Any], head_file: Path, name: str, value: object, is_read: bool
+) -> None:
+    tensors, metadata = load_checkpoint(head_file)
+    metadata["model"][name] = value
+    save_checkpoint(head_file, tensors, metadata)
+    if is_read:
+        assert_same(load_head(head_file)[0].state_dict(), trained[0].state_dict())
+    else:
+        with pytest.raises(ValueError, match="shot_fusion is 'joint': that was retired, only 'average' is left"):
+            load_head(head_file)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_a_damaged_head_is_refused(head_file: Path, damage: str) -> None:
+    if damage == "cut":
+        head_file.write_bytes(head_file.read_bytes()[:-50])
+    else:
+        flip(head_file, head_file.stat().st_size - 50)
+    with pytest.raises(ValueError, match=r"head.safetensors is (not a whole|damaged)"):
+        load_trained(head_file)

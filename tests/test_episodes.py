@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -14,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpnet_lite.datasets.base import Sample
-from dpnet_lite.episodes import Episode, EpisodeList, class_pools, draw_episodes
+from dpnet_lite.config import TrainingConfig
+from dpnet_lite.datasets.base import DatasetDefaults, KnownAreas, Sample
+from dpnet_lite.episodes import Episode, EpisodeList, StepParts, class_pools, draw_episodes
 
 
-class AreaTable:
+class AreaTable(DatasetDefaults):
     """A data set that consists of its class areas; episodes need no pixels."""
 
     name = "table"
@@ -42,26 +41,6 @@ def make_table(n_images: int = 60, n_classes: int = 6, seed: int = 0) -> AreaTab
 
 
 DRAW = {"fold": 0, "n_shot": 1, "count": 40, "seed": 0}
-
-SUBPROCESS = """
-import sys
-sys.path.insert(0, "tests")
-from test_episodes import DRAW, draw_episodes, make_table
-print(draw_episodes(make_table(), range(6), **{**DRAW, "n_shot": 5}).sha256)
-"""
-
-
-def test_a_fresh_process_draws_the_same_list(pytestconfig: pytest.Config) -> None:
-    here = draw_episodes(make_table(), range(6), **{**DRAW, "n_shot": 5})
-    assert here == draw_episodes(make_table(), range(6), **{**DRAW, "n_shot": 5})
-    process = subprocess.run(
-        [sys.executable, "-c", SUBPROCESS],
-        cwd=pytestconfig.rootpath,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert process.stdout.strip() == here.sha256
 
 
 def test_sha256_is_that_of_the_canonical_json() -> None:
@@ -192,3 +171,45 @@ def test_from_json_refuses_what_is_no_sound_list() -> None:
     for text in ("[]", "{}", drawn.to_json()[:-5], drawn.to_json().replace("fold", "fald")):
         with pytest.raises(ValueError, match="no episode list"):
             EpisodeList.from_json(text)
+
+
+def test_min_pixels_asks_for_counts_at_the_images_own_size() -> None:
+    counts = np.array([[40], [41], [500], [0]], dtype=np.int32)
+
+    class Counted(AreaTable):
+        class_pixels = counts
+
+    table = Counted(counts / 1000)
+    assert class_pools(table, [0], min_area=0.0, min_pixels=41)[0].tolist() == [1, 2]
+    assert class_pools(KnownAreas(table, table.class_areas), [0], min_area=0.0, min_pixels=41)[0].tolist() == [1, 2]
+    assert class_pools(table, [0], min_area=0.3, min_pixels=41)[0].tolist() == [2]
+    for dataset, value, does in ((AreaTable(counts), 5, "does not"), (table, -1, "does")):
+        with pytest.raises(
+            ValueError, match=rf"min_pixels is {value}; .*only for data sets that count .* table {does}$"
+        ):
+            class_pools(dataset, [0], min_pixels=value)
+
+
+@given(n_processes=st.integers(1, 4), accumulate=st.integers(1, 3), size=st.integers(1, 3), first=st.integers(0, 3))
+def test_a_division_into_parts_leaves_no_episode_out(n_processes: int, accumulate: int, size: int, first: int) -> None:
+    batch = n_processes * accumulate * size
+    config = TrainingConfig(steps=6, batch_size=batch, accumulate=accumulate)
+    episodes = [Episode(number % 5, number, (number + 1, number + 2)) for number in range(6 * batch)]
+    shares = [
+        StepParts(episodes, config, range(first, 6), rank=rank, n_processes=n_processes) for rank in range(n_processes)
+    ]
+    taken = [part for share in shares for part in share]
+    numbers = [episode.query for part in taken for episode in part.episodes]
+    assert sorted(numbers) == list(range(first * batch, 6 * batch))
+    assert len({len(share) for share in shares}) == 1  # no process waits for another one's extra part
+    for part in taken:
+        start = part.step * batch + part.first
+        assert list(part.episodes) == episodes[start : start + size] and part.n_step == batch
+
+
+def test_a_batch_that_cannot_be_divided_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch_size is 6, but 2 processes take it in 2 parts each; give a multiple"):
+        StepParts([], TrainingConfig(batch_size=6, accumulate=2), range(1), n_processes=2)
+    parts = StepParts([Episode(0, 0, (1,))], TrainingConfig(batch_size=1), range(1))
+    with pytest.raises(IndexError, match="part 1 is not in 0 to 0"):
+        parts[1]

@@ -1,17 +1,25 @@
-"""The feature bank: in memory, on disk, interrupted; and how it gathers episodes."""
+"""Features of a data set: in memory, in a cache, interrupted, damaged, shared; and how they are gathered to batches."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from core_fixtures import block_means
+from places import ROOT
 
+from dpnet_lite.backbones.backbone import build_backbone
+from dpnet_lite.config import TrainingConfig
+from dpnet_lite.datasets.base import KnownAreas, Sample
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.datasets.transforms import normalise, resize_sample
-from dpnet_lite.episodes import Episode
-from dpnet_lite.features import CHUNK, FeatureBank, binary
-from dpnet_lite.model.backbone import build_backbone
+from dpnet_lite.episodes import Episode, StepParts
+from dpnet_lite.features import CHUNK, binary, compute_features, default_cache
 
 SIZE, N_IMAGES = 32, 2 * CHUNK + 3
 
@@ -28,7 +36,12 @@ def backbone():
 
 @pytest.fixture(scope="module")
 def bank(world, backbone):
-    return FeatureBank(world, backbone, size=SIZE, flip=True)
+    return compute_features(world, backbone, size=SIZE, flip=True)
+
+
+def features(bank, index, view=0):
+    """Of one image as the network takes them, float32 [D, h, w]."""
+    return torch.from_numpy(np.array(bank.features[index, view], dtype=np.float32)).permute(2, 0, 1)
 
 
 class CountingBackbone(torch.nn.Module):
@@ -47,30 +60,60 @@ class CountingBackbone(torch.nn.Module):
 
 def test_features_are_the_backbones_to_half_precision(bank, world, backbone):
     assert bank.features.shape == (N_IMAGES, 2, 8, 8, backbone.out_channels)
-    assert bank.features.dtype == np.float16
+    assert bank.features.dtype == np.float16 and bank.dataset is world and bank.size == SIZE
     for index in (0, CHUNK - 1, CHUNK, N_IMAGES - 1):
         sample = resize_sample(world[index], SIZE)
         image = normalise(sample.image[None])
         assert torch.equal(bank.labels[index], sample.labels)
         for view, pixels in ((0, image), (1, image.flip(-1))):
-            expected = backbone(pixels)[0]
-            found = bank.take(index, view)
-            assert found.dtype == torch.float32 and found.shape == expected.shape
-            torch.testing.assert_close(found, expected, atol=1e-3, rtol=2e-3)
-    assert not torch.equal(bank.take(0, 1), bank.take(0, 0))
+            torch.testing.assert_close(features(bank, index, view), backbone(pixels)[0], atol=1e-3, rtol=2e-3)
+    assert not torch.equal(features(bank, 0, 1), features(bank, 0, 0))
+
+
+# The cache
 
 
 def test_a_cache_on_disk_equals_memory_and_is_found_again(bank, world, backbone, tmp_path):
     counting = CountingBackbone(backbone)
     folder = tmp_path / "not" / "there yet"
-    first = FeatureBank(world, counting, size=SIZE, flip=True, cache_folder=folder)
+    settings = {"size": SIZE, "flip": True, "cache_folder": folder}
+    first = compute_features(world, counting, **settings)
     assert counting.images == 2 * N_IMAGES
-    again = FeatureBank(world, counting, size=SIZE, flip=True, cache_folder=folder)
+
+    class Drawn(ToyWorld):
+        def __getitem__(self, index):
+            raise AssertionError("a world that is found again is not drawn")
+
+    again = compute_features(Drawn(N_IMAGES, seed=5, size=48), counting, **settings)
+    np.testing.assert_array_equal(again.dataset.class_areas, world.class_areas)
     assert counting.images == 2 * N_IMAGES  # nothing was computed again
     for other in (first, again):
-        assert np.array_equal(other.features, bank.features)
-        assert torch.equal(other.labels, bank.labels)
+        assert np.array_equal(other.features, bank.features) and torch.equal(other.labels, bank.labels)
     assert isinstance(again.features, np.memmap)
+
+
+def test_what_is_written_into_found_features_stays_out_of_the_cache(world, backbone, tmp_path):
+    changed, plain = (compute_features(world, backbone, size=16, cache_folder=tmp_path) for _ in range(2))
+    expected = np.array(plain.features)
+    changed.features[:], changed.labels[:] = 0, 9
+    again = compute_features(world, backbone, size=16, cache_folder=tmp_path)
+    assert np.array_equal(again.features, expected) and torch.equal(again.labels, plain.labels)
+
+
+def test_known_areas_leave_the_rest_to_the_data_set(world):
+    areas = np.full((N_IMAGES, 80), 0.25, dtype=np.float32)
+    known = KnownAreas(world, areas)
+    assert known.class_areas is areas and len(known) == N_IMAGES
+    for name in ("name", "fingerprint", "class_names", "class_pixels"):
+        assert getattr(known, name) == getattr(world, name), name
+    for found, expected in ((known[3], world[3]), ((known.read_labels(3),), (world[3].labels,))):
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+    class Renumbered(ToyWorld):
+        def label_value(self, index, class_index):
+            return 100 * index + class_index
+
+    assert KnownAreas(Renumbered(2, seed=0), areas).label_value(1, 7) == 107
 
 
 def test_other_settings_get_caches_of_their_own(world, backbone, tmp_path):
@@ -78,9 +121,10 @@ def test_other_settings_get_caches_of_their_own(world, backbone, tmp_path):
     other_backbone = build_backbone("tiny", "random", seed=1)
     cases = [(world, backbone, 32), (world, backbone, 16), (other_world, backbone, 16), (world, other_backbone, 16)]
     for dataset, network, size in cases:
-        cached = FeatureBank(dataset, network, size=size, cache_folder=tmp_path)
-        assert np.array_equal(cached.features, FeatureBank(dataset, network, size=size).features)
-    assert len(list(tmp_path.glob("*.npy"))) == len(cases)
+        cached = compute_features(dataset, network, size=size, cache_folder=tmp_path)
+        assert np.array_equal(cached.features, compute_features(dataset, network, size=size).features)
+    compute_features(world, backbone, size=16, flip=True, cache_folder=tmp_path)
+    assert len(list(tmp_path.glob("*/features.npy"))) == len(cases) + 1
 
 
 @pytest.mark.parametrize("chunks_done", [0, 1, 2])
@@ -95,30 +139,80 @@ def test_an_interrupted_cache_is_continued(bank, world, backbone, tmp_path, chun
             yield chunk
 
     counting = CountingBackbone(backbone)
+    settings = {"size": SIZE, "flip": True, "cache_folder": tmp_path}
     with pytest.raises(Interrupted):
-        FeatureBank(world, counting, size=SIZE, flip=True, cache_folder=tmp_path, progress=stop)
+        compute_features(world, counting, progress=stop, **settings)
     assert counting.images == 2 * chunks_done * CHUNK
-    finished = FeatureBank(world, counting, size=SIZE, flip=True, cache_folder=tmp_path)
+    finished = compute_features(world, counting, **settings)
     assert counting.images == 2 * N_IMAGES  # each view of each image once in all
-    assert np.array_equal(finished.features, bank.features)
-    assert torch.equal(finished.labels, bank.labels)
+    assert np.array_equal(finished.features, bank.features) and torch.equal(finished.labels, bank.labels)
 
 
-def test_a_cache_that_does_not_say_how_far_it_got_is_computed_anew(world, backbone, tmp_path):
+@pytest.mark.parametrize("damage", ["done is empty", "done is gone"])
+def test_a_damaged_cache_is_computed_anew(world, backbone, tmp_path, damage):
     counting = CountingBackbone(backbone)
-    first = FeatureBank(world, counting, size=16, cache_folder=tmp_path)
-    expected = np.array(first.features)
-    first.features[:] = 0
-    next(tmp_path.glob("*.done")).write_text("")
-    again = FeatureBank(world, counting, size=16, cache_folder=tmp_path)
+    expected = np.array(compute_features(world, counting, size=16, cache_folder=tmp_path).features)
+    (path,) = tmp_path.iterdir()
+    (path / "areas.npy").unlink()  # broken off before the end
+    if damage == "done is empty":
+        (path / "done").write_text("")
+    else:
+        (path / "done").unlink()
+    again = compute_features(world, counting, size=16, cache_folder=tmp_path)
     assert counting.images == 2 * N_IMAGES
     assert np.array_equal(again.features, expected)
 
 
+PROGRAM = """
+import sys
+from pathlib import Path
+from dpnet_lite.datasets.toy import ToyWorld
+from dpnet_lite.features import compute_features
+from dpnet_lite.backbones.backbone import build_backbone
+
+def waiting(chunks):
+    for chunk in chunks:
+        if chunk == 0:
+            print("begun", flush=True)
+            sys.stdin.readline()
+        yield chunk
+
+world, backbone = ToyWorld(35, seed=5, size=48), build_backbone("tiny", "random")
+compute_features(world, backbone, size=32, flip=True, cache_folder=Path(sys.argv[1]), progress=waiting)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_another_process_that_fills_the_cache_is_waited_for(bank, world, backbone, tmp_path, is_killed):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)], cwd=ROOT, text=True, **pipes) as other:
+        assert other.stdout.readline() == "begun\n"
+        if is_killed:
+            other.kill()
+        else:
+            other.stdin.write("go on\n")
+            other.stdin.flush()
+        counting = CountingBackbone(backbone)
+        found = compute_features(world, counting, size=SIZE, flip=True, cache_folder=tmp_path)
+    assert counting.images == (2 * N_IMAGES if is_killed else 0)
+    assert np.array_equal(found.features, bank.features) and torch.equal(found.labels, bank.labels)
+
+
 def test_progress_sees_every_chunk(world, backbone):
     seen = []
-    FeatureBank(world, backbone, size=16, progress=lambda chunks: seen.extend(chunks) or chunks)
+    compute_features(world, backbone, size=16, progress=lambda chunks: seen.extend(chunks) or chunks)
     assert seen == [0, CHUNK, 2 * CHUNK]
+
+
+def test_the_cache_lies_where_the_system_keeps_caches(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache() == tmp_path / "dpnet_lite"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_cache().parts[-2:] == (".cache", "dpnet_lite")
+
+
+# Batches
 
 
 def test_binary_labels_worked_by_hand():
@@ -132,10 +226,8 @@ def slow_mask(labels, class_index, cells):
     """Share of the class in each cell, by loops."""
     side = len(labels) // cells
     mask = np.zeros((cells, cells), dtype=np.float32)
-    for y in range(cells):
-        for x in range(cells):
-            patch = labels[y * side : (y + 1) * side, x * side : (x + 1) * side]
-            mask[y, x] = np.mean(patch == class_index + 1)
+    for y, x in np.ndindex(mask.shape):
+        mask[y, x] = np.mean(labels[y * side : (y + 1) * side, x * side : (x + 1) * side] == class_index + 1)
     return mask
 
 
@@ -149,42 +241,60 @@ def test_a_batch_gathers_what_its_episodes_name(bank):
     views = [[0, 1, 0], [1, 0, 1]]
     batch = bank.batch(episodes, views)
     assert [x.dtype for x in batch] == [torch.float32] * 4 + [torch.int64]
+    assert batch.cells == (8, 8)
     for row, (episode, view) in enumerate(zip(episodes, views, strict=True)):
-        assert torch.equal(batch.query_features[row], bank.take(episode.query, view[0]))
+        assert torch.equal(batch.query_features[row], features(bank, episode.query, view[0]))
         own = labels[episode.query][:, :: -1 if view[0] else 1]
         expected = np.where(own == 255, 255, own == episode.class_index + 1)
         assert np.array_equal(batch.query_labels[row], expected)
         for k, index in enumerate(episode.support):
-            assert torch.equal(batch.support_features[row, k], bank.take(index, view[1 + k]))
+            assert torch.equal(batch.support_features[row, k], features(bank, index, view[1 + k]))
             own = labels[index][:, :: -1 if view[1 + k] else 1]
             mask = slow_mask(own, episode.class_index, 8)
             np.testing.assert_allclose(batch.support_masks[row, k], mask, atol=1e-6)
-            # [32, 32] -> [8, 8]
-            rest = ((own != 255) & (own != episode.class_index + 1)).reshape(8, 4, 8, 4).mean(axis=(1, 3))
+            rest = block_means((own != 255) & (own != episode.class_index + 1), (8, 8))
             np.testing.assert_allclose(batch.support_background[row, k], rest, atol=1e-6)
     assert batch.query_labels[0].max() == 1 and batch.support_masks[1].max() > 0
 
 
-def test_without_views_nothing_is_mirrored(bank):
+def test_support_labels_can_be_edited_before_they_become_masks(bank):
+    episodes, seen = [Episode(3, 1, (2, 4)), Episode(5, 2, (3, 6))], []
+
+    def edit(labels):
+        seen.append(labels.clone())
+        return torch.where(labels == 1, 255, 1)
+
+    plain, edited = bank.batch(episodes), bank.batch(episodes, edit_support=edit)
+    assert seen[0].shape == (4, SIZE, SIZE) and seen[0].dtype == torch.int64
+    torch.testing.assert_close(edited.support_masks, plain.support_background)
+    assert not edited.support_background.any()
+    assert torch.equal(edited.query_labels, plain.query_labels)
+
+
+def test_nothing_is_mirrored_without_views_or_without_the_setting(bank):
     episodes = [Episode(3, 1, (2,)), Episode(5, 2, (3,))]
     plain, explicit = bank.batch(episodes), bank.batch(episodes, [[0, 0], [0, 0]])
     assert all(torch.equal(a, b) for a, b in zip(plain, explicit, strict=True))
     assert not torch.equal(plain.query_features, bank.batch(episodes, [[1, 0], [1, 0]]).query_features)
+    config = TrainingConfig(steps=1, batch_size=2)
+    parts = StepParts(episodes, config, range(1))
+    one_view = replace(bank, features=bank.features[:, :1])
+    for source, flip in ((bank, False), (one_view, True)):
+        (batch,) = source.training_batches(parts, replace(config, flip=flip))
+        assert torch.equal(batch.query_features, plain.query_features)
+    flipped = [next(iter(bank.training_batches(parts, replace(config, seed=seed)))) for seed in range(4)]
+    assert any(not torch.equal(batch.query_features, plain.query_features) for batch in flipped)
 
 
 def test_ignored_pixels_are_255_in_the_query_and_outside_the_support_mask(bank):
     labels = bank.labels.clone()
     labels[:, :8] = 255
-    view = TrainingView(bank.dataset, [], "background")
-    changed = bank.seen_by_training(view)
-    changed.labels = labels
-    batch = changed.batch([Episode(int(labels[0].masked_fill(labels[0] == 255, 0).max()) - 1, 0, (0,))])
+    class_index = int(labels[0].masked_fill(labels[0] == 255, 0).max()) - 1
+    batch = replace(bank, labels=labels).batch([Episode(class_index, 0, (0,))])
     assert bool((batch.query_labels[0, :8] == 255).all()) and bool((batch.query_labels[0, 8:] < 255).all())
     assert batch.support_masks[0, 0, :2].sum() == 0 and batch.support_masks.sum() > 0
-    assert batch.support_background[0, 0, :2].sum() == 0
-    assert torch.equal(
-        (batch.support_masks + batch.support_background)[0, 0, 2:], torch.ones_like(labels[0, 8::4, ::4]).float()
-    )
+    known = (batch.support_masks + batch.support_background)[0, 0]
+    assert not known[:2].any() and torch.equal(known[2:], torch.ones(6, 8))
 
 
 def test_a_training_view_shares_features_and_changes_labels(bank, world):
@@ -198,3 +308,18 @@ def test_a_training_view_shares_features_and_changes_labels(bank, world):
     assert seen.dataset.class_areas[:, novel].sum() == 0
     with pytest.raises(ValueError, match="the view is of toy, the features are of toy"):
         bank.seen_by_training(TrainingView(ToyWorld(3, seed=0), novel, "ignore"))
+
+
+def test_a_sample_is_read_as_it_is_where_a_data_set_has_values_of_its_own(backbone):
+    """As data sets do whose images are of one class each: any image but its own says -1."""
+
+    class Values(ToyWorld):
+        def label_value(self, index, class_index):
+            return 1 if class_index == index else -1
+
+        def __getitem__(self, index):
+            return Sample(torch.zeros(3, 32, 32, dtype=torch.uint8), torch.ones(32, 32, dtype=torch.uint8))
+
+    bank = compute_features(Values(3, seed=0), backbone, size=32)
+    batch = bank.batch([Episode(2, 2, (1,))])
+    assert bool((batch.query_labels == 1).all()) and not batch.support_masks.any()

@@ -7,17 +7,18 @@ import json
 import numpy as np
 import pytest
 import torch
+from core_fixtures import block_means
 from PIL import Image
 from sklearn.metrics import jaccard_score
 
 from dpnet_lite import scoring
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig
+from dpnet_lite.datasets.folder import FolderDataset
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.experiments.experiment import folder_bank
-from dpnet_lite.features import FeatureBank
-from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.model.head import Head
+from dpnet_lite.features import FeatureBank, compute_features
+from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.scoring import head_segmenter, predicted_mask, score_episodes, training_free_segmenter
 
 
@@ -36,8 +37,7 @@ def bank(tmp_path_factory) -> FeatureBank:
         coarse = rng.choice(np.array(values, dtype=np.uint8), (4, 5))
         mask = np.kron(coarse, np.ones((-(-height // 4), -(-width // 5)), dtype=np.uint8))[:height, :width]
         Image.fromarray(mask).save(root / f"masks/{number}.png")
-    backbone = build_backbone("tiny", "random")
-    return folder_bank([root], backbone, size=32, cache_folder=None)
+    return compute_features(FolderDataset(root), build_backbone("tiny", "random"), size=32)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_the_batch_size_does_not_matter(bank, episodes, monkeypatch):
 def test_real_segmenters_treat_each_episode_by_itself(bank, episodes):
     """Dropout is off, and nothing looks at another episode of the batch."""
     torch.manual_seed(0)
-    head = Head(ModelConfig(channels=8, dropout=0.9), bank.backbone.out_channels, bank.backbone.deep_channels).eval()
+    head = DPNet(ModelConfig(channels=8, dropout=0.9), bank.backbone.out_channels, bank.backbone.deep_channels).eval()
     for segment in (head_segmenter(head), training_free_segmenter(bank.backbone.deep_channels)):
         with torch.no_grad():
             together = segment(bank.batch(list(episodes)))
@@ -152,11 +152,31 @@ def test_the_baseline_is_the_nearest_of_two_prototypes(bank, episodes):
         )
         labels = bank.labels[episode.support[0]].numpy()
         inside = labels == episode.class_index + 1
-        # [32, 32] -> [8, 8]
-        share, rest = (m.reshape(8, 4, 8, 4).mean(axis=(1, 3)) for m in (inside, ~inside & (labels != 255)))
+        share, rest = (block_means(mask, (8, 8)) for mask in (inside, ~inside & (labels != 255)))
         prototypes = [(support * w[..., None]).sum((0, 1)) / w.sum() for w in (share, rest * known[0, 0].numpy())]
         cosines = [(query @ p) / np.linalg.norm(p) / np.linalg.norm(query, axis=2) for p in prototypes]
         np.testing.assert_array_equal(logits[row].argmax(dim=0).numpy() == 1, cosines[0] > cosines[1])
+
+
+def test_an_observer_sees_every_batch_and_changes_nothing(bank, episodes):
+    torch.manual_seed(1)
+    head, seen = DPNet(ModelConfig(channels=8), bank.backbone.out_channels, bank.backbone.deep_channels).eval(), []
+    watched = head_segmenter(head, observe=lambda batch, trace: seen.append((len(batch.query_labels), trace.reliable)))
+    plain, observed = (score_episodes(segment, bank, episodes) for segment in (head_segmenter(head), watched))
+    assert observed.to_dict() == plain.to_dict()
+    assert [n for n, _ in seen] == [10, 10, 3] and all(len(reliable) == n for n, reliable in seen)
+
+
+def test_edited_support_labels_reach_the_segmenter(bank, episodes):
+    def full(batch):
+        assert bool((batch.support_masks == 1).all()) and not batch.support_background.any()
+        return torch.stack([batch.support_masks[:, 0], batch.support_masks[:, 0]], dim=1)
+
+    progressed = []
+    scores = score_episodes(
+        full, bank, episodes, edit_support=torch.ones_like, progress=lambda rows: progressed.extend(rows) or rows
+    )
+    assert scores.counts[:, 0].sum() == 0 and progressed == [0, 10, 20]
 
 
 def test_ties_are_background_and_labels_are_not_resized():

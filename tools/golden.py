@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.checkpoints import load_head, shipped_head
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.datasets.folds import base_classes, novel_classes
@@ -22,7 +23,6 @@ from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.features import compute_features
 from dpnet_lite.files import digest_tensors
-from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.scoring import head_segmenter, score_episodes, training_free_segmenter
 from dpnet_lite.training import Trainer, initial_network
 

@@ -1,4 +1,4 @@
-"""Write the table of docs/protocols.md and its sources, between their marks, from the package's `protocols.specs`.
+"""Write the table of docs/protocols.md and its sources, between their marks, from the package's specs.toml.
 
 python tools/write_protocols.py
 """
@@ -84,7 +84,7 @@ def sources() -> str:
     """A list per repository: for each fact, the file and the lines that say so."""
     parts = []
     for name, protocol in PROTOCOLS.items():
-        lines = [f"- {label}: {protocol.source(fact)}" for label, fact, _ in ROWS if protocol.source(fact)]
+        lines = [f"- {label}: {protocol.where[fact]}" for label, fact, _ in ROWS if fact in protocol.where]
         text = "\n".join(lines).replace("*", "\\*")
         parts.append(f"**`{name}`**, {protocol.repository or 'this project'}\n\n{text}")
     return "\n\n".join(parts)

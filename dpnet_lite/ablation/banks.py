@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
+from dpnet_lite.backbones.backbone import Backbone, build_backbone
 from dpnet_lite.caches import default_cache
 from dpnet_lite.datasets.base import Sample
 from dpnet_lite.datasets.folder import FolderDataset
@@ -23,7 +24,6 @@ from dpnet_lite.experiments.experiment import (
 )
 from dpnet_lite.experiments.presets import N_FOLDS
 from dpnet_lite.features import FeatureBank
-from dpnet_lite.model.backbone import Backbone, build_backbone
 
 WORLD_SEED = 0  # all training seeds of a fold share its scenes, as they would share the images of a real data set
 

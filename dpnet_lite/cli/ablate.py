@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpnet_lite.cli.options import add_data, add_training_data, experiment_of, say
+from dpnet_lite.cli import options
 
 if TYPE_CHECKING:
     from dpnet_lite.ablation.studies import Study
@@ -23,8 +23,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.description = WHAT
     add = parser.add_argument
     add("study", nargs="?", help=f"{', '.join(STUDIES)}, or a .toml file of your own")
-    add_data(parser)
-    add_training_data(parser)
+    options.add_data(parser)
+    options.add_training_data(parser)
     add("--quick", action="store_true", help="two folds, two seeds, 60 steps, few scenes: to try it")
     add("--report", action="store_true", help="run nothing, write the report of what is there")
     add("--list", action="store_true", help="name the shipped studies and what they ask")
@@ -46,14 +46,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     if args.list:
-        say(_list_of_studies())
+        options.say(_list_of_studies())
         return
     from dpnet_lite.ablation.engines import EngineOptions
     from dpnet_lite.ablation.jobs import ablate
     from dpnet_lite.ablation.runs import TOY_SCENES
 
     study = _chosen_study(args)
-    experiment = experiment_of(args, seeds=study.seeds, n_episodes=study.n_episodes)
+    experiment = options.experiment_of(args, seeds=study.seeds, n_episodes=study.n_episodes)
     if not experiment.is_toy and args.fold is None:
         study = replace(study, folds=experiment.folds)
     name = study.name + ("-quick" if args.quick else "")
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
         table=args.table,
         folder=args.out or Path("outputs/ablation") / Path(experiment.data).name / name,
         options=EngineOptions(args.engine, args.jobs, args.address, args.cpus_per_run, args.gpus_per_run),
-        say=say,
+        say=options.say,
         scenes=QUICK_SCENES if args.quick else TOY_SCENES,
         threads=1 if args.threads is None else args.threads,
         report_only=args.report,

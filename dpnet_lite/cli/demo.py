@@ -9,15 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpnet_lite.cli.options import (
-    EPISODES,
-    add_data,
-    add_settings,
-    add_training_data,
-    experiment_of,
-    known_networks,
-    say,
-)
+from dpnet_lite.cli import options
 
 if TYPE_CHECKING:
     from dpnet_lite.experiments.experiment import Experiment
@@ -26,20 +18,22 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    add_data(parser)
-    add_training_data(parser)
-    add_settings(parser)
+    options.add_data(parser)
+    options.add_training_data(parser)
+    options.add_settings(parser)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
-    parser.add_argument("--episodes", type=int, default=500, help=EPISODES)
+    parser.add_argument(
+        "--episodes", dest="n_episodes", metavar="EPISODES", type=int, default=500, help=options.EPISODES
+    )
     parser.add_argument("--original-size", action="store_true", help="score at each photograph's own size")
     parser.add_argument("--out", type=Path, default=Path("outputs/demo"))
     parser.add_argument("--resume", action="store_true", help="skip folds and seeds that are done")
 
 
 def run(args: argparse.Namespace) -> None:
-    experiment = experiment_of(args, seeds=args.seeds, shots=args.shots, n_episodes=args.episodes)
-    run_demo(experiment, args.out, say=say, resume=args.resume, networks=known_networks())
+    experiment = options.experiment_of(args)
+    run_demo(experiment, args.out, say=options.say, resume=args.resume, networks=options.known_networks())
 
 
 def run_demo(

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES
-from dpnet_lite.experiments.presets import MIN_PER_CLASS, N_FOLDS, PHOTOGRAPHS, TOY
+from dpnet_lite.experiments.presets import MIN_PER_CLASS, N_FOLDS, PHOTOGRAPHS, TOY, Preset
 
 if TYPE_CHECKING:
     from dpnet_lite.checkpoints import Networks
@@ -48,7 +47,14 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
-def parse_fold(text: str) -> int | str:
+def parse_checkpoint(text: str) -> Path:
+    """A path to write a checkpoint to; wrong ones are found before the training, not after it."""
+    if not text.endswith(".safetensors"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .safetensors; give such a name")
+    return Path(text)
+
+
+def _parse_fold(text: str) -> int | str:
     """ "all" or one fold's number."""
     if text == "all":
         return text
@@ -57,21 +63,14 @@ def parse_fold(text: str) -> int | str:
     return int(text)
 
 
-def parse_one_fold(text: str) -> int | str:
+def _parse_one_fold(text: str) -> int | str:
     """One fold's number, for commands that work on a single fold."""
     if text == "all":
         raise argparse.ArgumentTypeError("'all' is for demo; this command takes one fold: give its number, from 0")
-    return parse_fold(text)
+    return _parse_fold(text)
 
 
-def parse_checkpoint(text: str) -> Path:
-    """A path to write a checkpoint to; wrong ones are found before the training, not after it."""
-    if not text.endswith(".safetensors"):
-        raise argparse.ArgumentTypeError(f"{text!r} does not end in .safetensors; give such a name")
-    return Path(text)
-
-
-def parse_data(text: str) -> str:
+def _parse_data(text: str) -> str:
     """ "toy", "folder:PATH" to a path that exists, or such a path of a published data set, as "pascal5i:PATH"."""
     if text == "toy":
         return text
@@ -85,24 +84,31 @@ def parse_data(text: str) -> str:
     return path if kind == "folder" else f"{kind}:{path}"
 
 
+def _parse_folder(text: str) -> Path:
+    return Path(_parse_data(text))
+
+
 def add_data(parser: argparse.ArgumentParser, *, one_fold: bool = False, of_head: bool = False) -> None:
-    """Options that choose the data, how they are split and where work runs; `of_head`: a saved head chooses first."""
+    """Options that choose the data, how they are split and where work runs; `of_head`: a saved head chooses first.
+
+    Here as in the next two, what becomes a field of `Experiment` is stored by its name.
+    """
     add = parser.add_argument
     default = "toy for a head trained on it; else it must be given" if of_head else "toy"
     what = f"toy, folder:PATH, or with train and evaluate a published data set, as pascal5i:PATH (default: {default})"
-    add("--data", type=parse_data, default=None if of_head else "toy", help=what)
+    add("--data", type=_parse_data, default=None if of_head else "toy", help=what)
     how = "how a folder's classes fall into folds: as COCO-20i or as PASCAL-5i"
-    add("--folds", choices=("interleaved", "blocked"), default="interleaved", help=how)
+    add("--folds", dest="layout", choices=("interleaved", "blocked"), default="interleaved", help=how)
     add("--n-folds", type=int, default=N_FOLDS, help=f"number of folds (default: {N_FOLDS})")
     default = "that of the checkpoint" if of_head else "0"
     which = f"number from 0 (default: {default})" if one_fold else "number from 0, or all"
     first = 0 if one_fold and not of_head else None
-    add("--fold", type=parse_one_fold if one_fold else parse_fold, default=first, help=which)
+    add("--fold", type=_parse_one_fold if one_fold else _parse_fold, default=first, help=which)
     add("--gap", type=float, help="support-query gap of the toy world, 0 to 1")
     add("--backbone-weights", type=Path, help=".safetensors or .pth, torchvision's keys")
     add("--size", type=int, help="side of the network's square input, pixels")
     where = "folder for the frozen features of photographs (default: dpnet_lite in your cache folder)"
-    add("--cache", type=Path, help=where)
+    add("--cache", dest="cache_folder", metavar="CACHE", type=Path, help=where)
     add("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
     add("--threads", type=int, help="CPU threads (default: as PyTorch decides; ablate: 1 for each run)")
 
@@ -111,9 +117,9 @@ def add_training_data(parser: argparse.ArgumentParser) -> None:
     """What only a command that trains can choose; a saved head brings its own."""
     add = parser.add_argument
     further = "further folders whose classes are base classes in every fold"
-    add("--extra-base", type=parse_data, nargs="*", default=[], metavar="folder:PATH", help=further)
+    add("--extra-base", type=_parse_folder, nargs="*", default=[], metavar="folder:PATH", help=further)
     policy = "training images that show novel classes (default: drop, or the recipe's)"
-    add("--novel", choices=("drop", "ignore", "background"), help=policy)
+    add("--novel", dest="policy", choices=("drop", "ignore", "background"), help=policy)
     add("--backbone", choices=BACKBONES)
     add("--precision", choices=BACKBONE_PRECISIONS, default="fp32", help="of the frozen backbone")
 
@@ -130,51 +136,34 @@ def add_lists(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lists", type=Path, help=own)
 
 
-def experiment_of(
-    args: argparse.Namespace, *, seeds: Sequence[int], shots: Sequence[int] = (1,), n_episodes: int = 1
-) -> Experiment:
-    """The experiment on the toy world or on a folder that the options describe; absent ones are at their defaults."""
+def experiment_of(args: argparse.Namespace, **settings: Any) -> Experiment:
+    """The experiment on the toy world or on a folder that options and `settings` describe, by its fields' names."""
     from dpnet_lite.experiments.experiment import Experiment
 
-    given: Mapping[str, Any] = {"extra_base": [], "backbone": None, "novel": None, "steps": None} | vars(args)
-    preset = _preset(given)
-    training = preset.training.with_texts(given.get("training", []))
-    if given["steps"] is not None:
-        training = replace(training, steps=given["steps"])
-    wishes = {"gap": args.gap, "policy": given["novel"], "size": args.size, "backbone": given["backbone"]}
-    settings = {"size": preset.size, "backbone": preset.backbone}
-    settings |= {name: value for name, value in wishes.items() if value is not None}
-    return Experiment(
-        data=args.data,
-        model=preset.model.with_texts(given.get("model", [])),
-        training=training,
-        backbone_weights=args.backbone_weights,
-        precision=given.get("precision", "fp32"),
-        folds=_folds(args),
-        n_folds=args.n_folds,
-        seeds=tuple(seeds),
-        shots=tuple(shots),
-        n_episodes=n_episodes,
-        layout=args.folds,
-        extra_base=tuple(Path(path) for path in given["extra_base"]),
-        original_size=given.get("original_size", False),
-        cache_folder=args.cache,
-        device=args.device,
-        **settings,
-    )
+    preset = _preset(args)
+    training = preset.training.with_texts(getattr(args, "training", []))
+    if getattr(args, "steps", None) is not None:
+        training = replace(training, steps=args.steps)
+    given = {name: value for name, value in vars(args).items() if value is not None} | settings
+    given |= {"folds": _folds(args), "training": training, "model": preset.model.with_texts(getattr(args, "model", []))}
+    known: dict[str, Any] = {"size": preset.size, "backbone": preset.backbone} | given
+    lists = ("seeds", "shots", "extra_base")
+    names = [field.name for field in fields(Experiment) if field.name in known]
+    chosen: dict[str, Any] = {name: tuple(known[name]) if name in lists else known[name] for name in names}
+    return Experiment(**chosen)
 
 
-def _preset(given: Mapping[str, Any]) -> Any:
+def _preset(args: argparse.Namespace) -> Preset:
     """The preset of the data; ValueError for options that do not go with it."""
-    if published_data(given["data"]) is not None:
-        raise ValueError(f"{given['data']} is a published data set; train and evaluate take it, this command does not")
-    if given["data"] != "toy":
-        if given["gap"] is not None:
-            raise ValueError(f"--gap {given['gap']} is a dial of the toy world; leave it out with --data folder:PATH")
+    if published_data(args.data) is not None:
+        raise ValueError(f"{args.data} is a published data set; train and evaluate take it, this command does not")
+    if args.data != "toy":
+        if args.gap is not None:
+            raise ValueError(f"--gap {args.gap} is a dial of the toy world; leave it out with --data folder:PATH")
         return PHOTOGRAPHS
-    if given["extra_base"] or given["backbone"] not in (None, "tiny"):
+    if getattr(args, "extra_base", []) or getattr(args, "backbone", None) not in (None, TOY.backbone):
         raise ValueError("--extra-base and another --backbone need --data folder:PATH; the toy world has its own")
-    if given["size"] not in (None, TOY.size) or given["folds"] != "interleaved" or given["n_folds"] != N_FOLDS:
+    if args.size not in (None, TOY.size) or args.layout != "interleaved" or args.n_folds != N_FOLDS:
         raise ValueError(
             f"the toy world has {TOY.size} px and {N_FOLDS} interleaved folds; leave out --size, --folds and --n-folds"
         )
@@ -183,9 +172,9 @@ def _preset(given: Mapping[str, Any]) -> Any:
 
 def _folds(args: argparse.Namespace) -> tuple[int, ...]:
     """The folds asked for; without a wish the first of the toy world, or all of a folder."""
-    if args.fold is None:
-        return (0,) if args.data == "toy" else tuple(range(args.n_folds))
-    if args.fold == "all":
+    if args.fold is None and args.data == "toy":
+        return (0,)
+    if args.fold in (None, "all"):
         return tuple(range(args.n_folds))
     if args.fold >= args.n_folds:
         raise ValueError(f"--fold is {args.fold}, but there are {args.n_folds} folds; give 0 to {args.n_folds - 1}")
@@ -205,21 +194,15 @@ def published_data(text: str | None) -> tuple[str, Path] | None:
     return (name, Path(path).expanduser()) if colon and name in PUBLISHED else None
 
 
-def published_copy(args: argparse.Namespace, **settings: Any) -> PublishedCopy:
+def published_copy(args: argparse.Namespace) -> PublishedCopy:
     """The copy of a published data set that the options name; ValueError for one that has no meaning there."""
     from dpnet_lite.published.copy import PublishedCopy
 
     found = published_data(args.data)
     assert found is not None, "asked for after published_data said so"
-    for name, default in (("n_folds", N_FOLDS), ("folds", "interleaved"), ("gap", None), ("original_size", False)):
+    for name, default in {"n_folds": N_FOLDS, "layout": "interleaved", "original_size": False, "gap": None}.items():
         if getattr(args, name, default) != default:
-            option = "--" + name.replace("_", "-")
+            option = "--folds" if name == "layout" else "--" + name.replace("_", "-")
             raise ValueError(f"{option} has no meaning for a published data set, which fixes it; leave it out")
-    return PublishedCopy(
-        *found,
-        lists=args.lists,
-        cache_folder=args.cache,
-        device=args.device,
-        backbone_weights=args.backbone_weights,
-        **settings,
-    )
+    names = [field.name for field in fields(PublishedCopy) if field.name not in ("name", "root")]
+    return PublishedCopy(*found, **{name: getattr(args, name) for name in names if hasattr(args, name)})

@@ -7,43 +7,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpnet_lite.cli.options import (
-    add_data,
-    add_lists,
-    add_settings,
-    add_training_data,
-    experiment_of,
-    known_networks,
-    parse_checkpoint,
-    published_copy,
-    published_data,
-    say,
-)
+from dpnet_lite.cli import options
 
 if TYPE_CHECKING:
     from dpnet_lite.published.recipe_files import Recipe
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    add_data(parser, one_fold=True)
-    add_training_data(parser)
-    add_settings(parser)
+    options.add_data(parser, one_fold=True)
+    options.add_training_data(parser)
+    options.add_settings(parser)
     add = parser.add_argument
     how = "how to train on a published data set (see dpnet_lite/published/recipes)"
     add("--recipe", metavar="NAME or FILE", help=how)
     add("--workers", type=int, default=0, help="processes that decode images (published data sets)")
     nothing = "train nothing: measure a few steps of the recipe, say what all would cost"
     add("--estimate", action="store_true", help=nothing)
-    add_lists(parser)
+    options.add_lists(parser)
     add("--seed", type=int, default=0)
-    add("--out", type=parse_checkpoint, default=Path("outputs/dpnet.safetensors"))
+    add("--out", type=options.parse_checkpoint, default=Path("outputs/dpnet.safetensors"))
     add("--tensorboard", type=Path, help="folder for TensorBoard logs")
     add("--resume", action="store_true", help="continue a run that was stopped")
     add("--overwrite", action="store_true", help="train anew where the file of --out is there already")
 
 
 def run(args: argparse.Namespace) -> None:
-    is_published = published_data(args.data) is not None
+    is_published = options.published_data(args.data) is not None
     if not is_published and (args.recipe is not None or args.estimate or args.lists is not None or args.workers):
         raise ValueError(
             "--recipe, --estimate, --lists and --workers need a published data set, such as --data pascal5i:PATH"
@@ -58,14 +47,14 @@ def _train(args: argparse.Namespace) -> None:
     from dpnet_lite.experiments.jobs import train
     from dpnet_lite.experiments.progress import Stages
 
-    experiment = experiment_of(args, seeds=[args.seed])
+    experiment = options.experiment_of(args, seeds=(args.seed,))
     fabric = make_fabric(args.device, experiment.training.precision, tensorboard=args.tensorboard)
     experiment = replace(experiment, device=str(fabric.device))
     training, stages = replace(experiment.training, seed=args.seed), Stages(2 if experiment.is_toy else 1)
     data = experiment.training_data(experiment.build_backbone(), args.fold, args.seed, stages)
-    how = {"fabric": fabric, "resume": args.resume, "stage": stages, "networks": known_networks()}
+    how = {"fabric": fabric, "resume": args.resume, "stage": stages, "networks": options.known_networks()}
     result = train(data, experiment.model, training, args.out, **how)
-    say(f"saved {args.out}: weights of step {result.step} of {training.steps}")
+    options.say(f"saved {args.out}: weights of step {result.step} of {training.steps}")
 
 
 def _train_by_recipe(args: argparse.Namespace) -> None:
@@ -75,18 +64,18 @@ def _train_by_recipe(args: argparse.Namespace) -> None:
     from dpnet_lite.published.train import count_images, estimate_cost, recipe_data
 
     recipe = _recipe(args)
-    copy = published_copy(args, precision=args.precision, workers=args.workers)
+    copy = options.published_copy(args)
     fabric = make_fabric(args.device, recipe.training.precision, tensorboard=args.tensorboard)
     data = recipe_data(recipe, copy, args.fold, fabric)
     steps = recipe.steps(count_images(data, recipe.training)) if args.steps is None else args.steps
     training = replace(recipe.training, seed=args.seed, steps=steps)
     if args.estimate:
-        say(estimate_cost(recipe, data, training, fabric, stage=Stages(2)))
+        options.say(estimate_cost(recipe, data, training, fabric, stage=Stages(2)))
         return
-    how = {"fabric": fabric, "resume": args.resume, "stage": Stages(1), "networks": known_networks()}
+    how = {"fabric": fabric, "resume": args.resume, "stage": Stages(1), "networks": options.known_networks()}
     result = train(data, recipe.model, training, args.out, recipe=recipe.name, novel=recipe.novel, **how)
     share = 100 * result.waited / result.seconds if result.seconds else 0.0
-    say(
+    options.say(
         f"saved {args.out}: weights of step {result.step} of {steps}; {result.seconds:.0f} s in the loop, "
         f"of which {share:.0f} % waiting for images"
     )
@@ -102,7 +91,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     if args.extra_base or args.gap is not None:
         raise ValueError("--extra-base and --gap are not for published data sets; leave them out")
     recipe = load_recipe(args.recipe)
-    wishes = {"backbone": args.backbone, "size": args.size, "novel": args.novel}
+    wishes = {"backbone": args.backbone, "size": args.size, "novel": args.policy}
     return replace(
         recipe,
         model=recipe.model.with_texts(args.model),

@@ -10,11 +10,11 @@ from functools import lru_cache
 
 from torch import nn
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.datasets.toy import DEFAULT_GAP
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.experiments.experiment import TEST_SEED, FoldData, toy_fold
-from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.scoring import head_segmenter, score_episodes
 from dpnet_lite.training import Trainer, initial_network
 

@@ -53,7 +53,7 @@ class FolderDataset(DatasetDefaults):
         if index_path.exists():  # read now, so that a bad one is not reported in the middle of a run
             stems = [path.stem for path in self.image_paths]
             self._index_bytes = index_path.read_bytes()
-            self._indexed_areas = read_area_index(index_path, stems, self.class_names)
+            self._indexed_areas = _read_area_index(index_path, stems, self.class_names)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -145,7 +145,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_area_index(path: Path, stems: list[str], class_names: tuple[str, ...]) -> np.ndarray:
+def _read_area_index(path: Path, stems: list[str], class_names: tuple[str, ...]) -> np.ndarray:
     """Read index.json as float32 [len(stems), len(class_names)]; a class that an entry does not name has 0.
 
     Raises:

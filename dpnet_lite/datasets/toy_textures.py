@@ -14,7 +14,7 @@ import numpy as np
 
 Array = np.ndarray
 Texture = Callable[[Array, Array], Array]
-TWO_PI = 2 * np.pi
+_TWO_PI = 2 * np.pi
 
 
 def _soft(value: Array, sharpness: float = 4.0) -> Array:
@@ -36,7 +36,7 @@ def _cell_noise(u: Array, v: Array, salt: int) -> Array:
 
 
 def _striped(u: Array, v: Array) -> Array:
-    return _soft(np.sin(TWO_PI * u), 1.5)
+    return _soft(np.sin(_TWO_PI * u), 1.5)
 
 
 def _dotted(u: Array, v: Array) -> Array:
@@ -48,11 +48,11 @@ def _checked(u: Array, v: Array) -> Array:
 
 
 def _zigzag(u: Array, v: Array) -> Array:
-    return _soft(np.sin(TWO_PI * (v + 1.2 * np.abs(_cell(u * 0.8)))), 1.5)
+    return _soft(np.sin(_TWO_PI * (v + 1.2 * np.abs(_cell(u * 0.8)))), 1.5)
 
 
 def _tartan(u: Array, v: Array) -> Array:
-    return 0.5 * (_soft(np.sin(TWO_PI * u) - 0.2, 2.0) + _soft(np.sin(TWO_PI * v) - 0.2, 2.0))
+    return 0.5 * (_soft(np.sin(_TWO_PI * u) - 0.2, 2.0) + _soft(np.sin(_TWO_PI * v) - 0.2, 2.0))
 
 
 def _brick(u: Array, v: Array) -> Array:
@@ -66,7 +66,7 @@ def _scaly(u: Array, v: Array) -> Array:
 
 
 def _ringed(u: Array, v: Array) -> Array:
-    return _soft(np.sin(TWO_PI * np.hypot(u, v)), 1.5)
+    return _soft(np.sin(_TWO_PI * np.hypot(u, v)), 1.5)
 
 
 def _speckled(u: Array, v: Array) -> Array:
@@ -111,11 +111,11 @@ def _plussed(u: Array, v: Array) -> Array:
 
 def _marbled(u: Array, v: Array) -> Array:
     warp = 0.5 * np.sin(3.1 * v + 1.3) + 0.35 * np.sin(4.7 * u + 2.0 * v)
-    return _soft(np.sin(TWO_PI * 0.8 * (u + warp)), 0.8)
+    return _soft(np.sin(_TWO_PI * 0.8 * (u + warp)), 0.8)
 
 
 def _grained(u: Array, v: Array) -> Array:
-    return _soft(np.sin(TWO_PI * (0.25 * u * u + 0.9 * v)), 1.2)
+    return _soft(np.sin(_TWO_PI * (0.25 * u * u + 0.9 * v)), 1.2)
 
 
 def _dashed(u: Array, v: Array) -> Array:

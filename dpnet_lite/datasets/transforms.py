@@ -11,7 +11,7 @@ from dpnet_lite.datasets.base import Sample
 
 # Channel statistics of ImageNet in RGB order: those that torchvision's pretrained weights expect.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def resize_image(image: Tensor, size: int) -> Tensor:
@@ -45,7 +45,7 @@ def normalise(image: Tensor) -> Tensor:
     if image.dtype != torch.uint8 or image.ndim < 3 or image.shape[-3] != 3:
         raise ValueError(f"image is {image.dtype} {list(image.shape)}; give uint8 RGB [..., 3, H, W]")
     mean = torch.tensor(IMAGENET_MEAN, device=image.device).reshape(3, 1, 1)  # [3] -> [3, 1, 1]
-    deviation = torch.tensor(IMAGENET_STD, device=image.device).reshape(3, 1, 1)  # [3] -> [3, 1, 1]
+    deviation = torch.tensor(_IMAGENET_STD, device=image.device).reshape(3, 1, 1)  # [3] -> [3, 1, 1]
     return (image.float() / 255 - mean) / deviation
 
 

@@ -10,16 +10,17 @@ from typing import Any
 
 import torch
 
+from dpnet_lite.backbones.backbone import Backbone, build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.datasets.folder import FolderDataset, read_class_names
 from dpnet_lite.datasets.folds import FoldLayout, base_classes, novel_classes
 from dpnet_lite.datasets.novel import NovelPolicy, TrainingView
 from dpnet_lite.datasets.toy import DEFAULT_GAP, DEFAULT_SIZE, WORLD_VERSION, ToyWorld, catalogue_names
 from dpnet_lite.datasets.union import UnionDataset
+from dpnet_lite.episodes import EpisodeList, draw_episodes
 from dpnet_lite.experiments.presets import N_FOLDS
 from dpnet_lite.experiments.progress import Stage, Stages, silent
-from dpnet_lite.features import EpisodeSource, FeatureBank, compute_features, default_cache
-from dpnet_lite.model.backbone import Backbone, build_backbone
+from dpnet_lite.features import EpisodeSource, FeatureBank, Progress, compute_features, default_cache
 
 TOY_TRAINING_SCENES, TOY_TEST_SCENES = 2_400, 600
 TEST_SEED = 7_919  # of the toy world's test scenes and of all scored episodes: far from any training seed
@@ -40,6 +41,15 @@ class FoldData(TrainingData):
 
     test: FeatureBank
     novel: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """What heads are scored on: images, and frozen episodes of their novel classes."""
+
+    source: EpisodeSource
+    novel: tuple[int, ...]  # also classes without an episode
+    lists: list[EpisodeList]  # of any seeds and numbers of shots
 
 
 @dataclass(frozen=True)
@@ -111,14 +121,19 @@ class Experiment:
     def training_data(self, backbone: Backbone, fold: int, seed: int, stage: Stage = silent) -> TrainingData:
         """What training alone needs of a fold; no test scene of the toy world is drawn."""
         if self.is_toy:
-            return toy_training(backbone, fold, seed=seed, gap=self.gap, device=self.device, stage=stage)
+            world = toy_training_world(fold, seed=seed, gap=self.gap)
+            bank = _toy_bank(world, backbone, self.device, stage("drawing training scenes"))
+            return TrainingData(fold, bank, world.targets)
         return self.fold_data(backbone, self.folder_bank(backbone), fold, seed)
 
-    def test_bank(self, backbone: Backbone, fold: int, stage: Stage = silent) -> FeatureBank:
-        """Features of the images that a fold is scored on; no training scene of the toy world is drawn."""
+    def evaluation_data(self, backbone: Backbone, fold: int, seed: int, stage: Stage = silent) -> EvaluationData:
+        """What a fold is scored on, a list for each number of shots; no training scene of the toy world is drawn."""
         if self.is_toy:
-            return toy_test_bank(backbone, fold, gap=self.gap, device=self.device, stage=stage)
-        return self.folder_bank(backbone)
+            world = toy_test_world(fold, gap=self.gap)
+            bank = _toy_bank(world, backbone, self.device, stage("drawing test scenes"))
+        else:
+            bank = self.folder_bank(backbone)
+        return novel_episodes(bank, self.novel(fold), fold, shots=self.shots, n_episodes=self.n_episodes, seed=seed)
 
     def identity(self, backbone: Backbone, bank: FeatureBank | None, fold: int, seed: int) -> dict[str, Any]:
         """What a (fold, seed) result depends on, as plain JSON; paths by name only."""
@@ -130,6 +145,21 @@ class Experiment:
         facts["backbone_key"] = backbone.cache_key
         facts["dataset"] = f"toy {WORLD_VERSION}" if bank is None else bank.dataset.fingerprint
         return json.loads(json.dumps(facts))
+
+
+def novel_episodes(
+    bank: FeatureBank,
+    novel: tuple[int, ...],
+    fold: int,
+    *,
+    shots: Sequence[int],
+    n_episodes: int,
+    seed: int = TEST_SEED,
+) -> EvaluationData:
+    """The frozen episodes of a fold's novel classes, a list for each number of shots."""
+    count = {"fold": fold, "count": n_episodes, "seed": seed}
+    lists = [draw_episodes(bank.dataset, novel, n_shot=n_shot, **count) for n_shot in shots]
+    return EvaluationData(bank, novel, lists)
 
 
 def toy_training_world(
@@ -146,38 +176,6 @@ def toy_test_world(fold: int, *, gap: float = DEFAULT_GAP, n_scenes: int = TOY_T
     return ToyWorld(n_scenes, seed=TEST_SEED, targets=novel, others=range(n_classes), gap=gap)
 
 
-def toy_training(
-    backbone: Backbone,
-    fold: int,
-    *,
-    seed: int,
-    gap: float = DEFAULT_GAP,
-    n_train: int = TOY_TRAINING_SCENES,
-    device: str | torch.device = "cpu",
-    stage: Stage = silent,
-) -> TrainingData:
-    """Training scenes of Toy-20^i. They hold the fold's 60 base classes only (policy "drop")."""
-    train = toy_training_world(fold, seed=seed, gap=gap, n_scenes=n_train)
-    bar = stage("drawing training scenes")
-    bank = compute_features(train, backbone, size=DEFAULT_SIZE, progress=bar, device=device)
-    return TrainingData(fold, bank, train.targets)
-
-
-def toy_test_bank(
-    backbone: Backbone,
-    fold: int,
-    *,
-    gap: float = DEFAULT_GAP,
-    n_test: int = TOY_TEST_SCENES,
-    device: str | torch.device = "cpu",
-    stage: Stage = silent,
-) -> FeatureBank:
-    """Features of the scenes that a fold of Toy-20^i is scored on."""
-    test = toy_test_world(fold, gap=gap, n_scenes=n_test)
-    bar = stage("drawing test scenes")
-    return compute_features(test, backbone, size=DEFAULT_SIZE, progress=bar, device=device)
-
-
 def toy_fold(
     backbone: Backbone,
     fold: int,
@@ -190,10 +188,15 @@ def toy_fold(
     stage: Stage = silent,
 ) -> FoldData:
     """Toy-20^i: scenes of the 60 base classes to train on, scenes around the 20 novel ones (and any other) to score."""
-    training = toy_training(backbone, fold, seed=seed, gap=gap, n_train=n_train, device=device, stage=stage)
-    test = toy_test_bank(backbone, fold, gap=gap, n_test=n_test, device=device, stage=stage)
-    novel = novel_classes(len(catalogue_names()), fold, N_FOLDS)
-    return FoldData(fold, training.train, training.base, test, novel)
+    train = toy_training_world(fold, seed=seed, gap=gap, n_scenes=n_train)
+    test = toy_test_world(fold, gap=gap, n_scenes=n_test)
+    train_bank = _toy_bank(train, backbone, device, stage("drawing training scenes"))
+    test_bank = _toy_bank(test, backbone, device, stage("drawing test scenes"))
+    return FoldData(fold, train_bank, train.targets, test_bank, test.targets)
+
+
+def _toy_bank(world: ToyWorld, backbone: Backbone, device: str | torch.device, progress: Progress) -> FeatureBank:
+    return compute_features(world, backbone, size=DEFAULT_SIZE, progress=progress, device=device)
 
 
 def folder_bank(

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 
 from dpnet_lite.checkpoints import DPNET_ALONE, Networks, Trained, save_head
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.episodes import EpisodeList, draw_episodes
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.devices import make_fabric
-from dpnet_lite.experiments.experiment import TEST_SEED, FoldData, TrainingData, plain_name
+from dpnet_lite.experiments.experiment import FoldData, TrainingData, novel_episodes, plain_name
 from dpnet_lite.experiments.progress import Stage, silent
 from dpnet_lite.features import EpisodeSource
 from dpnet_lite.scoring import Segmenter, head_segmenter, score_episodes, training_free_segmenter
@@ -177,19 +176,6 @@ def trained_and_training_free(trained: Trained) -> dict[str, Segmenter]:
     return {TRAINING_FREE: free, FULL: head_segmenter(trained.head)}
 
 
-def novel_lists(
-    dataset: SegmentationDataset,
-    novel: Sequence[int],
-    *,
-    fold: int,
-    shots: Sequence[int],
-    n_episodes: int,
-    seed: int = TEST_SEED,
-) -> list[EpisodeList]:
-    """The frozen episodes of a fold's novel classes, a list for each number of shots."""
-    return [draw_episodes(dataset, novel, fold=fold, n_shot=n_shot, count=n_episodes, seed=seed) for n_shot in shots]
-
-
 def refuse_seen_classes(path: Path, metadata: Mapping[str, Any], novel: Sequence[str], fold: int) -> None:
     """ValueError where the base classes of the head in `path` hold a class that is to be scored as novel."""
     own_fold, base = metadata.get("fold"), metadata.get("base_classes")
@@ -224,7 +210,7 @@ def run_fold(
             trained[name] = train_head(data, config, training, stage=stage, name=name, **how)
             segmenters[name] = head_segmenter(trained[name].head.to(device))
     chosen = {name: segment for name, segment in segmenters.items() if name in methods}
-    lists = novel_lists(data.test.dataset, data.novel, fold=data.fold, shots=shots, n_episodes=n_episodes)
+    lists = novel_episodes(data.test, data.novel, data.fold, shots=shots, n_episodes=n_episodes).lists
     count = partial(score_episodes, original_size=original_size)
     scored = evaluate(chosen, data.test, lists, count=count, stage=stage)
     scores = {(entry.method, entry.episodes.n_shot): entry.scores for entry in scored}

@@ -21,14 +21,7 @@ class Preset:
 TOY = Preset(ModelConfig(), TrainingConfig(flip=False), "tiny", 96)
 # Photographs are few: what the head may learn is kept to the comparison itself (see docs/results.md).
 PHOTOGRAPHS = Preset(
-    ModelConfig(
-        dropout=0.5,
-        comparison="similarity",
-        score_shortcut=True,
-        selection_features="backbone",
-        interaction="correlation",
-        fusion="pyramid",
-    ),
+    ModelConfig(dropout=0.5, comparison="similarity", score_shortcut=True, selection_features="backbone"),
     TrainingConfig(steps=100, learning_rate=1e-3, foreground_weight=3.0, checkpoint_every=25),
     "vgg16",
     256,

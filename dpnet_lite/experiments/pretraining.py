@@ -6,8 +6,7 @@ backbone through it. Reproduced by `dpnet-lite pretrain`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +15,29 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.checkpoints import save_checkpoint, versions
+from dpnet_lite.config import Precision, Settings, setting
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.datasets.transforms import normalise
 from dpnet_lite.experiments.devices import make_fabric
-from dpnet_lite.model.tiny_resnet import TinyResNet
+from dpnet_lite.features import Progress
 
-Progress = Callable[[Iterable[int]], Iterable[int]]
 HELD_OUT_SCENES = 400
 
 
 @dataclass(frozen=True)
-class PretrainingConfig:
+class PretrainingConfig(Settings):
     """How the tiny backbone is made."""
 
-    n_scenes: int = 10_000
-    steps: int = 3_000
-    batch_size: int = 32
+    n_scenes: int = setting(10_000, low=1, high=10_000_000)
+    steps: int = setting(3_000, low=1, high=10_000_000)
+    batch_size: int = setting(32, low=1, high=10_000_000)
     learning_rate: float = 3e-3
     weight_decay: float = 1e-3
     gap: float = 0.5
     seed: int = 0
-    precision: str = "bf16-mixed"  # twice as fast on CPUs with AVX512-BF16
-
-    def __post_init__(self) -> None:
-        for name in ("n_scenes", "steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
+    precision: Precision = "bf16-mixed"  # twice as fast on CPUs with AVX512-BF16
 
 
 def _scenes(world: ToyWorld) -> tuple[Tensor, Tensor]:
@@ -89,7 +84,7 @@ def pretrain(
     held_out = ToyWorld(HELD_OUT_SCENES, seed=2_000 + config.seed, gap=config.gap, catalogue="auxiliary")
     metadata = {
         "what": "tiny backbone",
-        "pretraining": asdict(config),
+        "pretraining": config.to_dict(),
         "score": _mean_iou(plain, held_out),
         "versions": versions(),
     }

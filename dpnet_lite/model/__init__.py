@@ -1,1 +1,1 @@
-"""The network: the frozen backbone and the parts of the dual prototype head, one part per file."""
+"""The dual prototype network, one part per file; `dpnet.py` reads from top to bottom as the paper tells it."""

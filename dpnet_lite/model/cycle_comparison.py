@@ -28,12 +28,12 @@ class Selection(NamedTuple):
 
 def support_first(matches: CycleMatches, support_mask: Tensor) -> Tensor:
     """R = { i(j) : j and r(i(j)) lie inside the mask } as bool [B, N_q] [precedent: CyCTR]."""
-    returns = closed_cycles(matches, support_mask)
+    returns = _closed_cycles(matches, support_mask)
     reliable = torch.zeros(matches.backward_match.shape, dtype=torch.int64, device=returns.device)
     return reliable.scatter_add(1, matches.forward_match, returns.long()) > 0
 
 
-def closed_cycles(matches: CycleMatches, support_mask: Tensor) -> Tensor:
+def _closed_cycles(matches: CycleMatches, support_mask: Tensor) -> Tensor:
     """Which support foreground pixels end in the mask again, bool [B, N_s]."""
     landing = matches.backward_match.gather(1, matches.forward_match)  # r(i(j)), [B, N_s]
     return support_mask & support_mask.gather(1, landing)
@@ -45,7 +45,7 @@ def query_first(matches: CycleMatches, support_mask: Tensor) -> Tensor:
     Every query pixel is asked, so the set is far larger than that of `support_first`, where many support pixels
     name the same query pixel.
     """
-    return closed_cycles(matches, support_mask).gather(1, matches.backward_match)
+    return _closed_cycles(matches, support_mask).gather(1, matches.backward_match)
 
 
 def top_pixels(similarity: Tensor, count: int) -> Tensor:
@@ -111,7 +111,7 @@ def select_reliable(
         truth: float [B, h, w] in [0, 1], for the oracle.
     """
     mask = membership(support_mask.flatten(1))  # [B, h, w] -> [B, N_s]
-    matches = cycle_matches(pixel_rows(support), pixel_rows(query), mask, similarities=False)
+    matches = cycle_matches(_pixel_rows(support), _pixel_rows(query), mask, similarities=False)
     similarity = cosine_map(query, prototype).flatten(1)  # [B, h, w] -> [B, N_q]
     flat_truth = None if truth is None else truth.flatten(1)
     weights = pixel_weights(config, matches, mask, similarity, flat_truth)
@@ -122,7 +122,7 @@ def select_reliable(
     return Selection(agreed, selection.fallback), matches
 
 
-def pixel_rows(features: Tensor) -> Tensor:
+def _pixel_rows(features: Tensor) -> Tensor:
     """A row per pixel: [B, C, h, w] -> [B, h * w, C]."""
     return features.flatten(2).transpose(1, 2)
 
@@ -172,7 +172,7 @@ def nearest_foreground(support_features: Tensor, support_masks: Tensor, query_fe
     """
     pixels = support_features.permute(0, 1, 3, 4, 2).flatten(1, 3)  # [B, K, D, h, w] -> [B, K * h * w, D]
     mask = membership(support_masks.flatten(1))  # [B, K, h, w] -> [B, K * h * w]
-    best = cycle_matches(pixels, pixel_rows(query_features), mask).foreground_similarity
+    best = cycle_matches(pixels, _pixel_rows(query_features), mask).foreground_similarity
     assert best is not None
     low, high = best.amin(dim=1, keepdim=True), best.amax(dim=1, keepdim=True)
     return ((best - low) / (high - low + 1e-7)).unflatten(1, query_features.shape[-2:])  # [B, N_q] -> [B, h, w]

@@ -103,9 +103,7 @@ class DPNet(nn.Module):
         if self.config.selection_features == "backbone":
             support, query = self.deep(batch.support_features), self.deep(batch.query_features)
             prototype = masked_average(support, batch.support_masks).mean(dim=1)
-        truth = None
-        if self.config.selection == "oracle":
-            truth = masks_at(batch.query_labels == 1 if query_masks is None else query_masks, batch.cells)
+        truth = self._truth(batch, query_masks) if self.config.selection == "oracle" else None
         found = [
             select_reliable(self.config, shot.detach(), mask, query.detach(), prototype.detach(), truth)
             for shot, mask in zip(support.unbind(dim=1), batch.support_masks.unbind(dim=1), strict=True)
@@ -113,6 +111,12 @@ class DPNet(nn.Module):
         selections, matches = [selection for selection, _ in found], [matches for _, matches in found]
         shares = [selection.weights / selection.weights.sum(dim=1, keepdim=True) for selection in selections]
         return torch.stack(shares).mean(dim=0).unflatten(1, batch.cells), selections, matches  # [B, N_q] -> [B, h, w]
+
+    def _truth(self, batch: EpisodeBatch, query_masks: Tensor | None) -> Tensor | None:
+        """The oracle's masks at the size of the features, [B, h, w]; None where nothing is known of the queries."""
+        if query_masks is None and bool((batch.query_labels != 255).any()):
+            query_masks = batch.query_labels == 1
+        return None if query_masks is None else masks_at(query_masks, batch.cells)
 
     def similarity_maps(self, batch: EpisodeBatch, support: Tensor, share: Tensor, interaction: Interaction) -> Tensor:
         """The maps named by `map_names`, [B, n_maps, h, w]: cosines of every query pixel with the prototypes."""

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-BLOCK_NUMBERS = 2_000_000  # numbers of S held at once
-GRID = 2.0**24  # cosines are rounded to multiples of 1 / GRID, which float32 holds exactly
+_BLOCK_NUMBERS = 2_000_000  # numbers of S held at once
+_GRID = 2.0**24  # cosines are rounded to multiples of 1 / _GRID, which float32 holds exactly
 
 
 class CycleMatches(NamedTuple):
@@ -32,7 +32,7 @@ def cycle_matches(
     support_mask: Tensor,
     *,
     similarities: bool = True,
-    block_numbers: int = BLOCK_NUMBERS,
+    block_numbers: int = _BLOCK_NUMBERS,
 ) -> CycleMatches:
     """Match support and query pixels both ways, block by block.
 
@@ -48,13 +48,13 @@ def cycle_matches(
     """
     precise = torch.float32 if support.device.type == "mps" else torch.float64
     support = functional.normalize(support.to(precise), dim=-1)
-    query = GRID * functional.normalize(query.to(precise), dim=-1).transpose(1, 2)  # [B, N_q, C] -> [B, C, N_q]
+    query = _GRID * functional.normalize(query.to(precise), dim=-1).transpose(1, 2)  # [B, N_q, C] -> [B, C, N_q]
     n_batch, n_support, n_query = support.shape[0], support.shape[1], query.shape[2]
     rows = min(n_support, max(1, block_numbers // max(1, n_batch * n_query)))
     forward = torch.empty((n_batch, n_support), dtype=torch.int64, device=support.device)
-    best = torch.full((n_batch, n_query), -2 * GRID, device=support.device)  # like all cosines here, times GRID
+    best = torch.full((n_batch, n_query), -2 * _GRID, device=support.device)  # like all cosines here, times _GRID
     backward = torch.zeros((n_batch, n_query), dtype=torch.int64, device=support.device)
-    inside, outside = torch.full_like(best, -GRID), torch.full_like(best, -GRID)
+    inside, outside = torch.full_like(best, -_GRID), torch.full_like(best, -_GRID)
     # Two buffers for all blocks: allocating anew, small results come to lie between large blocks and the freed
     # ones cannot be used again (measured: up to 240 MB more in one run of six).
     products = torch.empty((n_batch, rows, n_query), dtype=precise, device=support.device)
@@ -69,8 +69,8 @@ def cycle_matches(
         better = value > best  # strictly: on a tie the earlier, lower index stays
         best, backward = torch.where(better, value, best), torch.where(better, row + start, backward)
         if similarities:  # the buffers hold the same numbers: each loses one side of the mask
-            outside = torch.maximum(outside, product.masked_fill_(mask, -GRID).amax(dim=1).float())
-            inside = torch.maximum(inside, cosine.masked_fill_(~mask, -GRID).amax(dim=1))
+            outside = torch.maximum(outside, product.masked_fill_(mask, -_GRID).amax(dim=1).float())
+            inside = torch.maximum(inside, cosine.masked_fill_(~mask, -_GRID).amax(dim=1))
     if not similarities:
         return CycleMatches(forward, backward, None, None)
-    return CycleMatches(forward, backward, inside / GRID, outside / GRID)
+    return CycleMatches(forward, backward, inside / _GRID, outside / _GRID)

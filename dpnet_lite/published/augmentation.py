@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional
 from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.base import IGNORE_LABEL
 from dpnet_lite.datasets.transforms import IMAGENET_MEAN
-from dpnet_lite.parts import Part
+from dpnet_lite.episodes import Part
 
 BLUR_KERNEL = 5  # pixels
 OUTSIDE = [round(255 * mean) for mean in IMAGENET_MEAN]

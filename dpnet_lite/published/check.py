@@ -11,12 +11,13 @@ import numpy as np
 from PIL import Image
 
 from dpnet_lite.datasets.images import read_image, read_mask
+from dpnet_lite.features import Progress
 from dpnet_lite.published.coco import SPLITS, YEARS, Coco20i, annotation_path, find_year, image_folder, refuse_lists
 from dpnet_lite.published.coco_masks import AnnotatedImage, read_annotations
 from dpnet_lite.published.episode_lists import SHOTS, compare_with_published, draw_lists, published_hashes, write_list
-from dpnet_lite.published.fss import IMAGES_PER_CLASS, SPLIT_SIZES, class_folder, list_path, read_class_list
+from dpnet_lite.published.fss import IMAGES_PER_CLASS, SPLIT_SIZES, class_folder, read_class_list
 from dpnet_lite.published.list_files import read_ids
-from dpnet_lite.published.mask_index import Progress, check_size, class_counts
+from dpnet_lite.published.mask_index import check_size, class_counts
 from dpnet_lite.published.pascal import PREPARE, VOC_CLASSES, PascalFolders
 from dpnet_lite.published.pascal_facts import PASCAL5I_FACTS, differences, measured_facts
 from dpnet_lite.published.registry import fold_classes, open_published, published
@@ -28,16 +29,10 @@ _Steps = Callable[[str], Progress]  # the name of a step -> the wrapper of its l
 
 
 class Finding(NamedTuple):
-    """One line of a check.
-
-    Attributes:
-        kind: "found" is there and right, "missing" is not there, "wrong" is there and cannot be used as it is,
-            "note" is worth knowing and stops nothing.
-        text: one line for people; for "missing" and "wrong" it ends with the remedy.
-    """
+    """One line of a check: what is right, not there, there and of no use as it is, or only worth knowing."""
 
     kind: Literal["found", "missing", "wrong", "note"]
-    text: str
+    text: str  # for people; for "missing" and "wrong" it ends with the remedy
 
 
 class Report(NamedTuple):
@@ -70,8 +65,6 @@ def examine(
     ones. COCO-20i: annotations are parsed, images are looked for. FSS-1000: of every file the header is read.
 
     Args:
-        name: "pascal5i", "coco20i" or "fss1000".
-        root: folder of the copy.
         lists: list files of one's own; for FSS-1000 the folder of the class lists.
         deep: decode every image and mask.
         progress: wraps the loops over files.
@@ -132,14 +125,11 @@ def write_episodes(
     """Draw the frozen lists of a data set, write them, and compare their hashes with the published ones.
 
     Args:
-        name: "pascal5i", "coco20i" or "fss1000".
         root: folder of the data set; images are not read.
         output: folder of the files, FOLD-SHOTS-SEED.json.xz.
         lists: list files of one's own.
         folds: all if None.
-        shots: 1 and 5 are published.
         cache_folder: for counts and masks; the user's cache if None.
-        steps: gives the wrapper of a loop for the name of a step.
 
     Raises:
         ValueError: no such data set or fold.
@@ -300,7 +290,7 @@ def _examine_fss(root: Path, lists: Path, deep: bool, progress: Progress) -> Ite
     owner: dict[str, str] = {}
     for split, size in SPLIT_SIZES.items():
         try:
-            names, path = read_class_list(lists, split), list_path(lists, split)
+            path, names = read_class_list(lists, split)
         except (FileNotFoundError, ValueError) as error:
             yield _failure(error)
             continue

@@ -10,14 +10,14 @@ Class index i, in the order of the category ids, belongs to fold i % 4: `folds.n
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
 
 from dpnet_lite.datasets.images import read_mask
+from dpnet_lite.features import Progress
 from dpnet_lite.published.coco_masks import COCO_CLASSES, draw_masks
-from dpnet_lite.published.mask_index import MaskedDataset, MaskIndex, Progress, build_index
+from dpnet_lite.published.mask_index import MaskedDataset
 
 YEARS = (2014, 2017)
 SPLITS = ("train", "val")
@@ -37,8 +37,6 @@ class Coco20i(MaskedDataset):
         cache_folder: for masks and counts; the user's cache if None.
         workers: processes that draw masks.
         progress: wraps the loops that take long.
-
-    The 80 classes are in the order of the category ids; `ids` are the images' names without extension, ascending.
 
     Raises:
         FileNotFoundError: no annotations.
@@ -64,19 +62,11 @@ class Coco20i(MaskedDataset):
         annotations = annotation_path(root, split, self.year)
         self.masks = draw_masks(annotations, cache_folder=cache, workers=workers, progress=progress)
         self.ids = tuple(Path(name).stem for name in self.masks.file_names)
-        self._images, self._progress = image_folder(root, split, self.year), progress
+        self._images = image_folder(root, split, self.year)
+        self._cache_folder, self._progress = self.masks.folder.parent, progress
 
-    @cached_property
-    def index(self) -> MaskIndex:
-        """Sizes and counts of all masks."""
-        return build_index(
-            self.ids,
-            self.read_labels,
-            len(self.class_names),
-            content=self.masks.content,
-            cache_folder=self.masks.folder.parent,
-            progress=self._progress,
-        )
+    def _content(self) -> str:
+        return self.masks.content
 
     def image_path(self, index: int) -> Path:
         """The file that the annotations name."""

@@ -22,11 +22,11 @@ import numpy as np
 from filelock import FileLock
 from PIL import Image
 
-from dpnet_lite.caches import default_cache
 from dpnet_lite.datasets.base import IGNORE_LABEL
-from dpnet_lite.published.mask_index import Progress
+from dpnet_lite.features import Progress, default_cache
+from dpnet_lite.files import write_atomically
+from dpnet_lite.published.registry import import_extra
 from dpnet_lite.published.worker_pool import require_workers, run_jobs
-from dpnet_lite.tensor_files import write_atomically
 
 _RULE_VERSION = 1  # raise it when the same annotations give another mask
 
@@ -133,12 +133,8 @@ def _instances(entries: Sequence[Any], index_of: Mapping[int, int]) -> tuple[Ins
 
 
 def _coco() -> Any:
-    """An empty COCO; ModuleNotFoundError with the remedy where pycocotools is not installed."""
-    try:
-        from pycocotools.coco import COCO
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("pycocotools draws COCO's masks: pip install 'dpnet-lite[benchmarks]'") from None
-    return COCO()
+    """An empty COCO."""
+    return import_extra("pycocotools.coco", "draws COCO's masks").COCO()
 
 
 def _existing(path: Path) -> Path:
@@ -153,8 +149,7 @@ def draw_masks(
     """Draw the masks that are not there yet; where all are, the annotations are hashed but not parsed.
 
     Args:
-        annotations: an `instances_*.json`.
-        cache_folder: the masks lie in a folder of it that is named by the file's SHA-256; the user's cache if None.
+        annotations: an `instances_*.json`; the masks lie in a folder of the cache that is named by its SHA-256.
         workers: processes that draw. Several callers at once take turns.
         progress: wraps the loop over the images that are missing.
 

@@ -31,6 +31,12 @@ class PublishedCopy:
                 "so that no image is trained on and tested"
             )
 
+    @property
+    def hsnet_lists(self) -> Path | None:
+        """The folder of HSNet's lists of pairs, for PASCAL-5i, where `lists` holds them."""
+        has_them = self.name == "pascal5i" and self.lists is not None and (self.lists / "val").is_dir()
+        return self.lists if has_them else None
+
     def open(self, split: str, stages: Stages) -> CountedDataset:
         """One split; counting its masks shows a bar the first time."""
         return open_published(

@@ -19,15 +19,13 @@ from typing import Literal, NamedTuple
 
 from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.episodes import EpisodeList, draw_episodes
+from dpnet_lite.files import write_atomically
 from dpnet_lite.published.registry import fold_classes, published
-from dpnet_lite.tensor_files import write_atomically
 
 SHOTS = (1, 5)
 SEEDS = (0, 1, 2, 3, 4)
 EPISODES = 1_000
 HASHES = Path(__file__).parent / "episode_hashes.json"
-
-Verdict = Literal["equal", "different", "not yet published"]
 
 
 class PublishedHashes(NamedTuple):
@@ -45,15 +43,8 @@ def list_name(fold: int, n_shot: int, seed: int) -> str:
 def draw_published(dataset: SegmentationDataset, name: str, *, fold: int, n_shot: int, seed: int) -> EpisodeList:
     """Draw a list as it is published, from the split that results are reported on.
 
-    Args:
-        dataset: the test split of the benchmark: "val", for FSS-1000 "test".
-        name: "pascal5i", "coco20i" or "fss1000".
-        fold: 0 to 3; 0 for FSS-1000, which has no folds.
-        n_shot: 1 and 5 are published; others are drawn in the same way.
-        seed: 0 to 4 are published.
-
-    Raises:
-        ValueError: no such benchmark or fold, or no class has two images.
+    `dataset` is that split: "val", for FSS-1000 "test". `SHOTS` and `SEEDS` are published, others are drawn alike.
+    Raises ValueError where there is no such benchmark or fold, or no class has two images.
     """
     entry = published(name)
     novel = fold_classes(name, fold, entry.test_split, n_split_classes=len(dataset.class_names)).novel
@@ -78,17 +69,12 @@ def draw_lists(
 
 
 def published_hashes(name: str) -> PublishedHashes | None:
-    """The committed hashes of a benchmark; None where none are published.
-
-    Raises:
-        ValueError: no such benchmark.
-    """
-    published(name)
+    """The committed hashes of a benchmark; None where none are published."""
     entry = json.loads(HASHES.read_text(encoding="utf-8")).get(name)
     return None if entry is None else PublishedHashes(entry["fingerprint"], entry["lists"])
 
 
-def compare_with_published(name: str, key: str, sha256: str) -> Verdict:
+def compare_with_published(name: str, key: str, sha256: str) -> Literal["equal", "different", "not yet published"]:
     """How a list's hash compares with the committed one of the same `list_name`."""
     hashes = published_hashes(name)
     if hashes is None or key not in hashes.lists:

@@ -21,8 +21,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dpnet_lite.caches import default_cache
-from dpnet_lite.published.mask_index import MaskedDataset, MaskIndex, build_index, files_sha256
+from dpnet_lite.features import default_cache
+from dpnet_lite.published.mask_index import MaskedDataset, files_sha256
 
 SPLIT_SIZES = {"train": 520, "val": 240, "test": 240}
 IMAGES_PER_CLASS = 10
@@ -44,12 +44,14 @@ class Fss1000(MaskedDataset):
         lists: the folder of the class lists; `root` if None.
         cache_folder: for the counts of `index`; the user's cache if None.
 
-    The `ids` are "CLASS/NUMBER".
+    The `ids` are "CLASS/NUMBER". `index` has one column: the pixels of the image's own class.
 
     Raises:
         FileNotFoundError: a list, a class or a mask is missing.
         ValueError: no such split, or a list that is empty or names a class twice.
     """
+
+    _n_values = 1
 
     def __init__(
         self,
@@ -61,8 +63,8 @@ class Fss1000(MaskedDataset):
     ) -> None:
         root = Path(root).expanduser()
         self.split, self.name = split, f"fss1000-{split}"
-        self._cache = default_cache() if cache_folder is None else Path(cache_folder)
-        self.class_names = read_class_list(root if lists is None else Path(lists).expanduser(), split)
+        self._cache_folder = default_cache() if cache_folder is None else Path(cache_folder)
+        _, self.class_names = read_class_list(root if lists is None else Path(lists).expanduser(), split)
         self._folder = class_folder(root, self.class_names)
         stems = [_paired_stems(self._folder / name) for name in self.class_names]
         self.ids = tuple(f"{name}/{stem}" for name, own in zip(self.class_names, stems, strict=True) for stem in own)
@@ -85,12 +87,8 @@ class Fss1000(MaskedDataset):
         pixels: np.ndarray = self.index.pixels * self.class_areas.astype(np.int32)  # [n_images, 1] of its own class
         return pixels
 
-    @cached_property
-    def index(self) -> MaskIndex:
-        """Counts of the masks, with one column: the pixels of the image's own class."""
-        masks = [self._mask_path(row) for row in range(len(self))]
-        content = files_sha256(masks)
-        return build_index(self.ids, self.read_labels, 1, content=content, cache_folder=self._cache)
+    def _content(self) -> str:
+        return files_sha256([self._mask_path(row) for row in range(len(self))])
 
     def label_value(self, index: int, class_index: int) -> int:
         """1 where image `index` is of the class, else -1: the image cannot show it."""
@@ -114,36 +112,27 @@ class Fss1000(MaskedDataset):
         return self._folder / f"{self.ids[index]}.png"
 
 
-def list_path(folder: Path, split: str) -> Path:
-    """The list of a split's classes.
-
-    Raises:
-        ValueError: no such split.
-        FileNotFoundError: no list of the split.
-    """
-    if split not in _LIST_NAMES:
-        raise ValueError(f"split is {split!r}; choose one of {', '.join(_LIST_NAMES)}")
-    for name in _LIST_NAMES[split]:
-        if (folder / name).is_file():
-            return folder / name
-    names = " or ".join(_LIST_NAMES[split])
-    raise FileNotFoundError(f"{folder} has no {names}, the classes of the split; take HSNet's lists, or name a folder")
-
-
-def read_class_list(folder: Path, split: str) -> tuple[str, ...]:
-    """Class names of a split, ascending.
+def read_class_list(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
+    """The file of a split's classes, and their names, ascending.
 
     Raises:
         ValueError: no such split, an empty list, a name twice.
         FileNotFoundError: no list of the split.
     """
-    path = list_path(folder, split)
+    if split not in _LIST_NAMES:
+        raise ValueError(f"split is {split!r}; choose one of {', '.join(_LIST_NAMES)}")
+    path = next((folder / name for name in _LIST_NAMES[split] if (folder / name).is_file()), None)
+    if path is None:
+        wanted = " or ".join(_LIST_NAMES[split])
+        raise FileNotFoundError(
+            f"{folder} has no {wanted}, the classes of the split; take HSNet's lists, or name a folder"
+        )
     names = path.read_text(encoding="utf-8-sig").split("\n")
     names = sorted(name.strip() for name in names if name.strip())
     twice = [name for name, following in pairwise(names) if name == following]
     if not names or twice:
         raise ValueError(f"{path} {f'names {twice[0]!r} twice' if twice else 'is empty'}; name each class once")
-    return tuple(names)
+    return path, tuple(names)
 
 
 def class_folder(root: Path, names: tuple[str, ...]) -> Path:

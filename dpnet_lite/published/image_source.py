@@ -1,7 +1,7 @@
 """Episodes straight from the images, for data sets whose features fit into no memory.
 
 Worker processes decode and squash the images ahead of time; augmentation and the frozen backbone run on the device.
-`FeatureBank` is the other way: it computes every image's features once, and cannot augment.
+`FeatureBank` is the other way: it has every image's features ready, and cannot augment.
 """
 
 from __future__ import annotations
@@ -9,36 +9,27 @@ from __future__ import annotations
 import signal
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.config import TrainingConfig
-from dpnet_lite.datasets.base import SegmentationDataset, label_value, read_labels
+from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.datasets.transforms import normalise, resize_labels, resize_sample
-from dpnet_lite.episodes import Episode
-from dpnet_lite.features import EpisodeBatch, binary
-from dpnet_lite.model.backbone import Backbone
-from dpnet_lite.model.prototypes import masks_at
-from dpnet_lite.parts import Part
+from dpnet_lite.episodes import Episode, Part
+from dpnet_lite.features import EditLabels, assemble, binary
+from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.published.augmentation import augment, draw_views
 
-PREFETCH = 4  # parts that each worker keeps ready
-GRACE = 20  # seconds that a worker lives on when it is told to end
-
-
-class DecodedPart(NamedTuple):
-    """The images of a part as the workers give them: for every episode the query, then the support."""
-
-    images: Tensor  # uint8 [B * (1 + K), 3, S, S]
-    labels: Tensor  # uint8 [B * (1 + K), S, S] with 0, 1 and 255
+_PREFETCH = 4  # parts that each worker keeps ready
+_GRACE = 20  # seconds that a worker lives on when it is told to end
 
 
 class ImageSource:
-    """Batches of episodes from the images of a data set.
+    """Batches of episodes from the images of a data set: an `EpisodeSource`.
 
     Args:
         dataset: gives images and labels, for training as a `TrainingView`.
@@ -62,10 +53,10 @@ class ImageSource:
     def training_batches(self, parts: Sequence[Part], config: TrainingConfig) -> Iterator[EpisodeBatch]:
         """A batch for each part, in order, augmented as `config` says."""
         loader = DataLoader(
-            DecodedParts(self.dataset, parts, self.size),
+            _DecodedParts(self.dataset, parts, self.size),
             batch_size=None,
             num_workers=self.workers,
-            prefetch_factor=PREFETCH if self.workers else None,
+            prefetch_factor=_PREFETCH if self.workers else None,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_outlive_interrupts,
             generator=torch.Generator(),
@@ -80,31 +71,23 @@ class ImageSource:
             self.waited += time.perf_counter() - started
             images, labels = (tensor.to(self.device, non_blocking=True) for tensor in decoded)
             images, labels = augment(images, labels, draw_views(part, config))
-            yield self._assemble(self.backbone(normalise(images)), labels.long(), len(part.episodes))
+            yield assemble(self.backbone(normalise(images)), labels.long(), len(part.episodes))
 
-    def batch(
-        self, episodes: Sequence[Episode], *, edit_support: Callable[[Tensor], Tensor] | None = None
-    ) -> EpisodeBatch:
-        """Gather episodes as they are, for scoring.
-
-        Args:
-            episodes: of one number of shots.
-            edit_support: changes the support labels, int64 [B * K, S, S] with 0, 1 and 255.
-        """
+    def batch(self, episodes: Sequence[Episode], *, edit_support: EditLabels | None = None) -> EpisodeBatch:
+        """Gather episodes of one number of shots as they are, for scoring."""
         features, labels = [], []
-        for episode in episodes:
-            for index in (episode.query, *episode.support):
-                own_features, own_labels = self._image(index)
-                features.append(own_features)
-                labels.append(one_class(self.dataset, own_labels, index, episode.class_index))
+        for index, episode in _images_of(episodes):
+            own_features, own_labels = self._image(index)
+            features.append(own_features)
+            labels.append(one_class(self.dataset, own_labels, index, episode.class_index))
         stacked = torch.stack(features).float().to(self.device)
-        return self._assemble(stacked, torch.stack(labels).to(self.device).long(), len(episodes), edit_support)
+        return assemble(stacked, torch.stack(labels).to(self.device).long(), len(episodes), edit_support)
 
     def _image(self, index: int) -> tuple[Tensor, Tensor]:
         """Features, float16 [D, h, w], and squashed labels, uint8 [S, S], of one image."""
         if index in self._features:
             self._features.move_to_end(index)
-            return self._features[index], resize_labels(read_labels(self.dataset, index), self.size)
+            return self._features[index], resize_labels(self.dataset.read_labels(index), self.size)
         sample = resize_sample(self.dataset[index], self.size)
         features = self.backbone(normalise(sample.image[None]).to(self.device))[0].half().cpu()
         self._features[index] = features
@@ -112,27 +95,9 @@ class ImageSource:
             self._features.popitem(last=False)
         return features, sample.labels
 
-    def _assemble(
-        self, features: Tensor, labels: Tensor, n_episodes: int, edit: Callable[[Tensor], Tensor] | None = None
-    ) -> EpisodeBatch:
-        """Features [B * (1 + K), D, h, w] and labels int64 [B * (1 + K), S, S] -> a batch."""
-        features = features.unflatten(0, (n_episodes, -1))  # [B, 1 + K, D, h, w]
-        labels = labels.unflatten(0, (n_episodes, -1))  # [B, 1 + K, S, S]
-        supports = labels[:, 1:]
-        if edit is not None:
-            supports = edit(supports.flatten(0, 1)).unflatten(0, (n_episodes, -1))  # via [B * K, S, S]
-        cells = (features.shape[-2], features.shape[-1])
-        return EpisodeBatch(
-            support_features=features[:, 1:],
-            support_masks=masks_at(supports == 1, cells),
-            support_background=masks_at(supports == 0, cells),
-            query_features=features[:, 0],
-            query_labels=labels[:, 0],
-        )
 
-
-class DecodedParts(Dataset[DecodedPart]):
-    """Part k's images, decoded and squashed; what the workers run."""
+class _DecodedParts(Dataset[tuple[Tensor, Tensor]]):
+    """Part k's images, uint8 [B * (1 + K), 3, S, S], and labels [B * (1 + K), S, S]; what the workers run."""
 
     def __init__(self, dataset: SegmentationDataset, parts: Sequence[Part], size: int) -> None:
         self.dataset, self.parts, self.size = dataset, parts, size
@@ -140,26 +105,32 @@ class DecodedParts(Dataset[DecodedPart]):
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __getitem__(self, number: int) -> DecodedPart:
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         images, labels = [], []
-        for episode in self.parts[number].episodes:
-            for index in (episode.query, *episode.support):
-                sample = resize_sample(self.dataset[index], self.size)
-                images.append(sample.image)
-                labels.append(one_class(self.dataset, sample.labels, index, episode.class_index))
-        return DecodedPart(torch.stack(images), torch.stack(labels))
+        for index, episode in _images_of(self.parts[number].episodes):
+            sample = resize_sample(self.dataset[index], self.size)
+            images.append(sample.image)
+            labels.append(one_class(self.dataset, sample.labels, index, episode.class_index))
+        return torch.stack(images), torch.stack(labels)
 
 
 def one_class(dataset: SegmentationDataset, labels: Tensor, index: int, class_index: int) -> Tensor:
     """Labels of image `index`, uint8 of any shape, as those of one class: 1 the class, 0 anything else, 255 ignored."""
-    return binary(labels, label_value(dataset, index, class_index)).to(torch.uint8)
+    return binary(labels, dataset.label_value(index, class_index)).to(torch.uint8)
+
+
+def _images_of(episodes: Sequence[Episode]) -> Iterator[tuple[int, Episode]]:
+    """For every episode its query, then its support."""
+    for episode in episodes:
+        for index in (episode.query, *episode.support):
+            yield index, episode
 
 
 def _outlive_interrupts(worker: int) -> None:
     """Ctrl-C and a scheduler's SIGTERM reach every process: workers leave the main one time to save and to end them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "alarm"):  # not on Windows
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(_GRACE))
 
 
 def _own_words(error: Exception) -> str:

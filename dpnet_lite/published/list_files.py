@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 _N_HSNET_FOLDS = 4
+_N_CLASSES = 20
 _PAIR = re.compile(r"(\S+)__(\d+)")
 _PFENET_NAMES = {  # the second of train is PFENet's own, beside its val.txt
     "train": ("train_ids.txt", "voc_sbd_merge_noduplicate.txt", "train.txt"),
@@ -47,35 +48,34 @@ def read_pfenet_list(path: str | Path) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def read_hsnet_list(path: str | Path, *, n_classes: int = 20) -> tuple[ClassPair, ...]:
+def read_hsnet_list(path: str | Path) -> tuple[ClassPair, ...]:
     """Pairs in the order of the file, which HSNet's way of drawing episodes follows.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a line is no "ID__CC" with CC from 1 to `n_classes`.
+        ValueError: a line is no "ID__CC" with CC from 1 to 20.
     """
     pairs = []
     for number, line in _lines(path):
         match = _PAIR.fullmatch(line)
-        if match is None or not 1 <= int(match[2]) <= n_classes:
-            raise ValueError(f'{path} line {number} is {line!r}; write "ID__CC" with a class CC from 01 to {n_classes}')
+        if match is None or not 1 <= int(match[2]) <= _N_CLASSES:
+            raise ValueError(
+                f'{path} line {number} is {line!r}; write "ID__CC" with a class CC from 01 to {_N_CLASSES}'
+            )
         pairs.append(ClassPair(match[1], int(match[2]) - 1))
     return tuple(pairs)
 
 
-def read_hsnet_fold(folder: str | Path, split: str, fold: int, *, n_classes: int = 20) -> tuple[ClassPair, ...]:
+def read_hsnet_fold(folder: str | Path, split: str, fold: int) -> tuple[ClassPair, ...]:
     """The pairs that HSNet uses in a fold, in its order: for "val" of the fold, for "train" of all other folds.
 
-    Args:
-        folder: the one that holds trn/ and val/, each with fold0.txt to fold3.txt.
-        split: "train" is HSNet's trn.
-        fold: 0 to 3.
+    `folder` holds trn/ and val/, each with fold0.txt to fold3.txt.
     """
     if not 0 <= fold < _N_HSNET_FOLDS:
         raise ValueError(f"fold is {fold}; HSNet's lists have folds 0 to {_N_HSNET_FOLDS - 1}")
     folds = [fold] if split == "val" else [other for other in range(_N_HSNET_FOLDS) if other != fold]
     paths = [Path(folder) / _HSNET_FOLDERS[split] / f"fold{number}.txt" for number in folds]
-    return tuple(pair for path in paths for pair in read_hsnet_list(path, n_classes=n_classes))
+    return tuple(pair for path in paths for pair in read_hsnet_list(path))
 
 
 def read_ids(lists: str | Path, split: str) -> tuple[str, ...]:

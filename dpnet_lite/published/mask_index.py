@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from dpnet_lite.datasets.base import IGNORE_LABEL, Sample
+from dpnet_lite.datasets.base import IGNORE_LABEL, DatasetDefaults, Sample
 from dpnet_lite.datasets.images import read_image
-from dpnet_lite.tensor_files import write_atomically
+from dpnet_lite.features import Progress
+from dpnet_lite.files import write_atomically
 
-Progress = Callable[[Iterable[int]], Iterable[int]]
 _VERSION = 1  # raise it when the meaning of an array changes
 
 
@@ -53,7 +53,7 @@ class MaskIndex:
         return digest.hexdigest()
 
 
-class MaskedDataset(ABC):
+class MaskedDataset(DatasetDefaults, ABC):
     """One split of a benchmark: images and masks in files, the masks counted once.
 
     Attributes:
@@ -67,11 +67,9 @@ class MaskedDataset(ABC):
     split: str
     class_names: tuple[str, ...]
     ids: tuple[str, ...]
-
-    @property
-    @abstractmethod
-    def index(self) -> MaskIndex:
-        """Sizes and counts of all masks."""
+    _cache_folder: Path | None = None  # of the counts; None keeps none
+    _progress: Progress = staticmethod(iter)  # wraps the loop that counts
+    _n_values: int | None = None  # of classes in the labels; as many as there are names if None
 
     @abstractmethod
     def image_path(self, index: int) -> Path:
@@ -80,6 +78,34 @@ class MaskedDataset(ABC):
     @abstractmethod
     def read_labels(self, index: int) -> Tensor:
         """uint8 [H, W]: 0 background, k is class k - 1, 255 ignored. The image is not read."""
+
+    @abstractmethod
+    def _content(self) -> str:
+        """A hash of the masks' content; with `ids` it names the cache file of the counts."""
+
+    @cached_property
+    def index(self) -> MaskIndex:
+        """Sizes and counts of all masks, counted once or taken from the cache; a broken cache file is written anew.
+
+        Raises:
+            ValueError: a mask is broken, or holds a value that is no class; the message names the image.
+        """
+        ids, n_classes = self.ids, self._n_values or len(self.class_names)
+        key = hashlib.sha256(f"{_VERSION} {n_classes} {self._content()} {' '.join(ids)}".encode()).hexdigest()[:24]
+        path = None if self._cache_folder is None else self._cache_folder / f"index-{key}.npz"
+        if path is not None and (cached := _read_index(path, ids, n_classes)) is not None:
+            return cached
+        sizes, ignored = np.zeros((len(ids), 2), np.int32), np.zeros(len(ids), np.int32)
+        pixels = np.zeros((len(ids), n_classes), np.int32)
+        for row in self._progress(range(len(ids))):
+            labels = self.read_labels(row)
+            counts = class_counts(f"the mask of {ids[row]}", labels, n_classes)
+            sizes[row], pixels[row], ignored[row] = labels.shape, counts[1 : n_classes + 1], counts[IGNORE_LABEL]
+        if path is not None:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, sizes=sizes, pixels=pixels, ignored=ignored)
+            write_atomically(path, buffer.getvalue())
+        return MaskIndex(ids, sizes, pixels, ignored)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -120,45 +146,6 @@ def check_size(path: Path, image_size: Sequence[int], mask_size: Sequence[int]) 
             f"{path} is {image_size[1]} x {image_size[0]} pixels, but its mask is {mask_size[1]} x {mask_size[0]}; "
             "get the original files again"
         )
-
-
-def build_index(
-    ids: Sequence[str],
-    read_labels: Callable[[int], Tensor],
-    n_classes: int,
-    *,
-    content: str,
-    cache_folder: Path | None,
-    progress: Progress = iter,
-) -> MaskIndex:
-    """Count every mask, or take the counts from the cache; a cache file that is broken is written anew.
-
-    Args:
-        ids: names of the images.
-        read_labels: gives the labels of image i, uint8 [H, W] with 0 to n_classes and 255.
-        n_classes: number of classes.
-        content: hash of the masks' content (see `files_sha256`); names the cache file together with `ids`.
-        cache_folder: where the file is kept; None keeps none.
-        progress: wraps the loop over images, which a cached index does not run.
-
-    Raises:
-        ValueError: a mask holds a value that is no class; the message names the image.
-    """
-    key = hashlib.sha256(f"{_VERSION} {n_classes} {content} {' '.join(ids)}".encode()).hexdigest()[:24]
-    path = None if cache_folder is None else cache_folder / f"index-{key}.npz"
-    if path is not None and (cached := _read_index(path, ids, n_classes)) is not None:
-        return cached
-    sizes, ignored = np.zeros((len(ids), 2), np.int32), np.zeros(len(ids), np.int32)
-    pixels = np.zeros((len(ids), n_classes), np.int32)
-    for row in progress(range(len(ids))):
-        labels = read_labels(row)
-        counts = class_counts(f"the mask of {ids[row]}", labels, n_classes)
-        sizes[row], pixels[row], ignored[row] = labels.shape, counts[1 : n_classes + 1], counts[IGNORE_LABEL]
-    if path is not None:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, sizes=sizes, pixels=pixels, ignored=ignored)
-        write_atomically(path, buffer.getvalue())
-    return MaskIndex(tuple(ids), sizes, pixels, ignored)
 
 
 def class_counts(name: object, labels: Tensor, n_classes: int) -> np.ndarray:

@@ -13,8 +13,9 @@ from pathlib import Path
 from torch import Tensor
 
 from dpnet_lite.datasets.images import read_mask
+from dpnet_lite.features import Progress
 from dpnet_lite.published.list_files import read_ids, read_pfenet_list
-from dpnet_lite.published.mask_index import MaskedDataset, MaskIndex, Progress, build_index, files_sha256
+from dpnet_lite.published.mask_index import MaskedDataset, files_sha256
 
 _NAMES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
@@ -72,7 +73,8 @@ class PascalFolders:
         own = [name for name in missing if name in self.voc_ids]
         if own:
             return f"VOC2012's own are among them, such as that of {own[0]}: unpack its trainval archive again"
-        return f"SBD's are made from its .mat files by: {PREPARE}"
+        made = "with --download, which gets those too, where they are not there"
+        return f"SBD's are made from the .mat files in {self.root / 'sbd' / 'cls'} by: {PREPARE} ({made})"
 
     def image_path(self, name: str) -> Path:
         """Path of an image: the first that exists, or the one where it should be."""
@@ -141,17 +143,8 @@ class Pascal5i(MaskedDataset):
         self.mask_paths = _pair_masks(self.ids, self.folders)
         self._cache_folder, self._progress = cache_folder, progress
 
-    @cached_property
-    def index(self) -> MaskIndex:
-        """Sizes and counts of all masks, from the cache where their bytes are unchanged."""
-        return build_index(
-            self.ids,
-            self.read_labels,
-            len(self.class_names),
-            content=files_sha256(self.mask_paths),
-            cache_folder=self._cache_folder,
-            progress=self._progress,
-        )
+    def _content(self) -> str:
+        return files_sha256(self.mask_paths)
 
     def image_path(self, index: int) -> Path:
         """The first place that has the image.

@@ -12,15 +12,17 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from PIL import Image
 
+from dpnet_lite.features import Progress
+from dpnet_lite.files import write_atomically
 from dpnet_lite.published.list_files import read_pfenet_list
-from dpnet_lite.published.mask_index import Progress
-from dpnet_lite.published.pascal import PREPARE, PascalFolders
+from dpnet_lite.published.pascal import Pascal5i, PascalFolders
+from dpnet_lite.published.registry import import_extra
 from dpnet_lite.published.worker_pool import require_workers, run_jobs
-from dpnet_lite.tensor_files import write_atomically
 
 
 def prepare_pascal(
@@ -39,8 +41,6 @@ def prepare_pascal(
     done again when this is called again; a download that was stopped begins anew.
 
     Args:
-        root: the folder.
-        download: fetch what is missing.
         workers: processes that convert masks, 1 or more.
         steps: gives the wrapper of a loop for the name of a step.
 
@@ -55,20 +55,22 @@ def prepare_pascal(
     root = Path(root).expanduser()
     lines: list[str] = []
     if download:
-        _require_scipy()  # before hours of downloads
+        _scipy()  # before hours of downloads
         root.mkdir(parents=True, exist_ok=True)
         lines = [_get_voc(root), _get_sbd(root)]
     folders, annotations = PascalFolders(root), root / "sbd" / "cls"
     present = sorted(path.stem for path in annotations.glob("*.mat")) if annotations.is_dir() else []
-    wanted = {*folders.read_split("train"), *folders.read_split("val")}  # fails here where a list is absent
+    for split in ("train", "val"):
+        folders.read_split(split)  # fails here where a list is absent
     todo = [name for name in present if name not in folders.mask_names and name not in folders.voc_ids]
     if todo:
-        _require_scipy()
+        _scipy()
         sources = [annotations / f"{name}.mat" for name in todo]
         targets = [folders.made_masks / f"{name}.png" for name in todo]
         run_jobs(convert_mask, sources, targets, workers=workers, progress=steps("masks of SBD"))
         folders = PascalFolders(root)  # with the new masks
-    _require_masks(folders, sorted(wanted))
+    for split in ("train", "val"):
+        Pascal5i(root, split)  # fails here where a mask is
     had = sum(name in folders.mask_names for name in present) - len(todo)
     lines.append(f"{len(todo):,} annotations of SBD made masks; {had:,} images had one")
     return "\n".join([*lines, f"{len(folders.mask_names):,} masks in {folders.base}"])
@@ -82,10 +84,8 @@ def convert_mask(source: Path, target: Path) -> None:
     Raises:
         ValueError: the file is no such annotation.
     """
-    import scipy.io
-
     try:
-        labels = np.asarray(scipy.io.loadmat(source, variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0])
+        labels = np.asarray(_scipy().loadmat(source, variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0])
     except Exception as error:  # broken files make scipy raise anything from TypeError to zlib.error
         reason = type(error).__name__
         raise ValueError(f"{source} is no annotation of SBD ({reason}); unpack benchmark.tgz again") from None
@@ -96,24 +96,8 @@ def convert_mask(source: Path, target: Path) -> None:
     write_atomically(target, buffer.getvalue())
 
 
-def _require_scipy() -> None:
-    """ModuleNotFoundError with the remedy where it is not installed."""
-    try:
-        import scipy.io  # noqa: F401
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("scipy reads SBD's .mat files: pip install 'dpnet-lite[benchmarks]'") from None
-
-
-def _require_masks(folders: PascalFolders, names: list[str]) -> None:
-    """FileNotFoundError with the remedy where an image of PASCAL-5i has no mask."""
-    lacking = [name for name in names if name not in folders.mask_names]
-    if any(name in folders.voc_ids for name in lacking):
-        raise FileNotFoundError(f"{len(lacking):,} images have no mask; {folders.remedy(lacking)}")
-    if lacking:
-        raise FileNotFoundError(
-            f"{len(lacking):,} training images have no mask, first {lacking[0]}; put SBD's folder cls in "
-            f"{folders.root / 'sbd'}, or run: {PREPARE} --download"
-        )
+def _scipy() -> ModuleType:
+    return import_extra("scipy.io", "reads SBD's .mat files")
 
 
 def _get_voc(root: Path) -> str:

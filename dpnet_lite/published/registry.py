@@ -11,14 +11,17 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from dpnet_lite.datasets.folds import FoldLayout, base_classes, novel_classes
 
 if TYPE_CHECKING:  # the command line lists the names without loading torch
-    from dpnet_lite.published.mask_index import MaskedDataset, Progress
+    from dpnet_lite.features import Progress
+    from dpnet_lite.published.mask_index import MaskedDataset
 
 MIN_PIXELS = 2 * 32 * 32
 PublishedName = Literal["pascal5i", "coco20i", "fss1000"]
@@ -70,11 +73,9 @@ def fold_classes(name: str, fold: int, split: str, *, n_split_classes: int | Non
     """Base and novel classes of a fold.
 
     Args:
-        name: of the benchmark.
         fold: 0 to 3, or 0 alone where there are no folds.
-        split: for FSS-1000, all classes of "train" are base classes and all of "val" and "test" are novel; elsewhere
-            it makes no difference.
-        n_split_classes: for FSS-1000, how many classes the split has (`len(dataset.class_names)`).
+        split: all classes of FSS-1000's "train" are base classes, all of its "val" and "test" are novel.
+        n_split_classes: how many classes the split has; FSS-1000 needs it.
 
     Raises:
         ValueError: no such benchmark, fold or split, or `n_split_classes` missing for FSS-1000.
@@ -105,9 +106,7 @@ def open_published(
     """Open one split of a benchmark.
 
     Args:
-        name: "pascal5i", "coco20i" or "fss1000".
         root: folder of the copy, in an official layout.
-        split: "train" or "val", for FSS-1000 also "test".
         cache_folder: where counts and drawn masks are kept.
         lists: list files of one's own; COCO-20i takes none.
         progress: wraps the loops of the first use.
@@ -130,6 +129,14 @@ def open_published(
     from dpnet_lite.published.fss import Fss1000
 
     return Fss1000(root, split, lists=lists, cache_folder=cache_folder)
+
+
+def import_extra(module: str, use: str) -> ModuleType:
+    """Import a package of the extra `benchmarks`; where it is missing, ModuleNotFoundError says what it is for."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(f"{module.partition('.')[0]} {use}: pip install 'dpnet-lite[benchmarks]'") from None
 
 
 def _check_split(entry: PublishedDataset, split: str) -> None:

@@ -2,81 +2,64 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from dpnet_lite.checkpoints import DPNET_ALONE, Networks, load_trained
+from dpnet_lite.checkpoints import Trained
 from dpnet_lite.datasets.base import CountedDataset
 from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.experiments.experiment import EvaluationData
 from dpnet_lite.experiments.intervals import Interval, mean_interval
-from dpnet_lite.experiments.jobs import (
-    Scored,
-    evaluate,
-    refuse_seen_classes,
-    trained_and_training_free,
-)
+from dpnet_lite.experiments.jobs import Scored, refuse_seen_classes
 from dpnet_lite.experiments.progress import Stages
 from dpnet_lite.experiments.tables import aligned, enough_episodes, percent
-from dpnet_lite.files import write_atomically
 from dpnet_lite.published.copy import PublishedCopy
 from dpnet_lite.published.image_source import ImageSource
 from dpnet_lite.published.list_files import read_hsnet_fold
 from dpnet_lite.published.protocols.drawing import draw_for
 from dpnet_lite.published.protocols.scoring import evaluate_under, protocol_score
-from dpnet_lite.published.protocols.specs import Protocol, find_protocol
+from dpnet_lite.published.protocols.specs import Protocol
 from dpnet_lite.published.registry import fold_classes, published
 
 KEPT_BYTES = 4_000_000_000  # of features, when scoring
 Counts = dict[str, EpisodeScores]  # by name of the protocol, from the same predictions
 
 
-def evaluate_published(
+def published_data(
     copy: PublishedCopy,
     path: Path,
+    trained: Trained,
+    protocol: Protocol,
     *,
-    protocols: Sequence[str],
-    fold: int | None = None,
-    shots: Sequence[int] = (1, 5),
-    seed: int | None = None,
-    n_episodes: int | None = None,
-    size: int | None = None,
-    output: Path | None = None,
-    networks: Networks = DPNET_ALONE,
-) -> str:
-    """Score a head under one or more protocols, beside the training-free baseline; returns tables.
+    fold: int,
+    shots: Sequence[int],
+    seeds: Sequence[int],
+    n_episodes: int | None,
+    size: int,
+) -> EvaluationData:
+    """The images of a fold and the episodes that a protocol draws of them, a list for each number of shots and seed.
 
-    With one protocol, episodes are drawn by its own rule, in its own number, once for each of its seeds. With several,
-    the first one's episodes are taken, and all protocols count the same predictions on them.
+    Args:
+        path: of the trained head, for the error's words.
+        n_episodes: of each list; None: as many as the protocol has.
+        size: side of the network's square in pixels.
 
     Raises:
-        ValueError: the head was trained on other weights, or on classes that are novel here.
+        ValueError: the head was trained on classes that are novel here.
     """
-    trained = load_trained(path, backbone_weights=copy.backbone_weights, device=copy.device, networks=networks)
-    backbone, metadata = trained.backbone, trained.metadata
-    specs = [find_protocol(name) for name in protocols]
-    fold = int(metadata.get("fold", 0)) if fold is None else fold
-    split, side = published(copy.name).test_split, trained.size if size is None else size
+    split, backbone = published(copy.name).test_split, trained.backbone
     dataset = copy.open(split, Stages())
     novel = fold_classes(copy.name, fold, split, n_split_classes=len(dataset.class_names)).novel
-    refuse_seen_classes(path, metadata, [dataset.class_names[index] for index in novel], fold)
-    per_image = 2 * backbone.out_channels * (-(-side // backbone.stride)) ** 2  # bytes
-    source = ImageSource(dataset, backbone, size=side, kept=KEPT_BYTES // per_image)
+    refuse_seen_classes(path, trained.metadata, [dataset.class_names[index] for index in novel], fold)
+    per_image = 2 * backbone.out_channels * (-(-size // backbone.stride)) ** 2  # bytes
+    source = ImageSource(dataset, backbone, size=size, kept=KEPT_BYTES // per_image)
     pairs = listed_pairs(copy, dataset, fold)
-    draw = partial(draw_for, specs[0], dataset, novel, fold=fold, count=n_episodes, benchmark=copy.name, pairs=pairs)
-    seeds = specs[0].seeds if seed is None else (seed,)
-    lists = [draw(n_shot=n_shot, seed=own) for n_shot in shots for own in seeds]
-    methods = trained_and_training_free(trained)
-    stages = Stages(len(lists) * len(methods))
-    runs = evaluate(methods, source, lists, count=count_under(specs, copy.name), stage=stages)
-    if output is not None:
-        write_runs(output, path.name, runs, novel)
-    what = f"{published(copy.name).title}, fold {fold}, by {path} ({metadata.get('recipe', 'no recipe')})"
-    notes = departures(specs, copy.name, has_pairs=pairs is not None, shots=shots)
-    return "\n\n".join([what, protocol_table(runs, specs, novel), *notes])
+    draw = partial(draw_for, protocol, dataset, novel, fold=fold, count=n_episodes, benchmark=copy.name, pairs=pairs)
+    return EvaluationData(source, novel, [draw(n_shot=n_shot, seed=seed) for n_shot in shots for seed in seeds])
 
 
 def departures(specs: Sequence[Protocol], name: str, *, has_pairs: bool, shots: Sequence[int] = (1,)) -> list[str]:
@@ -98,10 +81,10 @@ def listed_pairs(copy: PublishedCopy, dataset: CountedDataset, fold: int) -> lis
 
     HSNet's protocol tests these pairs, in this order.
     """
-    if copy.name != "pascal5i" or copy.lists is None or not (copy.lists / "val").is_dir():
+    if copy.hsnet_lists is None:
         return None
     places = {name: index for index, name in enumerate(dataset.ids)}
-    return [(places[pair.id], pair.class_index) for pair in read_hsnet_fold(copy.lists, "val", fold)]
+    return [(places[pair.id], pair.class_index) for pair in read_hsnet_fold(copy.hsnet_lists, "val", fold)]
 
 
 def count_under(protocols: Sequence[Protocol], benchmark: str = "pascal5i") -> Callable[..., Counts]:
@@ -150,9 +133,9 @@ def _interval(scores: Sequence[EpisodeScores], protocol: Protocol) -> Interval |
     return mean_interval(scores) if protocol.name == "ours" and enough_episodes(scores) else None
 
 
-def write_runs(path: Path, checkpoint: str, runs: Sequence[Scored[Counts]], classes: Sequence[int]) -> None:
-    """Write as JSON everything that the tables are computed from."""
-    rows = [
+def run_rows(runs: Sequence[Scored[Counts]], classes: Sequence[int]) -> list[dict[str, Any]]:
+    """Everything that the tables are computed from, as JSON can hold it."""
+    return [
         {
             "method": run.method,
             "n_shot": run.episodes.n_shot,
@@ -162,4 +145,3 @@ def write_runs(path: Path, checkpoint: str, runs: Sequence[Scored[Counts]], clas
         }
         for run in runs
     ]
-    write_atomically(path, json.dumps({"checkpoint": checkpoint, "runs": rows}).encode())

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import check_division, class_pools
 from dpnet_lite.experiments.experiment import TrainingData
 from dpnet_lite.experiments.progress import Stage, Stages, silent
-from dpnet_lite.model.backbone import build_backbone
 from dpnet_lite.published.copy import PublishedCopy
 from dpnet_lite.published.image_source import ImageSource
 from dpnet_lite.published.recipe_files import Recipe

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from dpnet_lite.published.mask_index import Progress
+from dpnet_lite.features import Progress
+from dpnet_lite.published.registry import import_extra
 
 _AT_ONCE = 16  # calls that a process takes at a time
 
@@ -21,7 +22,6 @@ def run_jobs(job: Callable[..., None], *arguments: Sequence[Any], workers: int =
 
     Args:
         job: a function of a module.
-        arguments: sequences of one length.
         workers: processes; 1 takes none but this one, as do fewer calls than a process takes at a time.
         progress: wraps the loop over the calls.
 
@@ -36,11 +36,9 @@ def run_jobs(job: Callable[..., None], *arguments: Sequence[Any], workers: int =
     if workers == 1 or count <= _AT_ONCE:
         _exhaust(map(job, *arguments), count, progress)
         return
-    try:
-        import joblib
-        from joblib.externals.loky.process_executor import TerminatedWorkerError
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("joblib runs several workers: pip install 'dpnet-lite[benchmarks]'") from None
+    joblib = import_extra("joblib", "runs several workers")
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
     calls = (joblib.delayed(job)(*own) for own in zip(*arguments, strict=True))
     results = joblib.Parallel(n_jobs=workers, batch_size=_AT_ONCE, return_as="generator")(calls)
     try:

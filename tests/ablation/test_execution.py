@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ablation_runs import SCENES, SMALL, runs
+from dpnet_lite.model.networks import build_network
 
 from dpnet_lite.ablation import execution
 from dpnet_lite.ablation.banks import shared_fold
@@ -15,7 +16,6 @@ from dpnet_lite.ablation.masks import edit_masks
 from dpnet_lite.ablation.table import unpack, unpack_scores
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.experiments.experiment import TEST_SEED
-from dpnet_lite.model.networks import build_network
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.course.analysis.payoff import scored_episodes
 from dpnet_lite.course.analysis.scenes import (
     FACTS,
@@ -23,7 +24,6 @@ from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.datasets.transforms import normalise
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.experiments.experiment import TEST_SEED, toy_test_world
-from dpnet_lite.model.backbone import build_backbone
 
 
 @pytest.fixture(scope="module")

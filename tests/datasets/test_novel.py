@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from dpnet_lite.datasets.base import Sample
+from dpnet_lite.backbones.backbone import build_backbone
+from dpnet_lite.datasets.base import DatasetDefaults, Sample
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.experiments.experiment import folder_fold
-from dpnet_lite.features import FeatureBank
-from dpnet_lite.model.backbone import build_backbone
+from dpnet_lite.features import compute_features
 
 # Rows of 2 x 4 pixels. Classes: 1 cat, 2 dog, 3 cow, 4 emu; 255 is ignored.
 LABELS = [
@@ -26,7 +25,7 @@ LABELS = [
 ]
 
 
-class HandMade:
+class HandMade(DatasetDefaults):
     """The labels above, each pixel drawn as a square of 16 pixels."""
 
     name, fingerprint, class_names = "hand-made", "0" * 64, ("cat", "dog", "cow", "emu")
@@ -77,7 +76,7 @@ def test_areas_under_each_policy(policy):
 
 @pytest.fixture(scope="module")
 def bank():
-    return FeatureBank(HandMade(), build_backbone("tiny", "random"), size=32)
+    return compute_features(HandMade(), build_backbone("tiny", "random"), size=32)
 
 
 def test_a_novel_pixel_in_a_training_query_is_background_or_ignored(bank):
@@ -92,27 +91,38 @@ def test_a_novel_pixel_in_a_training_query_is_background_or_ignored(bank):
     assert bank.binary_labels(1, class_index=DOG)[::16, ::8].tolist() == [[0, 0, 1, 0], [0, 0, 0, 255]]
 
 
-def images_of(episodes) -> set[int]:
+def images_of(dataset, classes, fold=0) -> set[int]:
+    """Of many episodes. Classes left with fewer than two photographs are left out."""
+    episodes = draw_episodes(dataset, classes, fold=fold, n_shot=1, count=60, seed=0, min_area=0)
+    assert {episode.class_index for episode in episodes} <= set(classes)
     return {image for episode in episodes for image in (episode.query, *episode.support)}
 
 
-@pytest.mark.parametrize("fold", range(4))
-def test_dropped_photographs_are_in_no_training_episode_and_scored_ones_are_dropped(bank, fold):
-    """One novel class a fold. Classes left with fewer than two photographs are left out."""
-    data = folder_fold(bank, fold, n_classes=4, policy="drop")
-    assert data.novel == (fold,) and set(data.base) == set(range(4)) - {fold}
-    trained = images_of(draw_episodes(data.train.dataset, data.base, fold=fold, n_shot=1, count=60, seed=0, min_area=0))
-    scored = images_of(draw_episodes(data.test.dataset, data.novel, fold=fold, n_shot=1, count=60, seed=0, min_area=0))
-    with_novel = {index for index, rows in enumerate(LABELS) if fold + 1 in np.array(rows)}
+@pytest.mark.parametrize("novel", range(4))
+def test_dropped_photographs_are_in_no_training_episode_and_scored_ones_are_dropped(novel):
+    dataset, base = HandMade(), [index for index in range(4) if index != novel]
+    trained = images_of(TrainingView(dataset, [novel], "drop"), base)
+    scored = images_of(dataset, [novel])
+    with_novel = {index for index, rows in enumerate(LABELS) if novel + 1 in np.array(rows)}
     assert trained and scored == with_novel and not trained & with_novel
 
 
 @pytest.mark.parametrize("policy", ["background", "ignore"])
-def test_the_other_policies_do_train_on_photographs_with_novel_objects(bank, policy):
-    data = folder_fold(bank, DOG, n_classes=4, policy=policy)
-    episodes = draw_episodes(data.train.dataset, data.base, fold=DOG, n_shot=1, count=60, seed=0, min_area=0)
-    assert images_of(episodes) & {1, 6} and 3 not in images_of(episodes)
-    assert DOG not in {episode.class_index for episode in episodes}
+def test_the_other_policies_do_train_on_photographs_with_novel_objects(policy):
+    images = images_of(TrainingView(HandMade(), [DOG], policy), [0, 2, 3])
+    assert images & {1, 6} and 3 not in images
+
+
+def test_counts_of_pixels_are_treated_like_areas():
+    class Counted(HandMade):
+        @property
+        def class_pixels(self):
+            return (1024 * self.class_areas).astype(np.int32)
+
+    for policy in ("background", "drop"):
+        view = TrainingView(Counted(), [DOG], policy)
+        np.testing.assert_array_equal(view.class_pixels, 1024 * view.class_areas)
+    assert TrainingView(HandMade(), [DOG], "drop").class_pixels is None
 
 
 def test_novel_classes_cannot_be_drawn_from_a_training_view():

@@ -15,7 +15,9 @@ from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.datasets.folds import base_classes, novel_classes
 from dpnet_lite.datasets.toy import CATALOGUES, ToyWorld, catalogue_names
 from dpnet_lite.datasets.toy_outlines import AUXILIARY_OUTLINES, CLASS_OUTLINES
+from dpnet_lite.datasets.toy_scene import object_mask
 from dpnet_lite.datasets.toy_textures import AUXILIARY_TEXTURES, CLASS_TEXTURES
+from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.experiments import pretraining
 from dpnet_lite.experiments.pretraining import PretrainingConfig, pretrain
 
@@ -44,18 +46,21 @@ def test_a_sample_is_an_image_with_labels():
     assert image.float().std() > 10
 
 
-def test_scenes_are_the_same_in_another_process():
+def test_scenes_and_episodes_are_the_same_in_another_process():
     program = (
         "import torch, numpy, random; torch.manual_seed(9); numpy.random.seed(9)\n"
         "from dpnet_lite.datasets.toy import ToyWorld\n"
+        "from dpnet_lite.episodes import draw_episodes\n"
         "world = ToyWorld(6, seed=4, gap=0.8)\n"
         "import hashlib; total = hashlib.sha256()\n"
         "[total.update(p.numpy().tobytes()) for i in range(6) for p in world[i]]\n"
-        "print(total.hexdigest(), world.fingerprint)"
+        "episodes = draw_episodes(world, range(80), fold=0, n_shot=5, count=40, seed=0, min_area=0)\n"
+        "print(total.hexdigest(), world.fingerprint, episodes.sha256)"
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     world = ToyWorld(6, seed=4, gap=0.8)
-    assert run.stdout.split() == [digest(world), world.fingerprint]
+    episodes = draw_episodes(world, range(80), fold=0, n_shot=5, count=40, seed=0, min_area=0)
+    assert run.stdout.split() == [digest(world), world.fingerprint, episodes.sha256]
 
 
 def test_scenes_do_not_depend_on_the_order_of_access():
@@ -135,6 +140,32 @@ def test_a_scene_has_distractors_that_share_outline_or_texture():
         same_outline, same_texture, alike = same_outline + outline, same_texture + texture, alike + (outline or texture)
     assert alike > 0.8 * 160
     assert min(same_outline, same_texture) > 0.3 * 160
+
+
+@pytest.mark.parametrize("catalogue", ["classes", "auxiliary"])
+def test_the_objects_of_a_plan_painted_in_order_are_the_labels(catalogue):
+    world = ToyWorld(40, seed=11, size=48, catalogue=catalogue)
+    hidden = 0
+    for index in range(40):
+        labels = torch.zeros(48, 48, dtype=torch.uint8)
+        plan = world.plan(index)
+        for item in plan:
+            mask = torch.from_numpy(object_mask(item, 48))
+            hidden += int((labels[mask] > 0).sum())
+            labels[mask] = item.class_index + 1
+        assert torch.equal(labels, world[index].labels), index
+        assert plan[0].class_index in world.targets and index % 80 in {item.class_index for item in plan}
+    assert hidden > 100  # so the order matters
+
+
+def test_a_plan_paints_nothing_and_does_not_change_the_scene(monkeypatch):
+    expected = ToyWorld(2, seed=0)[1]
+    planned = ToyWorld(2, seed=0)
+    first, again = planned.plan(1), planned.plan(1)
+    assert [vars(a)["centre"] for a in first] == [vars(b)["centre"] for b in again]
+    assert torch.equal(planned[1].image, expected.image)
+    forbid(monkeypatch, "textures")
+    assert len(ToyWorld(2, seed=0).plan(1)) == len(first)
 
 
 # The gap
@@ -221,13 +252,13 @@ def test_textures_differ_from_one_another():
                 assert np.abs(mix - other_mix).mean() > 0.1, (name, other)
 
 
-def forbid(monkeypatch, catalogue):
-    """Make every drawing function of a catalogue raise."""
+def forbid(monkeypatch, what):
+    """Make every drawing function of a catalogue, or all "textures", raise."""
 
     def forbidden(*_):
-        raise AssertionError(f"something of {catalogue} is drawn")
+        raise AssertionError(f"something of {what} is drawn")
 
-    for functions in CATALOGUES[catalogue]:
+    for functions in CATALOGUES.get(what, [CLASS_TEXTURES]):
         for name in functions:
             monkeypatch.setitem(functions, name, forbidden)
 
@@ -270,5 +301,7 @@ def test_impossible_settings_are_refused(settings, message):
 
 @pytest.mark.parametrize("index", [-1, 4])
 def test_scenes_outside_the_world_do_not_exist(index):
-    with pytest.raises(IndexError, match="is not in 0 to 3"):
-        ToyWorld(4, seed=0)[index]
+    world = ToyWorld(4, seed=0)
+    for read in (world.plan, world.__getitem__):
+        with pytest.raises(IndexError, match="is not in 0 to 3"):
+            read(index)

@@ -11,14 +11,14 @@ import pytest
 import torch
 from small_runs import run, use_few_scenes
 
+from dpnet_lite.backbones.backbone import TINY_WEIGHTS, build_backbone
+from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.checkpoints import load_checkpoint
 from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
 from dpnet_lite.datasets.toy_outlines import AUXILIARY_OUTLINES, CLASS_OUTLINES
 from dpnet_lite.datasets.toy_textures import AUXILIARY_TEXTURES, CLASS_TEXTURES
 from dpnet_lite.experiments import pretraining
 from dpnet_lite.experiments.pretraining import PretrainingConfig, pretrain
-from dpnet_lite.model.backbone import TINY_WEIGHTS, build_backbone
-from dpnet_lite.model.tiny_resnet import TinyResNet
 
 SMALL = PretrainingConfig(n_scenes=20, steps=3, batch_size=4, precision="32-true")
 

@@ -13,15 +13,15 @@ from dpnet_lite.model.cycle_comparison import (
     FALLBACK_PIXELS,
     consensus,
     membership,
+    nearest_foreground,
     pixel_weights,
     select_reliable,
     top_pixels,
     with_fallback,
 )
-from dpnet_lite.model.head import Head
 from dpnet_lite.model.matching import CycleMatches
 
-RULES = ("support_first", "query_first", "soft", "threshold", "top_k", "oracle")
+RULES = ("support_first", "query_first", "threshold", "top_k", "oracle")
 PLAIN = ModelConfig(weighted_pooling=False, consensus_rounds=0)
 
 # Four support pixels (the first two in the mask) and five query pixels, matched as drawn:
@@ -46,7 +46,6 @@ TRUTH = torch.tensor([[0.0, 0.25, 1.0, 0.0, 0.5]])
         ("threshold", [1, 0, 1, 1, 0]),
         ("top_k", [1, 0, 1, 0, 0]),
         ("oracle", [0, 0.25, 1, 0, 0.5]),
-        ("soft", [1 / (1 + np.exp(-x / 0.1)) for x in (0.1, 0.0, 0.4, -0.4, -1.9)]),
     ],
 )
 def test_rules_worked_by_hand(selection, expected):
@@ -137,11 +136,11 @@ def scene(n_shot, seed=0, n_batch=2):
     return support, masks, query, torch.randn(n_batch, 6, generator=generator)
 
 
-def slow_reliable(support, masks, query):
-    """R of one support set, [K, C, h, w], [K, h, w] and [C, h, w], as a set of query pixels."""
-    pixels = [support[k, :, y, x] for k in range(len(support)) for y in range(4) for x in range(5)]
-    inside = [bool(masks[k, y, x] >= 0.5) for k in range(len(support)) for y in range(4) for x in range(5)]
-    queries = [query[:, y, x] for y in range(4) for x in range(5)]
+def slow_reliable(support, mask, query):
+    """R of one support image, [C, h, w], [h, w] and [C, h, w], as a set of query pixels."""
+    places = list(np.ndindex(4, 5))
+    pixels, queries = ([image[:, y, x] for y, x in places] for image in (support, query))
+    inside = [bool(mask[y, x] >= 0.5) for y, x in places]
 
     def cosine(a, b):
         return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
@@ -155,67 +154,52 @@ def slow_reliable(support, masks, query):
     return reliable
 
 
-@pytest.mark.parametrize("n_shot", [1, 3])
-def test_the_whole_module_equals_a_loop_over_all_shots(n_shot):
-    support, masks, query, prototype = scene(n_shot)
-    selection, _ = select_reliable(replace(PLAIN, selection="support_first"), support, masks, query, prototype)
-    for b in range(2):
-        slow = slow_reliable(support[b].numpy().astype(float), masks[b].numpy(), query[b].numpy().astype(float))
-        assert slow
-        assert set(selection.weights[b].nonzero()[:, 0].tolist()) == slow
-
-
-def test_an_empty_support_mask_falls_back():
-    support, masks, query, prototype = scene(2)
-    masks[0] = 0
-    for rule in ("support_first", "query_first"):
-        selection, _ = select_reliable(replace(PLAIN, selection=rule), support, masks, query, prototype)
-        assert selection.fallback.tolist() == [True, False]
-        assert selection.weights[0].sum() == 12
-
-
-def test_consensus_follows_the_selection_but_never_the_oracle():
+def select(config, truth=None, *, empty=False):
     support, masks, query, prototype = scene(1)
+    masks[0] *= not empty
+    return select_reliable(config, support[:, 0], masks[:, 0], query, prototype, truth)[0]
+
+
+def test_the_whole_module_equals_a_loop():
+    support, masks, query, _ = scene(1)
+    found = select(PLAIN)
+    for b in range(2):
+        slow = slow_reliable(*(part.numpy().astype(float) for part in (support[b, 0], masks[b, 0], query[b])))
+        assert slow
+        assert set(found.weights[b].nonzero()[:, 0].tolist()) == slow
+
+
+@pytest.mark.parametrize("rule", ["support_first", "query_first"])
+def test_an_empty_support_mask_falls_back(rule):
+    selection = select(replace(PLAIN, selection=rule), empty=True)
+    assert selection.fallback.tolist() == [True, False]
+    assert selection.weights[0].sum() == 12
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_consensus_follows_the_selection_but_never_the_oracle(rule):
     truth = (torch.rand(2, 4, 5) < 0.5).float()
-    settings = {"consensus_rounds": 2, "consensus_temperature": 0.1}
-    for rule in RULES:
-        plain, _ = select_reliable(replace(PLAIN, selection=rule), support, masks, query, prototype, truth)
-        config = replace(PLAIN, selection=rule, **settings)
-        agreed, _ = select_reliable(config, support, masks, query, prototype, truth)
-        expected = plain.weights if rule == "oracle" else consensus(query, plain.weights, 2, 0.1)
-        torch.testing.assert_close(agreed.weights, expected)
-        assert torch.equal(agreed.fallback, plain.fallback)
+    config = replace(PLAIN, selection=rule)
+    plain = select(config, truth)
+    agreed = select(replace(config, consensus_rounds=2, consensus_temperature=0.1), truth)
+    expected = plain.weights if rule == "oracle" else consensus(scene(1)[2], plain.weights, 2, 0.1)
+    torch.testing.assert_close(agreed.weights, expected)
+    assert torch.equal(agreed.fallback, plain.fallback)
 
 
 def test_the_oracle_needs_the_truth():
-    support, masks, query, prototype = scene(1)
     with pytest.raises(ValueError, match=r"selection is 'oracle', but no query_masks were given; pass"):
-        select_reliable(replace(PLAIN, selection="oracle"), support, masks, query, prototype)
+        select(replace(PLAIN, selection="oracle"))
 
 
-@pytest.mark.parametrize("selection", ["support_first", "query_first", "soft"])
-def test_joint_and_averaged_shots_agree_for_one_shot_only(selection):
-    support, masks, query, _ = scene(1)
-    several = scene(4, seed=1)
-    reliable = {}
-    for fusion in ("average", "joint"):
-        torch.manual_seed(0)
-        config = replace(PLAIN, channels=8, selection=selection, shot_fusion=fusion, dropout=0.0)
-        head = Head(config, 6, 3).eval()
-        for name, (s, m, q) in {"one": (support, masks, query), "four": several[:3]}.items():
-            trace = head(s, m, q, size=(4, 5), trace=True).trace
-            reliable[fusion, name] = trace.reliable
-            assert len(trace.matches) == (4 if fusion == "average" and name == "four" else 1)
-            torch.testing.assert_close(trace.reliable.sum(dim=(1, 2)), torch.ones(2))
-    assert torch.equal(reliable["average", "one"], reliable["joint", "one"])
-    assert not torch.allclose(reliable["average", "four"], reliable["joint", "four"])
-
-
-def test_averaged_shots_are_the_mean_of_single_ones():
-    support, masks, query, _ = scene(3)
-    head = Head(replace(PLAIN, channels=8, shot_fusion="average"), 6, 3).eval()
-    together = head(support, masks, query, size=(4, 5), trace=True).trace
-    single = [head(support[:, k : k + 1], masks[:, k : k + 1], query, size=(4, 5), trace=True).trace for k in range(3)]
-    for name in ("pseudo_prototype", "reliable", "prototype"):
-        mean = sum(getattr(trace, name) for trace in single) / 3
-        torch.testing.assert_close(getattr(together, name), mean, atol=1e-5, rtol=1e-4)
+@pytest.mark.parametrize("n_shot", [1, 3])
+def test_the_prior_equals_a_loop(n_shot):
+    support, masks, query, _ = scene(n_shot)
+    found = nearest_foreground(support, masks, query)
+    for b in range(2):
+        pixels = [support[b, k, :, y, x] for k, y, x in np.ndindex(n_shot, 4, 5) if masks[b, k, y, x]]
+        best = np.zeros((4, 5))
+        for y, x in np.ndindex(4, 5):
+            q = query[b, :, y, x]
+            best[y, x] = max(float(p @ q / p.norm() / q.norm()) for p in pixels)
+        np.testing.assert_allclose(found[b], (best - best.min()) / (best.max() - best.min()), atol=1e-5)

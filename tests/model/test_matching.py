@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from dpnet_lite.model.cycle_comparison import query_first, soft_weights, support_first
+from dpnet_lite.model.cycle_comparison import query_first, support_first
 from dpnet_lite.model.matching import cycle_matches
 
 KINDS = ("random", "duplicates", "integers", "zeros")
-TEMPERATURE = 0.05
 
 
 def random_case(seed):
@@ -82,8 +81,7 @@ def slow_cycle(support, query, mask):
             asked.add(i)
     inside = [max([cosine[j, i] for j in range(n) if mask[j]], default=-1.0) for i in range(m)]
     outside = [max([cosine[j, i] for j in range(n) if not mask[j]], default=-1.0) for i in range(m)]
-    soft = [1 / (1 + np.exp(-(a - b) / TEMPERATURE)) for a, b in zip(inside, outside, strict=True)]
-    return forward, backward, reliable, asked, inside, outside, soft
+    return forward, backward, reliable, asked, inside, outside
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -94,7 +92,6 @@ def test_matches_and_rules_equal_a_double_loop(kind):
         mask_tensor = torch.from_numpy(mask)
         found = cycle_matches(torch.from_numpy(support), torch.from_numpy(query), mask_tensor)
         first, asked = support_first(found, mask_tensor), query_first(found, mask_tensor)
-        soft = soft_weights(found, TEMPERATURE)
         for b in range(len(support)):
             slow = slow_cycle(support[b], query[b], mask[b])
             where = f"seed {seed}, row {b}"
@@ -104,7 +101,6 @@ def test_matches_and_rules_equal_a_double_loop(kind):
             assert set(asked[b].nonzero()[:, 0].tolist()) == slow[3], where
             np.testing.assert_allclose(found.foreground_similarity[b], slow[4], atol=1e-6)
             np.testing.assert_allclose(found.background_similarity[b], slow[5], atol=1e-6)
-            np.testing.assert_allclose(soft[b], slow[6], atol=1e-4)
 
 
 def test_the_random_cases_hold_what_they_promise():
@@ -157,7 +153,9 @@ def test_blocks_of_a_large_pair_hold_few_rows_at_once(monkeypatch):
     assert sum(rows) == 100
 
 
-def test_no_gradient_flows_through_the_matches():
-    support = torch.randn(1, 5, 3, requires_grad=True)
-    found = cycle_matches(support, torch.randn(1, 4, 3), torch.ones(1, 5, dtype=torch.bool))
+def test_no_gradient_flows_through_the_matches_and_similarities_are_optional():
+    support, query, mask = torch.randn(1, 5, 3, requires_grad=True), torch.randn(1, 4, 3), torch.ones(1, 5) > 0
+    found, bare = (cycle_matches(support, query, mask, similarities=wanted) for wanted in (True, False))
     assert not any(part.requires_grad for part in found)
+    assert torch.equal(bare.forward_match, found.forward_match) and bare.foreground_similarity is None
+    assert torch.equal(bare.backward_match, found.backward_match) and bare.background_similarity is None

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
-from dpnet_lite.model.prototypes import cosine_map, cosine_maps, masked_average, masks_at
+from dpnet_lite.model.prototypes import cosine_map, cosine_maps, foreground_score, masked_average, masks_at
 
 
 def slow_average(features, weights):
@@ -92,3 +92,17 @@ def test_masks_may_be_bool_or_thin_or_empty():
     assert coarse[0, 1, 1] == pytest.approx(1 / 16)
     assert coarse.sum() == pytest.approx(1 / 16)
     assert masks_at(torch.zeros(1, 2, 8, 8), (2, 2)).abs().sum() == 0
+
+
+def test_the_score_is_the_cosine_with_the_foreground_less_that_with_the_background():
+    rng = np.random.default_rng(4)
+    support, query, masks = rng.normal(size=(2, 3, 5, 4, 6)), rng.normal(size=(2, 5, 4, 6)), rng.random((2, 3, 4, 6))
+    known = masks + (1 - masks) * (rng.random(masks.shape) < 0.7)  # of the rest, some is ignored
+    for background in (None, known - masks):
+        parts = masks, 1 - masks if background is None else background
+        given = None if background is None else torch.tensor(background)
+        found = foreground_score(torch.tensor(support), torch.tensor(masks), torch.tensor(query), given)
+        for b in range(2):
+            pair = [np.mean([slow_average(support[b, k], part[b, k]) for k in range(3)], axis=0) for part in parts]
+            cosines = cosine_similarity(pair, query[b].reshape(5, 24).T)  # [2, 24]
+            np.testing.assert_allclose(found[b].flatten(), cosines[0] - cosines[1], atol=1e-5)

@@ -150,6 +150,7 @@ def open_and_run(page: Any, lab: str, name: str) -> None:
     assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "handle"), [("00_start_here", "gap"), ("03_cycle_comparison", "row")], ids=["00", "03"]
 )
@@ -173,6 +174,7 @@ def test_a_notebook_runs_in_jupyterlab_and_its_explorer_answers(browser: Any, la
     page.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "control", "value", "seconds"),
     [("11_ablations", "MSF", "off", 300), ("12_when_does_it_pay", "condition", "gap 1", 60)],
@@ -193,7 +195,9 @@ def test_a_choice_in_a_lesson_on_ablations_changes_its_picture(
     page.close()
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 420)])
+@pytest.mark.parametrize(
+    ("theme", "width"), [("light", 1280), pytest.param("dark", 420, marks=pytest.mark.slow)], ids=["light", "dark"]
+)
 def test_the_page_of_make_app_shows_every_explorer_and_takes_a_click(
     browser: Any, app: str, theme: str, width: int
 ) -> None:

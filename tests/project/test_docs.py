@@ -23,6 +23,7 @@ DOCUMENTS = [
         for path in sorted(ROOT.glob(pattern))
     ),
 ]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -50,12 +51,12 @@ def test_commands_of_the_readme_parse(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_options_and_targets_of_the_readme_exist() -> None:
-    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "dpnet_lite").glob("*.py"))
+    sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "dpnet_lite").glob("*/*.py"))
     not_ours = {"--help", "--nproc-per-node"}  # the second is torchrun's
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - not_ours:
         assert f'"{option}"' in sources, option
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in set(re.findall(r"`make (\w+)`", README)):
+    for target in set(re.findall(r"`make ([\w-]+)`", "".join(page.read_text(encoding="utf-8") for page in PAGES))):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
@@ -72,12 +73,26 @@ def test_every_yes_of_the_feature_table_names_what_shows_it() -> None:
         assert all(place.startswith("make ") or (ROOT / place).exists() for place in places), name
 
 
-def test_paths_of_the_readme_exist() -> None:
-    table = README.partition("## Map")[2].partition("\n## ")[0]
-    for row in re.findall(r"^\| (`.+?) \|", table, flags=re.MULTILINE):
-        first, *others = re.findall(r"`(.+?)`", row)
-        for path in (ROOT / first, *((ROOT / first).parent / Path(other).name for other in others)):
-            assert path.exists(), path.relative_to(ROOT)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_paths_that_pages_name_exist(page: Path) -> None:
+    """Of the package's files and folders, with or without its name in front, and of the repository's."""
+    for name in re.findall(r"`([\w./-]+(?:\.py|\.toml|/))`", page.read_text(encoding="utf-8")):
+        mine = name.startswith(("outputs/", "images/", "masks/", "my_")) or "NN" in name  # the reader's own
+        assert mine or (ROOT / name).exists() or (ROOT / "dpnet_lite" / name).exists(), name
+
+
+def test_the_page_on_the_house_answers_eight_questions() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition("## Where do I change ...")[2].partition("\n\nA switch")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.strip().splitlines()[2:]]
+    questions = ["selection rule", "data set", "backbone", "loss", "study", "lesson", "explorer", "command"]
+    assert [re.findall(r"\*\*(.+?)\*\*", row[0]) for row in rows] == [[question] for question in questions]
+    for what, files, test in rows:
+        assert (ROOT / test.strip("`")).is_file(), test
+        for file, names in re.findall(r"`([\w/]+\.py)` \((`\w+`(?: and `\w+`)*)", files):
+            path = ROOT / file if (ROOT / file).exists() else ROOT / "dpnet_lite" / file
+            for name in re.findall(r"`(\w+)`", names):
+                assert re.search(rf"\b{name}\b", path.read_text(encoding="utf-8")), (what, file, name)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

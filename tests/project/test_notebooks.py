@@ -17,8 +17,8 @@ from PIL import Image
 from places import ROOT
 from test_packaging import ABSOLUTE_PATH
 
+from dpnet_lite.checkpoints import shipped_head
 from dpnet_lite.datasets.toy import ToyWorld
-from dpnet_lite.heads import shipped_head
 
 jupytext = pytest.importorskip("jupytext", reason="jupytext is not installed (extra: notebooks)")
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (extra: notebooks)")
@@ -123,99 +123,84 @@ def example() -> Any:
     return notebook
 
 
-def change_source(notebook: Any) -> None:
-    notebook.cells[1].source = "print(3)"
+def first_output(notebook: Any, *, of: int = 1, **new: Any) -> None:
+    notebook.cells[of].outputs = [nbformat.v4.new_output(**new)]
 
 
-def change_text(notebook: Any) -> None:
-    notebook.cells[0].source = "Other text"
-
-
-def swap_counts(notebook: Any) -> None:
-    notebook.cells[1].execution_count, notebook.cells[2].execution_count = 2, 1
-
-
-def forget_to_run(notebook: Any) -> None:
-    notebook.cells[2].execution_count = None
-
-
-def add_error(notebook: Any) -> None:
-    notebook.cells[1].outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="", traceback=[])]
-
-
-def add_warning(notebook: Any) -> None:
-    notebook.cells[1].outputs = [nbformat.v4.new_output("stream", name="stderr", text="a warning\n")]
-
-
-def fail_check(notebook: Any) -> None:
-    notebook.cells[1].outputs[0].text = "[FAIL] torch\n"
-
-
-def add_path(notebook: Any) -> None:
-    notebook.cells[1].outputs[0].text = "/" + "home/ann/project\n"
-
-
-def add_times(notebook: Any) -> None:
-    notebook.cells[1].metadata["execution"] = {"iopub.status.busy": "2022-02-22"}
-
-
-def add_widgets(notebook: Any) -> None:
-    notebook.metadata["widgets"] = {}
-
-
-def grow(notebook: Any) -> None:
-    notebook.cells[1].outputs[0].text = "x" * LARGEST_NOTEBOOK
+DAMAGE: dict[str, tuple[Any, str]] = {
+    "other code": (lambda notebook: notebook.cells[1].update(source="print(3)"), "out of step"),
+    "other text": (lambda notebook: notebook.cells[0].update(source="Other text"), "out of step"),
+    "run twice": (lambda notebook: notebook.cells[1].update(execution_count=2), "in order"),
+    "not run": (lambda notebook: notebook.cells[2].update(execution_count=None), "in order"),
+    "error": (lambda notebook: first_output(notebook, output_type="error", ename="ValueError"), "an error"),
+    "warning": (lambda notebook: first_output(notebook, output_type="stream", name="stderr"), "a warning"),
+    "failed check": (lambda notebook: notebook.cells[1].outputs[0].update(text="[FAIL] torch\n"), "environment check"),
+    "path": (lambda notebook: notebook.cells[1].outputs[0].update(text="/" + "home/ann/a\n"), "absolute path"),
+    "times": (lambda notebook: notebook.cells[1].metadata.update(execution={"idle": "2022-02-22"}), "metadata"),
+    "widgets": (lambda notebook: notebook.metadata.update(widgets={}), "metadata"),
+    "size": (lambda notebook: notebook.cells[1].outputs[0].update(text="x" * LARGEST_NOTEBOOK), "larger"),
+}
 
 
 def test_a_good_notebook_has_no_problems() -> None:
     assert problems(SOURCE, nbformat.writes(example())) == []
 
 
-@pytest.mark.parametrize(
-    ("damage", "complaint"),
-    [
-        (change_source, "out of step"),
-        (change_text, "out of step"),
-        (swap_counts, "in order"),
-        (forget_to_run, "in order"),
-        (add_error, "an error"),
-        (add_warning, "a warning"),
-        (fail_check, "environment check"),
-        (add_path, "absolute path"),
-        (add_times, "metadata"),
-        (add_widgets, "metadata"),
-        (grow, "larger"),
-    ],
-)
-def test_each_problem_is_found(damage: Any, complaint: str) -> None:
-    notebook = example()
-    damage(notebook)
-    found = problems(SOURCE, nbformat.writes(notebook))
-    assert len(found) == 1
-    assert complaint in found[0]
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_each_problem_is_found(damage: str) -> None:
+    notebook, (do, complaint) = example(), DAMAGE[damage]
+    do(notebook)
+    (found,) = problems(SOURCE, nbformat.writes(notebook))
+    assert complaint in found
+
+
+QUICK = ("00_start_here", "10_your_own_images")  # run by `make test`; `make test-all` runs every notebook
 
 
 @NEEDS_HEAD
-def test_all_notebooks_run_within_their_budget_and_build_clean(tmp_path: Path) -> None:
-    # In processes of their own: the kernel's helpers warn about themselves, and here warnings are errors.
-    command = [sys.executable, str(ROOT / "tools" / "build_notebooks.py"), "--out", str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=720)  # for all
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.xdist_group(name), *([] if name in QUICK else [pytest.mark.slow])])
+        for name in NAMES
+    ],
+)
+def test_a_notebook_runs_within_its_budget_and_builds_clean(name: str, tmp_path: Path) -> None:
+    """The one place where notebooks are executed: each once, in a process of its own, which sees no test's settings."""
+    command = [sys.executable, str(ROOT / "tools" / "build_notebooks.py"), name, "--out", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    for name in NAMES:
-        built = (tmp_path / f"{name}.ipynb").read_text(encoding="utf-8")
-        assert problems((NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8"), built) == [], name
+    assert re.search(rf"{name}\.ipynb: \d+ s of processor time", result.stdout)
+    built = (tmp_path / f"{name}.ipynb").read_text(encoding="utf-8")
+    assert problems((NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8"), built) == []
 
 
-def test_a_broken_and_a_slow_notebook_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+BUSY = "# %%\nimport time\nend = time.process_time() + 1.5\nwhile time.process_time() < end:\n    pass\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "budget", "complaint"),
+    [
+        ("# %%\n1 / 0\n", 90, "failed, nothing was written\n.*ZeroDivisionError"),
+        (BUSY, 1.4, r"took \d+ s of processor time, nothing was written; a notebook may take 1\.4 s"),
+        ("# %%\nimport subprocess, sys\nsubprocess.run([sys.executable, '-c',  + BUSY + ])\n", 1.4, "took"),
+        ("# %%\nimport time\ntime.sleep(5)\n", 4.5, None),  # waiting is not work
+    ],
+    ids=["broken", "busy", "a busy child", "waits"],
+)
+def test_a_notebook_that_fails_or_works_too_long_is_told(
+    source: str, budget: float, complaint: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(build_notebooks, "SOURCES", tmp_path)
-    (tmp_path / "slow.py").write_text("# %%\nprint(1)\n")
-    (tmp_path / "broken.py").write_text("# %%\n1 / 0\n")
+    monkeypatch.setattr(build_notebooks, "BUDGET_SECONDS", budget)
+    (tmp_path / "lesson.py").write_text(source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the kernel's helpers
-        assert "ZeroDivisionError" in build_notebooks.build("broken", tmp_path)
-        monkeypatch.setattr(build_notebooks, "BUDGET_SECONDS", 0)
-        assert re.search(r"slow\.py took \d+ s, nothing was written", build_notebooks.build("slow", tmp_path))
-    assert list(tmp_path.glob("*.ipynb")) == []
+        seconds, error = build_notebooks.build("lesson", tmp_path)
+    if complaint is None:
+        assert error is None and 0 < seconds < budget and (tmp_path / "lesson.ipynb").exists()
+    else:
+        assert re.search(complaint, error, re.DOTALL) and list(tmp_path.glob("*.ipynb")) == []
 
 
 def exercise_problems(student: Any) -> list[str]:

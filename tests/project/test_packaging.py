@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from PIL import Image
 from places import ROOT
+
+from dpnet_lite.datasets.toy import ToyWorld
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
@@ -188,3 +194,54 @@ def test_committed_files_hold_no_absolute_path_no_index_address_and_are_small() 
                 line = content.count(b"\n", 0, match.start()) + 1
                 findings.append(f"{path}:{line}: {what} {match[0].decode(errors='replace')!r}")
     assert not findings, "\n".join(findings)
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A folder with the package from a wheel and nothing else of the repository; the other packages are those here."""
+    source, home = tmp_path / "source", tmp_path / "home"
+    for path in committed_files():
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, source / path)
+    build = "import sys; from setuptools.build_meta import build_wheel; build_wheel(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=source, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(home)
+    shutil.rmtree(source)
+    return home
+
+
+@pytest.mark.slow
+def test_a_wheel_works_far_from_the_repository(installed: Path, tmp_path: Path) -> None:
+    where = tmp_path / "elsewhere"
+    where.mkdir()
+    own = {"PYTHONPATH": str(installed), "XDG_CACHE_HOME": str(tmp_path / "cache"), "MPLBACKEND": "agg"}
+
+    def python(*arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        done = subprocess.run(command, cwd=where, env={**os.environ, **own}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert Path(python("-c", "import dpnet_lite; print(dpnet_lite.__file__)").strip()).is_relative_to(installed)
+    (entry,) = installed.glob("*.dist-info/entry_points.txt")
+    assert "dpnet-lite = dpnet_lite.cli.main:main" in entry.read_text()
+
+    small = ["--steps", "50", "--episodes", "40", "--shots", "1", "--threads", "1"]
+    assert "| DPNet" in python("-m", "dpnet_lite", "demo", *small, "--out", "demo")
+    assert list((where / "demo").rglob("*.png"))
+
+    world = ToyWorld(2, seed=0)
+    for number, (image, labels) in enumerate(world[index] for index in range(2)):
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(where / f"{number}.png")
+        Image.fromarray((labels == labels.max()).numpy().astype(np.uint8)).save(where / f"mask{number}.png")
+    weights = installed / "dpnet_lite" / "weights" / "toy_fold0.safetensors"
+    support = ["--support", "0.png", "mask0.png"]
+    python("-m", "dpnet_lite", "predict", "1.png", "--checkpoint", str(weights), *support, "--out", "masks")
+    assert list((where / "masks").glob("*.png"))
+
+    lesson = json.loads((ROOT / "notebooks" / "student" / "03_cycle_comparison.ipynb").read_text(encoding="utf-8"))
+    imports = next("".join(cell["source"]) for cell in lesson["cells"] if cell["cell_type"] == "code")
+    assert "dpnet_lite.course" in imports
+    python("-c", re.sub(r"^%.*$", "", imports, flags=re.MULTILINE))

@@ -1,4 +1,4 @@
-"""FSS-1000: classes by lists, labels of 0 and 1, masks of both modes, a fingerprint of names, checks of a copy."""
+"""FSS-1000: classes by lists, labels of 0 and 1, masks of both modes, a fingerprint of names, mistakes."""
 
 from __future__ import annotations
 
@@ -11,21 +11,12 @@ from coco_fss_trees import FSS_SPLITS, write_fss
 from PIL import Image
 from places import SHARED
 
-from dpnet_lite.datasets.base import label_value
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.published import fss
 from dpnet_lite.published.fss import Fss1000
-from dpnet_lite.published.fss_files import check_fss
 
 HSNET_LISTS = SHARED / "lists" / "hsnet_fss"
 AS_HSNET = ["1", "10", "2", "3", "4", "5", "6", "7", "8", "9"]  # file names sorted as text
-
-
-@pytest.fixture(scope="module")
-def fss_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("fss")
-    write_fss(root)
-    return root
 
 
 def test_classes_and_images_come_in_the_order_of_hsnet(fss_root: Path) -> None:
@@ -36,13 +27,11 @@ def test_classes_and_images_come_in_the_order_of_hsnet(fss_root: Path) -> None:
         assert len(dataset) == 10 * len(names)
 
 
-def test_hidden_files_of_macos_are_no_images(tmp_path: Path) -> None:
-    write_fss(tmp_path)
-    ids = Fss1000(tmp_path, "test").ids
+def test_hidden_files_of_macos_are_no_images(fss_root: Path, copy_of) -> None:
+    root = copy_of(fss_root)
     for name in ("._1.jpg", "._1.png"):
-        (tmp_path / "mug" / name).write_bytes(b"what macOS notes beside a file")
-    assert Fss1000(tmp_path, "test").ids == ids
-    assert {finding.kind for finding in check_fss(tmp_path, deep=True)} == {"found", "note"}
+        (root / "mug" / name).write_bytes(b"what macOS notes beside a file")
+    assert Fss1000(root, "test").ids == Fss1000(fss_root, "test").ids
 
 
 def test_labels_are_one_where_the_grey_of_the_mask_is_128_or_more(fss_root: Path, tmp_path: Path) -> None:
@@ -63,15 +52,15 @@ def test_labels_are_one_where_the_grey_of_the_mask_is_128_or_more(fss_root: Path
     assert dataset.class_pixels.dtype == np.int32 and dataset.index.pixels.shape == (40, 1)
 
 
-def test_the_threshold_is_hsnets(tmp_path: Path) -> None:
-    write_fss(tmp_path)
-    Image.fromarray(np.array([[0, 127, 128, 255]], dtype=np.uint8)).save(tmp_path / "mug" / "1.png")
-    dataset = Fss1000(tmp_path, "test")
+def test_the_threshold_is_hsnets(fss_root: Path, copy_of) -> None:
+    root = copy_of(fss_root)
+    Image.fromarray(np.array([[0, 127, 128, 255]], dtype=np.uint8)).save(root / "mug" / "1.png")
+    dataset = Fss1000(root, "test")
     row = dataset.ids.index("mug/1")
     assert dataset.read_labels(row).tolist() == [[0, 0, 1, 1]]
-    with pytest.raises(ValueError, match=r"1\.jpg is 120 x 100 pixels, but its mask is 4 x 1; get both files again"):
+    with pytest.raises(ValueError, match=r"1\.jpg is 120 x 100 pixels, but its mask is 4 x 1; get the original files"):
         dataset[row]
-    (tmp_path / "mug" / "1.png").write_bytes(b"no image")
+    (root / "mug" / "1.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"mug/1\.png cannot be read as an image \(UnidentifiedImageError\)"):
         dataset.read_labels(row)
 
@@ -80,7 +69,7 @@ def test_an_image_shows_its_own_class_alone(fss_root: Path) -> None:
     dataset = Fss1000(fss_root, "val")
     for row in range(len(dataset)):
         own = row // 10
-        assert [label_value(dataset, row, c) for c in range(4)] == [1 if c == own else -1 for c in range(4)]
+        assert [dataset.label_value(row, c) for c in range(4)] == [1 if c == own else -1 for c in range(4)]
         assert dataset.class_areas[row].tolist() == [float(c == own) for c in range(4)]
     assert dataset.class_areas.dtype == np.float32
 
@@ -138,56 +127,6 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     (tmp_path / "mug").rmdir()
     with pytest.raises(FileNotFoundError, match=r"lacks 1 of 4 classes, first mug/; unpack FSS-1000 there"):
         Fss1000(tmp_path, "test")
-
-
-def test_the_check_of_a_whole_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_fss(tmp_path)
-    assert [finding.text for finding in check_fss(tmp_path) if finding.kind == "found"] == [
-        "trn.txt: 6 classes of train",
-        "train: 10 images with masks in each of 6 classes",
-        "val.txt: 4 classes of val",
-        "val: 10 images with masks in each of 4 classes",
-        "test.txt: 4 classes of test",
-        "test: 10 images with masks in each of 4 classes",
-    ]
-    # A small tree is not the official split, and the check says so; with the sizes of the tree it has nothing to say.
-    assert {finding.kind for finding in check_fss(tmp_path)} == {"found", "note"}
-    for split, names in FSS_SPLITS.items():
-        monkeypatch.setitem(fss.SPLIT_SIZES, split, len(names))
-    assert {finding.kind for finding in check_fss(tmp_path)} == {"found"}
-
-
-def test_the_check_names_what_is_missing_and_wrong(tmp_path: Path) -> None:
-    write_fss(tmp_path)
-    (tmp_path / "mug" / "3.png").unlink()
-    (tmp_path / "nail" / "2.jpg").write_bytes(b"")
-    Image.new("L", (5, 4)).save(tmp_path / "ladder" / "9.png")
-    Image.new("RGB", (5, 4)).save(tmp_path / "ladder" / "11.jpg")
-    (tmp_path / "hat").rename(tmp_path / "hut")
-    (tmp_path / "trn.txt").write_text("egg\nmug\n")
-    test_list = (tmp_path / "test.txt").read_text()
-    amiss = [(finding.kind, finding.text) for finding in check_fss(tmp_path) if finding.kind in ("missing", "wrong")]
-    assert amiss == [
-        ("missing", f"{tmp_path / 'mug' / '3.png'}; unpack FSS-1000 again"),
-        ("missing", f"{tmp_path} lacks 1 of 4 classes, first hat/; unpack FSS-1000 there"),
-        ("wrong", f"{tmp_path / 'test.txt'} names 'mug', and so does the list of train; get the lists again"),
-        ("wrong", f"{tmp_path / 'ladder' / '11.jpg'} is not one of the images 1 to 10; remove it"),
-        (
-            "wrong",
-            f"{tmp_path / 'ladder' / '9.png'} differs in size from its image ((5, 4), (120, 100) pixels); "
-            "unpack FSS-1000 again",
-        ),
-        ("missing", f"{tmp_path / 'mug' / '3.png'}; unpack FSS-1000 again"),
-        ("wrong", f"{tmp_path / 'nail' / '2.jpg'} is no image; unpack FSS-1000 again"),
-    ]
-    for number in range(1, 11):  # many faults are counted, not listed
-        (tmp_path / "abe's_fish" / f"{number}.png").unlink()
-    texts = [finding.text for finding in check_fss(tmp_path)]
-    assert "test: 9 more files or classes like these; unpack FSS-1000 again" in texts
-    (tmp_path / "test.txt").unlink()
-    (tmp_path / "fss_test_set.txt").write_text(test_list)
-    assert any("fss_test_set.txt: 4 classes of test" in finding.text for finding in check_fss(tmp_path))
-    assert [finding.kind for finding in check_fss(tmp_path / "nowhere")] == ["missing"]
 
 
 @pytest.mark.skipif(not HSNET_LISTS.is_dir(), reason="needs the lists of ../shared")

@@ -12,74 +12,81 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from coco_fss_trees import write_coco, write_fss
-from dpnet_lite.published.protocol_runs import ProtocolRun, protocol_table
 from places import SHARED
+from published_files import write_hsnet_list
+from small_runs import run
 
-from dpnet_lite import training
-from dpnet_lite.cli import main as cli
+from dpnet_lite.backbones.backbone import build_backbone
+from dpnet_lite.checkpoints import load_head
 from dpnet_lite.config import TrainingConfig
-from dpnet_lite.course.made_up_pascal import write_pascal
 from dpnet_lite.datasets.folder import FolderDataset
 from dpnet_lite.datasets.toy import ToyWorld
-from dpnet_lite.episodes import draw_episodes
+from dpnet_lite.episodes import EpisodeList, draw_episodes
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.intervals import mean_interval
+from dpnet_lite.experiments.jobs import Scored
 from dpnet_lite.experiments.progress import Stages
-from dpnet_lite.heads import load_head
-from dpnet_lite.model.backbone import build_backbone
-from dpnet_lite.published import train as full_size_training
+from dpnet_lite.published import train as published_train
 from dpnet_lite.published.copy import PublishedCopy
-from dpnet_lite.published.list_files import ClassPair, write_hsnet_list
+from dpnet_lite.published.list_files import ClassPair
 from dpnet_lite.published.protocols.counting import perfect_logits, protocol_counts
 from dpnet_lite.published.protocols.specs import PROTOCOLS
 from dpnet_lite.published.recipe_files import FOLDER, load_recipe, shipped_recipes
 from dpnet_lite.published.registry import fold_classes, open_published, published
-from dpnet_lite.published.score import departures, listed_pairs
+from dpnet_lite.published.score import departures, listed_pairs, protocol_table
 from dpnet_lite.scoring import own_labels
+from dpnet_lite.training import Trainer
 
 PHOTOS = SHARED / "photos"
 RECIPES = {"pascal5i": "pascal_resnet50", "coco20i": "coco_resnet50", "fss1000": "fss_resnet50"}
 SMALL = ["--backbone", "tiny", "--size", 64, "--model", "channels=8", "--training", "batch_size=2"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """The command line's caches in a folder of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
-def trees(tmp_path_factory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("trees")
-    write_pascal(root / "pascal5i")
-    write_coco(root / "coco20i")
-    write_fss(root / "fss1000")
-    return {name: root / name for name in RECIPES}
+def trees(pascal_tree, coco_root, fss_root) -> dict[str, Path]:
+    return {"pascal5i": pascal_tree.root, "coco20i": coco_root, "fss1000": fss_root}
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """The command line, with its caches in a folder of the test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return lambda *arguments: cli.main([str(argument) for argument in arguments])
+@pytest.fixture(scope="module")
+def pascal(trees) -> list[object]:
+    return ["--data", f"pascal5i:{trees['pascal5i']}"]
 
 
-def data(trees: dict[str, Path], name: str) -> str:
-    return f"{name}:{trees[name]}"
+@pytest.fixture(scope="module")
+def training(pascal) -> list[object]:
+    """The command that trains by PASCAL's recipe, at a small size."""
+    return ["train", *pascal, "--recipe", "pascal_resnet50", *SMALL]
+
+
+@pytest.fixture(scope="module")
+def heads(trees, tmp_path_factory) -> dict[str, Path]:
+    """A head of fold 0 of each data set, trained by its recipe for ten steps."""
+    folder = tmp_path_factory.mktemp("heads")
+    for name, recipe in RECIPES.items():
+        options = ["--data", f"{name}:{trees[name]}", "--recipe", recipe, *SMALL, "--steps", 10]
+        assert run("train", *options, "--out", folder / f"{name}.safetensors") == 0
+    return {name: folder / f"{name}.safetensors" for name in RECIPES}
 
 
 # Recipes
 
 
 def test_the_shipped_recipes_are_those_that_are_promised():
-    assert set(shipped_recipes()) == {
-        "pascal_resnet50",
-        "pascal_resnet101",
-        "pascal_vgg16",
-        "coco_resnet50",
-        "fss_resnet50",
-    }
-    for name in shipped_recipes():
+    names = {"pascal_resnet50", "pascal_resnet101", "pascal_vgg16", "coco_resnet50", "fss_resnet50"}
+    assert set(shipped_recipes()) == names
+    for name in names:
         recipe, values = load_recipe(name), tomllib.loads((FOLDER / f"{name}.toml").read_text())
         assert recipe.name == name and name.endswith(recipe.backbone)
         for part in ("model", "training"):
-            settings = getattr(recipe, part).all_settings()
-            assert values[part] and all(settings[key] == value for key, value in values[part].items())
+            assert values[part] and values[part].items() <= getattr(recipe, part).to_dict().items()
 
 
 def test_epochs_give_steps():
@@ -92,15 +99,15 @@ def test_epochs_give_steps():
     ("change", "message"),
     [
         (("epochs = 200", ""), "lacks epochs"),
-        (("epochs = 200", "epochs = 0"), "size is 473 and epochs 0"),
-        (("epochs = 200", "epochs = true"), "epochs is True"),
-        (('"resnet50"', '"resnet51"'), "backbone is 'resnet51'; give one of"),
-        (('"background"', '"keep"'), "novel is 'keep'; give one of"),
-        (('"pascal5i"', '"pascal"'), "no published data set 'pascal'"),
+        (("epochs = 200", "epochs = 0"), "epochs is 0; choose a number from 1"),
+        (("epochs = 200", "epochs = true"), "epochs is True; give a whole number"),
+        (('"resnet50"', '"resnet51"'), "backbone is 'resnet51'; choose one of"),
+        (('"background"', '"keep"'), "novel is 'keep'; choose one of"),
+        (('"pascal5i"', '"pascal"'), "data is 'pascal'; choose one of pascal5i"),
         (("momentum", "momentun"), "no setting 'momentun'"),
         (("batch_size = 4", "batch_size = 0"), "batch_size is 0"),
-        (("batch_size = 4", "batch_size = 4.5"), "batch_size 4.5; give a whole number"),
-        (("batch_size = 4", 'flip = "no"'), "flip 'no'; give true or false"),
+        (("batch_size = 4", "batch_size = 4.5"), "batch_size is 4.5; give a whole number"),
+        (("batch_size = 4", 'flip = "no"'), "flip is 'no'; give true or false"),
         (("batch_size = 4", "steps = 4"), "steps follow from epochs"),
         (("size = 473", "size = 473\ncolour = 1"), "unknown field colour"),
         (("size = 473", "size = "), "is not TOML"),
@@ -112,7 +119,7 @@ def test_a_wrong_recipe_is_told_in_one_line(tmp_path, change, message):
     (tmp_path / "mine.toml").write_text(text.replace(*change, 1))
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         load_recipe(tmp_path / "mine.toml")
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and str(tmp_path / "mine.toml") in str(caught.value)
 
 
 def test_an_unknown_recipe_names_the_shipped_ones():
@@ -124,12 +131,8 @@ def test_an_unknown_recipe_names_the_shipped_ones():
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_trains_and_its_head_is_scored(trees, run, tmp_path, capsys, name):
-    out = tmp_path / "head.safetensors"
-    options = ["--data", data(trees, name), "--fold", 0]
-    assert run("train", *options, "--recipe", RECIPES[name], *SMALL, "--steps", 4, "--out", out) == 0
-    assert "% waiting for images" in capsys.readouterr().out
-    _, metadata = load_head(out)
+def test_a_recipe_trains_and_its_head_is_scored(heads, trees, tmp_path, capsys, name):
+    _, metadata = load_head(heads[name])
     split = open_published(name, trees[name], "train")
     classes = fold_classes(name, 0, "train", n_split_classes=len(split.class_names))
     assert metadata["base_classes"] == [split.class_names[index] for index in classes.base]
@@ -137,7 +140,7 @@ def test_a_recipe_trains_and_its_head_is_scored(trees, run, tmp_path, capsys, na
     assert metadata["recipe"] == RECIPES[name] and metadata["novel"] == "background"
     scores = tmp_path / "scores.json"
     shown = ["--episodes", 6, "--shots", 1, "--seed", 0, "--protocol", "ours", "hsnet", "--out", scores]
-    assert run("evaluate", *options, "--checkpoint", out, *shown) == 0
+    assert run("evaluate", "--data", f"{name}:{trees[name]}", "--checkpoint", heads[name], *shown) == 0
     table = capsys.readouterr().out
     runs = json.loads(scores.read_text())["runs"]
     assert [r["method"] for r in runs] == ["training-free", "DPNet"]
@@ -148,47 +151,41 @@ def test_a_recipe_trains_and_its_head_is_scored(trees, run, tmp_path, capsys, na
         assert f"| ours     | {r['method']:13} | 1     | 1 x 6            | {miou:.1f} " in table
 
 
-def test_without_a_wish_the_steps_are_those_of_the_recipe(trees, run, tmp_path, capsys):
-    """30 of the 40 training images show base classes of fold 0: 1 epoch in batches of 2 is 15 steps."""
-    recipe = tmp_path / "short.toml"
-    recipe.write_text((FOLDER / "pascal_resnet50.toml").read_text().replace("epochs = 200", "epochs = 1"))
-    options = ["--data", data(trees, "pascal5i"), "--recipe", recipe, *SMALL]
-    assert run("train", *options, "--out", tmp_path / "head.safetensors") == 0
-    assert "weights of step 15 of 15" in capsys.readouterr().out
+def test_effective_rates_are_logged(heads):
+    row = json.loads((heads["pascal5i"].with_suffix("") / "log.jsonl").read_text().splitlines()[-1])
+    assert row["step"] == 10 and row["learning_rate"] == pytest.approx(0.025 * (1 - 9 / 10) ** 0.9)
+    assert TrainingConfig.from_dict(load_head(heads["pascal5i"])[1]["training"]).optimiser == "sgd"
 
 
-def test_images_with_novel_objects_are_dropped_where_asked_for(trees, run, tmp_path, capsys):
-    """28 of the 30 images of fold 0 show no novel class: one epoch in batches of 2 is 14 steps."""
+@pytest.mark.parametrize(("novel", "steps"), [("background", 15), ("drop", 14)])
+def test_without_a_wish_the_steps_are_those_of_the_recipe(pascal, tmp_path, capsys, novel, steps):
+    """30 of the 40 training images show base classes of fold 0, 28 of these no novel one; batches of 2."""
     recipe, out = tmp_path / "short.toml", tmp_path / "head.safetensors"
     recipe.write_text((FOLDER / "pascal_resnet50.toml").read_text().replace("epochs = 200", "epochs = 1"))
-    options = ["--data", data(trees, "pascal5i"), "--recipe", recipe, *SMALL, "--novel", "drop"]
-    assert run("train", *options, "--out", out) == 0
-    assert "weights of step 14 of 14" in capsys.readouterr().out
-    assert load_head(out)[1]["novel"] == "drop"
+    assert run("train", *pascal, "--recipe", recipe, *SMALL, "--novel", novel, "--out", out) == 0
+    text = capsys.readouterr().out
+    assert f"weights of step {steps} of {steps}" in text and "% waiting for images" in text
+    assert load_head(out)[1]["novel"] == novel
 
 
-def test_options_reach_what_they_are_for(trees, run, tmp_path, capsys, monkeypatch):
+def test_options_reach_what_they_are_for(training, tmp_path, monkeypatch):
     seen = {}
 
-    def spy(recipe, copy, path, **options):
-        seen.update(vars(copy), size=recipe.size, **options)
-        return "done"
+    def spy(recipe, copy, fold, fabric):
+        seen.update(vars(copy), size=recipe.size, fold=fold)
+        raise ValueError("seen enough")
 
-    monkeypatch.setattr(full_size_training, "train_published", spy)
-    options = ["--data", data(trees, "pascal5i"), "--recipe", "pascal_resnet50", "--fold", 2, "--seed", 5]
+    monkeypatch.setattr(published_train, "recipe_data", spy)
     given = ["--cache", tmp_path, "--precision", "bf16", "--workers", 3, "--lists", tmp_path, "--size", 96]
-    assert run("train", *options, *given) == 0
+    assert run(*training, "--fold", 2, *given, "--out", tmp_path / "x.safetensors") == 2
     assert (seen["cache_folder"], seen["precision"], seen["workers"]) == (tmp_path, "bf16", 3)
-    assert (seen["lists"], seen["size"], seen["fold"], seen["seed"]) == (tmp_path, 96, 2, 5)
+    assert (seen["lists"], seen["size"], seen["fold"]) == (tmp_path, 96, 2)
 
 
-def test_ours_scores_five_lists_and_refuses_other_weights(trees, run, tmp_path, capsys):
-    out, where = tmp_path / "head.safetensors", ["--data", data(trees, "pascal5i")]
-    train = ["train", *where, "--recipe", "pascal_resnet50", *SMALL, "--steps", 1, "--out", out]
-    assert run(*train) == 0
-    assert run(*train) == 2 and "is there already" in capsys.readouterr().err
+def test_ours_scores_five_lists_and_refuses_other_weights(heads, pascal, training, tmp_path, capsys):
+    assert run(*training, "--out", heads["pascal5i"]) == 2 and "is there already" in capsys.readouterr().err
     scores = tmp_path / "scores.json"
-    evaluate = ["evaluate", *where, "--checkpoint", out, "--episodes", 2, "--shots", 1]
+    evaluate = ["evaluate", *pascal, "--checkpoint", heads["pascal5i"], "--episodes", 2, "--shots", 1]
     assert run(*evaluate, "--out", scores) == 0
     assert sorted({r["seed"] for r in json.loads(scores.read_text())["runs"]}) == [0, 1, 2, 3, 4]
     tensors = build_backbone("tiny", "random", seed=3).body.state_dict()
@@ -198,36 +195,35 @@ def test_ours_scores_five_lists_and_refuses_other_weights(trees, run, tmp_path, 
     assert "was trained on other tiny weights" in capsys.readouterr().err
 
 
-def test_settings_that_must_fit_each_other_can_be_given(trees, run, tmp_path):
+def test_settings_that_must_fit_each_other_can_be_given(training, tmp_path):
     out = tmp_path / "head.safetensors"
-    options = ["--data", data(trees, "pascal5i"), "--recipe", "pascal_resnet50", "--steps", 2, "--out", out]
-    assert run("train", *options, *SMALL, "validate_every=1", "n_held_out=3") == 0
-    assert len(load_head(out)[1]["validation"]) == 2
+    assert run(*training, "validate_every=1", "n_held_out=3", "--steps", 2, "--seed", 5, "--out", out) == 0
+    _, metadata = load_head(out)
+    assert len(metadata["validation"]) == 2 and metadata["seed"] == 5
 
 
-def test_a_stopped_training_from_images_goes_on(trees, run, tmp_path, monkeypatch, default_interrupt):
-    options = ["train", "--data", data(trees, "pascal5i"), "--recipe", "pascal_resnet50", *SMALL, "--steps", 6]
+def test_a_stopped_training_from_images_goes_on(training, tmp_path, monkeypatch, default_interrupt):
+    options = [*training, "--steps", 6]
     assert run(*options, "--out", tmp_path / "whole.safetensors") == 0
-    logged = training.Trainer._step
+    logged = Trainer._step
 
     def stop_at_three(self, batches):
         logged(self, batches)
         if self.step == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.Trainer, "_step", stop_at_three)
+    monkeypatch.setattr(Trainer, "_step", stop_at_three)
     assert run(*options, "--out", tmp_path / "parts.safetensors") == 130
-    monkeypatch.setattr(training.Trainer, "_step", logged)
+    monkeypatch.setattr(Trainer, "_step", logged)
     assert run(*options, "--out", tmp_path / "parts.safetensors") == 2  # without --resume
     assert run(*options, "--resume", "--workers", 1, "--out", tmp_path / "parts.safetensors") == 0
     whole, parts = (load_head(tmp_path / f"{name}.safetensors")[0].state_dict() for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_an_estimate_measures_and_saves_nothing(trees, run, tmp_path, capsys):
+def test_an_estimate_measures_and_saves_nothing(training, tmp_path, capsys):
     out = tmp_path / "head.safetensors"
-    options = ["--data", data(trees, "pascal5i"), "--recipe", "pascal_resnet50", *SMALL, "--steps", 720_000]
-    assert run("train", *options, "--estimate", "--out", out) == 0
+    assert run(*training, "--steps", 720_000, "--estimate", "--out", out) == 0
     text = capsys.readouterr().out
     pattern = r"720,000 steps of 2 episodes at (\d+\.\d+) s take (\d+\.\d) hours; \d+ % of the time waiting"
     found = re.search(pattern, text)
@@ -237,12 +233,10 @@ def test_an_estimate_measures_and_saves_nothing(trees, run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["pascal5i", "coco20i"])
-def test_a_head_is_not_scored_on_classes_that_it_was_trained_on(trees, run, tmp_path, capsys, name):
-    out = tmp_path / "head.safetensors"
-    where = ["--data", data(trees, name)]
-    assert run("train", *where, "--recipe", RECIPES[name], *SMALL, "--steps", 1, "--fold", 0, "--out", out) == 0
-    assert run("evaluate", *where, "--checkpoint", out, "--fold", 1, "--episodes", 2) == 2
-    assert "a novel class of fold 1; score it on its own data" in capsys.readouterr().err
+def test_a_head_is_not_scored_on_classes_that_it_was_trained_on(heads, trees, capsys, name):
+    options = ["--data", f"{name}:{trees[name]}", "--checkpoint", heads[name], "--fold", 1, "--episodes", 2]
+    assert run("evaluate", *options) == 2
+    assert "a novel class of fold 1; choose a fold whose novel classes it never saw" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -253,77 +247,46 @@ def test_a_head_is_not_scored_on_classes_that_it_was_trained_on(trees, run, tmp_
         (["train", "--recipe", "pascal_resnet50", "--gap", "0.5"], "--extra-base and --gap are not for published"),
         (["train", "--recipe", "pascal_resnet50", "--fold", "4", "--backbone", "tiny"], "fold is 4, but PASCAL-5i has"),
         (["train", "--recipe", "pascal_resnet50", "--n-folds", "7"], "--n-folds has no meaning for a published"),
+        (["train", "--recipe", "pascal_resnet50", "--lists", __file__], "which is no folder; give the one that holds"),
         (["demo"], "train and evaluate take it, this command does not"),
         (["ablate", "modules"], "train and evaluate take it, this command does not"),
     ],
 )
-def test_wrong_commands_are_told_in_one_line(trees, run, tmp_path, capsys, arguments, message):
-    assert run(*arguments, "--data", data(trees, "pascal5i"), "--out", tmp_path / "x.safetensors") == 2
+def test_wrong_commands_are_told_in_one_line(pascal, tmp_path, capsys, arguments, message):
+    assert run(*arguments, *pascal, "--out", tmp_path / "x.safetensors") == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
 
 
-def test_recipes_need_a_published_data_set(run, capsys):
+def test_recipes_need_a_published_data_set(capsys):
     assert run("train", "--recipe", "pascal_resnet50") == 2
     assert "need a published data set, such as --data pascal5i:PATH" in capsys.readouterr().err
 
 
-# A perfect prediction
-
-
-def perfect_score(dataset, classes, *, min_pixels: int = 0) -> float:
-    """mIoU under `ours` of a prediction that is the truth, over 30 episodes."""
-    episodes = draw_episodes(dataset, classes, fold=0, n_shot=1, count=30, seed=0, min_area=0.0, min_pixels=min_pixels)
-    counts = []
-    for episode in episodes:
-        labels = own_labels(dataset, episode.query, episode.class_index)
-        counts.append(protocol_counts(PROTOCOLS["ours"], perfect_logits(PROTOCOLS["ours"], labels), labels))
-    rows = [episode.class_index for episode in episodes]
-    return EpisodeScores.from_lists(rows, counts, dataset.class_names).miou
-
-
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_perfect_prediction_scores_exactly_one_on_every_published_data_set(trees, name):
-    entry = published(name)
-    dataset = open_published(name, trees[name], entry.test_split)
-    novel = fold_classes(name, 0, entry.test_split, n_split_classes=len(dataset.class_names)).novel
-    assert perfect_score(dataset, novel, min_pixels=entry.min_pixels) == 1.0
-
-
-def test_a_perfect_prediction_scores_exactly_one_on_our_own_data():
-    assert perfect_score(ToyWorld(80, seed=1), range(20)) == 1.0
-
-
-@pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs are not here")
-def test_a_perfect_prediction_scores_exactly_one_on_photographs():
-    assert perfect_score(FolderDataset(PHOTOS), range(20)) == 1.0
-
-
-def test_hsnets_lists_are_tested_pair_by_pair(trees, run, tmp_path):
-    """Three pairs of fold 0, six episodes: the queries are the pairs in their order, twice."""
-    split = open_published("pascal5i", trees["pascal5i"], "val", cache_folder=tmp_path)
-    first = [int(np.flatnonzero(split.class_pixels[:, index])[0]) for index in (2, 0, 2)]
-    first[2] = int(np.flatnonzero(split.class_pixels[:, 2])[1])
-    second = int(np.flatnonzero(split.class_pixels[:, 0])[1])
-    chosen = [(first[0], 2), (first[1], 0), (first[2], 2), (second, 0)]
+def test_hsnets_lists_are_tested_pair_by_pair(heads, trees, pascal, tmp_path):
+    """Four pairs of fold 0, eight episodes: the queries are the pairs in their order, twice."""
+    split = open_published("pascal5i", trees["pascal5i"], "val")
+    sofas, planes = (np.flatnonzero(split.class_pixels[:, index]).tolist() for index in (2, 0))
+    chosen = [(sofas[0], 2), (planes[0], 0), (sofas[1], 2), (planes[1], 0)]
     lists = tmp_path / "lists"
-    for folder in ("trn", "val"):
-        for fold in range(4):
-            pairs = [ClassPair(split.ids[image], index) for image, index in chosen] if fold == 0 else []
-            pairs = pairs or [ClassPair(name, 5 * fold) for name in split.ids]
-            write_hsnet_list(lists / folder / f"fold{fold}.txt", pairs)
-    out, scores = tmp_path / "head.safetensors", tmp_path / "scores.json"
-    options = ["--data", data(trees, "pascal5i"), "--fold", 0]
-    assert run("train", *options, "--recipe", "pascal_resnet50", *SMALL, "--steps", 1, "--out", out) == 0
-    shown = ["--checkpoint", out, "--protocol", "hsnet", "--shots", 1, "--episodes", 8, "--lists", lists]
-    assert run("evaluate", *options, *shown, "--out", scores) == 0
-    tested = json.loads(scores.read_text())["runs"][0]["scores"]["hsnet"]["class_index"]
+    for fold in range(4):
+        pairs = [ClassPair(split.ids[image], index) for image, index in chosen] if fold == 0 else []
+        for folder in ("trn", "val"):
+            write_hsnet_list(
+                lists / folder / f"fold{fold}.txt", pairs or [ClassPair(name, 5 * fold) for name in split.ids]
+            )
+    shown = ["--checkpoint", heads["pascal5i"], "--protocol", "hsnet", "--shots", 1, "--episodes", 8, "--lists", lists]
+    assert run("evaluate", *pascal, *shown, "--out", tmp_path / "scores.json") == 0
+    tested = json.loads((tmp_path / "scores.json").read_text())["runs"][0]["scores"]["hsnet"]["class_index"]
     assert tested == [2, 0, 2, 0, 2, 0, 2, 0]
-    copy = PublishedCopy("pascal5i", trees["pascal5i"], lists=lists, cache_folder=tmp_path)
+    copy = PublishedCopy("pascal5i", trees["pascal5i"], lists=lists)
     listed = copy.open("val", Stages())
     found = [(listed.ids[image], index) for image, index in listed_pairs(copy, listed, 0)]
     assert found == [(split.ids[image], index) for image, index in chosen]
     assert listed_pairs(replace(copy, lists=None), split, 0) is None
+
+
+# Tables
 
 
 def test_where_a_table_departs_from_a_repository_it_says_so():
@@ -337,34 +300,43 @@ def test_where_a_table_departs_from_a_repository_it_says_so():
 
 def test_ours_has_an_interval_where_there_are_episodes_enough():
     rng = np.random.default_rng(0)
-    lists = []
+    lists, runs = [], []
+    ours, ssp = PROTOCOLS["ours"], PROTOCOLS["ssp"]
     for seed in range(2):
         union = rng.integers(50, 100, 40)
         inside = (union * rng.uniform(0.3, 0.9, 40)).astype(int)
         counts = np.stack([inside, union, 200 - union, 200 - inside], axis=1)
         lists.append(EpisodeScores(np.arange(40) % 5, counts, tuple("abcde"), f"list {seed}"))
-    ours, ssp = PROTOCOLS["ours"], PROTOCOLS["ssp"]
-    runs = [ProtocolRun("DPNet", 1, seed, tuple(range(5)), {"ours": s, "ssp": s}) for seed, s in enumerate(lists)]
+        episodes = EpisodeList("data", 0, 1, seed, ())
+        runs.append(Scored("DPNet", episodes, {"ours": lists[-1], "ssp": lists[-1]}))
     interval = mean_interval(lists)
     cell = f"{50 * sum(s.miou for s in lists):.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
-    table = protocol_table(runs, [ours, ssp])
+    table = protocol_table(runs, [ours, ssp], range(5))
     assert f"| {cell} |" in table and table.count("[") == 2  # the head's, and the row of ours
-    few = [ProtocolRun("DPNet", 1, 0, (0,), {"ours": EpisodeScores(np.zeros(4, int), lists[0].counts[:4], ("a",))})]
-    assert protocol_table(few, [ours]).count("[") == 1
+    few = EpisodeScores(np.zeros(4, int), lists[0].counts[:4], ("a",))
+    assert protocol_table([Scored("DPNet", episodes, {"ours": few})], [ours], (0,)).count("[") == 1
 
 
-def test_a_single_list_file_is_refused(trees, run, tmp_path, capsys):
-    lists = tmp_path / "val.txt"
-    lists.write_text("2009_000003\n")
-    options = ["train", "--data", data(trees, "pascal5i"), "--recipe", "pascal_resnet50", *SMALL, "--steps", 1]
-    assert run(*options, "--lists", lists, "--out", tmp_path / "head.safetensors") == 2
-    assert "which is no folder; give the one that holds the lists of all splits" in capsys.readouterr().err
+def perfect_score(dataset, classes, *, min_pixels: int = 0) -> float:
+    """mIoU under `ours` of a prediction that is the truth, over 30 episodes."""
+    episodes = draw_episodes(dataset, classes, fold=0, n_shot=1, count=30, seed=0, min_area=0.0, min_pixels=min_pixels)
+    counts = []
+    for episode in episodes:
+        labels = own_labels(dataset, episode.query, episode.class_index)
+        counts.append(protocol_counts(PROTOCOLS["ours"], perfect_logits(PROTOCOLS["ours"], labels), labels))
+    rows = [episode.class_index for episode in episodes]
+    return EpisodeScores.from_lists(rows, counts, dataset.class_names).miou
 
 
-def test_effective_rates_are_logged(trees, run, tmp_path):
-    out = tmp_path / "head.safetensors"
-    options = ["--data", data(trees, "pascal5i"), "--recipe", "pascal_resnet50", *SMALL, "--steps", 10]
-    assert run("train", *options, "--out", out) == 0
-    row = json.loads((out.with_suffix("") / "log.jsonl").read_text().splitlines()[-1])
-    assert row["step"] == 10 and row["learning_rate"] == pytest.approx(0.025 * (1 - 9 / 10) ** 0.9)
-    assert TrainingConfig.from_dict(load_head(out)[1]["training"]).optimiser == "sgd"
+@pytest.mark.parametrize("name", [*RECIPES, "toy", "photographs"])
+def test_a_perfect_prediction_scores_exactly_one(trees, name):
+    if name == "photographs" and not PHOTOS.is_dir():
+        pytest.skip("the photographs are not here")
+    if name in RECIPES:
+        entry = published(name)
+        dataset = open_published(name, trees[name], entry.test_split)
+        novel = fold_classes(name, 0, entry.test_split, n_split_classes=len(dataset.class_names)).novel
+        assert perfect_score(dataset, novel, min_pixels=entry.min_pixels) == 1.0
+    else:
+        dataset = ToyWorld(80, seed=1) if name == "toy" else FolderDataset(PHOTOS)
+        assert perfect_score(dataset, range(20)) == 1.0

@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import write_folder
 
+from dpnet_lite.backbones.backbone import Backbone, build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.datasets.base import Sample
-from dpnet_lite.datasets.folder import FolderDataset
+from dpnet_lite.datasets.base import DatasetDefaults, Sample
 from dpnet_lite.datasets.novel import TrainingView
-from dpnet_lite.episodes import Episode, draw_episodes
-from dpnet_lite.features import EpisodeBatch, FeatureBank
-from dpnet_lite.model.backbone import Backbone, build_backbone
-from dpnet_lite.parts import StepParts
-from dpnet_lite.published.image_source import GRACE, ImageSource, _outlive_interrupts
+from dpnet_lite.datasets.toy import ToyWorld
+from dpnet_lite.episodes import Episode, StepParts, draw_episodes
+from dpnet_lite.features import FeatureBank, compute_features
+from dpnet_lite.model.episode_batch import EpisodeBatch
+from dpnet_lite.published.image_source import _GRACE, ImageSource, _outlive_interrupts
+from dpnet_lite.published.pascal import Pascal5i
 from dpnet_lite.scoring import score_episodes, training_free_segmenter
-from dpnet_lite.training import Trainer
+from dpnet_lite.training import Trainer, initial_network
 
 TRAINING = TrainingConfig(
     steps=3, batch_size=2, n_shot=2, warmup_steps=1, scale=0.1, rotation=10.0, blur=0.5, checkpoint_every=0
@@ -29,13 +29,18 @@ PLAIN = replace(TRAINING, scale=0.0, rotation=0.0, blur=0.0, flip=False)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> FolderDataset:
-    return FolderDataset(write_folder(Path(tmp_path_factory.mktemp("images")) / "mine"))
+def world() -> ToyWorld:
+    return ToyWorld(48, seed=3, targets=range(8), others=range(8), size=64)
 
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
     return build_backbone("tiny", "random", seed=1)
+
+
+@pytest.fixture(scope="module")
+def bank(world, backbone) -> FeatureBank:
+    return compute_features(world, backbone, size=48)
 
 
 def batches(source, config: TrainingConfig) -> list[EpisodeBatch]:
@@ -49,10 +54,9 @@ def assert_equal(one: EpisodeBatch, other: EpisodeBatch, **tolerance) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 3, 100])
-def test_scoring_gets_what_kept_features_give(folder, backbone, kept):
-    bank = FeatureBank(folder, backbone, size=48)
-    source = ImageSource(folder, backbone, size=48, kept=kept)
-    episodes = draw_episodes(folder, [0, 3], fold=0, n_shot=2, count=8, seed=0)
+def test_scoring_gets_what_kept_features_give(world, backbone, bank, kept):
+    source = ImageSource(world, backbone, size=48, kept=kept)
+    episodes = draw_episodes(world, [0, 3], fold=0, n_shot=2, count=8, seed=0)
     for start in (0, 4):
         chunk = list(episodes)[start : start + 4]
         # One image at a time or many: the last bit of float16 may differ.
@@ -63,25 +67,20 @@ def test_scoring_gets_what_kept_features_give(folder, backbone, kept):
     assert ours.miou == pytest.approx(theirs.miou, abs=5e-3)
 
 
-def test_support_labels_can_be_edited(folder, backbone):
-    episodes = list(draw_episodes(folder, [0, 3], fold=0, n_shot=2, count=2, seed=0))
-    source = ImageSource(folder, backbone, size=48)
+def test_support_labels_can_be_edited(world, backbone):
+    episodes = list(draw_episodes(world, [0, 3], fold=0, n_shot=2, count=2, seed=0))
+    source = ImageSource(world, backbone, size=48)
     edited = source.batch(episodes, edit_support=lambda labels: torch.zeros_like(labels))
     assert not edited.support_masks.any() and (edited.support_background == 1).all()
     assert torch.equal(edited.query_labels, source.batch(episodes).query_labels)
 
 
-def test_training_without_augmentation_gets_what_kept_features_give(folder, backbone):
-    bank = FeatureBank(folder, backbone, size=48)
-    for ours, theirs in zip(batches(ImageSource(folder, backbone, size=48), PLAIN), batches(bank, PLAIN), strict=True):
+def test_training_is_the_same_whoever_decodes(world, backbone, bank):
+    plain = batches(ImageSource(world, backbone, size=48), PLAIN)
+    for ours, theirs in zip(plain, batches(bank, PLAIN), strict=True):
         assert_equal(ours, theirs, rtol=2e-3, atol=2e-3)
-
-
-def test_training_is_the_same_whoever_decodes(folder, backbone):
-    alone = batches(ImageSource(folder, backbone, size=48), TRAINING)
-    helped = batches(ImageSource(folder, backbone, size=48, workers=2), TRAINING)
-    plain = batches(ImageSource(folder, backbone, size=48), PLAIN)
-    for one, other in zip(alone, helped, strict=True):
+    alone = batches(ImageSource(world, backbone, size=48), TRAINING)
+    for one, other in zip(alone, batches(ImageSource(world, backbone, size=48, workers=2), TRAINING), strict=True):
         assert_equal(one, other)
     assert not torch.equal(alone[0].query_features, plain[0].query_features)
     assert any((batch.query_labels == 255).any() for batch in alone)  # turned corners are ignored
@@ -89,17 +88,17 @@ def test_training_is_the_same_whoever_decodes(folder, backbone):
     assert shares.max() <= 1 and shares.min() < 1
 
 
-def test_ignored_novel_classes_stay_ignored(folder, backbone):
-    view = TrainingView(folder, [0], "ignore")
+def test_ignored_novel_classes_stay_ignored(world, backbone):
+    view = TrainingView(world, [0], "ignore")
     source = ImageSource(view, backbone, size=64)
-    index = int(folder.class_areas[:, 0].argmax())
-    labels = folder[index].labels
-    other = 1 + next(int(c) for c in folder.class_areas[index].argsort()[::-1] if c)
+    index = int(world.class_areas[:, 0].argmax())
+    labels = world[index].labels
+    other = 1 + next(int(c) for c in world.class_areas[index].argsort()[::-1] if c)
     got = source.batch([Episode(other - 1, index, (index,))]).query_labels[0]
     assert torch.equal(got == 255, labels == 1) and torch.equal(got == 1, labels == other)
 
 
-class TwoKinds:
+class TwoKinds(DatasetDefaults):
     """A data set of more classes than labels hold: image i is of class i // 2, and its object has the value 1."""
 
     name, fingerprint = "two kinds", "f"
@@ -124,10 +123,11 @@ def test_classes_beyond_eight_bits(backbone):
     assert not (batch.query_labels[1] == 1).any() and batch.support_masks[1].any()
 
 
-def test_a_network_trains_from_images_and_a_resumed_run_is_the_same(folder, backbone, tmp_path):
+def test_a_network_trains_from_images_and_a_resumed_run_is_the_same(world, backbone, tmp_path):
     def trainer(path: Path) -> Trainer:
-        source = ImageSource(folder, backbone, size=48)
-        return Trainer(ModelConfig(channels=8), TRAINING, source, range(1, 8), fold=0, folder=path)
+        source = ImageSource(world, backbone, size=48)
+        network = initial_network(ModelConfig(channels=8), backbone, TRAINING.seed)
+        return Trainer(network, TRAINING, source, range(1, 8), fold=0, folder=path)
 
     whole = trainer(tmp_path / "whole").run()
     trainer(tmp_path / "parts").run(stop_after=1)
@@ -137,22 +137,24 @@ def test_a_network_trains_from_images_and_a_resumed_run_is_the_same(folder, back
     assert 0 < whole.waited <= whole.seconds
 
 
-def test_a_broken_image_is_named_whoever_decodes(folder, backbone, tmp_path):
-    copy = write_folder(tmp_path / "broken")
-    broken = FolderDataset(copy)
-    for path in broken.image_paths:
+def test_a_broken_image_is_named_whoever_decodes(pascal_tree, copy_of, backbone):
+    broken = Pascal5i(copy_of(pascal_tree).root, "train")
+    for index in range(len(broken)):
+        path = broken.image_path(index)
         path.write_bytes(path.read_bytes()[:100])
     for workers in (0, 1):
-        with pytest.raises(ValueError, match=r"\.png cannot be read as an image .* replace or remove it") as caught:
+        with pytest.raises(ValueError, match=r"\.jpg cannot be read as an image .* replace or remove it") as caught:
             batches(ImageSource(broken, backbone, size=48, workers=workers), PLAIN)
         assert "\n" not in str(caught.value)
 
 
-def test_the_features_used_longest_ago_go_first(folder, backbone):
-    source = ImageSource(folder, backbone, size=48, kept=2)
+def test_the_features_used_longest_ago_go_first(world, backbone):
+    source = ImageSource(world, backbone, size=48, kept=2)
     for index in (0, 1, 0, 2):  # 1 was used longest ago when 2 comes
         source._image(index)
     assert list(source._features) == [0, 2]
+    with pytest.raises(ValueError, match="workers is -1"):
+        ImageSource(world, backbone, size=48, workers=-1)
 
 
 def test_workers_leave_the_main_process_time_to_save():
@@ -161,18 +163,7 @@ def test_workers_leave_the_main_process_time_to_save():
         _outlive_interrupts(0)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         signal.raise_signal(signal.SIGTERM)
-        assert 0 < signal.alarm(0) <= GRACE  # it ends later, by itself
+        assert 0 < signal.alarm(0) <= _GRACE  # it ends later, by itself
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def test_kept_features_refuse_what_they_cannot_do(folder, backbone):
-    bank = FeatureBank(folder, backbone, size=48)
-    with pytest.raises(ValueError, match=r"scale is 0\.1, but kept features cannot be augmented so; set it to 0"):
-        batches(bank, TRAINING)
-
-
-def test_wrong_numbers_are_refused(folder, backbone):
-    with pytest.raises(ValueError, match="workers is -1"):
-        ImageSource(folder, backbone, size=48, workers=-1)

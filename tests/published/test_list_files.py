@@ -6,17 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from published_files import hsnet_classes, write_lines
 
-from dpnet_lite.published.list_files import (
-    ClassPair,
-    hsnet_classes,
-    read_hsnet_fold,
-    read_hsnet_list,
-    read_ids,
-    read_pfenet_list,
-    write_hsnet_list,
-    write_pfenet_list,
-)
+from dpnet_lite.published.list_files import ClassPair, read_hsnet_fold, read_hsnet_list, read_ids, read_pfenet_list
 
 
 def write(path: Path, text: str) -> Path:
@@ -25,61 +17,45 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_both_forms_of_pfenet(tmp_path: Path) -> None:
-    ids = write(tmp_path / "train_ids.txt", "2008_2\r\n2007_1\r\n\r\n")  # as an editor on Windows saves it
-    assert read_pfenet_list(ids) == ("2008_2", "2007_1")
-    paths = write(tmp_path / "train.txt", "JPEGImages/2007_1.jpg else/where/new_cls/2007_1.png\n")
-    assert read_pfenet_list(paths) == ("2007_1",)
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("2008_2\r\n2007_1\r\n\r\n", ("2008_2", "2007_1")),  # as an editor on Windows saves it
+        ("JPEGImages/2007_1.jpg else/where/new_cls/2007_1.png\n", ("2007_1",)),
+        ("\ufeff2007_1\n2007_2\n", ("2007_1", "2007_2")),  # a mark of byte order is no part of an id
+    ],
+)
+def test_both_forms_of_pfenet(tmp_path: Path, text: str, ids: tuple[str, ...]) -> None:
+    assert read_pfenet_list(write(tmp_path / "list.txt", text)) == ids
 
 
-def test_a_mark_of_byte_order_is_no_part_of_an_id(tmp_path: Path) -> None:
-    assert read_pfenet_list(write(tmp_path / "list.txt", "\ufeff2007_1\n2007_2\n")) == ("2007_1", "2007_2")
-
-
-def test_pfenets_own_names(tmp_path: Path) -> None:
+def test_which_file_of_a_folder_counts(tmp_path: Path) -> None:
     write(tmp_path / "voc_sbd_merge_noduplicate.txt", "JPEGImages/b.jpg SegmentationClassAug/b.png\n")
-    write(tmp_path / "val.txt", "JPEGImages/c.jpg SegmentationClassAug/c.png\n")
-    assert (read_ids(tmp_path, "train"), read_ids(tmp_path, "val")) == (("b",), ("c",))
+    write(tmp_path / "val.txt", "c\na\nc\n")  # sorted and single
+    assert (read_ids(tmp_path, "train"), read_ids(tmp_path, "val")) == (("b",), ("a", "c"))
     write(tmp_path / "train.txt", "a\n")  # VOC's own, where both lie in one folder
     assert read_ids(tmp_path, "train") == ("b",)
-    write(tmp_path / "train_ids.txt", "d\n")
-    assert read_ids(tmp_path, "train") == ("d",)
-
-
-def test_pfenet_files_are_written_in_both_forms(tmp_path: Path) -> None:
-    write_pfenet_list(tmp_path / "a.txt", ["x", "y"])
-    assert (tmp_path / "a.txt").read_text() == "x\ny\n"
-    write_pfenet_list(tmp_path / "b.txt", ["x"], form="paths")
-    assert (tmp_path / "b.txt").read_text() == "JPEGImages/x.jpg SegmentationClassAug/x.png\n"
-    assert read_pfenet_list(tmp_path / "b.txt") == ("x",)
+    for split in ("train", "val"):
+        write(tmp_path / f"{split}_ids.txt", "d\n")
+        assert read_ids(tmp_path, split) == ("d",)
+    pairs = write(tmp_path / "mine.txt", "b__02\na__01\nb__01\n")
+    assert read_ids(pairs, "train") == ("a", "b")
 
 
 def test_hsnet_pairs_keep_order_and_count_classes_from_zero(tmp_path: Path) -> None:
-    path = write(tmp_path / "fold0.txt", "2008_2__05\n2007_1__01\n")
-    pairs = read_hsnet_list(path)
-    assert pairs == (ClassPair("2008_2", 4), ClassPair("2007_1", 0))
-    write_hsnet_list(tmp_path / "again.txt", pairs)
-    assert (tmp_path / "again.txt").read_bytes() == path.read_bytes()
+    path = write_lines(tmp_path / "fold0.txt", ["2008_2__05", "2007_1__01"])
+    assert read_hsnet_list(path) == (ClassPair("2008_2", 4), ClassPair("2007_1", 0))
 
 
 def test_hsnet_trains_on_the_other_folds_in_order(tmp_path: Path) -> None:
     for split in ("trn", "val"):
         for fold in range(4):
-            write(tmp_path / split / f"fold{fold}.txt", f"{split}{fold}__{5 * fold + 1:02d}\n")
+            write_lines(tmp_path / split / f"fold{fold}.txt", [f"{split}{fold}__{5 * fold + 1:02d}"])
     assert [pair.id for pair in read_hsnet_fold(tmp_path, "train", 1)] == ["trn0", "trn2", "trn3"]
     assert read_hsnet_fold(tmp_path, "val", 1) == (ClassPair("val1", 5),)
     assert read_ids(tmp_path, "train") == ("trn0", "trn1", "trn2", "trn3")
     with pytest.raises(ValueError, match="fold is 4; HSNet's lists have folds 0 to 3"):
         read_hsnet_fold(tmp_path, "val", 4)
-
-
-def test_ids_of_a_folder_or_a_file_are_sorted_and_single(tmp_path: Path) -> None:
-    write(tmp_path / "val.txt", "b\na\nb\n")
-    assert read_ids(tmp_path, "val") == ("a", "b")
-    pairs = write(tmp_path / "mine.txt", "b__02\na__01\nb__01\n")
-    assert read_ids(pairs, "train") == ("a", "b")
-    write(tmp_path / "val_ids.txt", "c\n")  # counts before val.txt
-    assert read_ids(tmp_path, "val") == ("c",)
 
 
 @pytest.mark.parametrize(
@@ -105,9 +81,7 @@ def test_bad_lines_of_hsnet(tmp_path: Path, line: str) -> None:
 def test_absent_and_binary_lists(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no list .*none\.txt"):
         read_ids(tmp_path / "none.txt", "val")
-    with pytest.raises(
-        FileNotFoundError, match=r"holds no list of train; put train_ids\.txt or .* or train\.txt there"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"holds no list of train; put train_ids\.txt or .*train\.txt there"):
         read_ids(tmp_path, "train")
     (tmp_path / "picture.txt").write_bytes(b"\xff\xd8\xff\xe0")
     with pytest.raises(ValueError, match="not a text file"):

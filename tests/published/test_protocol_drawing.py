@@ -14,14 +14,15 @@ from coco_fss_trees import FSS_SPLITS, write_fss
 from torch.utils.data import DataLoader, Dataset
 
 from dpnet_lite.published.fss import Fss1000
-from dpnet_lite.published.protocols.drawing import MIN_PIXELS, draw_for, draw_pfenet, draw_ssp
-from dpnet_lite.published.protocols.hsnet_drawing import draw_hsnet, draw_hsnet_classes, draw_hsnet_numbers
+from dpnet_lite.published.protocols.drawing import draw_for
 from dpnet_lite.published.protocols.specs import PROTOCOLS, PerBenchmark
+from dpnet_lite.published.registry import MIN_PIXELS
 
 CLASSES = (1, 2, 3)  # values 2, 3 and 4 in the masks; class 0 is of another fold
 
 
-def made_up_masks() -> dict[str, np.ndarray]:
+@pytest.fixture
+def masks() -> dict[str, np.ndarray]:
     """Ten masks whose names are not in the order of their places; objects above, at and below 2,048 pixels."""
     names = ["n7", "n2", "n9", "n0", "n5", "n3", "n8", "n1", "n6", "n4"]
     pixels = [  # of the values 1 to 4
@@ -51,9 +52,7 @@ class Counted:
 
     def __init__(self, masks: dict[str, np.ndarray]) -> None:
         self.ids = tuple(masks)
-        self.class_pixels = np.array(
-            [[int((mask == value).sum()) for value in (1, 2, 3, 4)] for mask in masks.values()]
-        )
+        self.class_pixels = np.array([[(mask == value).sum() for value in (1, 2, 3, 4)] for mask in masks.values()])
         self.class_areas = (self.class_pixels / 10_000).astype(np.float32)
 
     def __len__(self) -> int:
@@ -64,13 +63,17 @@ class Counted:
 
 
 @pytest.fixture
-def masks() -> dict[str, np.ndarray]:
-    return made_up_masks()
-
-
-@pytest.fixture
 def dataset(masks) -> Counted:
     return Counted(masks)
+
+
+def draw(name: str, dataset, **arguments):
+    """`draw_for` with the processes and figures that a test wants; the protocol's own where it wants none."""
+    protocol = PROTOCOLS[name]
+    if "workers" in arguments:
+        workers = arguments.pop("workers")
+        protocol = replace(protocol, workers=PerBenchmark(workers, workers, workers))
+    return draw_for(protocol, dataset, CLASSES, **{"fold": 0, "n_shot": 1, **arguments})
 
 
 def values_in(mask: np.ndarray) -> list[int]:
@@ -142,19 +145,23 @@ def run_through(items: Dataset, count: int, seed: int, workers: int) -> list[tup
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
-@pytest.mark.parametrize(("workers", "n_shot", "count"), [(0, 1, 40), (0, 2, 25), (3, 2, 25)])
-def test_pfenet_and_bam(masks, dataset, workers: int, n_shot: int, count: int) -> None:
-    expected = run_through(PfenetItems(masks, n_shot), count, 321, workers)
-    episodes = draw_pfenet(dataset, CLASSES, fold=0, n_shot=n_shot, count=count, seed=321, workers=workers)
-    assert dataset.names_of(episodes) == expected
+@pytest.mark.parametrize("name", ["pfenet", "ssp"])
+@pytest.mark.parametrize(("workers", "n_shot", "count"), [(0, 1, 60), (0, 2, 25), (3, 2, 40)])
+def test_loops_in_loaders(masks, dataset, name: str, workers: int, n_shot: int, count: int) -> None:
+    items = PfenetItems(masks, n_shot) if name == "pfenet" else SspItems(masks, n_shot, count)
+    expected = run_through(items, count, 321, workers)
+    for own in ("pfenet", "bam") if name == "pfenet" else ("ssp",):
+        episodes = draw(own, dataset, n_shot=n_shot, count=count, seed=321, workers=workers)
+        assert dataset.names_of(episodes) == expected
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
-@pytest.mark.parametrize(("workers", "n_shot", "count"), [(0, 1, 60), (0, 2, 40), (2, 2, 40)])
-def test_ssp(masks, dataset, workers: int, n_shot: int, count: int) -> None:
-    expected = run_through(SspItems(masks, n_shot, count), count, 3, workers)
-    episodes = draw_ssp(dataset, CLASSES, fold=0, n_shot=n_shot, count=count, seed=3, workers=workers)
-    assert dataset.names_of(episodes) == expected
+def until_not(query: str, names: list[str], n_shot: int) -> list[str]:
+    """HSNet's support: NumPy's global numbers, until there are enough that are not the query."""
+    support: list[str] = []
+    while len(support) < n_shot:
+        name = str(np.random.choice(names, 1, replace=False)[0])
+        support += [] if name == query else [name]
+    return support
 
 
 def test_hsnet_with_its_own_pairs(dataset) -> None:
@@ -164,20 +171,16 @@ def test_hsnet_with_its_own_pairs(dataset) -> None:
     for item in range(30):
         query, value = dataset.ids[pairs[item % 7][0]], pairs[item % 7][1] + 1
         names = [dataset.ids[image] for image, index in pairs if index + 1 == value]
-        support: list[str] = []
-        while len(support) < 3:
-            name = str(np.random.choice(names, 1, replace=False)[0])
-            support += [] if name == query else [name]
-        expected.append((value, query, support))
-    episodes = draw_hsnet(dataset, CLASSES, fold=0, n_shot=3, count=30, pairs=[*pairs, (7, 0)])
+        expected.append((value, query, until_not(query, names, 3)))
+    episodes = draw("hsnet", dataset, n_shot=3, count=30, pairs=[*pairs, (7, 0)])
     assert dataset.names_of(episodes) == expected
     assert any(len(set(support)) < 3 for _, _, support in expected)  # an image can be support twice
 
 
 def test_hsnet_without_pairs_takes_every_pixel_that_counts(masks, dataset) -> None:
-    episodes = draw_hsnet(dataset, CLASSES, fold=0, n_shot=1, count=17)
     listed = [(value, name) for name, mask in masks.items() for value in values_in(mask)]
-    assert [(value, query) for value, query, _ in dataset.names_of(episodes)] == listed[:17]
+    drawn = dataset.names_of(draw("hsnet", dataset, count=17))
+    assert [(value, query) for value, query, _ in drawn] == listed[:17]
 
 
 def test_hsnet_on_coco(masks, dataset) -> None:
@@ -186,12 +189,9 @@ def test_hsnet_on_coco(masks, dataset) -> None:
     for _ in range(40):
         value = int(np.random.choice([2, 3, 4], 1, replace=False)[0])
         names = [name for name, mask in masks.items() if (mask == value).any()]
-        query, support = str(np.random.choice(names, 1, replace=False)[0]), []
-        while len(support) < 2:
-            name = str(np.random.choice(names, 1, replace=False)[0])
-            support += [] if name == query else [name]
-        expected.append((value, query, support))
-    episodes = draw_hsnet_classes(dataset, CLASSES, fold=0, n_shot=2, count=40, seed=5)
+        query = str(np.random.choice(names, 1, replace=False)[0])
+        expected.append((value, query, until_not(query, names, 2)))
+    episodes = draw("hsnet", dataset, n_shot=2, count=40, seed=5, benchmark="coco20i")
     assert dataset.names_of(episodes) == expected
 
 
@@ -203,12 +203,9 @@ def test_hsnet_on_fss(tmp_path: Path, n_shot: int) -> None:
     np.random.seed(0)
     expected = []
     for item in range(90):
-        query, support = files[item % len(files)], []
-        while len(support) < n_shot:
-            number = np.random.choice(range(1, 11), 1, replace=False)[0]
-            path = str(Path(query).parent / f"{number}.jpg")
-            support += [] if path == query else [path]
-        expected.append((query, support))
+        query = files[item % len(files)]
+        numbered = [str(Path(query).parent / f"{number}.jpg") for number in range(1, 11)]
+        expected.append((query, until_not(query, numbered, n_shot)))
     dataset = Fss1000(tmp_path, "test")
     place = {str(tmp_path / f"{own}.jpg"): row for row, own in enumerate(dataset.ids)}
     drawn = draw_for(PROTOCOLS["hsnet"], dataset, range(4), fold=0, n_shot=n_shot, count=90, benchmark="fss1000")
@@ -219,7 +216,7 @@ def test_hsnet_on_fss(tmp_path: Path, n_shot: int) -> None:
 
 def test_hsnet_on_fss_needs_numbers(dataset) -> None:
     with pytest.raises(ValueError, match="image 'n7' has no number to draw by; name the images CLASS/NUMBER"):
-        draw_hsnet_numbers(dataset, CLASSES, fold=0, n_shot=1)
+        draw("hsnet", dataset, benchmark="fss1000")
 
 
 @pytest.mark.parametrize("left", [[], ["n4"]])
@@ -227,7 +224,7 @@ def test_hsnet_on_coco_names_a_class_with_too_few_images(masks, left: list[str])
     # Bees are in many images, dogs in none or in one: a class without images ends in NumPy's error, one image never.
     kept = Counted({name: mask for name, mask in masks.items() if not (mask == 4).any() or name in left})
     with pytest.raises(ValueError, match=f"class dog has {len(left)} images to draw from and needs 2"):
-        draw_hsnet_classes(kept, CLASSES, fold=0, n_shot=1)
+        draw("hsnet", kept, benchmark="coco20i")
 
 
 # Written down once; they change only if a way of drawing does.
@@ -251,9 +248,7 @@ def test_lists_of_every_protocol(dataset, name: str) -> None:
         assert episode.query not in support and len(support) == 2
         assert dataset.class_pixels[episode.query, episode.class_index] > 0
         if name != "hsnet":
-            assert (dataset.class_pixels[support, episode.class_index] >= MIN_PIXELS).all()
-        if name != "hsnet":
-            assert len(set(support)) == 2
+            assert (dataset.class_pixels[support, episode.class_index] >= MIN_PIXELS).all() and len(set(support)) == 2
     small = [dataset.class_pixels[episode.query, episode.class_index] < MIN_PIXELS for episode in episodes]
     assert any(small) == (name != "ours")  # the others choose any novel class that the query shows
     assert episodes.sha256[:16] == HASHES[name]
@@ -263,40 +258,23 @@ def test_lists_of_every_protocol(dataset, name: str) -> None:
     assert other.episodes != episodes.episodes
 
 
-def test_numbers_of_the_protocol_are_the_defaults(dataset) -> None:
-    assert len(draw_for(PROTOCOLS["bam"], dataset, CLASSES, fold=0, n_shot=1)) == 1000
-    assert len(draw_for(PROTOCOLS["ssp"], dataset, CLASSES, fold=0, n_shot=1, benchmark="coco20i")) == 4000
-    assert len(draw_for(PROTOCOLS["pfenet"], dataset, CLASSES, fold=0, n_shot=1)) == 5001
-    by_class = draw_for(PROTOCOLS["hsnet"], dataset, CLASSES, fold=0, n_shot=1, benchmark="coco20i")
-    assert by_class == draw_hsnet_classes(dataset, CLASSES, fold=0, n_shot=1)
-    with pytest.raises(ValueError, match="protocol bam has no fss1000"):
-        draw_for(PROTOCOLS["bam"], dataset, CLASSES, fold=0, n_shot=1, benchmark="fss1000")
+@pytest.mark.parametrize(
+    ("name", "benchmark", "count"), [("bam", "pascal5i", 1000), ("ssp", "coco20i", 4000), ("pfenet", "pascal5i", 5001)]
+)
+def test_numbers_of_the_protocol_are_the_defaults(dataset, name: str, benchmark: str, count: int) -> None:
+    assert len(draw(name, dataset, benchmark=benchmark)) == count
+    with pytest.raises(ValueError, match=f"protocol {name} has no fss1000"):
+        draw(name, dataset, benchmark="fss1000")
 
 
-def smallest(dataset: Counted, episodes) -> int:
-    """Pixels of the smallest support object."""
-    return min(int(dataset.class_pixels[image, e.class_index]) for e in episodes for image in e.support)
-
-
-def test_least_pixels_are_those_of_the_benchmark(dataset) -> None:
-    ours = {
-        name: draw_for(PROTOCOLS["ours"], dataset, CLASSES, fold=0, n_shot=2, count=90, benchmark=name)
-        for name in ("pascal5i", "coco20i", "fss1000")
-    }
-    assert {name: smallest(dataset, episodes) for name, episodes in ours.items()} == {
-        "pascal5i": 2048,
-        "coco20i": 2048,
-        "fss1000": 1,
-    }
-    assert min(dataset.class_pixels[e.query, e.class_index] for e in ours["fss1000"]) == 1
-
-
-@pytest.mark.parametrize("name", ["pfenet", "bam", "ssp"])
-def test_least_pixels_are_those_of_the_protocol(dataset, name: str) -> None:
-    other = replace(PROTOCOLS[name], min_pixels=PerBenchmark(900, 2049, None))
-    for benchmark, least in (("pascal5i", 900), ("coco20i", 2049)):
+@pytest.mark.parametrize("name", ["ours", "pfenet", "bam", "ssp"])
+def test_least_pixels_of_the_support(dataset, name: str) -> None:
+    other = replace(PROTOCOLS[name], min_pixels=PerBenchmark(900, 2049, 0))
+    for benchmark, least in (("pascal5i", 900), ("coco20i", 2049), *([("fss1000", 1)] if name == "ours" else [])):
         episodes = draw_for(other, dataset, CLASSES, fold=0, n_shot=1, count=200, benchmark=benchmark)
-        assert smallest(dataset, episodes) == least
+        assert min(dataset.class_pixels[image, e.class_index] for e in episodes for image in e.support) == least
+        if name == "ours":
+            assert min(dataset.class_pixels[e.query, e.class_index] for e in episodes) == least
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

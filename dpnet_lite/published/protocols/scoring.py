@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dpnet_lite.episodes import EpisodeList
 from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.features import EpisodeSource
+from dpnet_lite.features import EpisodeSource, Progress
 from dpnet_lite.published.protocols.counting import protocol_counts
 from dpnet_lite.published.protocols.specs import Protocol
 from dpnet_lite.scoring import BATCH, Segmenter, own_labels
@@ -27,7 +27,7 @@ def evaluate_under(
     protocols: Sequence[Protocol],
     *,
     benchmark: str = "pascal5i",
-    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    progress: Progress = iter,
 ) -> dict[str, EpisodeScores]:
     """Count every episode under every protocol, from the same predictions.
 
@@ -108,7 +108,7 @@ def _clamped(rows: NDArray[np.int64], counts: NDArray[np.int64], n_classes: int)
     """HSNet's buffers: float32 [2, n_classes], background and foreground, added to episode by episode."""
     intersections, unions = torch.zeros(2, n_classes), torch.zeros(2, n_classes)
     order = torch.tensor([2, 0]), torch.tensor([3, 1])  # background, foreground
-    for row, episode in zip(rows.tolist(), torch.from_numpy(counts).float(), strict=True):
+    for row, episode in zip(rows.tolist(), torch.from_numpy(np.array(counts)).float(), strict=True):
         intersections[:, row] += episode[order[0]]
         unions[:, row] += episode[order[1]]
     miou = (intersections / unions.clamp(min=1))[1].mean()

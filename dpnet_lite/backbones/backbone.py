@@ -16,10 +16,10 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from dpnet_lite.backbones.deep_stem import DEEP_STEM_NAMES, DeepStemResNet, backbone_keys, recognise
+from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES
 from dpnet_lite.files import digest_tensors, load_tensors
-from dpnet_lite.model.deep_stem import DEEP_STEM_NAMES, DeepStemResNet, backbone_keys, recognise
-from dpnet_lite.model.tiny_resnet import TinyResNet
 
 TINY_WEIGHTS = Path(__file__).parent.parent / "weights" / "tiny_backbone.safetensors"
 
@@ -27,7 +27,7 @@ TINY_WEIGHTS = Path(__file__).parent.parent / "weights" / "tiny_backbone.safeten
 # where a network of its is built.
 
 
-def resnet_layers(name: str) -> nn.Module:
+def _resnet_layers(name: str) -> nn.Module:
     """ResNet up to layer3: layer2, and layer3 at stride 8; layer4 and fc are not kept."""
     from torchvision.models import get_model
     from torchvision.models.feature_extraction import create_feature_extractor
@@ -36,7 +36,7 @@ def resnet_layers(name: str) -> nn.Module:
     return create_feature_extractor(network, {"layer2": "middle", "layer3": "deep"})
 
 
-def two_stages(features: nn.Sequential, middle: int) -> nn.Module:
+def _two_stages(features: nn.Sequential, middle: int) -> nn.Module:
     """A chain of layers that gives the output of layer `middle` and that of the last one."""
     from torchvision.models.feature_extraction import create_feature_extractor
 
@@ -54,7 +54,7 @@ def dilate(layers: nn.Module) -> None:
                 module.dilation, module.padding = (2, 2), (2, 2)
 
 
-def vgg16_layers() -> nn.Module:
+def _vgg16_layers() -> nn.Module:
     """VGG-16: conv4_3 and conv5_3 after their ReLU.
 
     pool4 becomes a 2x2 maximum with stride 1 (zero-padded below and at the right: after a ReLU that never
@@ -71,16 +71,16 @@ def vgg16_layers() -> nn.Module:
             nn.init.zeros_(cast(Tensor, module.bias))
     features[23] = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(2, stride=1))
     dilate(features[24:])
-    return two_stages(features, middle=22)
+    return _two_stages(features, middle=22)
 
 
-def mobilenet_v2_layers() -> nn.Module:
+def _mobilenet_v2_layers() -> nn.Module:
     """MobileNetV2: the 32-channel stage at stride 8 and the 96-channel stage, dilated to stride 8."""
     from torchvision.models import mobilenet_v2
 
     features = mobilenet_v2(weights=None).features[:14]
     dilate(features[7:])
-    return two_stages(features, middle=6)
+    return _two_stages(features, middle=6)
 
 
 class Architecture(NamedTuple):
@@ -97,12 +97,12 @@ _RESNET = (1536, 1024, 8, ("layer4.", "fc."))
 _MOBILENET_UNUSED = ("classifier.", *(f"features.{index}." for index in range(14, 19)))
 ARCHITECTURES = {
     "tiny": Architecture(TinyResNet, 144, 96, 4, ("classifier.",)),
-    "resnet50": Architecture(lambda: resnet_layers("resnet50"), *_RESNET),
-    "resnet101": Architecture(lambda: resnet_layers("resnet101"), *_RESNET),
+    "resnet50": Architecture(lambda: _resnet_layers("resnet50"), *_RESNET),
+    "resnet101": Architecture(lambda: _resnet_layers("resnet101"), *_RESNET),
     "resnet50_v2": Architecture(lambda: DeepStemResNet("resnet50"), *_RESNET),
     "resnet101_v2": Architecture(lambda: DeepStemResNet("resnet101"), *_RESNET),
-    "vgg16": Architecture(vgg16_layers, 1024, 512, 8, ("classifier.",)),
-    "mobilenet_v2": Architecture(mobilenet_v2_layers, 128, 96, 8, _MOBILENET_UNUSED),
+    "vgg16": Architecture(_vgg16_layers, 1024, 512, 8, ("classifier.",)),
+    "mobilenet_v2": Architecture(_mobilenet_v2_layers, 128, 96, 8, _MOBILENET_UNUSED),
 }
 assert tuple(ARCHITECTURES) == BACKBONES
 
@@ -175,13 +175,13 @@ def build_backbone(
         torch.manual_seed(seed)
         body = ARCHITECTURES[name].build()
     if weights is None:
-        load_weights(name, body, default_weights(name), source="the default weights")
+        load_weights(name, body, _default_weights(name), source="the default weights")
     elif str(weights) != "random":
         load_weights(name, body, load_tensors(weights), source=str(weights))
     return Backbone(name, body, precision=precision).to(device)
 
 
-def default_weights(name: str) -> Mapping[str, Tensor]:
+def _default_weights(name: str) -> Mapping[str, Tensor]:
     """The shipped weights of the tiny backbone, or torchvision's ImageNet weights (downloaded once)."""
     if name == "tiny":
         if not TINY_WEIGHTS.is_file():

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 
 DEEP_STEM_NAMES = ("resnet50_v2", "resnet101_v2")
-LAYER3_BLOCKS = {6: "50", 23: "101", 36: "152"}  # blocks of layer3 -> depth of the ResNet
+_LAYER3_BLOCKS = {6: "50", 23: "101", 36: "152"}  # blocks of layer3 -> depth of the ResNet
 # Where nn.Sequential(conv1, bn1, relu1, conv2, bn2, relu2, conv3, bn3, relu3, maxpool) holds the stem's weights.
-STEM_PLACES = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3", "7": "bn3"}
+_STEM_PLACES = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3", "7": "bn3"}
 
 
 class DeepStemResNet(nn.Module):
@@ -82,8 +82,8 @@ def backbone_keys(found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         if match is None:  # a head, or "encoder.", which repeats the layers
             continue
         layer, place, rest = match.groups()
-        if layer == "0" and place in STEM_PLACES:
-            kept[f"{STEM_PLACES[place]}.{rest}"] = tensor
+        if layer == "0" and place in _STEM_PLACES:
+            kept[f"{_STEM_PLACES[place]}.{rest}"] = tensor
         else:
             kept[f"layer{layer}.{place}.{rest}"] = tensor
     return kept
@@ -95,7 +95,7 @@ def recognise(found: Mapping[str, Tensor]) -> tuple[str, str] | None:
     if {"features.0.weight", "features.1.running_mean"} <= keys or {"layer0.0.weight", "layer1.0.weight"} <= keys:
         return "vgg16_bn", "a VGG with BatchNorm (as PFENet's vgg16_bn.pth)"
     blocks = {match[1] for key in keys if (match := re.match(r"layer3\.(\d+)\.conv3\.weight", key))}
-    depth, stem = LAYER3_BLOCKS.get(len(blocks)), found.get("conv1.weight")
+    depth, stem = _LAYER3_BLOCKS.get(len(blocks)), found.get("conv1.weight")
     if depth is None or stem is None:
         return None
     if "conv3.weight" in found and stem.shape[2:] == (3, 3):

@@ -14,10 +14,10 @@ from places import SHARED
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from dpnet_lite.backbones import backbone as backbone_module
+from dpnet_lite.backbones.backbone import ARCHITECTURES, build_backbone, load_weights
+from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.checkpoints import save_checkpoint
-from dpnet_lite.model import backbone as backbone_module
-from dpnet_lite.model.backbone import ARCHITECTURES, build_backbone, load_weights
-from dpnet_lite.model.tiny_resnet import TinyResNet
 
 REAL_WEIGHTS = SHARED / "weights"
 # Where torchvision's own network has the middle and the deep stage that a backbone joins.
@@ -75,14 +75,28 @@ def assert_close_for_its_scale(found: Tensor, expected: Tensor) -> None:
 def test_features_equal_plain_torchvision(name: str, tmp_path: Path) -> None:
     network = plain_network(name)
     torch.save(network.state_dict(), tmp_path / "plain.pth")  # with layer4 and classifier, except for VGG
+    assert_stages_equal(name, network, tmp_path / "plain.pth")
+
+
+def assert_stages_equal(name: str, network: nn.Module, path: Path) -> None:
     images = random_images(64, 96, count=2)
     middle, deep = stage_outputs(network, STAGES[name], images)
-    features = build_backbone(name, tmp_path / "plain.pth")(images)
+    features = build_backbone(name, path)(images)
     assert features.shape[1] == middle.shape[1] + deep.shape[1] == ARCHITECTURES[name].out_channels
     assert middle.std() > 0.1 and deep.std() > 0.1  # else closeness would mean nothing
     assert_close_for_its_scale(features[:, : middle.shape[1]], middle)
     # Dilation computes the strided network's values at every second position, and others in between.
     assert_close_for_its_scale(features[:, middle.shape[1] :, ::2, ::2], deep)
+
+
+def test_every_position_equals_torchvisions_own_dilated_network() -> None:
+    backbone = build_backbone("resnet50", "random", seed=2)
+    network = torchvision.models.resnet50(weights=None, replace_stride_with_dilation=[False, True, True]).eval()
+    own = {key.removeprefix("body."): tensor for key, tensor in backbone.state_dict().items()}
+    missing, unexpected = network.load_state_dict(own, strict=False)
+    assert not unexpected and {key.split(".")[0] for key in missing} == {"layer4", "fc"}
+    images = random_images(57, 41)
+    assert_close_for_its_scale(backbone(images), torch.cat(stage_outputs(network, STAGES["resnet50"], images), dim=1))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -129,6 +143,7 @@ def test_half_precision_file_loads_as_float32(tmp_path: Path) -> None:
     assert torch.equal(state[f"body.{key}"], half[key].float())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg16", "mobilenet_v2"])
 def test_real_weights(name: str) -> None:
     path = REAL_WEIGHTS / f"{name}_features_imagenet_fp16.safetensors"
@@ -137,11 +152,7 @@ def test_real_weights(name: str) -> None:
     stored = {key: value.float() for key, value in load_file(path).items() if value.is_floating_point()}
     network = plain_network(name)
     network.load_state_dict(stored, strict=False)
-    images = random_images(64, 64)
-    middle, deep = stage_outputs(network, STAGES[name], images)
-    features = build_backbone(name, path)(images)
-    assert_close_for_its_scale(features[:, : middle.shape[1]], middle)
-    assert_close_for_its_scale(features[:, middle.shape[1] :, ::2, ::2], deep)
+    assert_stages_equal(name, network, path)
 
 
 def test_wrong_weights_are_refused_in_one_line(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coco_fss_trees import write_coco, write_fss
+from coco_fss_trees import write_fss
 from places import SHARED
+from published_files import read_list
 
-from dpnet_lite.course.made_up_pascal import write_pascal
-from dpnet_lite.episodes import EpisodeList
+from dpnet_lite.course.made_up_pascal import PascalTree
 from dpnet_lite.published.episode_lists import (
     EPISODES,
     HASHES,
@@ -27,25 +27,20 @@ from dpnet_lite.published.episode_lists import (
     draw_published,
     list_name,
     published_hashes,
-    read_list,
     write_list,
 )
 from dpnet_lite.published.registry import PUBLISHED, open_published
 
 MASKS, LISTS = SHARED / "voc2012" / "SegmentationClassAug.tar.xz", SHARED / "lists"
 needs_shared = pytest.mark.skipif(not (MASKS.is_file() and LISTS.is_dir()), reason="needs ../shared")
-WRITERS = {"pascal5i": write_pascal, "coco20i": write_coco, "fss1000": write_fss}
 
 
 @pytest.fixture(scope="module")
-def trees(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    roots = {name: tmp_path_factory.mktemp(name) for name in WRITERS}
-    for name, write in WRITERS.items():
-        write(roots[name])
-    return roots
+def trees(pascal_tree: PascalTree, coco_root: Path, fss_root: Path) -> dict[str, Path]:
+    return {"pascal5i": pascal_tree.root, "coco20i": coco_root, "fss1000": fss_root}
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_lists_are_of_the_fold_its_novel_classes_and_large_objects(
     name: str, trees: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -67,11 +62,12 @@ def test_lists_are_of_the_fold_its_novel_classes_and_large_objects(
             assert (dataset.class_pixels[rows, episode.class_index] >= least).all()
 
 
+@pytest.mark.slow
 def test_a_list_does_not_depend_on_the_process(trees: dict[str, Path], tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
-from dpnet_lite.datasets.published import open_published
-from dpnet_lite.published_episodes import draw_published
+from dpnet_lite.published.episode_lists import draw_published
+from dpnet_lite.published.registry import open_published
 dataset = open_published("coco20i", {str(trees["coco20i"])!r}, "val", cache_folder=Path({str(tmp_path)!r}))
 print(draw_published(dataset, "coco20i", fold=2, n_shot=5, seed=4).sha256)
 """
@@ -82,32 +78,20 @@ print(draw_published(dataset, "coco20i", fold=2, n_shot=5, seed=4).sha256)
     assert result.stdout.strip() == here, result.stderr
 
 
-def test_all_lists_differ_and_come_by_name(trees: dict[str, Path]) -> None:
+def test_all_lists_differ_come_by_name_and_are_kept_in_files(trees: dict[str, Path], tmp_path: Path) -> None:
     dataset = open_published("fss1000", trees["fss1000"], "test")
     drawn = dict(draw_lists(dataset, "fss1000"))
     assert list(drawn) == [f"fold0-{shots}shot-seed{seed}" for shots in SHOTS for seed in SEEDS]
     assert len({episodes.sha256 for episodes in drawn.values()}) == len(SHOTS) * len(SEEDS)
     some = dict(draw_lists(dataset, "fss1000", folds=[0], shots=[5], seeds=[2]))
     assert some == {"fold0-5shot-seed2": drawn["fold0-5shot-seed2"]}
+    write_list(tmp_path / "list.json.xz", some["fold0-5shot-seed2"])
+    again = read_list(tmp_path / "list.json.xz")
+    assert again == some["fold0-5shot-seed2"] and again.sha256 == some["fold0-5shot-seed2"].sha256
     with pytest.raises(ValueError, match="fold is 1, but FSS-1000 has no folds"):
         draw_published(dataset, "fss1000", fold=1, n_shot=1, seed=0)
-
-
-def test_coco_takes_no_lists(trees: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="COCO-20i takes its images from the annotations; leave it out"):
         open_published("coco20i", trees["coco20i"], "val", cache_folder=tmp_path, lists=tmp_path)
-
-
-def test_files_hold_the_list_and_its_hash(trees: dict[str, Path], tmp_path: Path) -> None:
-    dataset = open_published("fss1000", trees["fss1000"], "test")
-    episodes = draw_published(dataset, "fss1000", fold=0, n_shot=1, seed=0)
-    path = tmp_path / "list.json.xz"
-    write_list(path, episodes)
-    again = read_list(path)
-    assert isinstance(again, EpisodeList) and again == episodes and again.sha256 == episodes.sha256
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"is not a whole \.xz file; draw it again"):
-        read_list(path)
 
 
 def test_committed_hashes_are_whole() -> None:

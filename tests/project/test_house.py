@@ -1,0 +1,110 @@
+"""The house stands as the page on it says: imports run one way, the picture is today's, its size is measured."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import draw_architecture
+import measure_house
+import pytest
+from places import ROOT
+
+from dpnet_lite.cli.main import COMMANDS
+
+
+def run(*command: str, where: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *command], cwd=where, capture_output=True, text=True)
+
+
+LINT = ("-c", "import sys; from importlinter.cli import lint_imports_command as lint; sys.exit(lint())", "--no-cache")
+
+
+def test_imports_keep_the_contracts() -> None:
+    result = run(*LINT)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "statement", "contract"),
+    [
+        ("losses", "from dpnet_lite.experiments import jobs", "import downwards only"),
+        ("ablation/runs", "def later():\n    from dpnet_lite.published import train", "import downwards only"),
+        ("model/matching", "from dpnet_lite.model import dpnet", "No circles"),
+        ("config", "import numpy", "without PyTorch"),
+    ],
+)
+def test_an_import_against_the_contracts_is_found(file: str, statement: str, contract: str, tmp_path: Path) -> None:
+    for path in [*(ROOT / "dpnet_lite").rglob("*.py"), ROOT / "pyproject.toml"]:
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    with (tmp_path / f"dpnet_lite/{file}.py").open("a") as damaged:
+        damaged.write(f"\n{statement}\n")
+    result = run("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {LINT[1]}", "--no-cache", where=tmp_path)
+    assert result.returncode == 1 and re.search(rf"{contract}.* BROKEN", result.stdout), result.stdout + result.stderr
+
+
+def test_help_of_every_command_comes_without_torch() -> None:
+    program = f"""
+import contextlib, io, sys
+from dpnet_lite.cli.main import main
+for arguments in ([], *([name] for name in {list(COMMANDS)!r})):
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+        main([*arguments, "--help"])
+    assert "usage" in shown.getvalue(), arguments
+    assert not {{"torch", "torchvision", "matplotlib"}} & sys.modules.keys(), arguments
+"""
+    result = run("-c", program)
+    assert result.returncode == 0, result.stderr
+    assert [line.rpartition("[")[2] for line in result.stdout.splitlines()] == ["]"] * (len(COMMANDS) + 1), (
+        result.stdout
+    )
+
+
+def test_the_picture_of_the_rooms_shows_the_imports_of_now(tmp_path: Path) -> None:
+    def drawn(path: Path) -> object:
+        root = ElementTree.parse(path).getroot()
+        return json.loads(root.find(".//{http://purl.org/dc/elements/1.1/}description").text)
+
+    shown = draw_architecture.description()
+    assert drawn(draw_architecture.PICTURE) == shown, "run `make figures`"
+    assert {"rooms", "core", "model", "imports"} == shown.keys() and ["published", "experiments"] in shown["imports"]
+    draw_architecture.draw(shown).savefig(
+        tmp_path / "a.svg", metadata={"Description": json.dumps(shown | {"core": []})}
+    )
+    assert drawn(tmp_path / "a.svg") != shown
+
+
+def write_house(root: Path) -> Path:
+    """A package of four small modules, in a chain of three, with a circle through a function."""
+    for name, text in {
+        "dpnet_lite/__init__.py": "VERSION = 1\n",
+        "dpnet_lite/top.py": "from . import middle\nfrom typing import Any\n\n\ndef run() -> Any: ...\n",
+        "dpnet_lite/middle.py": "import dpnet_lite.model.low\n\n_hidden = 1\n\n\nclass Kept:\n    inner = 1\n",
+        "dpnet_lite/model/low.py": "a, b = 1, 2\nC: int = 3\n\n\ndef later():\n    from ..middle import Kept\n",
+        "tests/test_top.py": "\n\n",
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_a_small_house_is_measured_by_hand(tmp_path: Path) -> None:
+    found = measure_house.measure(write_house(tmp_path), read_only=True)
+    details = found.pop("details")
+    assert list(found.values()) == [1 + 5 + 7 + 6, 4, 2, 19, 2, 5, 3, 0, 1]
+    assert details["chain"] == ["dpnet_lite.top", "dpnet_lite.middle", "dpnet_lite.model.low"]
+    assert details["circles inside functions"] == [["dpnet_lite.middle", "dpnet_lite.model.low"]]
+    assert "| public names | 5 | 5 | 450 |" in measure_house.table({"before": found, "after": found})
+
+
+@pytest.mark.slow
+def test_the_house_is_measured_whole(tmp_path: Path) -> None:
+    found = measure_house.measure(ROOT)
+    assert {"training.py", "model/dpnet.py", "losses.py"} <= set(found["details"]["training"])
+    assert all(found[name] <= goal for name, goal in measure_house.GOALS.items() if "train" not in name), found
