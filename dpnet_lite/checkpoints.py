@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors with a JSON sidecar, training states, and trained networks, each verified when read.
+"""Checkpoints: safetensors with a JSON sidecar, and the trained networks in them, verified when read.
 
 A checkpoint's metadata and a digest of its tensors stand in the safetensors header. The weight file thus proves itself,
 and is all that is read; the sidecar is for people and other tools.
@@ -6,7 +6,6 @@ and is all that is read; the sidecar is for people and other tools.
 
 from __future__ import annotations
 
-import io
 import json
 import platform
 from collections.abc import Callable, Mapping
@@ -29,7 +28,6 @@ Networks = Mapping[str, Callable[[ModelConfig, int, int], nn.Module]]  # what bu
 DPNET_ALONE: Networks = {"dpnet": DPNet}
 SHIPPED = Path(__file__).parent / "weights"
 _FORMAT = 1
-_STATE_MAGIC = b"dpnet-lite training state 1\n"
 
 
 def versions() -> dict[str, str]:
@@ -88,41 +86,6 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     if record["tensors_sha256"] != digest_tensors(tensors):
         raise ValueError(f"{path} is damaged (SHA-256 of its tensors differs): restore it or train again")
     return {name: tensor.to(device) for name, tensor in tensors.items()}, record["metadata"]
-
-
-def save_training_state(path: str | Path, state: dict[str, Any]) -> Path:
-    """Write optimiser and training state atomically, bit for bit, under a SHA-256; returns the path.
-
-    state: tensors, numbers, strings, bytes and None in dicts, lists and tuples. Nothing else can be read back without
-    running pickled code, so anything else (a NumPy array, an object) raises ValueError here.
-    """
-    path, buffer = Path(path), io.BytesIO()
-    try:
-        torch.save(state, buffer)
-        payload = buffer.getvalue()
-        torch.load(io.BytesIO(payload), weights_only=True)
-    except Exception as error:  # pickling foreign objects can raise anything
-        raise ValueError(
-            f"training state for {path} holds more than tensors and plain Python values: "
-            "convert NumPy arrays and other objects to those first"
-        ) from error
-    write_atomically(path, _STATE_MAGIC + sha256(payload).encode() + b"\n" + payload)
-    return path
-
-
-def load_training_state(path: str | Path) -> dict[str, Any]:
-    """Read what save_training_state wrote, tensors on the CPU (random states must stay there).
-
-    Raises FileNotFoundError for a missing file, ValueError for one that is cut off, altered or another thing.
-    """
-    path = require_file(path)
-    data = path.read_bytes()
-    start = len(_STATE_MAGIC) + 65  # the digest in hex and a line feed
-    payload = data[start:]
-    if data[:start] != _STATE_MAGIC + sha256(payload).encode() + b"\n":
-        raise ValueError(f"{path} is not a whole training state (SHA-256 differs): train on from an older one")
-    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    return state
 
 
 def shipped_head(fold: int) -> Path:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpnet_lite.checkpoints import load_training_state, save_training_state
+import torch
+
+from dpnet_lite.files import require_file, sha256, write_atomically
+
+_STATE_MAGIC = b"dpnet-lite training state 1\n"
 
 
 class RunFolder:
@@ -68,3 +73,38 @@ def _difference(part: str, saved: Any, given: Any) -> str:
     names = [name for name in saved | given if saved.get(name) != given.get(name)]
     told = [f"{name} {saved.get(name, 'by default')} (now {given.get(name, 'the default')})" for name in names]
     return ", ".join(told) or f"other {part}"
+
+
+def save_training_state(path: str | Path, state: dict[str, Any]) -> Path:
+    """Write optimiser and training state atomically, bit for bit, under a SHA-256; returns the path.
+
+    state: tensors, numbers, strings, bytes and None in dicts, lists and tuples. Nothing else can be read back without
+    running pickled code, so anything else (a NumPy array, an object) raises ValueError here.
+    """
+    path, buffer = Path(path), io.BytesIO()
+    try:
+        torch.save(state, buffer)
+        payload = buffer.getvalue()
+        torch.load(io.BytesIO(payload), weights_only=True)
+    except Exception as error:  # pickling foreign objects can raise anything
+        raise ValueError(
+            f"training state for {path} holds more than tensors and plain Python values: "
+            "convert NumPy arrays and other objects to those first"
+        ) from error
+    write_atomically(path, _STATE_MAGIC + sha256(payload).encode() + b"\n" + payload)
+    return path
+
+
+def load_training_state(path: str | Path) -> dict[str, Any]:
+    """Read what save_training_state wrote, tensors on the CPU (random states must stay there).
+
+    Raises FileNotFoundError for a missing file, ValueError for one that is cut off, altered or another thing.
+    """
+    path = require_file(path)
+    data = path.read_bytes()
+    start = len(_STATE_MAGIC) + 65  # the digest in hex and a line feed
+    payload = data[start:]
+    if data[:start] != _STATE_MAGIC + sha256(payload).encode() + b"\n":
+        raise ValueError(f"{path} is not a whole training state (SHA-256 differs): train on from an older one")
+    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    return state

@@ -21,16 +21,15 @@ from dpnet_lite.checkpoints import (
     load_checkpoint,
     load_head,
     load_trained,
-    load_training_state,
     save_checkpoint,
     save_head,
-    save_training_state,
     shipped_head,
     versions,
 )
 from dpnet_lite.config import ModelConfig
-from dpnet_lite.files import digest_tensors, load_tensors, write_atomically
+from dpnet_lite.files import digest_tensors, load_tensors
 from dpnet_lite.model.dpnet import DPNet
+from dpnet_lite.run_folder import load_training_state, save_training_state
 
 METADATA = {"step": 7, "score": 0.1 + 0.2, "config": {"widths": [8, 4], "name": "tiny"}, "fold": None}
 
@@ -259,19 +258,6 @@ def test_digest_depends_on_content_alone() -> None:
 def test_versions() -> None:
     assert versions().keys() == {"python", "torch", "torchvision", "dpnet_lite"}
     assert versions()["torch"] == torch.__version__
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "new folder" / "a.txt"
-    write_atomically(path, b"first")
-
-    def broken(descriptor: int) -> None:
-        raise OSError("the disk is full")
-
-    monkeypatch.setattr(os, "fsync", broken)
-    with pytest.raises(OSError, match="the disk is full"):
-        write_atomically(path, b"second")
-    assert path.read_bytes() == b"first" and list(path.parent.iterdir()) == [path]
 
 
 # Trained networks

@@ -36,19 +36,18 @@ def test_ignored_pixels_count_nowhere():
     assert episode_counts(torch.tensor([[1]]), torch.tensor([[7]]), ignore=7).tolist() == [0, 0, 0, 0]
 
 
-def test_counts_refuse_another_size():
-    with pytest.raises(ValueError, match=r"\(4, 5\).*\(8, 10\).*prediction to the label's size first"):
-        episode_counts(torch.zeros(4, 5), torch.zeros(8, 10))
-    with pytest.raises(ValueError, match=r"\[H, W\]"):
-        episode_counts(torch.zeros(1, 4, 5), torch.zeros(1, 4, 5))
-
-
-def test_counts_refuse_probabilities_and_multi_class_labels():
-    labels = torch.zeros(2, 2, dtype=torch.uint8)
-    with pytest.raises(ValueError, match=r"0\.5 occurs in the prediction.*threshold"):
-        episode_counts(torch.full((2, 2), 0.5), labels)
-    with pytest.raises(ValueError, match=r"3 occurs in the labels.*binary"):
-        episode_counts(labels, torch.full((2, 2), 3))
+@pytest.mark.parametrize(
+    ("prediction", "labels", "message"),
+    [
+        (torch.zeros(4, 5), torch.zeros(8, 10), r"\(4, 5\).*\(8, 10\).*prediction to the label's size first"),
+        (torch.zeros(1, 4, 5), torch.zeros(1, 4, 5), r"\[H, W\]"),
+        (torch.full((2, 2), 0.5), torch.zeros(2, 2).byte(), r"0\.5 occurs in the prediction.*threshold"),
+        (torch.zeros(2, 2).byte(), torch.full((2, 2), 3), r"3 occurs in the labels.*binary"),
+    ],
+)
+def test_counts_refuse_other_sizes_probabilities_and_multi_class_labels(prediction, labels, message):
+    with pytest.raises(ValueError, match=message):
+        episode_counts(prediction, labels)
 
 
 def test_counts_accept_bool():

@@ -14,7 +14,7 @@ from places import ROOT
 
 from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import TrainingConfig
-from dpnet_lite.datasets.base import KnownAreas, Sample
+from dpnet_lite.datasets.base import KnownAreas
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.datasets.transforms import normalise, resize_sample
@@ -308,18 +308,3 @@ def test_a_training_view_shares_features_and_changes_labels(bank, world):
     assert seen.dataset.class_areas[:, novel].sum() == 0
     with pytest.raises(ValueError, match="the view is of toy, the features are of toy"):
         bank.seen_by_training(TrainingView(ToyWorld(3, seed=0), novel, "ignore"))
-
-
-def test_a_sample_is_read_as_it_is_where_a_data_set_has_values_of_its_own(backbone):
-    """As data sets do whose images are of one class each: any image but its own says -1."""
-
-    class Values(ToyWorld):
-        def label_value(self, index, class_index):
-            return 1 if class_index == index else -1
-
-        def __getitem__(self, index):
-            return Sample(torch.zeros(3, 32, 32, dtype=torch.uint8), torch.ones(32, 32, dtype=torch.uint8))
-
-    bank = compute_features(Values(3, seed=0), backbone, size=32)
-    batch = bank.batch([Episode(2, 2, (1,))])
-    assert bool((batch.query_labels == 1).all()) and not batch.support_masks.any()

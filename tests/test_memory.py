@@ -10,6 +10,7 @@ from places import ROOT
 
 pytest.importorskip("resource", reason="peak memory is read with the resource module (Linux, macOS)")
 
+pytestmark = pytest.mark.slow
 LIMIT_MB = 150
 
 PROGRAM = """
@@ -62,6 +63,5 @@ def test_five_shots_at_60_by_60_add_little_memory():
     assert added_megabytes("blocked") <= LIMIT_MB
 
 
-@pytest.mark.slow
 def test_the_measure_sees_a_similarity_held_whole():
     assert added_megabytes("whole") > 1.5 * LIMIT_MB  # 18,000 x 3,600 float32 numbers are 247 MB

@@ -18,11 +18,11 @@ from core_fixtures import CELLS, SIDE, ToyFold, assert_same, block_means, numpy6
 from torch import nn
 
 from dpnet_lite.backbones.backbone import build_backbone
-from dpnet_lite.checkpoints import load_training_state
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.episodes import StepParts
 from dpnet_lite.features import FeatureBank
 from dpnet_lite.losses import episode_loss, episode_targets, learning_rate
+from dpnet_lite.run_folder import load_training_state
 from dpnet_lite.training import TrainingResult, TrainingStopped, initial_network
 
 MODEL = ModelConfig(channels=8, dropout=0.3)

@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-N_CLASSES, PER_FOLD = 20, 5
-PALETTE = [value for index in range(256) for value in (index, 255 - index, (37 * index) % 256)]  # any but grey
+_N_CLASSES, _PER_FOLD = 20, 5
+_PALETTE = [value for index in range(256) for value in (index, 255 - index, (37 * index) % 256)]  # any but grey
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class PascalTree:
 
 def classes_of(number: int) -> tuple[int, int, int | None]:
     """Class indices of image `number` of a split: left, right, and the one below them (a bar or a speck) or None."""
-    left = number % N_CLASSES
-    fold, place = divmod(left, PER_FOLD)
-    right = PER_FOLD * fold + (place + 1) % PER_FOLD
-    below = (left + PER_FOLD) % N_CLASSES if number % 4 == 0 else None
+    left = number % _N_CLASSES
+    fold, place = divmod(left, _PER_FOLD)
+    right = _PER_FOLD * fold + (place + 1) % _PER_FOLD
+    below = (left + _PER_FOLD) % _N_CLASSES if number % 4 == 0 else None
     return left, right, below
 
 
@@ -63,12 +63,12 @@ def draw_labels(number: int, seed: int, *, ignored_border: bool) -> np.ndarray:
     return labels
 
 
-def draw_image(labels: np.ndarray, seed: int) -> np.ndarray:
+def _draw_image(labels: np.ndarray, seed: int) -> np.ndarray:
     """RGB uint8 [H, W, 3]: each class in a colour of its own, with noise, on grey."""
     rng = np.random.default_rng((seed, int(labels.sum())))
     colours = np.full((256, 3), 110.0)
-    for index in range(N_CLASSES):
-        colours[index + 1] = 255 * np.array(colorsys.hsv_to_rgb(index / N_CLASSES, 1 - 0.5 * (index % 2), 0.9))
+    for index in range(_N_CLASSES):
+        colours[index + 1] = 255 * np.array(colorsys.hsv_to_rgb(index / _N_CLASSES, 1 - 0.5 * (index % 2), 0.9))
     return np.clip(colours[labels] + rng.normal(0, 12, (*labels.shape, 3)), 0, 255).astype(np.uint8)
 
 
@@ -114,7 +114,7 @@ def write_pascal(
             folder = "SegmentationClass" if is_voc and not is_common else "SegmentationClassAug"
             _write_mask(base / folder / f"{name}.png", mask)
         if with_images:
-            _write_photograph(base / "JPEGImages" / f"{name}.jpg", draw_image(mask, seed))
+            _write_photograph(base / "JPEGImages" / f"{name}.jpg", _draw_image(mask, seed))
     if not is_common:
         _write_sbd(root / "sbd", (*sbd, val[0]), labels, mats=not prepared)  # SBD also holds images of VOC's val
     return PascalTree(root, base, train, val, voc, sbd, labels)
@@ -125,8 +125,8 @@ def write_sbd_mat(path: Path, mask: np.ndarray) -> None:
     import scipy.io
     import scipy.sparse
 
-    boundaries = np.empty((N_CLASSES, 1), dtype=object)
-    for index in range(N_CLASSES):
+    boundaries = np.empty((_N_CLASSES, 1), dtype=object)
+    for index in range(_N_CLASSES):
         boundaries[index, 0] = scipy.sparse.csc_matrix(mask.shape, dtype=np.float64)
     present = np.unique(mask[mask > 0]).astype(np.uint8)[:, None]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def _write_mask(path: Path, mask: np.ndarray) -> None:
     """Mode P with colours, as VOC's masks: a reader must take the numbers and not the colours."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(mask)
-    image.putpalette(PALETTE)
+    image.putpalette(_PALETTE)
     image.save(path)
 
 

@@ -21,8 +21,8 @@ from dpnet_lite.datasets.base import IGNORE_LABEL
 from dpnet_lite.datasets.transforms import IMAGENET_MEAN
 from dpnet_lite.episodes import Part
 
-BLUR_KERNEL = 5  # pixels
-OUTSIDE = [round(255 * mean) for mean in IMAGENET_MEAN]
+_BLUR_KERNEL = 5  # pixels
+_OUTSIDE = [round(255 * mean) for mean in IMAGENET_MEAN]
 
 
 class View(NamedTuple):
@@ -83,12 +83,12 @@ def _apply(image: Tensor, labels: Tensor, view: View) -> tuple[Tensor, Tensor]:
             "translate": [side * view.shift[0], side * view.shift[1]],
         }
         # Moved as the difference to the colour outside: torchvision's own `fill` leaves a dark rim between the two.
-        outside = torch.tensor(OUTSIDE, device=image.device).reshape(3, 1, 1)  # [3] -> [3, 1, 1]
+        outside = torch.tensor(_OUTSIDE, device=image.device).reshape(3, 1, 1)  # [3] -> [3, 1, 1]
         moved = functional.affine((image - outside).float(), interpolation=InterpolationMode.BILINEAR, **move)
         image = (moved + outside).round().clamp(0, 255).to(torch.uint8)
         labels = functional.affine(labels[None], interpolation=InterpolationMode.NEAREST, fill=[IGNORE_LABEL], **move)[
             0
         ]  # [S, S] -> [1, S, S] and back
     if view.blur:
-        image = functional.gaussian_blur(image, [BLUR_KERNEL, BLUR_KERNEL])
+        image = functional.gaussian_blur(image, [_BLUR_KERNEL, _BLUR_KERNEL])
     return image, labels

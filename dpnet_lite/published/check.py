@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -22,7 +23,6 @@ from dpnet_lite.published.pascal import PREPARE, VOC_CLASSES, PascalFolders
 from dpnet_lite.published.pascal_facts import PASCAL5I_FACTS, differences, measured_facts
 from dpnet_lite.published.registry import fold_classes, open_published, published
 
-_HEADINGS = {"found": "found", "note": "worth knowing", "missing": "missing", "wrong": "wrong"}
 _ANNOTATED_IN_2014 = {"train": 82_081, "val": 40_137}  # images with annotation, in PFENet's lists [its README]
 _SHOWN = 5  # broken files that are named one by one
 _Steps = Callable[[str], Progress]  # the name of a step -> the wrapper of its loop
@@ -33,6 +33,9 @@ class Finding(NamedTuple):
 
     kind: Literal["found", "missing", "wrong", "note"]
     text: str  # for people; for "missing" and "wrong" it ends with the remedy
+
+
+_found, _note, _missing, _wrong = (partial(Finding, kind) for kind in ("found", "note", "missing", "wrong"))
 
 
 class Report(NamedTuple):
@@ -48,9 +51,9 @@ def check_data(
     """What `examine` finds, in words."""
     findings = examine(name, root, lists, deep=deep, progress=steps("reading files"))
     lines = [f"{published(name).title} in {root}"]
-    for kind, heading in _HEADINGS.items():
-        texts = [finding.text for finding in findings if finding.kind == kind]
-        lines += [f"{heading}:", *(f"  {text}" for text in texts)] if texts else []
+    for kind in ("found", "note", "missing", "wrong"):
+        texts = [f"  {finding.text}" for finding in findings if finding.kind == kind]
+        lines += [f"{'worth knowing' if kind == 'note' else kind}:", *texts] if texts else []
     counts = Counter(finding.kind for finding in findings)
     amiss = " and ".join(f"{counts[kind]} {kind}" for kind in ("missing", "wrong") if counts[kind])
     return Report("\n".join(lines), f"{amiss} in {root}; the lines above say what to do" if amiss else None)
@@ -69,15 +72,14 @@ def examine(
         deep: decode every image and mask.
         progress: wraps the loops over files.
 
-    Raises:
-        ValueError: no such data set, or lists for COCO-20i, which takes none.
+    Raises ValueError: no such data set, or lists for COCO-20i, which takes none.
     """
     published(name)
     if name == "coco20i":
         refuse_lists(lists)
     root = Path(root).expanduser()
     if not root.is_dir():
-        return [Finding("missing", f"{root} is not a folder; give the one that holds the data set")]
+        return [_missing(f"{root} is not a folder; give the one that holds the data set")]
     if name == "pascal5i":
         return list(_examine_pascal(PascalFolders(root), lists, deep, progress))
     if name == "coco20i":
@@ -90,8 +92,7 @@ def prepare_data(
 ) -> str:
     """Make what can be made once: PASCAL-5i's masks of SBD, COCO-20i's masks; says what was done, in a few lines.
 
-    Raises:
-        ValueError: no such data set, or a download that is not offered.
+    Raises ValueError: no such data set, or a download that is not offered.
     """
     title = published(name).title
     if name == "pascal5i":
@@ -131,9 +132,7 @@ def write_episodes(
         folds: all if None.
         cache_folder: for counts and masks; the user's cache if None.
 
-    Raises:
-        ValueError: no such data set or fold.
-        FileNotFoundError: a part of the copy is absent.
+    Raises ValueError: no such data set or fold; FileNotFoundError: a part of the copy is absent.
     """
     entry = published(name)
     folds = range(entry.n_folds) if folds is None else folds
@@ -166,10 +165,10 @@ def _examine_pascal(
 ) -> Iterator[Finding]:
     counts = Counter(path.parent.name for path in folders.mask_names.values())
     if not counts:
-        yield Finding("missing", f"{folders.base} has no masks; give another root, or run: {PREPARE}")
+        yield _missing(f"{folders.base} has no masks; give another root, or run: {PREPARE}")
         return
     used = ", ".join(f"{count:,} from {name}" for name, count in sorted(counts.items()))
-    yield Finding("found", f"masks in {folders.base}: {used}")
+    yield _found(f"masks in {folders.base}: {used}")
     ids_of: dict[str, tuple[str, ...]] = {}
     pixels: dict[str, np.ndarray] = {}  # of the splits whose masks are all there and whole
     failures: list[Finding] = []
@@ -185,14 +184,14 @@ def _examine_pascal(
     yield from dict.fromkeys(failures)  # val.txt is needed for both splits
     if shared := sorted(set(ids_of.get("train", ())) & set(ids_of.get("val", ()))):
         text = f"train and val share {len(shared):,} images, first {shared[0]}"
-        yield Finding("wrong", f"{text}; give a folder with a list of each")
+        yield _wrong(f"{text}; give a folder with a list of each")
     if len(pixels) == 2:
         others = differences(measured_facts(pixels["train"], pixels["val"]))
         for text in others:
-            yield Finding("note", f"{text}; scores on this copy do not compare with published ones")
+            yield _note(f"{text}; scores on this copy do not compare with published ones")
         if not others:
             text = f"{PASCAL5I_FACTS.train_images:,} training and {PASCAL5I_FACTS.val_images:,} test images"
-            yield Finding("found", f"{text}, and the counts of all folds are those of the published data")
+            yield _found(f"{text}, and the counts of all folds are those of the published data")
 
 
 def _examine_pascal_split(
@@ -217,19 +216,19 @@ def _examine_pascal_split(
             bad_images += _image_faults(image_path, labels.shape, deep)
     if without := [name for name in ids if name not in folders.mask_names]:
         text = f"{split}: {len(without):,} of {len(ids):,} listed images have no mask, first {without[0]}"
-        yield Finding("missing", f"{text}; {folders.remedy(without)}, or correct the list")
+        yield _missing(f"{text}; {folders.remedy(without)}, or correct the list")
     yield from _first(bad_masks, split, "get the folder again")
     yield from _first(bad_images, split, "get the folder again")
     if not has_images:
         text = f"{split}: no folder {folders.images[0]} (masks alone do to draw episodes, not to train or score)"
-        yield Finding("missing", f"{text}; it comes with VOC2012's trainval archive")
+        yield _missing(f"{text}; it comes with VOC2012's trainval archive")
     elif absent:
         text = f"{split}: {len(absent):,} of {len(ids):,} images are absent, first {absent[0]}"
-        yield Finding("missing", f"{text}; they come with VOC2012's trainval archive")
+        yield _missing(f"{text}; they come with VOC2012's trainval archive")
     if without or bad_masks:
         return None
     what = "them and their masks" if deep and has_images and not bad_images and not absent else "their masks"
-    yield Finding("found", f"{split}: {len(ids):,} images listed, all of {what} can be read")
+    yield _found(f"{split}: {len(ids):,} images listed, all of {what} can be read")
     return pixels
 
 
@@ -242,48 +241,46 @@ def _examine_coco(root: Path, deep: bool, progress: Progress) -> Iterator[Findin
             path = annotation_path(root, split, year)
             images, n_listed = read_annotations(path)
         except ModuleNotFoundError as error:
-            yield Finding("missing", str(error))
+            yield _missing(str(error))
             return
         except (FileNotFoundError, ValueError) as error:
             yield _failure(error)
             continue
-        text = f"{path.name}: 80 classes, {n_listed:,} images, {len(images):,} of them with annotations"
-        yield Finding("found", text)
+        yield _found(f"{path.name}: 80 classes, {n_listed:,} images, {len(images):,} of them with annotations")
         expected = _ANNOTATED_IN_2014[split]
         if year == 2014 and len(images) != expected:
-            text = f"{path.name}: PFENet's list of this split has {expected:,} images, this one {len(images):,}"
-            yield Finding("note", text)
+            yield _note(f"{path.name}: PFENet's list of this split has {expected:,} images, this one {len(images):,}")
         yield from _examine_coco_images(image_folder(root, split, year), images, deep, progress)
         if year != YEARS[0]:
-            yield Finding("note", f"{split} is of {year}; published work uses {YEARS[0]}")
+            yield _note(f"{split} is of {year}; published work uses {YEARS[0]}")
     if len(years) > 1:
         text = "train and val are of two years, and train2017 holds images of val2014"
-        yield Finding("wrong", f"{text}; unpack COCO's annotations_trainval2014.zip, which has both")
+        yield _wrong(f"{text}; unpack COCO's annotations_trainval2014.zip, which has both")
 
 
 def _examine_coco_images(
     folder: Path, images: Sequence[AnnotatedImage], deep: bool, progress: Progress
 ) -> Iterator[Finding]:
     if not folder.is_dir():
-        yield Finding("missing", f"{folder}/; unpack {folder.name}.zip there")
+        yield _missing(f"{folder}/; unpack {folder.name}.zip there")
         return
     bytes_of = {path.name: path.stat().st_size for path in folder.iterdir()}
     missing = [image.file_name for image in images if image.file_name not in bytes_of]
     empty = [image.file_name for image in images if bytes_of.get(image.file_name) == 0]
     if missing:
         text = f"{folder}/ lacks {len(missing):,} of {len(images):,} images, first {missing[0]}; unpack it again"
-        yield Finding("missing", text)
+        yield _missing(text)
     if empty:
-        yield Finding("wrong", f"{folder}/ has {len(empty):,} empty files, first {empty[0]}; unpack it again")
+        yield _wrong(f"{folder}/ has {len(empty):,} empty files, first {empty[0]}; unpack it again")
     if not missing and not empty:
-        yield Finding("found", f"{folder}/: all {len(images):,} annotated images")
+        yield _found(f"{folder}/: all {len(images):,} annotated images")
     left = [image for image in images if bytes_of.get(image.file_name)] if deep else []
     faults: list[Finding] = []
     for row in progress(range(len(left))):
         faults += _image_faults(folder / left[row].file_name, (left[row].height, left[row].width), deep)
     yield from _first(faults, f"{folder}/", "unpack it again")
     if left and not faults:
-        yield Finding("found", f"{folder}/: {len(left):,} images can be read")
+        yield _found(f"{folder}/: {len(left):,} images can be read")
 
 
 def _examine_fss(root: Path, lists: Path, deep: bool, progress: Progress) -> Iterator[Finding]:
@@ -294,13 +291,11 @@ def _examine_fss(root: Path, lists: Path, deep: bool, progress: Progress) -> Ite
         except (FileNotFoundError, ValueError) as error:
             yield _failure(error)
             continue
-        yield Finding("found", f"{path.name}: {len(names)} classes of {split}")
+        yield _found(f"{path.name}: {len(names)} classes of {split}")
         if len(names) != size:
-            text = f"{path} names {len(names)} classes, but the split has {size}: hashes of lists will differ"
-            yield Finding("note", text)
+            yield _note(f"{path} names {len(names)} classes, but the split has {size}: hashes of lists will differ")
         if shared := [name for name in names if name in owner]:
-            text = f"{path} names {shared[0]!r}, and so does the list of {owner[shared[0]]}; get the lists again"
-            yield Finding("wrong", text)
+            yield _wrong(f"{path} names {shared[0]!r}, and so does the list of {owner[shared[0]]}; get the lists again")
         owner.update(dict.fromkeys(names, split))
         try:
             folder = class_folder(root, names)
@@ -313,19 +308,18 @@ def _examine_fss(root: Path, lists: Path, deep: bool, progress: Progress) -> Ite
         yield from _first(faults, split, "unpack FSS-1000 again")
         if not faults:
             text = f"{split}: {IMAGES_PER_CLASS} images with masks in each of {len(names)} classes"
-            yield Finding("found", f"{text}, all can be read" if deep else text)
+            yield _found(f"{text}, all can be read" if deep else text)
 
 
 def _fss_faults(folder: Path, deep: bool) -> Iterator[Finding]:
     images = {path.stem for path in folder.glob("*.jpg") if not path.name.startswith(".")}  # "._1.jpg" is macOS's
     expected = [str(number) for number in range(1, IMAGES_PER_CLASS + 1)]
     if strange := sorted(images - set(expected)):
-        text = f"{folder / strange[0]}.jpg is not one of the images 1 to {IMAGES_PER_CLASS}; remove it"
-        yield Finding("wrong", text)
+        yield _wrong(f"{folder / strange[0]}.jpg is not one of the images 1 to {IMAGES_PER_CLASS}; remove it")
     for stem in expected:
         image, mask = folder / f"{stem}.jpg", folder / f"{stem}.png"
         if absent := [path for path in (image, mask) if not path.is_file()]:
-            yield Finding("missing", f"{absent[0]}; unpack FSS-1000 again")
+            yield _missing(f"{absent[0]}; unpack FSS-1000 again")
             continue
         try:
             size = _image_size(mask, deep)
@@ -343,7 +337,7 @@ def _first(faults: Sequence[Finding], where: str, remedy: str) -> Iterator[Findi
     """The first faults, and how many more there are."""
     yield from faults[:_SHOWN]
     if len(faults) > _SHOWN:
-        yield Finding("wrong", f"{where}: {len(faults) - _SHOWN:,} more of this kind; {remedy}")
+        yield _wrong(f"{where}: {len(faults) - _SHOWN:,} more of this kind; {remedy}")
 
 
 def _image_faults(path: Path, mask_size: Sequence[int], deep: bool) -> Iterator[Finding]:

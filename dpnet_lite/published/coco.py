@@ -38,9 +38,7 @@ class Coco20i(MaskedDataset):
         workers: processes that draw masks.
         progress: wraps the loops that take long.
 
-    Raises:
-        FileNotFoundError: no annotations.
-        ValueError: no such split or year, or the annotations do not make sense.
+    Raises FileNotFoundError: no annotations; ValueError: no such split or year, or the annotations do not make sense.
     """
 
     class_names = COCO_CLASSES
@@ -78,11 +76,7 @@ class Coco20i(MaskedDataset):
 
 
 def annotation_path(root: Path, split: str, year: int) -> Path:
-    """Where the annotations of a split lie.
-
-    Raises:
-        ValueError: no such split or year.
-    """
+    """Where the annotations of a split lie. Raises ValueError: no such split or year."""
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}; choose one of {', '.join(SPLITS)}")
     if year not in YEARS:
@@ -108,8 +102,7 @@ def find_year(root: Path, split: str) -> int:
     Where that leaves a choice it is 2014, as in published work. One year for both splits matters: images of val2014
     are in train2017.
 
-    Raises:
-        FileNotFoundError: there are none of the split.
+    Raises FileNotFoundError: there are none of the split.
     """
     years = [year for year in YEARS if annotation_path(root, split, year).is_file()]
     whole = [year for year in years if all(annotation_path(root, other, year).is_file() for other in SPLITS)]

@@ -86,10 +86,8 @@ def read_annotations(path: Path) -> Annotations:
     Images without any annotation are left out. PFENet's lists of COCO 2014 (82,081 and 40,137 images) are shorter
     than the folders of images, too [precedent: its README]; such an image can be in no episode.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is cut short, is no such file, or an entry does not make sense.
-        ModuleNotFoundError: pycocotools is not installed.
+    Raises FileNotFoundError: no such file; ValueError: the file is cut short, is no such file, or an entry does not
+    make sense; ModuleNotFoundError: pycocotools is not installed.
     """
     coco = _coco()
     try:
@@ -153,10 +151,8 @@ def draw_masks(
         workers: processes that draw. Several callers at once take turns.
         progress: wraps the loop over the images that are missing.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is not COCO's, an instance makes no sense, or `workers` is below 1.
-        ModuleNotFoundError: there is something to draw, and pycocotools is not installed.
+    Raises FileNotFoundError: no such file; ValueError: the file is not COCO's, an instance makes no sense, or `workers`
+    is below 1; ModuleNotFoundError: there is something to draw, and pycocotools is not installed.
     """
     require_workers(workers)
     with _existing(annotations).open("rb") as file:
@@ -179,14 +175,13 @@ def draw_masks(
     return CocoMasks(folder, f"{sha256} {_RULE_VERSION}", tuple(names))
 
 
-def mask_of(instances: Sequence[Instance], height: int, width: int) -> np.ndarray:
+def _mask_of(instances: Sequence[Instance], height: int, width: int) -> np.ndarray:
     """uint8 [height, width]: 0 background, class index + 1, 255 in crowds; see the rules at the top of the file.
 
-    Raises:
-        ValueError: the size of a run-length code is not that of the image.
+    Raises ValueError: the size of a run-length code is not that of the image.
     """
     labels = np.zeros((height, width), dtype=np.uint8)
-    drawn = [(instance, instance_pixels(instance.segmentation, height, width)) for instance in instances]
+    drawn = [(instance, _instance_pixels(instance.segmentation, height, width)) for instance in instances]
     solid = [(instance, pixels) for instance, pixels in drawn if not instance.is_crowd]
     for instance, pixels in sorted(solid, key=lambda pair: -int(pair[1].sum())):  # keeps the order of equals
         labels[pixels] = instance.class_index + 1
@@ -196,7 +191,7 @@ def mask_of(instances: Sequence[Instance], height: int, width: int) -> np.ndarra
     return labels
 
 
-def instance_pixels(segmentation: Any, height: int, width: int) -> np.ndarray:
+def _instance_pixels(segmentation: Any, height: int, width: int) -> np.ndarray:
     """bool [height, width]: an instance's polygons or run-length code, drawn by pycocotools.
 
     Polygons of fewer than three points cover nothing (pycocotools would take four numbers for a box).
@@ -219,7 +214,7 @@ def instance_pixels(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 def _draw_one(image: AnnotatedImage, folder: Path) -> None:
     try:
-        labels = mask_of(image.instances, image.height, image.width)
+        labels = _mask_of(image.instances, image.height, image.width)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"the annotations of {image.file_name} do not make sense: {error}") from None
     buffer = io.BytesIO()

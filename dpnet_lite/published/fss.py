@@ -46,20 +46,14 @@ class Fss1000(MaskedDataset):
 
     The `ids` are "CLASS/NUMBER". `index` has one column: the pixels of the image's own class.
 
-    Raises:
-        FileNotFoundError: a list, a class or a mask is missing.
-        ValueError: no such split, or a list that is empty or names a class twice.
+    Raises FileNotFoundError: a list, a class or a mask is missing; ValueError: no such split, or a list that is empty
+    or names a class twice.
     """
 
     _n_values = 1
 
     def __init__(
-        self,
-        root: str | Path,
-        split: str,
-        *,
-        lists: str | Path | None = None,
-        cache_folder: str | Path | None = None,
+        self, root: str | Path, split: str, *, lists: str | Path | None = None, cache_folder: str | Path | None = None
     ) -> None:
         root = Path(root).expanduser()
         self.split, self.name = split, f"fss1000-{split}"
@@ -115,9 +109,7 @@ class Fss1000(MaskedDataset):
 def read_class_list(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
     """The file of a split's classes, and their names, ascending.
 
-    Raises:
-        ValueError: no such split, an empty list, a name twice.
-        FileNotFoundError: no list of the split.
+    Raises ValueError: no such split, an empty list, a name twice; FileNotFoundError: no list of the split.
     """
     if split not in _LIST_NAMES:
         raise ValueError(f"split is {split!r}; choose one of {', '.join(_LIST_NAMES)}")
@@ -136,11 +128,7 @@ def read_class_list(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
 
 
 def class_folder(root: Path, names: tuple[str, ...]) -> Path:
-    """The folder that holds the class folders.
-
-    Raises:
-        FileNotFoundError: classes are missing.
-    """
+    """The folder that holds the class folders. Raises FileNotFoundError: classes are missing."""
     folder = root / "fewshot_data" if (root / "fewshot_data").is_dir() else root
     missing = [name for name in names if not (folder / name).is_dir()]
     if missing:

@@ -32,9 +32,8 @@ class ClassPair(NamedTuple):
 def read_pfenet_list(path: str | Path) -> tuple[str, ...]:
     """Ids in the order of the file; an id that the file repeats comes twice.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a line is neither an id nor the paths of an image and its mask, or the two differ in their name.
+    Raises FileNotFoundError: no such file; ValueError: a line is neither an id nor the paths of an image and its mask,
+    or the two differ in their name.
     """
     ids = []
     for number, line in _lines(path):
@@ -51,9 +50,7 @@ def read_pfenet_list(path: str | Path) -> tuple[str, ...]:
 def read_hsnet_list(path: str | Path) -> tuple[ClassPair, ...]:
     """Pairs in the order of the file, which HSNet's way of drawing episodes follows.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a line is no "ID__CC" with CC from 1 to 20.
+    Raises FileNotFoundError: no such file; ValueError: a line is no "ID__CC" with CC from 1 to 20.
     """
     pairs = []
     for number, line in _lines(path):
@@ -87,9 +84,7 @@ def read_ids(lists: str | Path, split: str) -> tuple[str, ...]:
             and val/fold0.txt to fold3.txt (all four folds together make the split). A file has no split of its own:
             it is taken for whichever is asked for.
 
-    Raises:
-        FileNotFoundError: nothing of that name, or a folder without lists.
-        ValueError: a line that no format has.
+    Raises FileNotFoundError: nothing of that name, or a folder without lists; ValueError: a line that no format has.
     """
     lists = Path(lists).expanduser()
     paths = [lists]

@@ -54,19 +54,12 @@ class MaskIndex:
 
 
 class MaskedDataset(DatasetDefaults, ABC):
-    """One split of a benchmark: images and masks in files, the masks counted once.
+    """One split of a benchmark: images and masks in files, the masks counted once."""
 
-    Attributes:
-        name: such as "pascal5i-train".
-        split: such as "train".
-        class_names: in the order of their values in the labels, which begin with 1.
-        ids: names of the images, in order.
-    """
-
-    name: str
-    split: str
-    class_names: tuple[str, ...]
-    ids: tuple[str, ...]
+    name: str  # such as "pascal5i-train"
+    split: str  # such as "train"
+    class_names: tuple[str, ...]  # in the order of their values in the labels, which begin with 1
+    ids: tuple[str, ...]  # names of the images, in order
     _cache_folder: Path | None = None  # of the counts; None keeps none
     _progress: Progress = staticmethod(iter)  # wraps the loop that counts
     _n_values: int | None = None  # of classes in the labels; as many as there are names if None
@@ -87,8 +80,7 @@ class MaskedDataset(DatasetDefaults, ABC):
     def index(self) -> MaskIndex:
         """Sizes and counts of all masks, counted once or taken from the cache; a broken cache file is written anew.
 
-        Raises:
-            ValueError: a mask is broken, or holds a value that is no class; the message names the image.
+        Raises ValueError: a mask is broken, or holds a value that is no class; the message names the image.
         """
         ids, n_classes = self.ids, self._n_values or len(self.class_names)
         key = hashlib.sha256(f"{_VERSION} {n_classes} {self._content()} {' '.join(ids)}".encode()).hexdigest()[:24]
@@ -128,10 +120,8 @@ class MaskedDataset(DatasetDefaults, ABC):
     def __getitem__(self, index: int) -> Sample:
         """Image and labels at the image's own size.
 
-        Raises:
-            IndexError: no such index.
-            FileNotFoundError: the image is absent.
-            ValueError: a file is broken, or the sizes differ.
+        Raises IndexError: no such index; FileNotFoundError: the image is absent; ValueError: a file is broken, or the
+        sizes differ.
         """
         labels, path = self.read_labels(index), self.image_path(index)
         image = read_image(path)

@@ -38,8 +38,7 @@ class PascalFolders:
     in base/JPEGImages, then in root/sbd/img. Masks are looked for in base/SegmentationClass, where VOC's own masks stay
     in torchvision's layout (nothing is copied), then in base/SegmentationClassAug.
 
-    Raises:
-        FileNotFoundError: there is no folder `root`.
+    Raises FileNotFoundError: there is no folder `root`.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -90,8 +89,7 @@ class PascalFolders:
     def read_split(self, split: str) -> tuple[str, ...]:
         """Ids of a split by the rule of this module, sorted.
 
-        Raises:
-            FileNotFoundError: a list that the rule needs is absent; names it and says where it comes from.
+        Raises FileNotFoundError: a list that the rule needs is absent; names it and says where it comes from.
         """
         val = self._read_list("val.txt")
         if split == "val":
@@ -119,9 +117,8 @@ class Pascal5i(MaskedDataset):
         cache_folder: where the counts are kept; None keeps none.
         progress: wraps the loop that counts the masks on first use.
 
-    Raises:
-        FileNotFoundError: a folder or list is absent, or an image of the list has no mask.
-        ValueError: an unknown split or a bad line of a list. On first use: a mask is broken.
+    Raises FileNotFoundError: a folder or list is absent, or an image of the list has no mask; ValueError: an unknown
+    split or a bad line of a list. On first use: a mask is broken.
     """
 
     class_names = VOC_CLASSES
@@ -147,11 +144,7 @@ class Pascal5i(MaskedDataset):
         return files_sha256(self.mask_paths)
 
     def image_path(self, index: int) -> Path:
-        """The first place that has the image.
-
-        Raises:
-            FileNotFoundError: none has.
-        """
+        """The first place that has the image. Raises FileNotFoundError: none has."""
         path = self.folders.image_path(self.ids[index])
         if not path.is_file():
             raise FileNotFoundError(f"there is no image {path}; it comes with {_ARCHIVE}")

@@ -41,12 +41,8 @@ PASCAL5I_FACTS = PascalFacts(
         FoldFacts(5108, 598, 336, 17_977_968),
     ),
 )
-_TRAIN_PIXELS = (
-    856_746_110,
-    822_066_564,
-    735_457_256,
-    916_132_665,
-)  # of the training images of each fold, 255 included
+# Pixels of the training images of each fold, ignored ones included.
+_TRAIN_PIXELS = (856_746_110, 822_066_564, 735_457_256, 916_132_665)
 NOVEL_SHARES = tuple(
     fold.novel_pixels / pixels for fold, pixels in zip(PASCAL5I_FACTS.folds, _TRAIN_PIXELS, strict=True)
 )

@@ -26,11 +26,7 @@ from dpnet_lite.published.worker_pool import require_workers, run_jobs
 
 
 def prepare_pascal(
-    root: str | Path,
-    *,
-    download: bool = False,
-    workers: int = 1,
-    steps: Callable[[str], Progress] = lambda name: iter,
+    root: str | Path, *, download: bool = False, workers: int = 1, steps: Callable[[str], Progress] = lambda name: iter
 ) -> str:
     """Make a copy complete in torchvision's layout; says what was done, in a few lines.
 
@@ -44,12 +40,9 @@ def prepare_pascal(
         workers: processes that convert masks, 1 or more.
         steps: gives the wrapper of a loop for the name of a step.
 
-    Raises:
-        ConnectionError: a server cannot be reached, or sends something else.
-        ModuleNotFoundError: scipy is not installed.
-        FileNotFoundError: lists, masks of VOC or annotations of SBD are absent after all this.
-        ValueError: a file is broken, `workers` is below 1, or `download` into a folder that holds a part of another
-            layout.
+    Raises ConnectionError: a server cannot be reached, or sends something else; ModuleNotFoundError: scipy is not
+    installed; FileNotFoundError: lists, masks of VOC or annotations of SBD are absent after all this; ValueError: a
+    file is broken, `workers` is below 1, or `download` into a folder that holds a part of another layout.
     """
     require_workers(workers)
     root = Path(root).expanduser()
@@ -81,8 +74,7 @@ def convert_mask(source: Path, target: Path) -> None:
 
     The labels are uint8 [H, W]: 0 background, 1 to 20 a class; SBD marks nothing as ignored.
 
-    Raises:
-        ValueError: the file is no such annotation.
+    Raises ValueError: the file is no such annotation.
     """
     try:
         labels = np.asarray(_scipy().loadmat(source, variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0])

@@ -1,12 +1,8 @@
 """The three published benchmarks by name: how each is opened, split into folds and filtered.
 
-| name | classes | folds | an image serves a class from |
-|---|---|---|---|
-| pascal5i | 20 | 4, blocked: fold i has the classes 5i to 5i + 4 | 2,048 px |
-| coco20i | 80 | 4, interleaved: fold i has the classes i, i + 4, ... | 2,048 px |
-| fss1000 | 1,000 | none: the classes themselves are split into train, val and test | any size |
-
-2,048 px of the class at the image's own size, 2 x 32 x 32, is PFENet's rule [precedent] for the first two.
+PASCAL-5i has blocked folds: fold i has the classes 5i to 5i + 4. COCO-20i has interleaved ones: i, i + 4, i + 8 ...
+FSS-1000 has none: its classes themselves are split. That an image serves a class of which it shows 2,048 px at its own
+size, 2 x 32 x 32, is PFENet's rule [precedent] for the first two.
 """
 
 from __future__ import annotations
@@ -59,11 +55,7 @@ PUBLISHED: dict[str, PublishedDataset] = {
 
 
 def published(name: str) -> PublishedDataset:
-    """The entry of a benchmark.
-
-    Raises:
-        ValueError: no such benchmark.
-    """
+    """The entry of a benchmark. Raises ValueError: no such benchmark."""
     if name not in PUBLISHED:
         raise ValueError(f"there is no published data set {name!r}; choose one of {', '.join(get_args(PublishedName))}")
     return PUBLISHED[name]
@@ -77,8 +69,7 @@ def fold_classes(name: str, fold: int, split: str, *, n_split_classes: int | Non
         split: all classes of FSS-1000's "train" are base classes, all of its "val" and "test" are novel.
         n_split_classes: how many classes the split has; FSS-1000 needs it.
 
-    Raises:
-        ValueError: no such benchmark, fold or split, or `n_split_classes` missing for FSS-1000.
+    Raises ValueError: no such benchmark, fold or split, or `n_split_classes` missing for FSS-1000.
     """
     entry = published(name)
     _check_split(entry, split)
@@ -111,9 +102,8 @@ def open_published(
         lists: list files of one's own; COCO-20i takes none.
         progress: wraps the loops of the first use.
 
-    Raises:
-        ValueError: no such benchmark or split, or lists for COCO-20i.
-        FileNotFoundError: a part of the copy is absent.
+    Raises ValueError: no such benchmark or split, or lists for COCO-20i; FileNotFoundError: a part of the copy is
+    absent.
     """
     entry = published(name)
     _check_split(entry, split)

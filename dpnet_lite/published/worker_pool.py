@@ -25,11 +25,8 @@ def run_jobs(job: Callable[..., None], *arguments: Sequence[Any], workers: int =
         workers: processes; 1 takes none but this one, as do fewer calls than a process takes at a time.
         progress: wraps the loop over the calls.
 
-    Raises:
-        ValueError: `workers` is below 1.
-        ModuleNotFoundError: several workers are asked for, and joblib is not installed.
-        RuntimeError: a process was killed.
-        Exception: what a job raised; calls that have not begun are dropped.
+    Raises ValueError: `workers` is below 1; ModuleNotFoundError: several workers are asked for, and joblib is not
+    installed; RuntimeError: a process was killed; Exception: what a job raised; calls that have not begun are dropped.
     """
     require_workers(workers)
     count = len(arguments[0])

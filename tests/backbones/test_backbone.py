@@ -126,13 +126,6 @@ def test_frozen_even_while_the_head_trains(name: str) -> None:
     assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
 
 
-def test_layers_that_are_not_needed_are_not_kept() -> None:
-    keys = build_backbone("resnet50", "random").state_dict()
-    assert not any("layer4" in key or "fc." in key for key in keys)
-    assert any("layer3" in key for key in keys)
-    assert not any("classifier" in key for key in build_backbone("tiny", "random").state_dict())
-
-
 def test_half_precision_file_loads_as_float32(tmp_path: Path) -> None:
     network = plain_network("mobilenet_v2")
     half = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}

@@ -8,7 +8,7 @@ import torch
 
 from dpnet_lite.config import TrainingConfig
 from dpnet_lite.episodes import Episode, StepParts
-from dpnet_lite.published.augmentation import OUTSIDE, View, augment, draw_views
+from dpnet_lite.published.augmentation import _OUTSIDE, View, augment, draw_views
 
 CONFIG = TrainingConfig(steps=40, batch_size=4, n_shot=2, scale=0.1, rotation=10.0, blur=0.5, flip=True, seed=3)
 EPISODES = [Episode(0, 0, (1, 2))] * 160
@@ -48,7 +48,7 @@ def test_what_comes_in_from_outside_is_ignored_and_grey():
     known = torch.zeros(32, 32, dtype=torch.bool)
     known[8:24, 12:28] = True
     assert torch.equal(moved[0] != 255, known)
-    assert smaller[0, :, 0, 0].tolist() == OUTSIDE
+    assert smaller[0, :, 0, 0].tolist() == _OUTSIDE
     assert int((moved == 1).sum()) == 16  # 4 x 4
 
 
@@ -59,8 +59,8 @@ def test_no_rim_between_the_scene_and_what_lies_outside():
     turned, moved = augment(images, labels, [View(angle=30.0, scale=0.8)])
     for channel, inside in enumerate((200, 210, 220)):
         values = turned[0, channel]
-        assert values.min() == OUTSIDE[channel] and values.max() == inside
-        assert ((values > OUTSIDE[channel]) & (values < inside)).any()  # the border is mixed, in shares
+        assert values.min() == _OUTSIDE[channel] and values.max() == inside
+        assert ((values > _OUTSIDE[channel]) & (values < inside)).any()  # the border is mixed, in shares
     assert (moved == 255).any() and (moved == 0).any()
 
 
@@ -98,7 +98,7 @@ def test_images_are_interpolated_and_blurred_over_five_pixels():
     blurred, _ = augment(images, labels, [View(blur=True)])
     assert (blurred[0, 0].sum(dim=0) > 0).sum() == 5 and (blurred[0, 0].sum(dim=1) > 0).sum() == 5
     moved, _ = augment(images, labels, [View(scale=1.0, angle=45.0, shift=(0.5 / 33, 0.0))])
-    assert int((moved[0, 0] > OUTSIDE[0] * 0 + 10).sum()) > 1 and moved[0, 0, 14:19, 14:19].max() < 255
+    assert int((moved[0, 0] > _OUTSIDE[0] * 0 + 10).sum()) > 1 and moved[0, 0, 14:19, 14:19].max() < 255
 
 
 def test_nothing_asked_for_gives_plain_views():

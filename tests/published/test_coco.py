@@ -25,9 +25,9 @@ from dpnet_lite.published.coco import Coco20i, find_year
 from dpnet_lite.published.coco_masks import (
     COCO_CLASSES,
     Instance,
+    _instance_pixels,
+    _mask_of,
     draw_masks,
-    instance_pixels,
-    mask_of,
     read_annotations,
 )
 
@@ -61,13 +61,8 @@ def test_smaller_instances_lie_on_top_and_a_crowd_only_where_nothing_is() -> Non
     first_of_equals = Instance(20, False, run_lengths(["......", "......", "......", "##...."]))
     second_of_equals = Instance(30, False, run_lengths(["......", "......", "......", ".##..."]))
     crowd = Instance(50, True, run_lengths(["...###", "...###", "...###", "...###"]))
-    expected = [
-        [5, 5, 5, 5, 255, 255],
-        [5, 5, 9, 9, 255, 255],
-        [5, 5, 9, 9, 255, 255],
-        [21, 31, 31, 255, 255, 255],
-    ]
-    mask = mask_of([crowd, small, large, first_of_equals, second_of_equals], 4, 6)
+    expected = [[5, 5, 5, 5, 255, 255], [5, 5, 9, 9, 255, 255], [5, 5, 9, 9, 255, 255], [21, 31, 31, 255, 255, 255]]
+    mask = _mask_of([crowd, small, large, first_of_equals, second_of_equals], 4, 6)
     assert mask.dtype == np.uint8
     assert mask.tolist() == expected
 
@@ -81,7 +76,7 @@ def test_masks_are_those_of_pycocotools_put_together_pixel_by_pixel(coco_root: P
     column = {category: index for index, category in enumerate(sorted(coco.getCatIds()))}
     overlaps = crowds = 0
     for row, image_id in enumerate(sorted(coco.imgToAnns)):
-        with warnings.catch_warnings():  # see instance_pixels
+        with warnings.catch_warnings():  # see _instance_pixels
             warnings.simplefilter("ignore", DeprecationWarning)
             entries = [(entry, coco.annToMask(entry).astype(bool)) for entry in coco.imgToAnns[image_id]]
         labels = dataset.read_labels(row).numpy()
@@ -106,15 +101,15 @@ def test_segmentations_of_every_form() -> None:
     plain = run_lengths(drawing)
     packed = coder.encode(np.asfortranarray(inside.astype(np.uint8)))
     for segmentation in (plain, {**packed, "counts": packed["counts"].decode()}):  # the second as a JSON holds it
-        np.testing.assert_array_equal(instance_pixels(segmentation, 3, 4), inside)
+        np.testing.assert_array_equal(_instance_pixels(segmentation, 3, 4), inside)
     square, two_points = [1.0, 0.0, 3.0, 0.0, 3.0, 2.0, 1.0, 2.0], [0.0, 0.0, 3.0, 2.0]
     expected = np.zeros((3, 4), bool)
     expected[:2, 1:3] = True
     for polygons in ([square], [square, two_points]):
-        np.testing.assert_array_equal(instance_pixels(polygons, 3, 4), expected)
-    assert not instance_pixels([], 3, 4).any() and not instance_pixels([two_points], 3, 4).any()  # and no box
+        np.testing.assert_array_equal(_instance_pixels(polygons, 3, 4), expected)
+    assert not _instance_pixels([], 3, 4).any() and not _instance_pixels([two_points], 3, 4).any()  # and no box
     with pytest.raises(ValueError, match=r"height and width \[3, 4\], but its image has \[4, 3\]"):
-        instance_pixels(plain, 4, 3)
+        _instance_pixels(plain, 4, 3)
 
 
 def test_the_data_set_holds_what_the_annotations_say(coco_root: Path, tmp_path: Path) -> None:

@@ -32,8 +32,7 @@ def protocol_counts(protocol: Protocol, logits: Tensor, labels: Tensor, *, bench
     Returns:
         int64 [4] as `evaluation.episode_counts`: foreground intersection and union, background intersection and union.
 
-    Raises:
-        ValueError: wrong shapes, values other than 0, 1 and 255, or a benchmark that the protocol does not have.
+    Raises ValueError: wrong shapes, values other than 0, 1 and 255, or a benchmark that the protocol does not have.
     """
     return episode_counts(*compared(protocol, logits, labels, benchmark=benchmark))
 
@@ -96,8 +95,7 @@ def padded_size(height: int, width: int, side: int) -> tuple[int, int]:
     The longer side becomes `side`, the other keeps the aspect, rounded down; then both are rounded down to multiples
     of 8 (util/transform.py 83-101).
 
-    Raises:
-        ValueError: nothing is left of a side.
+    Raises ValueError: nothing is left of a side.
     """
     ratio = side * 1.0 / max(height, width)
     new = [side if length == max(height, width) else int(length * ratio) for length in (height, width)]

@@ -50,8 +50,7 @@ def draw_for(
         pairs: HSNet's own list for PASCAL-5i, as (image index, class index). How its lists were made is not found in
             the code; without them all images with any pixel of the class take part, which is more than they hold.
 
-    Raises:
-        ValueError: the protocol has no such benchmark, or too few images show a class.
+    Raises ValueError: the protocol has no such benchmark, or too few images show a class.
     """
     count = protocol.episodes.of(benchmark) if count is None else count
     workers = protocol.workers.of(benchmark)

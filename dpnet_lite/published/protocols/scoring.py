@@ -42,8 +42,7 @@ def evaluate_under(
     Returns:
         The counts, by name of the protocol. `protocol_score` makes the protocol's score of them.
 
-    Raises:
-        ValueError: the episodes are of another data set, or a protocol does not have the benchmark.
+    Raises ValueError: the episodes are of another data set, or a protocol does not have the benchmark.
     """
     if episodes.dataset != source.dataset.fingerprint:
         raise ValueError("the episodes were drawn from another data set than the features; draw them anew")
@@ -62,10 +61,7 @@ def evaluate_under(
 
 
 def protocol_score(
-    protocol: Protocol,
-    class_index: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    classes: Sequence[int] | None = None,
+    protocol: Protocol, class_index: NDArray[np.int64], counts: NDArray[np.int64], classes: Sequence[int] | None = None
 ) -> tuple[float, float]:
     """mIoU and FB-IoU as the protocol's code has them, fractions in [0, 1].
 
@@ -83,8 +79,7 @@ def protocol_score(
         counts: int64 [n, 4], rows of `protocol_counts`, in the order of the episodes.
         classes: the fold's classes; those that have an episode, if not given.
 
-    Raises:
-        ValueError: an episode's class is not among `classes`.
+    Raises ValueError: an episode's class is not among `classes`.
     """
     fold = sorted({int(index) for index in (class_index if classes is None else classes)})
     strange = sorted(set(class_index.tolist()) - set(fold))

@@ -19,11 +19,7 @@ class PerBenchmark(NamedTuple):
     fss1000: int | None = None
 
     def of(self, benchmark: str) -> int | None:
-        """The figure of a benchmark.
-
-        Raises:
-            ValueError: an unknown benchmark.
-        """
+        """The figure of a benchmark. Raises ValueError: an unknown benchmark."""
         if benchmark not in self._fields:
             raise ValueError(f"benchmark is {benchmark!r}; choose one of {', '.join(self._fields)}")
         value: int | None = getattr(self, benchmark)
@@ -85,11 +81,7 @@ PROTOCOLS: dict[str, Protocol] = {name: _read(name, table) for name, table in _T
 
 
 def find_protocol(name: str) -> Protocol:
-    """The protocol of a name.
-
-    Raises:
-        ValueError: an unknown name.
-    """
+    """The protocol of a name. Raises ValueError: an unknown name."""
     if name not in PROTOCOLS:
         raise ValueError(f"protocol is {name!r}; choose one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
