@@ -14,10 +14,11 @@ from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_
 BACKBONES = ("tiny", "resnet50", "resnet101", "resnet50_v2", "resnet101_v2", "vgg16", "mobilenet_v2")
 BACKBONE_PRECISIONS = ("fp32", "bf16")  # of the frozen backbone's convolutions
 Precision = Literal["32-true", "bf16-mixed", "64-true"]  # of the training
-_WORDS = {
+_WORDS: Mapping[type[Any], str] = {
     bool: "true or false", int: "a whole number", float: "a number", str: "a text in quotes",
-    tuple: "a list of numbers, such as [1.0, 0.5]",
+    dict: "a table, such as { steps = 500 }",
 }  # fmt: skip
+_LIST_WORDS = {int: "a list of whole numbers, such as [1, 2]", float: "a list of numbers, such as [1.0, 0.5]"}
 
 
 def setting(default: Any, *, low: float, high: float) -> Any:
@@ -96,14 +97,20 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
         if value not in get_args(kind):
             raise ValueError(f"{name} is {value!r}; choose one of {', '.join(get_args(kind))}")
         return value
-    if get_origin(kind) is tuple:
-        if not isinstance(value, list | tuple) or not all(isinstance(v, int | float) for v in value):
-            raise ValueError(f"{name} is {value!r}; give {_WORDS[tuple]}")
+    kind, items = get_origin(kind) or kind, get_args(kind)
+    if kind is tuple:
+        if not isinstance(value, list | tuple) or not all(_fits(item, items[0]) for item in value):
+            raise ValueError(f"{name} is {value!r}; give {_LIST_WORDS.get(items[0], 'a list')}")
         return tuple(value)
-    fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
-    if kind in _WORDS and (not fits or (isinstance(value, bool) and kind is not bool)):
+    if kind in _WORDS and not _fits(value, kind):
         raise ValueError(f"{name} is {value!r}; give {_WORDS[kind]}")
     return value
+
+
+def _fits(value: Any, kind: type[Any]) -> bool:
+    """Whether a value is of a kind; whole numbers will do as numbers, true and false as neither."""
+    wanted = (int, float) if kind is float else kind
+    return isinstance(value, wanted) and (kind is bool or not isinstance(value, bool))
 
 
 def _read(text: str, kind: type[Any]) -> Any:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from dpnet_lite.ablation.engines import EngineOptions
-from dpnet_lite.ablation.jobs import ablate, study_runs
+from dpnet_lite.ablation.jobs import ablate
+from dpnet_lite.ablation.runs import Run, study_runs
 from dpnet_lite.ablation.studies import Comparison, Condition, Study, Variant
+from dpnet_lite.ablation.table import Table
 from dpnet_lite.experiments.experiment import Experiment
 from dpnet_lite.experiments.presets import TOY
 
@@ -35,30 +36,24 @@ SMALL = Study(
 OWN = ("seconds_per_episode", "training_seconds", "finished")  # what differs between two runs of the same
 
 
-def config(folder: Path) -> Experiment:
+def experiment(folder: Path) -> Experiment:
     return Experiment("toy", TOY.model, TOY.training, TOY.backbone, TOY.size, cache_folder=folder / "cache")
 
 
-def runs(folder: Path) -> list:
-    return study_runs(SMALL, config(folder), SCENES)
+def runs(folder: Path) -> list[Run]:
+    return study_runs(SMALL, experiment(folder), SCENES)
 
 
-def rows_without_times(path: Path) -> dict[str, dict]:
-    """The rows of a table by key, without what differs between two runs of the same."""
-    rows = {}
-    for line in path.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue  # cut off by a kill
-        assert row["key"] not in rows, "a row came twice"
-        rows[row["key"]] = {name: value for name, value in row.items() if name not in OWN}
-    return rows
+def rows_without_times(folder: Path) -> dict[str, dict]:
+    """The rows of a study's table by key, without what differs between two runs of the same."""
+    rows = Table(folder / "rows.sqlite").all_rows()
+    return {row["key"]: {name: value for name, value in row.items() if name not in OWN} for row in rows}
 
 
 def main(folder: Path, engine: str, jobs: int, seeds: int = len(SMALL.seeds)) -> None:
-    options, study = EngineOptions(engine, jobs), replace(SMALL, seeds=tuple(range(1, seeds + 1)))
-    ablate(study, config(folder), table=folder / "rows.jsonl", folder=folder, options=options, say=print, scenes=SCENES)
+    study = replace(SMALL, seeds=tuple(range(1, seeds + 1)))
+    where = {"table": folder / "rows.sqlite", "folder": folder, "options": EngineOptions(engine, jobs)}
+    ablate(study, experiment(folder), **where, say=print, scenes=SCENES)
 
 
 if __name__ == "__main__":

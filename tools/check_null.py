@@ -12,7 +12,8 @@ from pathlib import Path
 
 from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, judge
 from dpnet_lite.ablation.engines import EngineOptions
-from dpnet_lite.ablation.jobs import labelled_rows, run_study, study_runs
+from dpnet_lite.ablation.jobs import labelled_rows, run_study
+from dpnet_lite.ablation.runs import study_runs
 from dpnet_lite.ablation.studies import Comparison, Study, Variant, load_study
 from dpnet_lite.ablation.table import Row, Table
 from dpnet_lite.cli.ablate import QUICK_SCENES
@@ -40,8 +41,8 @@ def main(folder: Path, repeats: int) -> None:
         n_episodes=200,
         training={**base.training, "steps": 40},
     )
-    config = Experiment("toy", TOY.model, TOY.training, TOY.backbone, TOY.size, cache_folder=folder / "cache")
-    runs, table = study_runs(study, config, QUICK_SCENES), Table(folder / "rows.jsonl")
+    experiment = Experiment("toy", TOY.model, TOY.training, TOY.backbone, TOY.size, cache_folder=folder / "cache")
+    runs, table = study_runs(study, experiment, QUICK_SCENES), Table(folder / "rows.sqlite")
     run_study(runs, table, EngineOptions(), print)
     rows = labelled_rows(runs, table)
     question = Study(

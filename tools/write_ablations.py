@@ -133,7 +133,7 @@ def main() -> None:
     for data in NAMES:
         for study, rows in shipped(data):
             judged, folder = judge(study, rows), REPORTS / data / study.name
-            write_report(study, rows, judged, folder, command=command(data, study, rows), page=False)
+            write_report(study, rows, judged, folder, command=command(data, study, rows))
 
 
 if __name__ == "__main__":

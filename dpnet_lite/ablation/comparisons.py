@@ -116,15 +116,28 @@ def sign_flip_p(differences: Floats, *, n_samples: int = N_PATTERNS, seed: int =
     If variant and control were exchangeable, each pair's sign would be a coin's. All 2^n patterns are counted up to 16
     pairs; for more, `n_samples` random ones, the observed one among them. With n pairs p is at least 2 / 2^n.
     """
+    from scipy import stats
+
     differences = np.asarray(differences, dtype=float)
     n = len(differences)
+    if n == 1:
+        return 1.0
+
+    def distance(values: Floats, axis: int) -> Floats:
+        return np.abs(values.sum(axis=axis))
+
+    def flipped(size: tuple[int, int]) -> Floats:
+        signs = np.random.default_rng(seed).integers(2, size=(n_samples, n))[
+            1:
+        ]  # the first place is the observed one's
+        return (1 - 2 * signs) * differences
+
+    how: dict[str, Any] = {"statistic": distance, "vectorized": True, "alternative": "greater"}
     if n <= EXACT_UP_TO:
-        patterns = (np.arange(2**n)[:, None] >> np.arange(n)) & 1  # [2^n, n]
+        found = stats.permutation_test((differences,), permutation_type="samples", n_resamples=np.inf, **how)
     else:
-        patterns = np.random.default_rng(seed).integers(2, size=(n_samples, n))
-        patterns[0] = 0
-    sums = np.abs((1 - 2 * patterns) @ differences)
-    return float((sums >= abs(differences.sum()) - 1e-12).mean())
+        found = stats.monte_carlo_test(differences, flipped, n_resamples=n_samples - 1, **how)
+    return float(found.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,9 +1,7 @@
-"""The report of a study: tables as Markdown, the same as one HTML page with its figures inside."""
+"""The report of a study: tables as Markdown, and its figures."""
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,12 +12,13 @@ from dpnet_lite.ablation.studies import Study
 from dpnet_lite.ablation.table import Row, unpack_scores
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.tables import aligned, mean, percent, score_cell
-from dpnet_lite.tensor_files import write_atomically
+from dpnet_lite.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NOTES = f"""Each variant is trained on the same episodes, from the same initial weights where shapes allow, for the same
+_NOTES = f"""\
+Each variant is trained on the same episodes, from the same initial weights where shapes allow, for the same
 number of steps, and scored on the same test episodes of novel classes. mIoU: pixels added up per class, averaged over
 the classes of a fold, then over folds and seeds. Brackets: 95 % bootstrap intervals over episodes and seeds, widened as
 Student's t is, for seeds are few; with one seed a fold, over episodes only. That of a difference is paired. Wins: pairs
@@ -28,9 +27,7 @@ all comparisons of this study. It holds for these folds and their test episodes,
 2 / 2^n, nor can more than {EXACT_UP_TO} pairs, of which {N_PATTERNS:,} patterns of signs are tried, give one below
 1 / {N_PATTERNS:,}. The verdict goes by the interval alone: a difference whose interval contains 0 is called
 "{NO_DIFFERENCE}". "Weak": the corrected p is above 0.05."""
-
-
-ALT = {
+_ALT = {
     "differences": "Differences of mIoU with their intervals; the numbers stand in the table of verdicts",
     "scores": "mIoU of every variant with its interval; the numbers stand in the table of scores",
     "conditions": "mIoU of every variant along the conditions; the numbers stand in the table of scores",
@@ -44,13 +41,13 @@ def report_tables(study: Study, rows: Sequence[Row], judged: Sequence[Judged], c
         study.question,
         "## Verdicts",
         verdict_table(judged, study),
-        NOTES,
+        _NOTES,
         "## Scores",
         score_table(study, rows),
         "## Cost",
         cost_table(study, rows),
         "## Provenance",
-        provenance(rows, command),
+        _provenance(rows, command),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -115,7 +112,7 @@ def cost_table(study: Study, rows: Sequence[Row]) -> str:
     return f"{aligned(table)}\n\nScoring: {first}. {remark}"
 
 
-def provenance(rows: Sequence[Row], command: str) -> str:
+def _provenance(rows: Sequence[Row], command: str) -> str:
     """What a reader needs to run it again."""
 
     def distinct(values: Sequence[object]) -> str:
@@ -144,21 +141,15 @@ def _computed_on(row: Row) -> str:
 
 
 def write_report(
-    study: Study, rows: Sequence[Row], judged: Sequence[Judged], folder: Path, *, command: str, page: bool = True
+    study: Study, rows: Sequence[Row], judged: Sequence[Judged], folder: Path, *, command: str
 ) -> list[Path]:
-    """Write report.md, the figures and, as one `page`, report.html to `folder`; returns their paths.
-
-    The report names the `command` that made it.
-    """
+    """Write report.md and the figures to `folder`; returns their paths. The report names the `command` that made it."""
     from dpnet_lite.ablation.figures import study_figures
 
     text = report_tables(study, rows, judged, command)
-    figures = {name: _png(figure) for name, figure in study_figures(study, rows, judged).items()}
-    pictures = "\n\n".join(f"![{ALT[name]}]({name}.png)" for name in figures)
-    files = {f"{name}.png": picture for name, picture in figures.items()}
+    files = {f"{name}.png": _png(figure) for name, figure in study_figures(study, rows, judged).items()}
+    pictures = "\n\n".join(f"![{_ALT[name.removesuffix('.png')]}]({name})" for name in files)
     files["report.md"] = f"{text}\n## Figures\n\n{pictures}\n".encode()
-    if page:
-        files["report.html"] = html_page(study.title, text, figures).encode()
     for name, content in files.items():
         write_atomically(folder / name, content)
     return [folder / name for name in files]
@@ -171,26 +162,3 @@ def _png(figure: Figure) -> bytes:
     figure.savefig(buffer, dpi=130)
     plt.close(figure)
     return buffer.getvalue()
-
-
-STYLE = """body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; display: block; overflow-x: auto; } th, td { padding: .3rem .7rem; text-align: left;
-border-bottom: 1px solid #ccc; } img { max-width: 100%; } @media (prefers-color-scheme: dark) { body { background: #111;
-color: #eee; } img { background: white; } }"""
-
-
-def html_page(title: str, text: str, figures: dict[str, bytes]) -> str:
-    """A page of its own from the report's Markdown and its pictures."""
-    from markdown_it import MarkdownIt
-
-    images = "".join(
-        f'<h3>{html.escape(name)}</h3><img alt="{html.escape(ALT[name])}" '
-        f'src="data:image/png;base64,{base64.b64encode(data).decode()}">'
-        for name, data in figures.items()
-    )
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>{body}'
-        f"<h2>Figures</h2>{images}</html>"
-    )

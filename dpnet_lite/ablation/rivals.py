@@ -1,74 +1,85 @@
-"""Two trained rivals from outside the paper, small: they decide by the cosine with prototypes, without a decoder.
+"""Rivals from outside the paper, small: they decide by the cosine with prototypes or pixels, without a decoder.
 
-Both are reconstructions of an idea on our frozen features, not the published networks: the reduction is DPNet's, the
-schedule and the episodes too, so that a table compares ideas and not backbones.
+Those that are trained are reconstructions of an idea on our frozen features, not the published networks: the reduction
+is DPNet's, the schedule and the episodes too, so that a table compares ideas and not backbones. Others need no
+training: rules on the frozen features alone.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as functional
-from torch import Tensor
+from torch import Tensor, nn
 
-from dpnet_lite.model.base import EpisodeNetwork, Output
-from dpnet_lite.model.cycle_comparison import top_pixels
-from dpnet_lite.model.prototypes import cosine_maps, masked_average, masks_at
+from dpnet_lite.checkpoints import Networks
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.model.cycle_comparison import membership, top_pixels
+from dpnet_lite.model.dpnet import DPNet
+from dpnet_lite.model.episode_batch import EpisodeBatch, Output, Reduction, check_batch
+from dpnet_lite.model.matching import cycle_matches
+from dpnet_lite.model.prototypes import cosine_maps, masked_average
+from dpnet_lite.scoring import Segmenter, training_free_segmenter
 
-ALIGNMENT_SCALE = 20.0  # factor on cosines before the softmax [precedent: PANet]
-SUPPORT_SCALE = 10.0  # the same in SSP [precedent]
-FOREGROUND_THRESHOLD, BACKGROUND_THRESHOLD = 0.7, 0.6  # probabilities from which a query pixel is trusted [SSP]
-TRUSTED_PIXELS = 12  # most probable pixels, where none reaches the threshold [SSP]
+_ALIGNMENT_SCALE = 20.0  # factor on cosines before the softmax [precedent: PANet]
+_SUPPORT_SCALE = 10.0  # the same in SSP [precedent]
+_FOREGROUND_THRESHOLD, _BACKGROUND_THRESHOLD = 0.7, 0.6  # probabilities from which a query pixel is trusted [SSP]
+_TRUSTED_PIXELS = 12  # most probable pixels, where none reaches the threshold [SSP]
 
 
-class MetricNetwork(EpisodeNetwork):
+class _MetricNetwork(nn.Module):
     """Common part: shapes checked, features reduced, prototypes of the support's foreground and background."""
+
+    def __init__(self, config: ModelConfig, in_channels: int, deep_channels: int) -> None:
+        super().__init__()
+        check_network(config)
+        self.config, self.in_channels, self.deep_channels = config, in_channels, deep_channels
+        self.reduce = Reduction(in_channels, config.channels, config.dropout)
 
     def forward(
         self,
-        support_features: Tensor,
-        support_masks: Tensor,
-        query_features: Tensor,
-        *,
+        batch: EpisodeBatch,
         size: tuple[int, int],
-        support_background: Tensor | None = None,
-        query_masks: Tensor | None = None,
+        *,
+        kept_channels: Tensor | None = None,
         trace: bool = False,
     ) -> Output:
-        """Segment the query; the arguments are those of `EpisodeNetwork`. There is no trace."""
-        self.check(support_features, support_masks, query_features, query_masks)
+        """Segment the queries; the arguments are those of `DPNet`. There is no trace."""
+        check_batch(batch, self.in_channels)
         if trace:
             raise ValueError(f"the network {self.config.network!r} keeps no trace; only 'dpnet' does")
-        cells = (query_features.shape[-2], query_features.shape[-1])
-        masks = masks_at(support_masks, cells) if support_masks.shape[-2:] != cells else support_masks
-        rest = 1 - masks if support_background is None else masks_at(support_background, cells)
-        support, query = self.reduced(support_features, query_features)
-        # [B, K, C], [B, K, C] -> [B, 2, C]: background, foreground
-        prototypes = torch.stack([masked_average(support, part).mean(dim=1) for part in (rest, masks)], dim=1)
+        support, query = self.reduce.features(batch, kept_channels)
+        prototypes = _prototypes(support, batch)
         logits, auxiliary = self.decide(support, query, prototypes)
         logits = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-        return Output(logits, auxiliary if self.training and self.config.auxiliary != "none" else None, None)
+        return Output(logits, auxiliary if self.training and self.config.auxiliary != "none" else None)
 
     def decide(self, support: Tensor, query: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, 2, h, w] and auxiliary logits of F_s [B, K, C, h, w], F_q [B, C, h, w], prototypes [B, 2, C]."""
         raise NotImplementedError
 
 
-class PrototypeAlignment(MetricNetwork):
+def _prototypes(support: Tensor, batch: EpisodeBatch) -> Tensor:
+    """Mean features of the support's background and foreground, [B, K, C, h, w] -> [B, 2, C]."""
+    parts = (batch.support_background, batch.support_masks)
+    return torch.stack([masked_average(support, part).mean(dim=1) for part in parts], dim=1)
+
+
+class PrototypeAlignment(_MetricNetwork):
     """After PANet (ICCV 2019): the nearer prototype decides; in training the prediction must segment the support back.
 
     Precedent: cosines times 20, the alignment loss through the predicted mask. Ours: the frozen backbone.
     """
 
     def decide(self, support: Tensor, query: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
-        logits = ALIGNMENT_SCALE * cosine_maps(query, prototypes)
+        logits = _ALIGNMENT_SCALE * cosine_maps(query, prototypes)
         predicted = logits.detach().argmax(dim=1)  # [B, h, w]
         back = torch.stack([masked_average(query, (predicted == k).float()) for k in (0, 1)], dim=1)  # [B, 2, C]
         shots = support.shape[1]
-        auxiliary = ALIGNMENT_SCALE * cosine_maps(support.flatten(0, 1), back.repeat_interleave(shots, dim=0))
+        auxiliary = _ALIGNMENT_SCALE * cosine_maps(support.flatten(0, 1), back.repeat_interleave(shots, dim=0))
         return logits, auxiliary
 
 
-class SelfSupport(MetricNetwork):
+class SelfSupport(_MetricNetwork):
     """After SSP (ECCV 2022): the query pixels that the support's prototypes are sure of make prototypes of their own.
 
     Precedent: thresholds, the background prototype of every pixel by attention, the mixing weights, cosines times 10.
@@ -76,8 +87,24 @@ class SelfSupport(MetricNetwork):
     """
 
     def decide(self, support: Tensor, query: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
-        first = SUPPORT_SCALE * cosine_maps(query, prototypes)
-        return SUPPORT_SCALE * self_support_cosines(query, prototypes, first.softmax(dim=1)), first
+        first = _SUPPORT_SCALE * cosine_maps(query, prototypes)
+        return _SUPPORT_SCALE * self_support_cosines(query, prototypes, first.softmax(dim=1)), first
+
+
+NETWORKS: Networks = {"dpnet": DPNet, "panet": PrototypeAlignment, "ssp": SelfSupport}
+_AUXILIARY = {"panet": "support", "ssp": "query"}  # the image that a rival's auxiliary loss is on
+
+
+def check_network(config: ModelConfig, where: str = "") -> None:
+    """ValueError, beginning with `where`, for a network that is none of `NETWORKS`, or an auxiliary loss it lacks."""
+    prefix = f"{where}: " if where else ""
+    if config.network not in NETWORKS:
+        raise ValueError(f"{prefix}network is {config.network!r}; choose one of {', '.join(NETWORKS)}")
+    own = _AUXILIARY.get(config.network, config.auxiliary)
+    if config.auxiliary not in (own, "none"):
+        raise ValueError(
+            f"{prefix}auxiliary is {config.auxiliary!r}, but the network {config.network!r} has {own!r} or 'none'"
+        )
 
 
 def self_support_cosines(query: Tensor, prototypes: Tensor, probabilities: Tensor) -> Tensor:
@@ -88,7 +115,7 @@ def self_support_cosines(query: Tensor, prototypes: Tensor, probabilities: Tenso
         prototypes: float [B, 2, C], background and foreground, of the support.
         probabilities: float [B, 2, h, w], of the first prediction.
     """
-    sure = [trusted(probabilities[:, k], t) for k, t in enumerate((BACKGROUND_THRESHOLD, FOREGROUND_THRESHOLD))]
+    sure = [_trusted(probabilities[:, k], t) for k, t in enumerate((_BACKGROUND_THRESHOLD, _FOREGROUND_THRESHOLD))]
     own_background, own_foreground = (masked_average(query, weights) for weights in sure)  # [B, C]
     foreground = 0.5 * prototypes[:, 1] + 0.5 * own_foreground
     # Every pixel attends to the sure background pixels and has a background prototype of its own.
@@ -103,8 +130,40 @@ def self_support_cosines(query: Tensor, prototypes: Tensor, probabilities: Tenso
     )
 
 
-def trusted(probability: Tensor, threshold: float) -> Tensor:
+def _trusted(probability: Tensor, threshold: float) -> Tensor:
     """1 where a probability [B, h, w] is above the threshold, 0 elsewhere; the 12 most probable where none is."""
     above = probability > threshold
-    most = top_pixels(probability.flatten(1), TRUSTED_PIXELS).unflatten(1, probability.shape[-2:])
+    most = top_pixels(probability.flatten(1), _TRUSTED_PIXELS).unflatten(1, probability.shape[-2:])
     return torch.where(above.any(dim=(1, 2), keepdim=True), above, most).float()
+
+
+def untrained_segmenter(method: str, deep_channels: int) -> Segmenter:
+    """A rule by its name in a study.
+
+    "prototypes": the nearer of two support prototypes [precedent: PANet]. "self-support": the same after the query's
+    sure pixels have joined the prototypes [precedent: SSP]. "nearest pixel": the class of the nearest support pixel.
+    """
+    if method == "prototypes":
+        return training_free_segmenter(deep_channels)
+
+    def segment(batch: EpisodeBatch) -> Tensor:
+        support, query = batch.support_features[:, :, -deep_channels:], batch.query_features[:, -deep_channels:]
+        if method == "self-support":
+            prototypes = _prototypes(support, batch)
+            first = _SUPPORT_SCALE * cosine_maps(query, prototypes)
+            return self_support_cosines(query, prototypes, first.softmax(dim=1))
+        return _nearest_pixel(support, batch.support_masks, query)
+
+    return segment
+
+
+def _nearest_pixel(support: Tensor, masks: Tensor, query: Tensor) -> Tensor:
+    """The best cosine with a support pixel outside the mask, and inside: [B, 2, h, w].
+
+    Support features are [B, K, D, h, w], masks [B, K, h, w], query features [B, D, h, w].
+    """
+    pixels = support.permute(0, 1, 3, 4, 2).flatten(1, 3)  # [B, K, D, h, w] -> [B, K * h * w, D]
+    found = cycle_matches(pixels, query.flatten(2).transpose(1, 2), membership(masks.flatten(1)))
+    assert found.foreground_similarity is not None and found.background_similarity is not None
+    both = torch.stack([found.background_similarity, found.foreground_similarity], dim=1)  # [B, 2, N]
+    return both.unflatten(2, query.shape[-2:])

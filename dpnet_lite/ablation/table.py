@@ -1,88 +1,75 @@
-"""The rows of all runs: one append-only file, a JSON object a line, that no killed process can damage.
-
-A row is written with one call and is whole or, at the very end of the file, cut off; a cut-off row is skipped when the
-file is read and fenced off when the next is written. Rows of several processes do not mix.
-"""
+"""The rows of all runs in one SQLite file, which no killed process can damage; the rows of one study as a text file."""
 
 from __future__ import annotations
 
 import base64
 import json
 import lzma
-import os
+import sqlite3
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.tensor_files import require_file, write_atomically
+from dpnet_lite.files import require_file, write_atomically
 
-SHIPPED = Path(__file__).parent / "results"
+_SHIPPED = Path(__file__).parent / "results"
 Row = dict[str, Any]
 
 
 class Table:
-    """Rows by (key, code): what was run, and the hash of the code that ran it."""
+    """Rows by their key. Several processes may write to the file at once; a key that is there stays as it is."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.rows: dict[tuple[str, str], Row] = {}
-        self._size = path.stat().st_size if path.exists() else 0  # of the file when its rows were last read
-        self._add(read_rows(path))
 
-    def _add(self, rows: Iterable[Row]) -> None:
-        for row in rows:
-            self.rows.setdefault((row["key"], row["code"]), row)
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """The file, made where there is none; what the block writes is on the disk after it, all or nothing."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        connection = sqlite3.connect(self.path, timeout=60)  # seconds to wait for another writer
+        try:
+            with connection:
+                connection.execute("CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, row TEXT NOT NULL)")
+                yield connection
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{self.path} is no table of rows ({error}); name another file with --table") from None
+        finally:
+            connection.close()
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Write those rows that are new to the end of the file, on the disk before this returns."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.path}.lock"), self.path.open("ab+") as file:
-            size = file.seek(0, os.SEEK_END)
-            if size != self._size:  # another process has written since
-                self._add(read_rows(self.path))
-            once = {(row["key"], row["code"]): row for row in rows}
-            new = [row for name, row in once.items() if name not in self.rows]
-            file.seek(max(0, size - 1))
-            fence = b"" if size == 0 or file.read(1) == b"\n" else b"\n"
-            text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in new).encode()
-            if text:
-                file.write(fence + text)
-                file.flush()
-                os.fsync(file.fileno())
-            self._size = file.seek(0, os.SEEK_END)
-        self._add(new)
+        """Write those rows whose keys are new, on the disk before this returns."""
+        texts = [(row["key"], json.dumps(row, separators=(",", ":"))) for row in rows]
+        with self._opened() as connection:
+            connection.executemany("INSERT OR IGNORE INTO rows VALUES (?, ?)", texts)
 
-    def find(self, keys: Sequence[str], codes: Sequence[str]) -> list[Row] | None:
-        """The rows of all `keys`, in their order, made by the first of `codes` that has them all; None if none has."""
-        for code in codes:
-            if all((key, code) in self.rows for key in keys):
-                return [self.rows[key, code] for key in keys]
-        return None
+    def find(self, keys: Sequence[str]) -> list[Row] | None:
+        """The rows of all `keys`, in their order; None where one is missing."""
+        with self._opened() as connection:
+            query = "SELECT row FROM rows WHERE key = ?"
+            found = [connection.execute(query, (key,)).fetchone() for key in keys]
+        return None if None in found else [json.loads(text) for (text,) in found]
 
-
-def read_rows(path: Path) -> Iterable[Row]:
-    """The whole rows of a file, in order; none where there is no file. A row that was cut off is skipped."""
-    if not path.exists():
-        return
-    with lzma.open(path) if path.suffix == ".xz" else path.open("rb") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict) and "key" in row and "code" in row:
-                yield row
+    def all_rows(self) -> list[Row]:
+        """Every row, in the order in which they came."""
+        with self._opened() as connection:
+            return [json.loads(text) for (text,) in connection.execute("SELECT row FROM rows ORDER BY rowid")]
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Rows as a compressed file of their own, replaced whole; the same rows give the same bytes."""
+    """Rows as a compressed text file, a JSON object a line, replaced whole; the same rows give the same bytes."""
     text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
     write_atomically(path, lzma.compress(text.encode(), preset=9))
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows of such a file."""
+    with lzma.open(path) as file:
+        return [json.loads(line) for line in file]
 
 
 def shipped_rows(study: str, data: str = "toy") -> list[Row]:
@@ -91,12 +78,12 @@ def shipped_rows(study: str, data: str = "toy") -> list[Row]:
     Raises:
         FileNotFoundError: this study has not been run on this data.
     """
-    return list(read_rows(require_file(SHIPPED / data / f"{study}.jsonl.xz")))
+    return read_rows(require_file(_SHIPPED / data / f"{study}.jsonl.xz"))
 
 
 def shipped_names(data: str = "toy") -> list[str]:
     """Names of the studies whose rows come with the package."""
-    return sorted(path.name.removesuffix(".jsonl.xz") for path in (SHIPPED / data).glob("*.jsonl.xz"))
+    return sorted(path.name.removesuffix(".jsonl.xz") for path in (_SHIPPED / data).glob("*.jsonl.xz"))
 
 
 def pack_scores(scores: EpisodeScores) -> Row:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 QUICK_SCENES = (600, 200)  # training and test scenes of the toy world with --quick
 WHAT = "Runs what is missing of a study, then writes its report. A stopped study goes on where it was."
 STUDIES = sorted(path.stem for path in (Path(__file__).parents[1] / "ablation" / "studies").glob("*.toml"))
-ROWS = Path("outputs/ablation/rows.jsonl")
+ROWS = Path("outputs/ablation/rows.sqlite")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -38,8 +38,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--address", help="of a running Ray cluster, such as auto or HOST:6379")
     add("--cpus-per-run", type=float, default=1.0, help="cores that Ray keeps for a run")
     add("--gpus-per-run", type=float, default=0.0, help="GPUs, such as 0.25 for four runs on one")
-    codes = "take rows that this code made as done, too; a report names the codes"
-    add("--accept-code", action="append", default=[], metavar="HASH", help=codes)
     add("--table", type=Path, default=ROWS, help=f"all rows of all studies (default: {ROWS})")
     add("--out", type=Path, help="report folder (default: outputs/ablation/DATA/STUDY)")
 
@@ -67,7 +65,6 @@ def run(args: argparse.Namespace) -> None:
         scenes=QUICK_SCENES if args.quick else TOY_SCENES,
         threads=1 if args.threads is None else args.threads,
         report_only=args.report,
-        other_codes=args.accept_code,
         # What made the rows.
         command=shlex.join(["dpnet-lite", *(word for word in args.arguments if word != "--report")]),
     )

@@ -16,7 +16,7 @@ from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.experiment import TEST_SEED, FoldData
 from dpnet_lite.experiments.intervals import Interval, mean_paired_difference
 from dpnet_lite.scoring import head_segmenter, score_episodes
-from dpnet_lite.training import Trainer
+from dpnet_lite.training import Trainer, initial_network
 
 
 class Key(NamedTuple):
@@ -86,11 +86,10 @@ class Bench:
     def trainer(self, model: ModelConfig, start: ModelConfig, fold: int, seed: int) -> Trainer:
         """A training run from the weights that `start` would have, where their shapes fit."""
         data, training = self.data(fold), replace(self.training, seed=seed)
-        first = Trainer(start, training, data.train, data.base, fold=fold)
-        if model == start:
-            return first
-        weights = first.network.state_dict()
-        return Trainer(model, training, data.train, data.base, fold=fold, initial_weights=weights)
+        backbone = data.train.backbone
+        first = initial_network(start, backbone, seed).state_dict()
+        network = initial_network(model, backbone, seed, initial_weights=first)
+        return Trainer(network, training, data.train, data.base, fold=fold)
 
 
 class LiveAblation:

@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from ablation_runs import SMALL, main, rows_without_times, runs
+from ablation_runs import main, rows_without_times, runs
 from places import TESTS
 
+from dpnet_lite.ablation import engines
 from dpnet_lite.ablation.engines import EngineOptions
-from dpnet_lite.ablation.ray_engine import _require_room
-from dpnet_lite.ablation.table import unpack_scores
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks at processes as Linux shows them")
 SCRIPT = TESTS / "ablation_runs.py"
 ROWS = 2 * (2 * 2 * 2 + 2)  # conditions x (folds x seeds x trained variants + folds x untrained ones)
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory) -> Path:
-    """The study run in this process, from end to end."""
-    folder = tmp_path_factory.mktemp("reference")
-    main(folder, "local", 1)
-    return folder
+LOCAL, ON_RAY = b"popen_loky", b"ray::PoolActor"  # what stands in the command lines of workers
+linux = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="looks at processes as Linux shows them")
 
 
 @contextlib.contextmanager
-def started(folder: Path, engine: str):
-    """The study in a process of its own, which is gone when the block ends."""
+def started(folder: Path, engine: str = "local"):
+    """The study in a process group of its own, which is gone when the block ends."""
     with (folder / "output.txt").open("a") as output:
         process = subprocess.Popen(
             [sys.executable, SCRIPT, str(folder), engine, "2"],
             stdout=output,
             stderr=output,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
+            start_new_session=True,
         )
         try:
             yield process
@@ -48,16 +43,18 @@ def started(folder: Path, engine: str):
             process.wait()
 
 
-def finish(folder: Path, engine: str) -> None:
-    with started(folder, engine) as process:
-        assert process.wait(timeout=300) == 0, (folder / "output.txt").read_text()
+def ended(folder: Path, process: subprocess.Popen) -> tuple[int, str]:
+    """Exit status of the study, and what it said."""
+    return process.wait(timeout=300), (folder / "output.txt").read_text()
 
 
-def wait_for_rows(path: Path, count: int, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + 240
-    while not path.exists() or path.read_bytes().count(b"\n") < count:
+def wait_for_rows(folder: Path, count: int, process: subprocess.Popen) -> None:
+    deadline, n_rows = time.monotonic() + 240, 0
+    while n_rows < count:
         assert process.poll() is None and time.monotonic() < deadline, "the study ended before it could be killed"
         time.sleep(0.02)
+        with contextlib.closing(sqlite3.connect(folder / "rows.sqlite")) as table, contextlib.suppress(sqlite3.Error):
+            (n_rows,) = table.execute("SELECT count(*) FROM rows").fetchone()
 
 
 def workers(name: bytes, ancestor: int) -> list[int]:
@@ -75,50 +72,6 @@ def workers(name: bytes, ancestor: int) -> list[int]:
     return found
 
 
-def test_the_rows_hold_what_a_reader_needs(reference):
-    rows = rows_without_times(reference / "rows.jsonl")
-    assert len(rows) == ROWS
-    for row in rows.values():
-        assert {"key", "code", "identity", "fold", "seed", "versions", "machine", "parameters", "scores"} <= row.keys()
-        assert unpack_scores(row["scores"]).miou == row["miou"]
-        assert len(unpack_scores(row["scores"]).class_index) == SMALL.n_episodes
-
-
-def test_variants_of_a_pair_see_the_same_episodes(reference):
-    rows = [row for row in rows_without_times(reference / "rows.jsonl").values() if "model" in row["identity"]]
-    for fold in SMALL.folds:
-        for n_shot in (1, 2):
-            own = [r for r in rows if r["fold"] == fold and r["identity"]["n_shot"] == n_shot]
-            assert len({row["scores"]["episodes_sha256"] for row in own}) == 1
-            training = {row["seed"]: row["training_episodes"] for row in own}
-            assert len(set(training.values())) == len(SMALL.seeds)
-            assert all(row["training_episodes"] == training[row["seed"]] for row in own)
-
-
-def test_a_finished_study_is_not_run_again(reference, capsys):
-    before = (reference / "rows.jsonl").read_bytes()
-    main(reference, "local", 2)
-    assert (reference / "rows.jsonl").read_bytes() == before
-    assert f"0 of {len({tuple(run.keys()) for run in runs(reference)})} runs to do" in capsys.readouterr().out
-
-
-def test_killed_twice_and_resumed_the_rows_are_the_same(reference, tmp_path):
-    path = tmp_path / "rows.jsonl"
-    for count in (1, 9):
-        with started(tmp_path, "local") as process:
-            wait_for_rows(path, count, process)
-            children = workers(b"spawn_main", process.pid)
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-        assert len(children) == 2
-        wait_until_gone(children)  # workers do not outlive a killed parent
-        finished = rows_without_times(path)
-        assert 0 < len(finished) < ROWS
-    finish(tmp_path, "local")
-    assert rows_without_times(path) == rows_without_times(reference / "rows.jsonl")
-    assert finished.items() <= rows_without_times(path).items()
-
-
 def wait_until_gone(processes: list[int]) -> None:
     deadline = time.monotonic() + 20
     while any(Path(f"/proc/{number}/exe").exists() for number in processes):
@@ -126,40 +79,94 @@ def wait_until_gone(processes: list[int]) -> None:
         time.sleep(0.1)
 
 
-def test_ctrl_c_keeps_what_is_done_and_says_so(tmp_path):
-    with started(tmp_path, "local") as process:
-        wait_for_rows(tmp_path / "rows.jsonl", 1, process)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) != 0
-    told = (tmp_path / "output.txt").read_text()
-    assert "runs are done and kept; the same command goes on" in told
+def test_a_finished_study_is_not_run_again(reference, capsys):
+    before = rows_without_times(reference)
+    assert len(before) == ROWS
+    main(reference, "local", 2)
+    assert rows_without_times(reference) == before
+    assert f"0 of {len({tuple(run.row_keys) for run in runs(reference)})} runs to do" in capsys.readouterr().out
+
+
+@linux
+@pytest.mark.slow
+def test_killed_twice_and_resumed_the_rows_are_the_same(reference, tmp_path):
+    for count in (1, 9):
+        with started(tmp_path) as process:
+            wait_for_rows(tmp_path, count, process)
+            children = workers(LOCAL, process.pid)
+            process.kill()
+            process.wait()
+        assert len(children) == 2
+        wait_until_gone(children)  # workers do not outlive a killed parent
+        finished = rows_without_times(tmp_path)
+        assert 0 < len(finished) < ROWS
+    with started(tmp_path) as process:
+        status, told = ended(tmp_path, process)
+    assert status == 0, told
+    assert rows_without_times(tmp_path) == rows_without_times(reference)
+    assert finished.items() <= rows_without_times(tmp_path).items()
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["parent", "group"])
+def test_ctrl_c_keeps_what_is_done_and_says_so(tmp_path, send):
+    with started(tmp_path) as process:
+        wait_for_rows(tmp_path, 1, process)
+        send(process.pid, signal.SIGINT)  # to the group: as at a terminal
+        status, told = ended(tmp_path, process)
+    assert status != 0 and "runs are done and kept; the same command goes on" in told
     assert told.count("Traceback") == 1  # that of this script; the command line has none, and no worker has
-    assert rows_without_times(tmp_path / "rows.jsonl")
+    assert rows_without_times(tmp_path)
 
 
+@linux
+@pytest.mark.slow
 def test_a_worker_that_dies_is_told(tmp_path):
-    with started(tmp_path, "local") as process:
-        wait_for_rows(tmp_path / "rows.jsonl", 1, process)
-        os.kill(workers(b"spawn_main", process.pid)[0], signal.SIGKILL)
-        assert process.wait(timeout=60) != 0
-    assert "finished runs are kept: call again, with fewer --jobs" in (tmp_path / "output.txt").read_text()
+    with started(tmp_path) as process:
+        wait_for_rows(tmp_path, 1, process)
+        os.kill(workers(LOCAL, process.pid)[0], signal.SIGKILL)
+        status, told = ended(tmp_path, process)
+    assert status != 0 and "finished runs are kept: call again, with fewer --jobs" in told
 
 
+@linux
+@pytest.mark.slow
 def test_ray_gives_the_same_rows_although_a_worker_is_killed(reference, tmp_path):
-    path = tmp_path / "rows.jsonl"
     with started(tmp_path, "ray") as process:
-        wait_for_rows(path, 1, process)
-        victims = workers(b"ray::execute", process.pid)
+        wait_for_rows(tmp_path, 1, process)
+        victims = workers(ON_RAY, process.pid)
         assert victims
         os.kill(victims[0], signal.SIGKILL)
-        assert process.wait(timeout=300) == 0, (tmp_path / "output.txt").read_text()
-    assert rows_without_times(path) == rows_without_times(reference / "rows.jsonl")
+        status, told = ended(tmp_path, process)
+    assert status == 0, told
+    assert rows_without_times(tmp_path) == rows_without_times(reference)
 
 
-def test_ray_that_has_no_room_says_so():
-    with pytest.raises(ValueError, match=r"a run wants 0\.5 GPUs, but the cluster has 0; .* --gpus-per-run"):
-        _require_room({"CPU": 2.0}, EngineOptions("ray", gpus=0.5))
-    _require_room({"CPU": 2.0, "GPU": 1.0}, EngineOptions("ray", gpus=0.5))
+@pytest.mark.parametrize(
+    ("share", "machines", "room"),
+    [
+        ({}, [{"CPU": 2.0}, {"CPU": 3.5}], 5),
+        ({"cpus": 2}, [{"CPU": 3.0}, {"CPU": 3.0}], 2),  # a run has its cores on one machine
+        ({"gpus": 0.25}, [{"CPU": 64.0, "GPU": 1.0}, {"CPU": 2.0}], 4),
+        ({"gpus": 0.5}, [{"CPU": 2.0}], "the cluster has 2 CPUs, 0 GPUs and so room for 0 runs at once; give less"),
+        ({}, [{"CPU": 1.0}], "the cluster has 1 CPUs and so room for 1 runs at once; .* run without --engine ray"),
+    ],
+)
+def test_a_cluster_takes_as_many_runs_as_it_has_room_for(share, machines, room):
+    if isinstance(room, int):
+        assert engines._room(machines, EngineOptions("ray", **share)) == room
+    else:
+        with pytest.raises(ValueError, match=room):
+            engines._room(machines, EngineOptions("ray", **share))
+
+
+@pytest.mark.parametrize(("library", "extra"), [("joblib", "notebooks"), ("ray", "cluster")])
+def test_a_library_that_is_missing_is_named_with_the_remedy(library, extra, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(engines, "find_spec", lambda name: None if name == library else found(name))
+    with pytest.raises(ModuleNotFoundError, match=rf"{library} is missing; .* pip install 'dpnet-lite\[{extra}\]'"):
+        next(engines.run_all([], EngineOptions("ray")))
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from dpnet_lite.ablation.rivals import PrototypeAlignment, SelfSupport, self_support_cosines, trusted
-from dpnet_lite.ablation.untrained import untrained_segmenter
+from dpnet_lite.ablation.rivals import NETWORKS, _trusted, self_support_cosines, untrained_segmenter
 from dpnet_lite.config import ModelConfig
-from dpnet_lite.features import EpisodeBatch
-from dpnet_lite.model.head import Head
-from dpnet_lite.model.networks import build_network
+from dpnet_lite.model.episode_batch import EpisodeBatch
 
 B, K, D, DEEP, SIDE = 2, 3, 7, 4, 6
 
@@ -42,33 +39,21 @@ def slow_prototype(features: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.mean([(f * w).sum(axis=(1, 2)) / w.sum() for f, w in zip(features, weights, strict=True)], axis=0)
 
 
-def run(network, batch: EpisodeBatch):
-    return network(
-        batch.support_features,
-        batch.support_masks,
-        batch.query_features,
-        size=(SIDE, SIDE),
-        support_background=batch.support_background,
-    )
-
-
-def test_the_configuration_names_the_network():
-    networks = {name: ModelConfig(network=name, auxiliary="none") for name in ("dpnet", "panet", "ssp")}
-    kinds = [type(build_network(config, D, DEEP)) for config in networks.values()]
-    assert kinds == [Head, PrototypeAlignment, SelfSupport]
-    with pytest.raises(ValueError, match="network is 'unet'; choose one of dpnet, panet, ssp"):
-        ModelConfig(network="unet")
+def built(**settings):
+    """A rival in training mode."""
+    config = ModelConfig(dropout=0.0, **settings)
+    return NETWORKS[config.network](config, D, DEEP).train()
 
 
 @pytest.mark.parametrize(("name", "wrong", "right"), [("panet", "query", "support"), ("ssp", "support", "query")])
 def test_an_auxiliary_loss_that_the_rival_does_not_have(name, wrong, right):
     with pytest.raises(ValueError, match=f"auxiliary is '{wrong}', but the network '{name}' has '{right}' or 'none'"):
-        ModelConfig(network=name, auxiliary=wrong)
+        built(network=name, auxiliary=wrong)
 
 
 def test_panet_decides_by_the_nearer_prototype_and_segments_the_support_back(batch):
-    network = build_network(ModelConfig(network="panet", auxiliary="support", dropout=0.0, channels=5), D, DEEP).train()
-    output = run(network, batch)
+    network = built(network="panet", auxiliary="support", channels=5)
+    output = network(batch, (SIDE, SIDE))
     reduce = lambda x: network.reduce(x).detach().double().numpy()  # noqa: E731
     for b in range(B):
         support, query = reduce(batch.support_features[b]), reduce(batch.query_features[b : b + 1])[0]
@@ -84,7 +69,7 @@ def test_panet_decides_by_the_nearer_prototype_and_segments_the_support_back(bat
             for k, y, x in ((0, 1, 2), (1, 3, 4), (1, 5, 0)):
                 if (won == k).any():
                     assert logits[k, y, x] == pytest.approx(20 * cosine(support[shot][:, y, x], back[k]), abs=1e-3)
-    assert run(network.eval(), batch).auxiliary_logits is None
+    assert network.eval()(batch, (SIDE, SIDE)).auxiliary_logits is None
 
 
 def test_self_support_is_the_plain_loop():
@@ -109,18 +94,18 @@ def test_self_support_is_the_plain_loop():
 
 def test_where_no_pixel_is_sure_the_twelve_most_probable_are_taken():
     probability = torch.linspace(0, 0.5, 16).reshape(1, 4, 4)
-    assert trusted(probability, 0.7).flatten().tolist() == [0.0] * 4 + [1.0] * 12
-    assert trusted(probability, 0.45).sum() == 2
+    assert _trusted(probability, 0.7).flatten().tolist() == [0.0] * 4 + [1.0] * 12
+    assert _trusted(probability, 0.45).sum() == 2
 
 
 def test_ssp_learns_from_its_first_prediction_too(batch):
-    network = build_network(ModelConfig(network="ssp", dropout=0.0), D, DEEP).train()
-    output = run(network, batch)
+    network = built(network="ssp")
+    output = network(batch, (SIDE, SIDE))
     assert output.logits.shape == output.auxiliary_logits.shape == (B, 2, SIDE, SIDE)
     (output.logits.sum() + output.auxiliary_logits.sum()).backward()
     assert network.reduce[0].weight.grad.abs().sum() > 0
     with pytest.raises(ValueError, match="the network 'ssp' keeps no trace"):
-        network(batch.support_features, batch.support_masks, batch.query_features, size=(6, 6), trace=True)
+        network(batch, (6, 6), trace=True)
 
 
 def test_the_nearest_pixel_is_that_of_a_loop(batch):

@@ -33,25 +33,21 @@ def test_the_named_studies_are_shipped():
     assert named == set(shipped_studies())
 
 
-def test_all_studies_start_from_the_same_network():
+def test_all_studies_start_from_the_same_network_and_give_every_variant_the_same_budget():
     """So that they share the runs that they have in common."""
-    models = [load_study(name).model for name in shipped_studies()]
-    assert all(model == models[0] for model in models)
-
-
-@pytest.mark.parametrize("name", shipped_studies())
-def test_every_variant_has_the_same_budget(name):
-    study = load_study(name)
-    assert all(not variant.training for variant in study.variants)
-    assert study.comparisons and study.title and study.question.endswith("?")
-    assert len(study.folds) * len(study.seeds) == 20
+    studies = [load_study(name) for name in shipped_studies()]
+    assert all(study.model == studies[0].model and study.training == studies[0].training for study in studies)
+    for study in studies:
+        assert all(not variant.training for variant in study.variants)
+        assert study.comparisons and study.title and study.question.endswith("?")
+        assert len(study.folds) * len(study.seeds) == 20
 
 
 def test_modules_has_every_subset_that_makes_sense_and_a_control_with_all_parameters():
     made = {}
     study = load_study("modules")
     for variant in study.variants:
-        config = ModelConfig.from_dict({**ModelConfig().to_dict(), **study.model, **variant.model})
+        config = ModelConfig().changed({**study.model, **variant.model})
         made[variant.name] = (config.pseudo_prototype, config.interaction != "off", config.fusion != "single")
     del made["training-free"]
     # CCM, PIM, MSF: PIM without CCM has one prototype only, so "support only" is the one case of it.
@@ -77,28 +73,36 @@ def test_a_study_of_ones_own(tmp_path):
         (("{ pseudo_prototype = false }", "{ channels = 1 }"), "variant 'a': channels is 1"),
         (('question = "Q?"', ""), "lacks 'question'"),
         (('name = "b"', 'name = "a"'), "each name once"),
-        (('name = "b"', 'name = "b"\nmethod = "magic"'), "method 'magic'; choose one of trained"),
+        (('name = "b"', 'name = "b"\nmethod = "magic"'), "method is 'magic'; choose one of trained"),
         (('name = "a"', 'name = "a"\nmethod = "prototypes"'), "needs no training"),
-        (('title = "T"', 'title = "T"\ncolour = 3'), "has 'colour'; it knows name, title"),
+        (('title = "T"', 'title = "T"\ncolour = 3'), "Study has no setting 'colour'; it has comparisons, conditions"),
         (('title = "T"', 'title = "T"\nseeds = [1, 1]'), "seeds [1, 1]; give each once"),
         (('title = "T"', 'title = "T"\ntraining = { step = 3 }'), "TrainingConfig has no setting 'step'"),
         (('title = "T"', "title = "), "mine.toml: "),
-        (("[[comparison]]", '[[condition]]\nname = "c"\ngap = 2.0\n[[comparison]]'), "gap 2.0"),
-        (("[[comparison]]", '[[condition]]\nname = "c"\nmask = "eroded"\n[[comparison]]'), "and pixels with all"),
-        (('title = "T"', 'title = "T"\nseeds = 1'), "the study has seeds 1; give a list of whole numbers"),
-        (('title = "T"', 'title = "T"\nseeds = []'), "the study has seeds []; give a list of whole numbers"),
-        (('title = "T"', 'title = "T"\nfolds = [0.5]'), "the study has folds [0.5]; give a list of whole numbers"),
-        (('title = "T"', 'title = "T"\nn_episodes = "many"'), "has n_episodes 'many'; give a whole number"),
-        (('title = "T"', "title = 3"), "has title 3; give a text in quotes"),
-        (('title = "T"', 'title = "T"\nmodel = "joint"'), "has model 'joint'; give a table"),
-        (('title = "T"', 'title = "T"\ntraining = { steps = "500" }'), "has steps '500'; give a whole number"),
+        (
+            ("[[comparison]]", '[[condition]]\nname = "c"\ngap = 2.0\n[[comparison]]'),
+            "gap is 2.0; choose a number from 0 to 1",
+        ),
+        (
+            ("[[comparison]]", '[[condition]]\nname = "c"\nmask = "eroded"\n[[comparison]]'),
+            "give pixels with all but 'as drawn'",
+        ),
+        (('title = "T"', 'title = "T"\nseeds = 1'), "seeds is 1; give a list of whole numbers"),
+        (('title = "T"', 'title = "T"\nseeds = []'), "seeds []; give each once"),
+        (('title = "T"', 'title = "T"\nfolds = [0.5]'), "folds is [0.5]; give a list of whole numbers"),
+        (('title = "T"', 'title = "T"\nn_episodes = "many"'), "n_episodes is 'many'; give a whole number"),
+        (('title = "T"', "title = 3"), "title is 3; give a text in quotes"),
+        (('title = "T"', 'title = "T"\nmodel = "joint"'), "model is 'joint'; give a table"),
+        (('title = "T"', 'title = "T"\ntraining = { steps = "500" }'), "steps is '500'; give a whole number"),
         (('title = "T"', 'title = "T"\ntraining = { steps = 0 }'), "study 'mine': steps is 0"),
-        (("pseudo_prototype = false", "pseudo_prototype = 0"), "'a' has pseudo_prototype 0; give true or false"),
-        (("pseudo_prototype = false", "scales = 1"), "'a' has scales 1; give a list of numbers"),
+        (("pseudo_prototype = false", "pseudo_prototype = 0"), "'a': pseudo_prototype is 0; give true or false"),
+        (("pseudo_prototype = false", "scales = 1"), "'a': scales is 1; give a list of numbers"),
         (('control = "a"', 'control = "b"'), "compares 'b' with itself"),
         ((WHOLE[WHOLE.index("[[comparison]]") :], ""), "the study compares nothing"),
         (('title = "T"', 'title = "T"\nvariants = []'), "write [[variant]] for each"),
         (('title = "T"', 'title = "T"\ncondition = "1-shot"'), "write [[condition]]"),
+        (('title = "T"', 'title = "T"\nname = "../T"'), "a study is named '../T'; use letters, digits, - and _"),
+        (('name = "b"', 'name = "b"\nis_retired = true\nmodel = { channels = 8 }'), "needs no training"),
     ],
 )
 def test_mistakes_are_told(tmp_path, change, words):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,57 +24,52 @@ from dpnet_lite.ablation.table import (
 from dpnet_lite.evaluation import EpisodeScores
 
 
-def row(number: int, code: str = "c") -> dict:
-    return {"key": f"k{number}", "code": code, "value": number, "filling": "x" * 5000}
+def row(number: int, value: int | None = None) -> dict:
+    return {"key": f"k{number}", "value": number if value is None else value, "filling": "x" * 5000}
 
 
-def test_rows_come_back_by_key_and_code(tmp_path):
-    table = Table(tmp_path / "folder" / "rows.jsonl")
-    table.append([row(1), row(2)])
-    table.append([row(1, "other")])
-    again = Table(table.path)
-    assert again.find(["k2", "k1"], ["c"]) == [row(2), row(1)]
-    assert again.find(["k1"], ["other"]) == [row(1, "other")]
-    assert again.find(["k1"], ["other", "c"]) == [row(1, "other")]
-    assert again.find(["k1", "k2"], ["other", "c"]) == [row(1), row(2)]  # codes are not mixed
-    assert again.find(["k1", "k3"], ["c", "other"]) is None
+def test_rows_come_back_by_key_and_a_key_stays_as_it_was(tmp_path):
+    table = Table(tmp_path / "folder" / "rows.sqlite")
+    assert table.find(["k1"]) is None and table.find([]) == []
+    table.append([row(1), row(2), row(1, 7)])
+    Table(table.path).append([row(2, 8), row(3)])  # another process, as it were
+    assert table.find(["k3", "k1"]) == [row(3), row(1)]
+    assert table.find(["k1", "k4"]) is None
+    assert table.all_rows() == [row(1), row(2), row(3)]
 
 
-def test_a_row_is_written_once(tmp_path):
-    table = Table(tmp_path / "rows.jsonl")
-    for _ in range(2):
-        table.append([row(1), row(1)])
-    assert table.path.read_text().count("\n") == 1
-
-
-@pytest.mark.parametrize("cut", [1, 2, 100, 5000])
-def test_a_row_that_was_cut_off_is_skipped_and_the_next_is_whole(tmp_path, cut):
-    path = tmp_path / "rows.jsonl"
-    Table(path).append([row(1), row(2)])
-    path.write_bytes(path.read_bytes()[:-cut])
-    table = Table(path)
-    # Without its newline alone, a row is whole.
-    assert [r["value"] for r in read_rows(path)] == ([1, 2] if cut == 1 else [1])
-    table.append([row(2), row(3)])
-    assert sorted(r["value"] for r in read_rows(path)) == [1, 2, 3]
-
-
-def test_two_writers_of_the_same_row_write_it_once(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    first, second = Table(path), Table(path)
-    first.append([row(1)])
-    second.append([row(1), row(2)])
-    first.append([row(2), row(3)])
-    assert [r["value"] for r in read_rows(path)] == [1, 2, 3]
-    assert first.find(["k2", "k3"], ["c"]) == [row(2), row(3)]
-
-
-def test_two_writers_do_not_mix_their_rows(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    tables = [Table(path) for _ in range(4)]
+def test_several_writers_do_not_lose_or_mix_their_rows(tmp_path):
+    tables = [Table(tmp_path / "rows.sqlite") for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda n: tables[n % 4].append([row(n)]), range(100)))
-    assert sorted(r["value"] for r in read_rows(path)) == list(range(100))
+        list(pool.map(lambda n: tables[n % 4].append([row(n), row(n + 1)]), range(60)))
+    assert sorted(r["value"] for r in tables[0].all_rows()) == list(range(61))
+
+
+DIES = """
+import os, sys
+from pathlib import Path
+from dpnet_lite.ablation.table import Table
+with Table(Path(sys.argv[1]))._opened() as connection:
+    connection.execute("INSERT INTO rows VALUES ('k2', '{}')")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_writer_killed_as_it_writes_leaves_only_whole_appends(tmp_path):
+    table = Table(tmp_path / "rows.sqlite")
+    table.append([row(1)])
+    assert subprocess.run([sys.executable, "-c", DIES, table.path]).returncode == -signal.SIGKILL
+    assert table.all_rows() == [row(1)]
+    table.append([row(2), row(3)])
+    assert table.find(["k1", "k2", "k3"]) == [row(1), row(2), row(3)]
+
+
+def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row(1)) + "\n")
+    for use in (lambda: Table(path).find(["k1"]), lambda: Table(path).append([row(1)])):
+        with pytest.raises(ValueError, match=r"rows\.jsonl is no table of rows .* name another file with --table"):
+            use()
 
 
 def test_scores_survive_packing_and_metrics_do_not_change():
@@ -87,10 +85,7 @@ def test_scores_survive_packing_and_metrics_do_not_change():
     assert [again.class_names[c] for c in again.class_index] == [scores.class_names[c] for c in classes]
     np.testing.assert_array_equal(again.counts, counts)
     assert (again.miou, again.fb_iou, again.episodes_sha256) == (scores.miou, scores.fb_iou, "sha")
-
-
-def test_pack_keeps_every_bit():
-    values = np.random.default_rng(0).random(100).astype(np.float16)
+    values = generator.random(100).astype(np.float16)
     np.testing.assert_array_equal(unpack(pack(values), np.float16), values)
 
 
@@ -99,7 +94,7 @@ def test_a_compressed_file_of_rows_is_the_same_every_time(tmp_path):
     for path in paths:
         write_rows(path, [row(1), row(2)])
     assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert list(read_rows(paths[0])) == [row(1), row(2)]
+    assert read_rows(paths[0]) == [row(1), row(2)]
 
 
 def test_rows_that_are_not_shipped():

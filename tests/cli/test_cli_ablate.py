@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
 from small_runs import folder_options, run, write_folder
 
-from dpnet_lite.ablation.table import read_rows
+from dpnet_lite.ablation.table import Table, read_rows
 from dpnet_lite.cli import ablate as cli_ablate
 
 STUDY = """
@@ -51,7 +50,7 @@ def few_scenes(monkeypatch):
 def options(folder, *more):
     return [
         "--table",
-        folder / "rows.jsonl",
+        folder / "rows.sqlite",
         "--out",
         folder / "report",
         "--cache",
@@ -74,7 +73,7 @@ def test_a_study_on_the_toy_world_and_its_report_again(study, tmp_path, capsys):
     assert {(r["variant"], r["condition"], r["fold"], r["seed"]) for r in rows} == {
         (v, c, 1, s) for v in ("control", "full") for c in ("1-shot", "2-shot") for s in (7, 8)
     }
-    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 8
+    assert len(Table(tmp_path / "rows.sqlite").all_rows()) == 8
 
     (tmp_path / "report" / "report.md").unlink()
     assert run("ablate", study, *changes, "--report", *options(tmp_path)) == 0
@@ -89,7 +88,7 @@ def test_a_study_on_a_folder_takes_the_budget_of_photographs(study, tmp_path, ca
     folder = folder_options(write_folder(tmp_path / "pictures"), tmp_path / "cache")
     more = ["--steps", 2, "--seeds", 1, "--fold", 2, "--n-folds", 4]
     assert run("ablate", study, *options(tmp_path), *folder, *more) == 0
-    (row, *_) = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    row = Table(tmp_path / "rows.sqlite").all_rows()[0]
     assert row["fold"] == 2 and row["identity"]["training"]["foreground_weight"] == 3.0
     assert row["identity"]["training"]["steps"] == 2
 

@@ -28,7 +28,7 @@ from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.experiments.experiment import TEST_SEED
 from dpnet_lite.experiments.intervals import Interval, mean_paired_difference
 from dpnet_lite.scoring import head_segmenter, score_episodes
-from dpnet_lite.training import Trainer
+from dpnet_lite.training import Trainer, initial_network
 
 FULL = ModelConfig(channels=8)
 VARIANT = replace(FULL, pseudo_prototype=False)
@@ -95,8 +95,9 @@ def plain_scores(model, start, fold, seed, bench):
     """A network trained in one piece and scored, without the bench's own functions."""
     data = small_toy_fold(fold, n_train=bench.n_train)
     training = replace(bench.training, seed=seed)
-    first = Trainer(start, training, data.train, data.base, fold=fold).network.state_dict()
-    head = Trainer(model, training, data.train, data.base, fold=fold, initial_weights=first).run().head
+    first = initial_network(start, data.train.backbone, seed).state_dict()
+    network = initial_network(model, data.train.backbone, seed, initial_weights=first)
+    head = Trainer(network, training, data.train, data.base, fold=fold).run().head
     episodes = draw_episodes(data.test.dataset, data.novel, fold=fold, n_shot=1, count=bench.n_episodes, seed=TEST_SEED)
     return score_episodes(head_segmenter(head), data.test, episodes)
 
