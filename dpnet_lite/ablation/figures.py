@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, Judged, label, runs_of
+from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, Judged, labelled_scores, runs_of
 from dpnet_lite.ablation.studies import Study
-from dpnet_lite.ablation.table import Row, unpack_scores
+from dpnet_lite.ablation.table import Row
 from dpnet_lite.experiments.intervals import mean_interval
 from dpnet_lite.experiments.plots import BLACK, BLUE, GREEN, ORANGE
 
@@ -71,7 +71,7 @@ def differences_figure(judged: Sequence[Judged], *, several: bool = False) -> Fi
 
 def scores_figure(study: Study, rows: Sequence[Row]) -> Figure:
     """mIoU of every variant: the mean with its interval, and a dot for every fold and seed."""
-    scores = {label(row): unpack_scores(row["scores"]) for row in rows}
+    scores = labelled_scores(rows)
     figure, axes = plt.subplots(figsize=(7.5, 1.2 + 0.45 * len(study.variants)), layout="constrained")
     for row, variant in enumerate(study.variants):
         runs = list(runs_of(scores, variant.name, study.conditions[0].name).values())
@@ -96,7 +96,7 @@ def conditions_figure(study: Study, rows: Sequence[Row]) -> Figure:
     A line joins conditions that are steps along one way: a support mask that is moved is another way than one that is
     larger or smaller.
     """
-    scores = {label(row): unpack_scores(row["scores"]) for row in rows}
+    scores = labelled_scores(rows)
     names = [condition.name for condition in study.conditions]
     figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     others = iter(OTHER_STYLES * len(study.variants))
