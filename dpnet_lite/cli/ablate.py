@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from dpnet_lite.ablation.studies import Study
 
 QUICK_SCENES = (600, 200)  # training and test scenes of the toy world with --quick
-WHAT = "Runs what is missing of a study, then writes its report. A stopped study goes on where it was."
-STUDIES = sorted(path.stem for path in (Path(__file__).parents[1] / "ablation" / "studies").glob("*.toml"))
-ROWS = Path("outputs/ablation/rows.sqlite")
+_WHAT = "Runs what is missing of a study, then writes its report. A stopped study goes on where it was."
+_STUDIES = sorted(path.stem for path in (Path(__file__).parents[1] / "ablation" / "studies").glob("*.toml"))
+_ROWS = Path("outputs/ablation/rows.sqlite")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.description = WHAT
+    parser.description = _WHAT
     add = parser.add_argument
-    add("study", nargs="?", help=f"{', '.join(STUDIES)}, or a .toml file of your own")
+    add("study", nargs="?", help=f"{', '.join(_STUDIES)}, or a .toml file of your own")
     options.add_data(parser)
     options.add_training_data(parser)
     add("--quick", action="store_true", help="two folds, two seeds, 60 steps, few scenes: to try it")
@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--address", help="of a running Ray cluster, such as auto or HOST:6379")
     add("--cpus-per-run", type=float, default=1.0, help="cores that Ray keeps for a run")
     add("--gpus-per-run", type=float, default=0.0, help="GPUs, such as 0.25 for four runs on one")
-    add("--table", type=Path, default=ROWS, help=f"all rows of all studies (default: {ROWS})")
+    add("--table", type=Path, default=_ROWS, help=f"all rows of all studies (default: {_ROWS})")
     add("--out", type=Path, help="report folder (default: outputs/ablation/DATA/STUDY)")
 
 
@@ -75,7 +75,7 @@ def _chosen_study(args: argparse.Namespace) -> Study:
     from dpnet_lite.ablation.studies import load_study, quick
 
     if args.study is None:
-        raise ValueError(f"name a study: {', '.join(STUDIES)}, or a .toml file; --list tells what they ask")
+        raise ValueError(f"name a study: {', '.join(_STUDIES)}, or a .toml file; --list tells what they ask")
     study = load_study(args.study)
     if args.quick:
         study = quick(study)
@@ -94,6 +94,6 @@ def _list_of_studies() -> str:
     """A line a shipped study: its name and its question."""
     from dpnet_lite.ablation.studies import load_study
 
-    studies = [load_study(name) for name in STUDIES]
+    studies = [load_study(name) for name in _STUDIES]
     width = max(len(study.name) for study in studies)
     return "\n".join(f"{study.name.ljust(width)}  {study.question}" for study in studies)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dpnet_lite.cli.options import PUBLISHED, OneLineParser, say
 
-EXAMPLES = """examples:
+_EXAMPLES = """examples:
   dpnet-lite data check pascal5i --root data/pascal
   dpnet-lite data prepare coco20i --root data/coco --workers 8
   dpnet-lite data episodes fss1000 --root data/fss1000 --shots 1
@@ -15,7 +15,7 @@ EXAMPLES = """examples:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.epilog, parser.formatter_class = EXAMPLES, argparse.RawDescriptionHelpFormatter
+    parser.epilog, parser.formatter_class = _EXAMPLES, argparse.RawDescriptionHelpFormatter
     jobs = parser.add_subparsers(dest="job", required=True, parser_class=OneLineParser)
     check = jobs.add_parser("check", allow_abbrev=False, help="say what is there, what is missing, what is wrong")
     prepare = jobs.add_parser("prepare", allow_abbrev=False, help="make masks that are made once")

@@ -22,7 +22,7 @@ COMMANDS = {  # each is a file of this folder with `add_options` and `run`
     "data": "check or prepare PASCAL-5i, COCO-20i, FSS-1000; draw their episode lists",
     "info": "say what a checkpoint holds, or what is installed",
 }
-EXAMPLES = """examples:
+_EXAMPLES = """examples:
   dpnet-lite demo
   dpnet-lite demo --fold all --seeds 0 1 2
   dpnet-lite demo --data folder:my_photos --backbone vgg16 --backbone-weights vgg16.safetensors
@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = OneLineParser(
         prog="dpnet-lite",
         description="Dual prototype network for few-shot segmentation.",
-        epilog=EXAMPLES,
+        epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"dpnet-lite {__version__}")

@@ -9,17 +9,18 @@ import argparse
 import difflib
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES
 from dpnet_lite.experiments.presets import MIN_PER_CLASS, N_FOLDS, PHOTOGRAPHS, TOY, Preset
+from dpnet_lite.published.registry import PublishedName
 
 if TYPE_CHECKING:
     from dpnet_lite.checkpoints import Networks
     from dpnet_lite.experiments.experiment import Experiment
     from dpnet_lite.published.copy import PublishedCopy
 
-PUBLISHED = ("pascal5i", "coco20i", "fss1000")  # the data sets that `train`, `evaluate` and `data` know by name
+PUBLISHED = get_args(PublishedName)  # the data sets that `train`, `evaluate` and `data` know by name
 EPISODES = f"scored per fold and number of shots (default: 500; intervals need {MIN_PER_CLASS} a class)"
 
 
@@ -132,6 +133,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def add_lists(parser: argparse.ArgumentParser) -> None:
+    """List files of one's own, for commands that take published data sets."""
     own = "list files of your own, or FSS-1000's class lists (published data sets)"
     parser.add_argument("--lists", type=Path, help=own)
 
@@ -183,9 +185,9 @@ def _folds(args: argparse.Namespace) -> tuple[int, ...]:
 
 def known_networks() -> Networks:
     """The networks that `--model network=NAME` and checkpoints may name: DPNet and its rivals."""
-    from dpnet_lite.checkpoints import DPNET_ALONE
+    from dpnet_lite.ablation.rivals import NETWORKS
 
-    return DPNET_ALONE
+    return NETWORKS
 
 
 def published_data(text: str | None) -> tuple[str, Path] | None:

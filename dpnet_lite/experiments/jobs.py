@@ -29,16 +29,16 @@ from dpnet_lite.training import Trainer, TrainingResult, area_rule, initial_netw
 
 TRAINING_FREE, SUPPORT_ONLY, FULL = "training-free", "support only", "DPNet"
 METHODS = (TRAINING_FREE, SUPPORT_ONLY, FULL)
-Counted = TypeVar("Counted")
+_Counted = TypeVar("_Counted")
 
 
 @dataclass(frozen=True)
-class Scored(Generic[Counted]):
+class Scored(Generic[_Counted]):
     """One method on one list of episodes."""
 
     method: str
     episodes: EpisodeList
-    scores: Counted  # `EpisodeScores`, or what else the episodes were counted into
+    scores: _Counted  # `EpisodeScores`, or what else the episodes were counted into
 
 
 @dataclass(frozen=True)
@@ -148,9 +148,9 @@ def evaluate(
     source: EpisodeSource,
     lists: Sequence[EpisodeList],
     *,
-    count: Callable[..., Counted],
+    count: Callable[..., _Counted],
     stage: Stage = silent,
-) -> list[Scored[Counted]]:
+) -> list[Scored[_Counted]]:
     """Score every method on every list.
 
     Args:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 BLACK, WHITE = "#000000", "#FFFFFF"
-METHOD_STYLES = {"training-free": (BLACK, ":"), "support only": (ORANGE, "--"), "DPNet": (BLUE, "-")}
+_METHOD_STYLES = {"training-free": (BLACK, ":"), "support only": (ORANGE, "--"), "DPNet": (BLUE, "-")}
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, colour: str, *, strength: float = 0.75) -> np.ndarray:
@@ -128,7 +128,7 @@ def learning_curve_figure(losses: Mapping[str, Sequence[Mapping[str, float]]]) -
     width = min(11, max(1, min((len(rows) for rows in losses.values()), default=1) // 4))
     for name, rows in losses.items():
         steps, values = np.array([r["step"] for r in rows]), np.array([r["main"] for r in rows])
-        colour, style = METHOD_STYLES.get(name, (GREEN, "-"))
+        colour, style = _METHOD_STYLES.get(name, (GREEN, "-"))
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axes.plot(steps, values, color=colour, alpha=0.15, linewidth=1)
         axes.plot(steps[width // 2 :][: len(smooth)], smooth, color=colour, linestyle=style, linewidth=2, label=name)

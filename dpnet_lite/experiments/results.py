@@ -60,7 +60,7 @@ def run_experiment(
                 scores = {f"{n_shot}-shot mIoU": s.miou for (own, n_shot), s in result.scores.items() if own == name}
                 episodes = {str(n_shot): e.sha256 for n_shot, e in result.episodes.items()}
                 save_trained(head, data, training, trained, episodes=episodes, scores=scores)
-            save_result(path, result, identity)  # last: where it lies, the fold is done
+            _save_result(path, result, identity)  # last: where it lies, the fold is done
             yield FoldRun(result, data)
 
 
@@ -71,7 +71,7 @@ def _stages(experiment: Experiment, fold: int, seed: int) -> Stages:
     return Stages(n_own + 3 * len(experiment.shots), prefix)
 
 
-def save_result(path: Path, result: FoldResult, identity: dict[str, Any]) -> None:
+def _save_result(path: Path, result: FoldResult, identity: dict[str, Any]) -> None:
     """Write the scores of one (fold, seed), with what they depend on."""
     record = {
         "identity": identity,

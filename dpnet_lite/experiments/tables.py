@@ -14,7 +14,7 @@ from dpnet_lite.experiments.intervals import Interval, mean_interval, mean_paire
 from dpnet_lite.experiments.jobs import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult
 from dpnet_lite.experiments.presets import MIN_PER_CLASS
 
-Run = Mapping[tuple[str, int], EpisodeScores]
+_Run = Mapping[tuple[str, int], EpisodeScores]
 
 
 def percent(value: float, interval: Interval | None = None, *, signed: bool = False) -> str:
@@ -37,7 +37,7 @@ def score_cell(scores: Sequence[EpisodeScores]) -> str:
     return percent(mean(scores, "miou"), interval)
 
 
-def difference_cell(runs: Sequence[Run], rival: str, n_shot: int) -> str:
+def difference_cell(runs: Sequence[_Run], rival: str, n_shot: int) -> str:
     """Mean difference of mIoU between DPNet and a rival with its interval, without it as in `score_cell`."""
     own, other = ([run[method, n_shot] for run in runs] for method in (FULL, rival))
     difference, interval = mean_paired_difference(own, other, "miou")
@@ -59,7 +59,7 @@ def mean(scores: Sequence[EpisodeScores], metric: str) -> float:
     return sum(getattr(run, metric) for run in scores) / len(scores)
 
 
-def summary_table(runs: Sequence[Run]) -> str:
+def summary_table(runs: Sequence[_Run]) -> str:
     """mIoU and FB-IoU per method and number of shots, averaged over runs, in percent.
 
     Intervals: bootstrap 95 %, seeds and episodes resampled (see `intervals`).
@@ -75,7 +75,7 @@ def summary_table(runs: Sequence[Run]) -> str:
     )
 
 
-def difference_table(runs: Sequence[Run]) -> str:
+def difference_table(runs: Sequence[_Run]) -> str:
     """Paired differences of mIoU between DPNet and each rival on the same episodes, in points."""
     rows = [["mIoU of DPNet less that of", "shots", "points [95 % interval]"]]
     for rival, n_shot in _methods_by_shots(runs[0]):
@@ -94,6 +94,6 @@ def fold_table(results: Sequence[FoldResult]) -> str:
     return aligned(rows)
 
 
-def _methods_by_shots(run: Run) -> list[tuple[str, int]]:
+def _methods_by_shots(run: _Run) -> list[tuple[str, int]]:
     """What a run scored, in the order of the tables' rows."""
     return sorted(run, key=lambda key: (key[1], METHODS.index(key[0])))

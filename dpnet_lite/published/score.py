@@ -26,7 +26,7 @@ from dpnet_lite.published.protocols.specs import Protocol
 from dpnet_lite.published.registry import fold_classes, published
 
 KEPT_BYTES = 4_000_000_000  # of features, when scoring
-Counts = dict[str, EpisodeScores]  # by name of the protocol, from the same predictions
+_Counts = dict[str, EpisodeScores]  # by name of the protocol, from the same predictions
 
 
 def published_data(
@@ -87,7 +87,7 @@ def listed_pairs(copy: PublishedCopy, dataset: CountedDataset, fold: int) -> lis
     return [(places[pair.id], pair.class_index) for pair in read_hsnet_fold(copy.hsnet_lists, "val", fold)]
 
 
-def count_under(protocols: Sequence[Protocol], benchmark: str = "pascal5i") -> Callable[..., Counts]:
+def count_under(protocols: Sequence[Protocol], benchmark: str = "pascal5i") -> Callable[..., _Counts]:
     """What `experiments.jobs.evaluate` takes to count the same predictions under all protocols.
 
     Args:
@@ -97,7 +97,7 @@ def count_under(protocols: Sequence[Protocol], benchmark: str = "pascal5i") -> C
     return partial(evaluate_under, protocols=protocols, benchmark=benchmark)
 
 
-def protocol_table(runs: Sequence[Scored[Counts]], protocols: Sequence[Protocol], classes: Sequence[int]) -> str:
+def protocol_table(runs: Sequence[Scored[_Counts]], protocols: Sequence[Protocol], classes: Sequence[int]) -> str:
     """A row per protocol, number of shots and method: the mean over the lists, and their range, in percent.
 
     Ours also has a bootstrap interval of that mean, where every class has episodes enough: these networks, other
@@ -133,7 +133,7 @@ def _interval(scores: Sequence[EpisodeScores], protocol: Protocol) -> Interval |
     return mean_interval(scores) if protocol.name == "ours" and enough_episodes(scores) else None
 
 
-def run_rows(runs: Sequence[Scored[Counts]], classes: Sequence[int]) -> list[dict[str, Any]]:
+def run_rows(runs: Sequence[Scored[_Counts]], classes: Sequence[int]) -> list[dict[str, Any]]:
     """Everything that the tables are computed from, as JSON can hold it."""
     return [
         {

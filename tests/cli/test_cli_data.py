@@ -130,21 +130,8 @@ def test_a_missing_package_is_told_with_its_extra(tmp_path: Path, monkeypatch: p
 
 def test_lists_that_nobody_published_are_written_and_called_so(tmp_path: Path, hashes: Path) -> None:
     write_coco(tmp_path / "coco")
-    text = run(
-        "episodes",
-        "coco20i",
-        "--root",
-        tmp_path / "coco",
-        "--cache",
-        tmp_path / "cache",
-        "--out",
-        tmp_path / "out",
-        "--folds",
-        "1",
-        "3",
-        "--shots",
-        "1",
-    )
+    where = ["--root", tmp_path / "coco", "--cache", tmp_path / "cache", "--out", tmp_path / "out"]
+    text = run("episodes", "coco20i", *where, "--folds", "1", "3", "--shots", "1")
     assert len(list((tmp_path / "cache").glob("*/*.png"))) == 12  # drawn masks and counts lie where they should
     assert len(list((tmp_path / "cache").glob("index-*.npz"))) == 1
     names = [list_name(fold, 1, seed) for fold in (1, 3) for seed in SEEDS]

@@ -16,7 +16,7 @@ from dpnet_lite.course.explorers.training import LiveTrainer, training_figure
 from dpnet_lite.course.live_training import LiveTraining, Score, small_toy_fold
 from dpnet_lite.experiments.presets import TOY
 from dpnet_lite.scoring import head_segmenter, score_episodes
-from dpnet_lite.training import Trainer
+from dpnet_lite.training import Trainer, initial_network
 
 TRAINING = replace(TOY.training, steps=12, batch_size=2)
 
@@ -38,7 +38,8 @@ def test_pieces_give_the_weights_of_one_run_and_scores_when_due(data, make):
         run.advance(3)
         seen.append(run.step)
     assert seen == [3, 5, 8, 10, 12] and [score.step for score in run.scores] == [5, 10, 12]
-    whole = Trainer(ModelConfig(), TRAINING, data.train, data.base, fold=0).run().head
+    network = initial_network(ModelConfig(), data.train.backbone, TRAINING.seed)
+    whole = Trainer(network, TRAINING, data.train, data.base, fold=0).run().head
     weights = whole.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in run.head.state_dict().items())
     last = run.scores[-1]

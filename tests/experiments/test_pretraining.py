@@ -62,13 +62,8 @@ def test_a_few_steps_give_a_loadable_backbone(tmp_path):
     assert tensors.keys() == start.keys()
     assert not torch.equal(tensors["stage3.1.conv2.weight"], start["stage3.1.conv2.weight"])  # it has learned
     assert tensors["stem.1.num_batches_tracked"] == 3
-
-
-def test_the_sidecar_is_complete(tmp_path):
-    pretrain(tmp_path / "tiny.safetensors", SMALL)
     sidecar = json.loads((tmp_path / "tiny.json").read_text())
-    assert sidecar["what"] == "tiny backbone"
-    assert PretrainingConfig(**sidecar["pretraining"]) == SMALL
+    assert sidecar["what"] == "tiny backbone" and PretrainingConfig.from_dict(sidecar["pretraining"]) == SMALL
     assert {"python", "torch", "torchvision", "dpnet_lite"} <= sidecar["versions"].keys()
     assert 0 <= sidecar["score"] <= 1
 
@@ -153,8 +148,8 @@ def test_the_command_writes_the_same_file_and_says_its_score(tmp_path, capsys):
     assert (metadata["pretraining"]["steps"], metadata["pretraining"]["seed"]) == (2, 3)
     assert f"mean IoU {100 * metadata['score']:.1f} %" in capsys.readouterr().out
     for arguments, message in (
-        (["--steps", "0"], "steps is 0; give at least 1"),
-        (["--scenes", "-4"], "n_scenes is -4; give at least 1"),
+        (["--steps", "0"], "steps is 0; choose a number from 1"),
+        (["--scenes", "-4"], "n_scenes is -4; choose a number from 1"),
         (["--device", "tpu"], "device is 'tpu'; give cpu, cuda or cuda:NUMBER"),
     ):
         assert run("pretrain", *arguments, "--out", path) == 2

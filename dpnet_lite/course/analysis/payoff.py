@@ -5,7 +5,7 @@ Everything comes from a study's labelled rows; the facts come from the planned s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -71,6 +71,11 @@ def study_rows(name: str) -> list[Row]:
     return shipped_rows(name)
 
 
+def _along(study: Study, found: Iterable[tuple[float, Interval]]) -> Along:
+    values, intervals = zip(*found, strict=True)
+    return Along(tuple(condition.name for condition in study.conditions), np.array(values), intervals, study.ways)
+
+
 def differences_along(
     study: Study, rows: Sequence[Row], variant: str, control: str, *, n_resamples: int = JUDGED_RESAMPLES
 ) -> Along:
@@ -82,19 +87,16 @@ def differences_along(
         if not ours or ours.keys() != theirs.keys():
             raise ValueError(f"{variant!r} and {control!r} need the same runs under {condition.name!r}")
         found.append(mean_paired_difference([*ours.values()], [*theirs.values()], n_resamples=n_resamples))
-    values, intervals = zip(*found, strict=True)
-    names = tuple(condition.name for condition in study.conditions)
-    return Along(names, np.array(values), intervals, study.ways)
+    return _along(study, found)
 
 
 def scores_along(study: Study, rows: Sequence[Row], variant: str) -> Floats:
     """Mean mIoU of a variant under each condition, [conditions]."""
-    return np.array(
-        [
-            np.mean([row["miou"] for row in rows if (row["variant"], row["condition"]) == (variant, condition.name)])
-            for condition in study.conditions
-        ]
-    )
+    own: dict[str, list[float]] = {condition.name: [] for condition in study.conditions}
+    for row in rows:
+        if row["variant"] == variant:
+            own[row["condition"]].append(row["miou"])
+    return np.array([np.mean(mious) for mious in own.values()])
 
 
 def precision_along(study: Study, rows: Sequence[Row], variant: str) -> Along:
@@ -102,10 +104,9 @@ def precision_along(study: Study, rows: Sequence[Row], variant: str) -> Along:
     found = []
     for condition in study.conditions:
         paired = paired_ious(rows, variant, variant, condition.name)
-        found.append(overall(replace(paired, variant=paired.precision, control=np.zeros_like(paired.precision))))
-    names = tuple(condition.name for condition in study.conditions)
-    means, intervals = [one.difference for one in found], tuple(one.interval for one in found)
-    return Along(names, np.array(means), intervals, study.ways)
+        whole = overall(replace(paired, variant=paired.precision, control=np.zeros_like(paired.precision)))
+        found.append((whole.difference, whole.interval))
+    return _along(study, found)
 
 
 def facts_of(paired: PairedEpisodes, condition: Condition) -> dict[str, Floats]:

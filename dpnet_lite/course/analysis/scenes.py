@@ -25,7 +25,7 @@ from dpnet_lite.experiments.experiment import TEST_SEED, toy_test_world
 
 Masks = NDArray[np.bool_]
 _SCORED_EPISODES = 500  # per fold in the studies of one shot
-SIZE_QUERY, SIZE_SUPPORT, OBJECTS, DISTRACTORS, SAME_OUTLINE, SAME_TEXTURE, HIDDEN = FACTS = (
+FACTS = (  # of an episode
     "object size, query",
     "object size, support",
     "objects of the class",
@@ -34,6 +34,7 @@ SIZE_QUERY, SIZE_SUPPORT, OBJECTS, DISTRACTORS, SAME_OUTLINE, SAME_TEXTURE, HIDD
     "distractors, same texture",
     "hidden share",
 )
+OBJECTS, DISTRACTORS, SAME_OUTLINE, SAME_TEXTURE, HIDDEN = FACTS[2:]
 
 
 @dataclass(frozen=True)

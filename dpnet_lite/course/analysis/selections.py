@@ -9,7 +9,7 @@ All measures are our choice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,11 +116,9 @@ def trust_signs(opened: OpenedEpisode) -> dict[str, float]:
     grid = torch.stack(torch.meshgrid(*(torch.arange(n) for n in weights.shape), indexing="ij")).float()  # [2, h, w]
     middle = (weights * grid).sum(dim=(1, 2), keepdim=True)  # [2, 1, 1]
     spread = float((weights * (grid - middle).square().sum(dim=0)).sum().sqrt())  # cells
-    closed = float((all_cycles(opened).outcomes < 2).float().mean())
-    agreement = float(functional.cosine_similarity(trace.prototype, trace.pseudo_prototype)[0])
     values = (
-        closed,
-        agreement,
+        float((all_cycles(opened).outcomes < 2).float().mean()),
+        float(functional.cosine_similarity(trace.prototype, trace.pseudo_prototype)[0]),
         float((weights * similarity).sum()),
         float(similarity.max() - similarity.mean()),
         -spread,
@@ -137,33 +135,22 @@ def survey(toy: ToyEpisodes, episodes: Sequence[Episode], **switches: Any) -> Se
     if not episodes:
         raise ValueError("there are 0 episodes; give at least one")
     rows = [_row(toy, episode, switches) for episode in episodes]
-    quality, places, areas, outcomes, signs = (
-        np.array([row[name] for row in rows], dtype=float)
-        for name in ("quality", "places", "areas", "outcomes", "signs")
-    )
+    quality, places, areas, outcomes, signs = (np.array(part, dtype=float) for part in zip(*rows, strict=True))
+    labels = np.array([episode.class_index for episode in episodes])
     precisions, recalls, ious, oracle_ious = quality.T
-    return Selections(
-        labels=np.array([episode.class_index for episode in episodes]),
-        precisions=precisions,
-        recalls=recalls,
-        ious=ious,
-        oracle_ious=oracle_ious,
-        places=places,
-        areas=areas,
-        outcomes=outcomes,
-        signs=dict(zip(SIGNS, signs.T, strict=True)),
-    )
+    named = dict(zip(SIGNS, signs.T, strict=True))
+    return Selections(labels, precisions, recalls, ious, oracle_ious, places, areas, outcomes, named)
 
 
-def _row(toy: ToyEpisodes, episode: Episode, switches: dict[str, Any]) -> dict[str, Iterable[float]]:
-    opened = toy.open(episode, **switches)
+def _row(toy: ToyEpisodes, episode: Episode, switches: dict[str, Any]) -> tuple[Sequence[float], ...]:
+    """Of one episode: precision, recall, IoU and that of the oracle; places; areas; outcomes; signs."""
+    opened, perfect = toy.open(episode, **switches), toy.open(episode, **{**switches, "selection": "oracle"})
     cover = land_cover(toy, episode)
     outcomes = all_cycles(opened).outcomes.bincount(minlength=len(OUTCOMES)).double()
-    perfect = toy.open(episode, **{**switches, "selection": "oracle"})
-    return {
-        "quality": (*selection_quality(opened.trace.reliable[0], opened.truth_shares), opened.iou, perfect.iou),
-        "places": weight_places(opened.trace.reliable[0], cover).tolist(),
-        "areas": cover.mean(dim=(1, 2)).tolist(),
-        "outcomes": (outcomes / outcomes.sum()).tolist(),
-        "signs": list(trust_signs(opened).values()),
-    }
+    return (
+        (*selection_quality(opened.trace.reliable[0], opened.truth_shares), opened.iou, perfect.iou),
+        weight_places(opened.trace.reliable[0], cover).tolist(),
+        cover.mean(dim=(1, 2)).tolist(),
+        (outcomes / outcomes.sum()).tolist(),
+        list(trust_signs(opened).values()),
+    )

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 
 from dpnet_lite.ablation.comparisons import label, runs_of
 from dpnet_lite.ablation.table import Row, unpack, unpack_scores
-from dpnet_lite.evaluation import EpisodeScores, Floats
+from dpnet_lite.evaluation import Floats
 from dpnet_lite.experiments.intervals import Interval, bootstrap_weights, percentile_interval, run_weights
 
 
@@ -54,6 +54,7 @@ class Stratum:
 
     @property
     def difference(self) -> float:
+        """Variant less control."""
         return self.variant - self.control
 
     @property
@@ -95,34 +96,18 @@ def paired_ious(rows: Sequence[Row], variant: str, control: str, condition: str)
         )
     blocks = []
     for fold in folds:
-        variant_runs, control_runs = (
-            [unpack_scores(own[fold, seed]["scores"]) for seed in seeds] for own in (first, second)
-        )
-        reference = variant_runs[0]
-        if any(run.episodes_sha256 != reference.episodes_sha256 for run in (*variant_runs, *control_runs)):
+        runs, rival_runs = ([unpack_scores(own[fold, seed]["scores"]) for seed in seeds] for own in (first, second))
+        if len({run.episodes_sha256 for run in (*runs, *rival_runs)}) > 1:
             raise ValueError(f"the runs of fold {fold} have different episodes; score all on one list")
-        n = len(reference.class_index)
-        names = np.array(reference.class_names)[reference.class_index]
+        n = len(runs[0].class_index)
+        names = np.array(runs[0].class_names)[runs[0].class_index]
+        # Every episode has foreground, so no union is empty.
+        ious = (np.stack([run.counts[:, 0] / run.counts[:, 1] for run in own]) for own in (runs, rival_runs))
         precision = np.stack([_precision(first[fold, seed], n) for seed in seeds])
-        ious = [np.stack([_ious(run) for run in runs]) for runs in (variant_runs, control_runs)]
         blocks.append((np.full(n, fold), np.arange(n), names, *ious, precision))
-    numbers, positions, names, ours, theirs, precision = (
-        np.concatenate(parts, axis=-1) for parts in zip(*blocks, strict=True)
-    )
-    return PairedEpisodes(
-        numbers,
-        positions,
-        names,
-        ours,
-        theirs,
-        precision,
-        {fold: first[fold, seeds[0]]["scores"]["episodes_sha256"] for fold in folds},
-    )
-
-
-def _ious(scores: EpisodeScores) -> Floats:
-    """[n]; every episode has foreground, so no union is empty."""
-    return scores.counts[:, 0] / scores.counts[:, 1]
+    numbers, places, names, ours, theirs, precision = (np.concatenate(c, axis=-1) for c in zip(*blocks, strict=True))
+    hashes = {fold: first[fold, seeds[0]]["scores"]["episodes_sha256"] for fold in folds}
+    return PairedEpisodes(numbers, places, names, ours, theirs, precision, hashes)
 
 
 def _precision(row: Row, n: int) -> Floats:
@@ -133,9 +118,8 @@ def _precision(row: Row, n: int) -> Floats:
 
 def quantile_edges(values: ArrayLike, n: int) -> list[float]:
     """Edges of at most n strata of about the same size; fewer where many values are equal."""
-    return [
-        float(edge) for edge in np.unique(np.nanquantile(np.asarray(values, dtype=float), np.linspace(0, 1, n + 1)))
-    ]
+    edges = np.nanquantile(np.asarray(values, dtype=float), np.linspace(0, 1, n + 1))
+    return [float(edge) for edge in np.unique(edges)]
 
 
 def strata_of(values: ArrayLike, edges: Sequence[float]) -> np.ndarray:
@@ -167,23 +151,25 @@ def stratified(
     kept = [k for k in range(len(edges) - 1) if (numbers == k).any()]
     if len(kept) < 2:
         raise ValueError(f"{len(kept)} strata hold episodes; move the edges {list(edges)} so that two or more do")
-    resampled = np.stack([_resampled(paired, numbers == k, n_resamples, seed) for k in kept])  # [strata, resamples]
-    strata = []
-    for k, draws in zip(kept, resampled, strict=True):
-        inside = numbers == k
-        variant, control = (float(part[inside].mean()) for part in (paired.variant, paired.control))
-        strata.append(
-            Stratum(edges[k], edges[k + 1], float(inside.mean()), variant, control, percentile_interval(draws))
-        )
+    insides = [numbers == k for k in kept]
+    resampled = [_resampled(paired, inside, n_resamples, seed) for inside in insides]
+    strata = tuple(
+        _stratum(paired, inside, edges[k], edges[k + 1], draws)
+        for k, inside, draws in zip(kept, insides, resampled, strict=True)
+    )
     contrast = percentile_interval(resampled[-1] - resampled[0])
-    return Stratified(tuple(strata), strata[-1].difference - strata[0].difference, contrast)
+    return Stratified(strata, strata[-1].difference - strata[0].difference, contrast)
 
 
 def overall(paired: PairedEpisodes, *, n_resamples: int = 1000, seed: int = 0) -> Stratum:
     """All episodes as one stratum."""
-    draws = _resampled(paired, np.ones(paired.differences.shape, dtype=bool), n_resamples, seed)
-    variant, control = (float(part.mean()) for part in (paired.variant, paired.control))
-    return Stratum(float("-inf"), float("inf"), 1.0, variant, control, percentile_interval(draws))
+    inside = np.ones(paired.differences.shape, dtype=bool)
+    return _stratum(paired, inside, -np.inf, np.inf, _resampled(paired, inside, n_resamples, seed))
+
+
+def _stratum(paired: PairedEpisodes, inside: np.ndarray, low: float, high: float, draws: Floats) -> Stratum:
+    variant, control = (float(part[inside].mean()) for part in (paired.variant, paired.control))
+    return Stratum(low, high, float(inside.mean()), variant, control, percentile_interval(draws))
 
 
 def _resampled(paired: PairedEpisodes, inside: np.ndarray, n_resamples: int, seed: int) -> Floats:

@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from dpnet_lite.experiments.plots import BLACK, WHITE
 
-SIMILARITY, SIGNED = "cividis", "PuOr"  # both told apart by colour-blind readers; the second has a neutral middle
+SIMILARITY, _SIGNED = "cividis", "PuOr"  # both told apart by colour-blind readers; the second has a neutral middle
 DPI = 100  # of every picture: a click on the page is looked up in the figure at the same scale
 
 
@@ -50,7 +50,7 @@ def show_map(
     low, high = limits or ((-largest, largest) if signed else (float(values.min()), float(values.max())))
     image = axes.imshow(
         values,
-        cmap=SIGNED if signed else SIMILARITY,
+        cmap=_SIGNED if signed else SIMILARITY,
         interpolation="nearest",
         vmin=low,
         vmax=high,

@@ -107,7 +107,7 @@ def _episodes(study: str, position: int) -> tuple[PairedEpisodes, dict[str, Floa
     return paired, facts_of(paired, condition)
 
 
-def payoff_figure(study: str, position: int, fact: str) -> Figure:
+def _payoff_figure(study: str, position: int, fact: str) -> Figure:
     """Left: full less support only along the study, the chosen condition ringed; right: by strata of the fact."""
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -140,4 +140,4 @@ def payoff_explorer(study: str = _STUDIES[0]) -> Explorer:
 
     studies.observe(rename, names="value")
     alt = "The difference between full and support only along the conditions of a study, and by strata of its episodes"
-    return Explorer(payoff_figure, {"study": studies, "position": conditions, "fact": facts}, alt=alt)
+    return Explorer(_payoff_figure, {"study": studies, "position": conditions, "fact": facts}, alt=alt)

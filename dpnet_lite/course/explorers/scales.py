@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 import torch.nn.functional as functional
 from matplotlib.figure import Figure
@@ -51,12 +50,6 @@ def level_titles(head: DPNet, opened: OpenedEpisode) -> list[str]:
     return [name if tuple(size) == (1, 1) else f"{name}, {size[0]} x {size[1]}" for name, size in names]
 
 
-def pooled_map(opened: OpenedEpisode, name: str, size: tuple[int, int]) -> np.ndarray:
-    """The comparison map `name` (one of `opened.trace.map_names`), averaged over blocks to `size`, [h_b, w_b]."""
-    values = opened.trace.maps[:, opened.trace.map_names.index(name)]  # [1, h, w]
-    return functional.adaptive_avg_pool2d(values[None], size)[0, 0].numpy()  # [1, 1, h, w] -> [h_b, w_b]
-
-
 def scales_figure(toy: ToyEpisodes, opened: OpenedEpisode, level: int) -> Figure:
     """Above: support, query, the maps of P' and P_q' as this level gets them; below: what it sees, F_q^final, answers.
 
@@ -71,8 +64,9 @@ def scales_figure(toy: ToyEpisodes, opened: OpenedEpisode, level: int) -> Figure
     figure, grid = new_figure(4, 2, width=2.7, height=2.7)
     show_image(grid[0, 0], opened.support_images[0], f"support: {opened.class_name}", outline=opened.support_masks[0])
     show_image(grid[0, 1], overlay(opened.query_image, opened.truth, GREEN), "query with the truth")
+    maps = functional.adaptive_avg_pool2d(opened.trace.maps, (rows, columns))[0]  # [n_maps, h_b, w_b]
     for axes, name in zip(grid[0, 2:], ("P'", "P_q'"), strict=True):
-        pooled = pooled_map(opened, name, (rows, columns))
+        pooled = maps[opened.trace.map_names.index(name)].numpy()
         show_map(axes, pooled, f"map of ${name}$, {rows} x {columns}", size=size, signed=True)
         draw_outline(axes, opened.truth)
     lengths = {
