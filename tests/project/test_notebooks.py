@@ -175,15 +175,15 @@ def test_a_notebook_runs_within_its_budget_and_builds_clean(name: str, tmp_path:
     assert problems((NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8"), built) == []
 
 
-BUSY = "# %%\nimport time\nend = time.process_time() + 1.5\nwhile time.process_time() < end:\n    pass\n"
+BUSY = "# %%\nimport time\nend = time.process_time() + 3\nwhile time.process_time() < end:\n    pass\n"
 
 
 @pytest.mark.parametrize(
     ("source", "budget", "complaint"),
     [
         ("# %%\n1 / 0\n", 90, "failed, nothing was written\n.*ZeroDivisionError"),
-        (BUSY, 1.4, r"took \d+ s of processor time, nothing was written; a notebook may take 1\.4 s"),
-        ("# %%\nimport subprocess, sys\nsubprocess.run([sys.executable, '-c',  + BUSY + ])\n", 1.4, "took"),
+        (BUSY, 2.6, r"took \d+ s of processor time, nothing was written; a notebook may take 2\.6 s"),
+        (f"# %%\nimport subprocess, sys\nsubprocess.run([sys.executable, '-c', {BUSY!r}])\n", 2.6, "took"),
         ("# %%\nimport time\ntime.sleep(5)\n", 4.5, None),  # waiting is not work
     ],
     ids=["broken", "busy", "a busy child", "waits"],
@@ -232,7 +232,9 @@ def exercise_problems(student: Any) -> list[str]:
 
 
 @NEEDS_HEAD
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name[:2] in ("05", "10") else [pytest.mark.slow]) for name in NAMES]
+)
 def test_every_check_refuses_the_unwritten_exercise(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     student = build_notebooks.student_version(build_notebooks.convert(NOTEBOOKS / f"{name}.py"))
     if student is not None:
