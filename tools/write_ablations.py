@@ -14,8 +14,8 @@ from dpnet_lite.ablation.report import verdict_table, write_report
 from dpnet_lite.ablation.studies import Study, load_study
 from dpnet_lite.ablation.table import Row, shipped_names, shipped_rows
 from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.experiments.intervals import mean_paired_difference
-from dpnet_lite.experiments.tables import aligned, percent
+from dpnet_lite.experiments.intervals import mean_paired_difference, percent
+from dpnet_lite.experiments.tables import aligned
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "docs" / "ablations"

@@ -11,17 +11,10 @@ from pathlib import Path
 
 import write_ablations
 
-from dpnet_lite.experiments.intervals import mean_paired_difference
+from dpnet_lite.experiments.intervals import mean_paired_difference, percent
 from dpnet_lite.experiments.jobs import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult
 from dpnet_lite.experiments.results import load_result
-from dpnet_lite.experiments.tables import (
-    aligned,
-    difference_cell,
-    difference_table,
-    fold_table,
-    percent,
-    summary_table,
-)
+from dpnet_lite.experiments.tables import aligned, difference_cell, difference_table, fold_table, summary_table
 
 DOCS = Path(__file__).parent.parent / "docs"
 STUDIES = DOCS / "results"

@@ -11,8 +11,7 @@ import numpy as np
 from dpnet_lite.ablation.studies import Comparison, Study
 from dpnet_lite.ablation.table import Row, unpack_scores
 from dpnet_lite.evaluation import EpisodeScores, Floats
-from dpnet_lite.experiments.intervals import Interval, mean_paired_difference
-from dpnet_lite.experiments.tables import percent
+from dpnet_lite.experiments.intervals import Interval, mean_paired_difference, percent
 
 NO_DIFFERENCE = "no measurable difference"
 JUDGED_RESAMPLES = 2000  # of episodes and runs, for every interval of a difference between variants

@@ -11,7 +11,8 @@ from dpnet_lite.ablation.comparisons import EXACT_UP_TO, N_PATTERNS, NO_DIFFEREN
 from dpnet_lite.ablation.studies import Study
 from dpnet_lite.ablation.table import Row
 from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.experiments.tables import aligned, mean, percent, score_cell
+from dpnet_lite.experiments.intervals import percent
+from dpnet_lite.experiments.tables import aligned, mean, score_cell
 from dpnet_lite.files import write_atomically
 
 if TYPE_CHECKING:

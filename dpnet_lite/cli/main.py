@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.debug:
             traceback.print_exc()
         first = (str(error) or type(error).__name__).splitlines()[0]
-        if isinstance(error, ModuleNotFoundError):
+        if isinstance(error, ModuleNotFoundError) and "pip install" not in first:
             first = f"{error}; install it with: pip install 'dpnet-lite[notebooks]'"
         print(f"dpnet-lite: error: {first}", file=sys.stderr)
         return 2

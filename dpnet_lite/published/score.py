@@ -13,10 +13,10 @@ from dpnet_lite.checkpoints import Trained
 from dpnet_lite.datasets.base import CountedDataset
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.experiment import EvaluationData
-from dpnet_lite.experiments.intervals import Interval, mean_interval
+from dpnet_lite.experiments.intervals import Interval, mean_interval, percent
 from dpnet_lite.experiments.jobs import Scored, refuse_seen_classes
 from dpnet_lite.experiments.progress import Stages
-from dpnet_lite.experiments.tables import aligned, enough_episodes, percent
+from dpnet_lite.experiments.tables import aligned, enough_episodes
 from dpnet_lite.published.copy import PublishedCopy
 from dpnet_lite.published.image_source import ImageSource
 from dpnet_lite.published.list_files import read_hsnet_fold
