@@ -37,7 +37,7 @@ _EXAMPLES = """examples:
 """
 
 
-class CommandParser(OneLineParser):
+class _CommandParser(OneLineParser):
     """A command's parser: its options are read from its file when it is chosen, and from no other's."""
 
     name = ""
@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dpnet-lite {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=CommandParser)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_CommandParser)
     for name, what in COMMANDS.items():
         commands.add_parser(name, allow_abbrev=False, help=what).name = name
     return parser
