@@ -26,7 +26,7 @@ from dpnet_lite.model.dpnet import DPNet
 
 Networks = Mapping[str, Callable[[ModelConfig, int, int], nn.Module]]  # what builds the network that a config names
 DPNET_ALONE: Networks = {"dpnet": DPNet}
-SHIPPED = Path(__file__).parent / "weights"
+_SHIPPED = Path(__file__).parent / "weights"
 _FORMAT = 1
 
 
@@ -90,7 +90,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
 
 def shipped_head(fold: int) -> Path:
     """Path of the head trained on toy fold 0 to 3 that comes with the package."""
-    return SHIPPED / f"toy_fold{fold}.safetensors"
+    return _SHIPPED / f"toy_fold{fold}.safetensors"
 
 
 def save_head(

@@ -36,14 +36,14 @@ _Validate = Callable[[nn.Module], float]
 _FREE = ("accumulate", "compile")  # settings that change how a step is computed, not what
 
 
-class AreaRule(TypedDict):
+class _AreaRule(TypedDict):
     """Arguments of `draw_episodes` and `class_pools`."""
 
     min_area: float
     min_pixels: int
 
 
-def area_rule(config: TrainingConfig) -> AreaRule:
+def area_rule(config: TrainingConfig) -> _AreaRule:
     """Which images may serve a class in this training: by pixels where `min_pixels` is set, else by share."""
     return {"min_area": 0.0 if config.min_pixels else DEFAULT_MIN_AREA, "min_pixels": config.min_pixels}
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from dpnet_lite.heads import load_head, save_head, shipped_head
-
 from dpnet_lite.backbones.backbone import build_backbone
+from dpnet_lite.checkpoints import load_head, save_head, shipped_head
 from dpnet_lite.experiments.presets import N_FOLDS
 
 SEED = 1

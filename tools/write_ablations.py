@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dpnet_lite.ablation.comparisons import JUDGED_RESAMPLES, Judged, judge, label, runs_of
+from dpnet_lite.ablation.comparisons import JUDGED_RESAMPLES, Judged, judge, labelled_scores, runs_of
 from dpnet_lite.ablation.report import verdict_table, write_report
 from dpnet_lite.ablation.studies import Study, load_study
-from dpnet_lite.ablation.table import Row, shipped_names, shipped_rows, unpack_scores
+from dpnet_lite.ablation.table import Row, shipped_names, shipped_rows
 from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.experiments.intervals import mean_paired_difference
-from dpnet_lite.experiments.tables import aligned, percent
+from dpnet_lite.experiments.intervals import mean_paired_difference, percent
+from dpnet_lite.experiments.tables import aligned
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / "docs" / "ablations"
@@ -83,7 +83,7 @@ def goals(judged: list[Judged]) -> str:
 def best_rule(rows: list[Row], fold: int) -> tuple[str, list[EpisodeScores], list[EpisodeScores]]:
     """The best of the rules without training on a fold, its scores and those of the full network, seed by seed."""
     study = load_study("rivals")
-    scores = {label(row): unpack_scores(row["scores"]) for row in rows if row["fold"] == fold}
+    scores = labelled_scores([row for row in rows if row["fold"] == fold])
     runs = {variant.name: list(runs_of(scores, variant.name, "1-shot").values()) for variant in study.variants}
     rules = [variant.name for variant in study.variants if variant.method != "trained"]
     best = max(rules, key=lambda name: float(np.mean([run.miou for run in runs[name]])))

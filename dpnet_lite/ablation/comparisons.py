@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ import numpy as np
 from dpnet_lite.ablation.studies import Comparison, Study
 from dpnet_lite.ablation.table import Row, unpack_scores
 from dpnet_lite.evaluation import EpisodeScores, Floats
-from dpnet_lite.experiments.intervals import Interval, mean_paired_difference
-from dpnet_lite.experiments.tables import percent
+from dpnet_lite.experiments.intervals import Interval, mean_paired_difference, percent
 
 NO_DIFFERENCE = "no measurable difference"
 JUDGED_RESAMPLES = 2000  # of episodes and runs, for every interval of a difference between variants
 EXACT_UP_TO = 16  # pairs whose 2^n sign patterns are all counted; beyond, a random sample of them:
 N_PATTERNS = 100_000
+_Label = tuple[str, str, int, int]  # variant, condition, fold, seed
 
 
 @dataclass(frozen=True)
@@ -67,25 +67,27 @@ def judge(study: Study, rows: Sequence[Row], *, n_resamples: int = JUDGED_RESAMP
     Raises:
         ValueError: a variant lacks a row that its control has, or the other way round.
     """
-    scores = {label(row): unpack_scores(row["scores"]) for row in rows}
+    scores = labelled_scores(rows)
     judged = [
         _judge_one(comparison, condition.name, scores, n_resamples)
         for condition in study.conditions
         for comparison in study.comparisons
     ]
     corrected = holm([entry.p for entry in judged])
-    return [
-        Judged(e.comparison, e.condition, e.difference, e.interval, e.wins, e.pairs, e.p, p)
-        for e, p in zip(judged, corrected, strict=True)
-    ]
+    return [replace(entry, p_corrected=p) for entry, p in zip(judged, corrected, strict=True)]
 
 
-def label(row: Row) -> tuple[str, str, int, int]:
+def label(row: Row) -> _Label:
     """Variant, condition, fold and seed of a labelled row."""
     return row["variant"], row["condition"], row["fold"], row["seed"]
 
 
-def runs_of(scores: dict[tuple[str, str, int, int], Any], variant: str, condition: str) -> dict[tuple[int, int], Any]:
+def labelled_scores(rows: Sequence[Row]) -> dict[_Label, EpisodeScores]:
+    """The scores of labelled rows by variant, condition, fold and seed."""
+    return {label(row): unpack_scores(row["scores"]) for row in rows}
+
+
+def runs_of(scores: dict[_Label, Any], variant: str, condition: str) -> dict[tuple[int, int], Any]:
     """What belongs to a variant under a condition, by fold and seed, in their order."""
     chosen = {key[2:]: value for key, value in scores.items() if key[:2] == (variant, condition)}
     return dict(sorted(chosen.items()))
@@ -94,7 +96,7 @@ def runs_of(scores: dict[tuple[str, str, int, int], Any], variant: str, conditio
 def _judge_one(
     comparison: Comparison,
     condition: str,
-    scores: dict[tuple[str, str, int, int], EpisodeScores],
+    scores: dict[_Label, EpisodeScores],
     n_resamples: int,
 ) -> Judged:
     variant, control = (runs_of(scores, name, condition) for name in (comparison.variant, comparison.control))

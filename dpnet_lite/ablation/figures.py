@@ -10,33 +10,33 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, Judged, label, runs_of
+from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, Judged, labelled_scores, runs_of
 from dpnet_lite.ablation.studies import Study
-from dpnet_lite.ablation.table import Row, unpack_scores
+from dpnet_lite.ablation.table import Row
 from dpnet_lite.experiments.intervals import mean_interval
 from dpnet_lite.experiments.plots import BLACK, BLUE, GREEN, ORANGE
 
-VERMILION, PURPLE, SKY, GREY = "#D55E00", "#CC79A7", "#56B4E9", "#767676"  # Okabe and Ito's
+VERMILION, _PURPLE, _SKY, _GREY = "#D55E00", "#CC79A7", "#56B4E9", "#767676"  # Okabe and Ito's
 # A variant looks the same in every picture: colour, mark and dashes by its name; the others share what is left.
 VARIANT_STYLES = {
     "full": (BLACK, "o", "-"),
     "support only": (ORANGE, "s", "-"),
-    "training-free": (GREY, "X", ":"),
+    "training-free": (_GREY, "X", ":"),
     "baseline": (VERMILION, "v", "--"),
     "CCM": (BLUE, "D", "--"),
     "MSF": (GREEN, "P", "-."),
-    "CCM + PIM": (PURPLE, "^", "-."),
+    "CCM + PIM": (_PURPLE, "^", "-."),
 }
 OTHER_STYLES = tuple(
     zip(
-        (SKY, GREEN, PURPLE, BLUE, VERMILION, GREY, ORANGE) * 2,
+        (_SKY, GREEN, _PURPLE, BLUE, VERMILION, _GREY, ORANGE) * 2,
         "<>*hpd8" * 2,
         ["-", "--", "-.", ":"] * 3 + ["-", "--"],
         strict=True,
     )
 )
-MAIN = ("full", "support only")  # drawn thicker
-VERDICT_STYLES = {"better": (BLUE, "o"), "worse": (VERMILION, "s"), NO_DIFFERENCE: (GREY, "D")}
+_MAIN = ("full", "support only")  # drawn thicker
+_VERDICT_STYLES = {"better": (BLUE, "o"), "worse": (VERMILION, "s"), NO_DIFFERENCE: (_GREY, "D")}
 
 
 def study_figures(study: Study, rows: Sequence[Row], judged: Sequence[Judged]) -> dict[str, Figure]:
@@ -51,7 +51,7 @@ def differences_figure(judged: Sequence[Judged], *, several: bool = False) -> Fi
     """Each comparison's difference with its interval; colour and mark say the verdict, which the axis says as well."""
     figure, axes = plt.subplots(figsize=(7.5, 1.3 + 0.42 * len(judged)), layout="constrained")
     for row, entry in enumerate(judged):
-        colour, mark = VERDICT_STYLES[entry.verdict]
+        colour, mark = _VERDICT_STYLES[entry.verdict]
         low, high = (100 * end for end in entry.interval)
         axes.plot([low, high], [row, row], color=colour, linewidth=2.5, solid_capstyle="butt")
         axes.plot(100 * entry.difference, row, mark, color=colour, markersize=8)
@@ -61,7 +61,7 @@ def differences_figure(judged: Sequence[Judged], *, several: bool = False) -> Fi
     axes.set_ylim(len(judged) - 0.5, -0.5)
     axes.set_xlabel("difference of mIoU, points, with its 95 % interval", fontsize=12)
     for verdict in dict.fromkeys(e.verdict for e in judged):
-        colour, mark = VERDICT_STYLES[verdict]
+        colour, mark = _VERDICT_STYLES[verdict]
         axes.plot([], [], mark, color=colour, linestyle="-", linewidth=2.5, markersize=8, label=verdict)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=11)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -71,13 +71,13 @@ def differences_figure(judged: Sequence[Judged], *, several: bool = False) -> Fi
 
 def scores_figure(study: Study, rows: Sequence[Row]) -> Figure:
     """mIoU of every variant: the mean with its interval, and a dot for every fold and seed."""
-    scores = {label(row): unpack_scores(row["scores"]) for row in rows}
+    scores = labelled_scores(rows)
     figure, axes = plt.subplots(figsize=(7.5, 1.2 + 0.45 * len(study.variants)), layout="constrained")
     for row, variant in enumerate(study.variants):
         runs = list(runs_of(scores, variant.name, study.conditions[0].name).values())
         values = 100 * np.array([run.miou for run in runs])
         low, high = (100 * end for end in mean_interval(runs, resample_runs=True))
-        axes.plot(values, np.full(len(values), row + 0.18), ".", color=GREY, markersize=5, alpha=0.7)
+        axes.plot(values, np.full(len(values), row + 0.18), ".", color=_GREY, markersize=5, alpha=0.7)
         axes.plot([low, high], [row, row], color=BLUE, linewidth=2.5)
         axes.plot(values.mean(), row, "o", color=BLUE, markersize=8)
     axes.set_yticks(range(len(study.variants)), [variant.name for variant in study.variants], fontsize=11)
@@ -96,7 +96,7 @@ def conditions_figure(study: Study, rows: Sequence[Row]) -> Figure:
     A line joins conditions that are steps along one way: a support mask that is moved is another way than one that is
     larger or smaller.
     """
-    scores = {label(row): unpack_scores(row["scores"]) for row in rows}
+    scores = labelled_scores(rows)
     names = [condition.name for condition in study.conditions]
     figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
     others = iter(OTHER_STYLES * len(study.variants))
@@ -107,8 +107,8 @@ def conditions_figure(study: Study, rows: Sequence[Row]) -> Figure:
         ends = 100 * np.array([mean_interval(own, resample_runs=True) for own in runs])  # [conditions, 2]
         places = np.arange(len(names)) + 0.04 * (number - (len(study.variants) - 1) / 2)
         for way in study.ways:
-            draw_line(axes, places[way], means[way], ends[way], style, thick=variant.name in MAIN)
-        draw_line(axes, [], [], np.empty((0, 2)), style, thick=variant.name in MAIN, label=variant.name)
+            draw_line(axes, places[way], means[way], ends[way], style, thick=variant.name in _MAIN)
+        draw_line(axes, [], [], np.empty((0, 2)), style, thick=variant.name in _MAIN, label=variant.name)
     axes.set_xticks(range(len(names)), names, fontsize=11, rotation=20 if len(names) > 5 else 0)
     axes.set_ylabel("mIoU of novel classes, %", fontsize=12)
     axes.tick_params(axis="y", labelsize=11)

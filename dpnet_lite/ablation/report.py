@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpnet_lite.ablation.comparisons import EXACT_UP_TO, N_PATTERNS, NO_DIFFERENCE, Judged, label, runs_of
+from dpnet_lite.ablation.comparisons import EXACT_UP_TO, N_PATTERNS, NO_DIFFERENCE, Judged, labelled_scores, runs_of
 from dpnet_lite.ablation.studies import Study
-from dpnet_lite.ablation.table import Row, unpack_scores
+from dpnet_lite.ablation.table import Row
 from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.experiments.tables import aligned, mean, percent, score_cell
+from dpnet_lite.experiments.intervals import percent
+from dpnet_lite.experiments.tables import aligned, mean, score_cell
 from dpnet_lite.files import write_atomically
 
 if TYPE_CHECKING:
@@ -54,41 +55,24 @@ def report_tables(study: Study, rows: Sequence[Row], judged: Sequence[Judged], c
 
 def verdict_table(judged: Sequence[Judged], study: Study) -> str:
     """A row a comparison and condition."""
-    several = len(study.conditions) > 1
-    rows = [
-        [
-            "comparison",
-            *(["condition"] if several else []),
-            "variant against control",
-            "mIoU, points [95 %]",
-            "wins",
-            "p, Holm",
-            "verdict",
-        ]
+    table = [
+        ["comparison", "condition", "variant against control", "mIoU, points [95 %]", "wins", "p, Holm", "verdict"]
     ]
     for entry in judged:
-        names = f"{entry.comparison.variant} against {entry.comparison.control}"
-        rows.append(
-            [
-                entry.comparison.name,
-                *([entry.condition] if several else []),
-                names,
-                percent(entry.difference, entry.interval, signed=True),
-                f"{entry.wins} of {entry.pairs}",
-                "< 0.001" if entry.p_corrected < 0.001 else f"{entry.p_corrected:.3f}",
-                entry.graded_verdict,
-            ]
-        )
-    return aligned(rows)
+        row = [entry.comparison.name, entry.condition, f"{entry.comparison.variant} against {entry.comparison.control}"]
+        row += [percent(entry.difference, entry.interval, signed=True), f"{entry.wins} of {entry.pairs}"]
+        row += ["< 0.001" if entry.p_corrected < 0.001 else f"{entry.p_corrected:.3f}", entry.graded_verdict]
+        table.append(row)
+    several = len(study.conditions) > 1
+    return aligned(table if several else [[first, *rest] for first, _, *rest in table])
 
 
 def score_table(study: Study, rows: Sequence[Row]) -> str:
     """mIoU of every variant under every condition; FB-IoU as well where there is one condition."""
-    scores = {label(row): unpack_scores(row["scores"]) for row in rows}
+    scores = labelled_scores(rows)
     conditions = [condition.name for condition in study.conditions]
     single = len(conditions) == 1
-    head = ["variant", "what", *(["mIoU % [95 %]", "FB-IoU %"] if single else [f"mIoU %, {c}" for c in conditions])]
-    table = [head]
+    table = [["variant", "what", *(["mIoU % [95 %]", "FB-IoU %"] if single else [f"mIoU %, {c}" for c in conditions])]]
     for variant in study.variants:
         cells = []
         for condition in conditions:
@@ -120,24 +104,18 @@ def _provenance(rows: Sequence[Row], command: str) -> str:
 
     versions = distinct([", ".join(f"{k} {v}" for k, v in row["versions"].items()) for row in rows])
     folds, seeds = ([row[key] for row in rows] for key in ("fold", "seed"))
-    trained = next((row["identity"] for row in rows if "training" in row["identity"]), None)
-    budget = ""
-    if trained is not None:
-        budget_of = trained["training"]
-        budget = f"- {budget_of['steps']} steps of {budget_of['batch_size']} episodes for every variant\n"
-    n_episodes = distinct([row["identity"]["n_episodes"] for row in rows])
+    budget = next((row["identity"]["training"] for row in rows if "training" in row["identity"]), None)
+    steps = f"- {budget['steps']} steps of {budget['batch_size']} episodes for every variant\n" if budget else ""
+    identities = [row["identity"] for row in rows]
+    computed = distinct([f"device {own['device']}, {own['threads']} thread(s) a run" for own in identities])
+    n_episodes = distinct([own["n_episodes"] for own in identities])
     lists = sorted({row["scores"]["episodes_sha256"][:12] for row in rows})
     return (
         f"- folds {distinct(folds)}; seeds {distinct(seeds)}; {n_episodes} test episodes per fold and condition\n"
-        f"{budget}- rows: {len(rows)}, made by code {distinct([row['code'] for row in rows])}\n- {versions}\n"
-        f"- machines: {distinct([row['machine'] for row in rows])}; {distinct([_computed_on(row) for row in rows])}\n"
+        f"{steps}- rows: {len(rows)}, made by code {distinct([row['code'] for row in rows])}\n- {versions}\n"
+        f"- machines: {distinct([row['machine'] for row in rows])}; {computed}\n"
         f"- test episodes, SHA-256: {', '.join(lists)}\n- command: `{command}`"
     )
-
-
-def _computed_on(row: Row) -> str:
-    """Device and threads of a run, which its last digits depend on."""
-    return f"device {row['identity']['device']}, {row['identity']['threads']} thread(s) a run"
 
 
 def write_report(

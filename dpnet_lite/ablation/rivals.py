@@ -64,7 +64,7 @@ def _prototypes(support: Tensor, batch: EpisodeBatch) -> Tensor:
     return torch.stack([masked_average(support, part).mean(dim=1) for part in parts], dim=1)
 
 
-class PrototypeAlignment(_MetricNetwork):
+class _PrototypeAlignment(_MetricNetwork):
     """After PANet (ICCV 2019): the nearer prototype decides; in training the prediction must segment the support back.
 
     Precedent: cosines times 20, the alignment loss through the predicted mask. Ours: the frozen backbone.
@@ -79,7 +79,7 @@ class PrototypeAlignment(_MetricNetwork):
         return logits, auxiliary
 
 
-class SelfSupport(_MetricNetwork):
+class _SelfSupport(_MetricNetwork):
     """After SSP (ECCV 2022): the query pixels that the support's prototypes are sure of make prototypes of their own.
 
     Precedent: thresholds, the background prototype of every pixel by attention, the mixing weights, cosines times 10.
@@ -88,10 +88,10 @@ class SelfSupport(_MetricNetwork):
 
     def decide(self, support: Tensor, query: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
         first = _SUPPORT_SCALE * cosine_maps(query, prototypes)
-        return _SUPPORT_SCALE * self_support_cosines(query, prototypes, first.softmax(dim=1)), first
+        return _SUPPORT_SCALE * _self_support_cosines(query, prototypes, first.softmax(dim=1)), first
 
 
-NETWORKS: Networks = {"dpnet": DPNet, "panet": PrototypeAlignment, "ssp": SelfSupport}
+NETWORKS: Networks = {"dpnet": DPNet, "panet": _PrototypeAlignment, "ssp": _SelfSupport}
 _AUXILIARY = {"panet": "support", "ssp": "query"}  # the image that a rival's auxiliary loss is on
 
 
@@ -107,7 +107,7 @@ def check_network(config: ModelConfig, where: str = "") -> None:
         )
 
 
-def self_support_cosines(query: Tensor, prototypes: Tensor, probabilities: Tensor) -> Tensor:
+def _self_support_cosines(query: Tensor, prototypes: Tensor, probabilities: Tensor) -> Tensor:
     """Cosines with prototypes that the query's own sure pixels have joined, [B, 2, h, w].
 
     Args:
@@ -151,7 +151,7 @@ def untrained_segmenter(method: str, deep_channels: int) -> Segmenter:
         if method == "self-support":
             prototypes = _prototypes(support, batch)
             first = _SUPPORT_SCALE * cosine_maps(query, prototypes)
-            return self_support_cosines(query, prototypes, first.softmax(dim=1))
+            return _self_support_cosines(query, prototypes, first.softmax(dim=1))
         return _nearest_pixel(support, batch.support_masks, query)
 
     return segment

@@ -27,12 +27,11 @@ from dpnet_lite.experiments.experiment import (
     toy_test_world,
     toy_training_world,
 )
-from dpnet_lite.features import FeatureBank, compute_features, default_cache
+from dpnet_lite.features import compute_features, default_cache
 from dpnet_lite.files import sha256
 
-RESULTS_VERSION = (
-    1  # raised by hand when the same settings give other numbers: older rows and weights then count no more
-)
+# Raised by hand when the same settings give other numbers: older rows and weights then count no more.
+RESULTS_VERSION = 1
 TOY_SCENES = (TOY_TRAINING_SCENES, TOY_TEST_SCENES)
 _WORLD_SEED = 0  # all training seeds of a fold share its scenes, as they would share the images of a real data set
 
@@ -157,7 +156,7 @@ def _shared_fold(experiment: Experiment, fold: int, gap: float, scenes: tuple[in
     own = experiment
     backbone = _shared_backbone(own.backbone, own.backbone_weights, own.device, own.precision)
     if not own.is_toy:
-        return own.fold_data(backbone, _folder_bank(own, backbone), fold, 0)
+        return own.fold_data(backbone, own.folder_bank(backbone), fold, 0)
     worlds, cache = _toy_worlds(own, fold, gap, scenes), own.cache_folder or default_cache()
     train, test = (compute_features(w, backbone, size=w.size, cache_folder=cache, device=own.device) for w in worlds)
     return FoldData(fold, train, worlds[0].targets, test, worlds[1].targets)
@@ -167,11 +166,6 @@ def _toy_worlds(experiment: Experiment, fold: int, gap: float, scenes: tuple[int
     """Training and test scenes of a fold, not drawn yet."""
     train = toy_training_world(fold, seed=_WORLD_SEED, gap=experiment.gap, n_scenes=scenes[0])
     return train, toy_test_world(fold, gap=gap, n_scenes=scenes[1])
-
-
-@lru_cache(maxsize=1)
-def _folder_bank(experiment: Experiment, backbone: Backbone) -> FeatureBank:
-    return experiment.folder_bank(backbone)
 
 
 @lru_cache(maxsize=4)

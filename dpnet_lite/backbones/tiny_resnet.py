@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class ResidualBlock(nn.Module):
+class _ResidualBlock(nn.Module):
     """Two 3x3 convolutions with BatchNorm and a shortcut: [B, in, H, W] -> [B, out, H/stride, W/stride]."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, dilation: int = 1) -> None:
@@ -48,9 +48,9 @@ class TinyResNet(nn.Module):
             nn.BatchNorm2d(narrow),
             nn.ReLU(inplace=True),
         )
-        self.stage1 = nn.Sequential(ResidualBlock(narrow, narrow), ResidualBlock(narrow, narrow))
-        self.stage2 = nn.Sequential(ResidualBlock(narrow, middle, stride=2), ResidualBlock(middle, middle))
-        self.stage3 = nn.Sequential(ResidualBlock(middle, wide, dilation=2), ResidualBlock(wide, wide, dilation=2))
+        self.stage1 = nn.Sequential(_ResidualBlock(narrow, narrow), _ResidualBlock(narrow, narrow))
+        self.stage2 = nn.Sequential(_ResidualBlock(narrow, middle, stride=2), _ResidualBlock(middle, middle))
+        self.stage3 = nn.Sequential(_ResidualBlock(middle, wide, dilation=2), _ResidualBlock(wide, wide, dilation=2))
         self.classifier = None if n_classes is None else nn.Conv2d(self.out_channels, n_classes, 1)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

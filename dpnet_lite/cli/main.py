@@ -37,7 +37,7 @@ _EXAMPLES = """examples:
 """
 
 
-class CommandParser(OneLineParser):
+class _CommandParser(OneLineParser):
     """A command's parser: its options are read from its file when it is chosen, and from no other's."""
 
     name = ""
@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dpnet-lite {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
-    commands = parser.add_subparsers(dest="command", required=True, parser_class=CommandParser)
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_CommandParser)
     for name, what in COMMANDS.items():
         commands.add_parser(name, allow_abbrev=False, help=what).name = name
     return parser
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.debug:
             traceback.print_exc()
         first = (str(error) or type(error).__name__).splitlines()[0]
-        if isinstance(error, ModuleNotFoundError):
+        if isinstance(error, ModuleNotFoundError) and "pip install" not in first:
             first = f"{error}; install it with: pip install 'dpnet-lite[notebooks]'"
         print(f"dpnet-lite: error: {first}", file=sys.stderr)
         return 2

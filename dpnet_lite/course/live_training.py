@@ -70,14 +70,17 @@ class LiveTraining:
 
     @property
     def step(self) -> int:
+        """Steps done."""
         return self.trainer.step
 
     @property
     def steps(self) -> int:
+        """Steps in all."""
         return self.trainer.config.steps
 
     @property
     def done(self) -> bool:
+        """Whether none is left."""
         return self.step == self.steps
 
     @property

@@ -29,7 +29,7 @@ from dpnet_lite.datasets.toy_textures import AUXILIARY_TEXTURES, CLASS_TEXTURES
 
 DEFAULT_GAP = 0.5
 DEFAULT_SIZE = 96
-INSTANCES = (0.5, 0.35, 0.15)  # shares of scenes with one, two and three objects of the main class
+_INSTANCES = (0.5, 0.35, 0.15)  # shares of scenes with one, two and three objects of the main class
 WORLD_VERSION = 1  # raise it when the drawing changes, so that cached features and episode hashes change too
 CATALOGUES = {
     "classes": (CLASS_OUTLINES, CLASS_TEXTURES),
@@ -131,7 +131,7 @@ class ToyWorld(DatasetDefaults):
             raise IndexError(f"scene {index} is not in 0 to {self.length - 1}")
         rng = np.random.default_rng((WORLD_VERSION, self.seed, index))
         main = self.targets[index % len(self.targets)]
-        classes = [main] * int(rng.choice(3, p=INSTANCES) + 1) + self._distractors(main, rng)
+        classes = [main] * int(rng.choice(3, p=_INSTANCES) + 1) + self._distractors(main, rng)
         looks = {c: draw_appearance(c, self.gap, rng) for c in dict.fromkeys(classes)}
         objects = self._place(classes, looks, rng)
         visible, full = np.zeros((self.size, self.size), dtype=bool), 0

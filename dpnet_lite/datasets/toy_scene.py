@@ -33,7 +33,7 @@ class Appearance:
 
 
 @dataclass(frozen=True)
-class Light:
+class _Light:
     """One scene's light."""
 
     colour: Array  # [3] factor per channel
@@ -74,10 +74,10 @@ def draw_appearance(class_index: int, gap: float, rng: np.random.Generator) -> A
     )
 
 
-def draw_light(gap: float, rng: np.random.Generator) -> Light:
+def draw_light(gap: float, rng: np.random.Generator) -> _Light:
     """The light of one scene: white and even at gap 0."""
     gain = 1.0 + gap * rng.uniform(-0.5, 0.3)
-    return Light(
+    return _Light(
         colour=(gain * (1.0 + gap * rng.uniform(-0.3, 0.3, 3))).astype(np.float32),
         gamma=float(np.exp(gap * rng.uniform(-0.4, 0.4))),
         slope=(gap * rng.uniform(-0.4, 0.4, 2)).astype(np.float32),
@@ -149,7 +149,7 @@ def object_mask(item: PlacedObject, size: int) -> NDArray[np.bool_]:
     return mask
 
 
-def paint_object(image: Array, labels: Array, item: PlacedObject) -> None:
+def _paint_object(image: Array, labels: Array, item: PlacedObject) -> None:
     """Draw one object into `image` [S, S, 3] and `labels` [S, S], in place, with shading, edge and shadow."""
     rows, columns, dx, dy, x, y, inside = _window(item, labels.shape[0])
     look, cover = item.appearance, _cover(inside)
@@ -167,7 +167,7 @@ def paint_object(image: Array, labels: Array, item: PlacedObject) -> None:
 
 
 def paint_scene(
-    background: Array, objects: Sequence[PlacedObject], light: Light, rng: np.random.Generator
+    background: Array, objects: Sequence[PlacedObject], light: _Light, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """Draw `objects` in order onto `background`, then light and a little sensor noise.
 
@@ -176,7 +176,7 @@ def paint_scene(
     image, size = background.copy(), background.shape[0]
     labels = np.zeros((size, size), dtype=np.uint8)
     for item in objects:
-        paint_object(image, labels, item)
+        _paint_object(image, labels, item)
     axis = np.linspace(-1.0, 1.0, size, dtype=np.float32)
     level = 1.0 + light.slope[0] * axis[None, :] + light.slope[1] * axis[:, None]
     image = np.clip(image * level[..., None] * light.colour, 0.0, 1.0) ** np.float32(light.gamma)

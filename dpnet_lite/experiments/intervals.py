@@ -93,6 +93,15 @@ def percentile_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(float(low), float(high))
 
 
+def percent(value: float, interval: Interval | None = None, *, signed: bool = False) -> str:
+    """0.417 -> "41.7", with an interval "41.7 [40.1, 43.2]"."""
+    number = "{:+.1f}" if signed else "{:.1f}"
+    text = number.format(100 * value)
+    if interval is None:
+        return text
+    return f"{text} [{number.format(100 * interval.low)}, {number.format(100 * interval.high)}]"
+
+
 def bootstrap_interval(
     scores: EpisodeScores,
     metric: Metric = "miou",

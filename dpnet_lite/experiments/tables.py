@@ -10,20 +10,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.experiments.intervals import Interval, mean_interval, mean_paired_difference
+from dpnet_lite.experiments.intervals import mean_interval, mean_paired_difference, percent
 from dpnet_lite.experiments.jobs import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult
 from dpnet_lite.experiments.presets import MIN_PER_CLASS
 
 _Run = Mapping[tuple[str, int], EpisodeScores]
-
-
-def percent(value: float, interval: Interval | None = None, *, signed: bool = False) -> str:
-    """0.417 -> "41.7", with an interval "41.7 [40.1, 43.2]"."""
-    number = "{:+.1f}" if signed else "{:.1f}"
-    text = number.format(100 * value)
-    if interval is None:
-        return text
-    return f"{text} [{number.format(100 * interval.low)}, {number.format(100 * interval.high)}]"
 
 
 def enough_episodes(scores: Sequence[EpisodeScores]) -> bool:

@@ -20,7 +20,7 @@ from dpnet_lite.model.multi_scale_fusion import AuxiliaryBranch, Decoder, MultiS
 from dpnet_lite.model.prototype_interaction import Interaction, PrototypeInteraction
 from dpnet_lite.model.prototypes import cosine_maps, foreground_score, masked_average, masks_at
 
-MAP_SCALE = 10.0  # cosines differ by about 0.1 between pixels; maps are brought to about 1
+_MAP_SCALE = 10.0  # cosines differ by about 0.1 between pixels; maps are brought to about 1
 
 
 class Trace(NamedTuple):
@@ -182,10 +182,10 @@ def _comparison_maps(query: Tensor, prototypes: tuple[Tensor, ...], background: 
     """Cosine maps of a query [B, C, h, w] with prototypes [B, C], each [B, h, w] [ours].
 
     One map a prototype, less its mean over the query; then, with a background prototype, one more each: the
-    cosine with the prototype less that with the background. All times MAP_SCALE.
+    cosine with the prototype less that with the background. All times _MAP_SCALE.
     """
     stack = torch.stack([*prototypes, *([] if background is None else [background])], dim=1)  # [B, n, C]
-    cosines = MAP_SCALE * cosine_maps(query, stack)
+    cosines = _MAP_SCALE * cosine_maps(query, stack)
     n = len(prototypes)
     maps = list((cosines[:, :n] - cosines[:, :n].mean(dim=(2, 3), keepdim=True)).unbind(dim=1))
     if background is not None:

@@ -28,7 +28,7 @@ from dpnet_lite.config import ModelConfig
 from dpnet_lite.model.prototypes import cosine_map
 
 
-class ResidualConvolutions(nn.Module):
+class _ResidualConvolutions(nn.Module):
     """x + Conv3x3(ReLU(Conv3x3(ReLU(x)))), [B, C, h, w] -> the same."""
 
     def __init__(self, channels: int) -> None:
@@ -49,7 +49,7 @@ class Level(nn.Module):
         # A 1x1 convolution over expanded prototypes equals a linear layer that is broadcast over the pixels.
         self.prototypes = nn.Linear(2 * channels, channels) if vectors else None
         self.maps = nn.Conv2d(n_maps, channels, 1) if n_maps else None
-        self.residual = ResidualConvolutions(channels)
+        self.residual = _ResidualConvolutions(channels)
 
     def forward(self, query: Tensor, prototypes: Tensor, maps: Tensor, coarser: Tensor | None) -> Tensor:
         """query [B, C, h, w], prototypes [B, 2C], maps [B, n_maps, h, w], coarser [B, C, h', w'] -> [B, C, h, w]."""
@@ -70,7 +70,7 @@ def resized(features: Tensor, size: torch.Size | tuple[int, ...]) -> Tensor:
     return functional.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-class AtrousPyramid(nn.Module):
+class _AtrousPyramid(nn.Module):
     """ASPP: parallel dilated convolutions and a global average."""
 
     def __init__(self, channels: int, dilations: tuple[int, ...] = (1, 3, 6)) -> None:
@@ -95,7 +95,7 @@ class MultiScaleFusion(nn.Module):
         self.scales = config.scales if config.fusion == "pyramid" else (1.0,)
         vectors = config.comparison != "similarity"
         self.levels = nn.ModuleList(Level(config.channels, n_maps, vectors=vectors) for _ in self.scales)
-        self.atrous = AtrousPyramid(config.channels) if config.fusion == "aspp" else None
+        self.atrous = _AtrousPyramid(config.channels) if config.fusion == "aspp" else None
         self.merge = nn.Conv2d(len(self.scales) * config.channels, config.channels, 1)
 
     def seen_by(self) -> dict[str, nn.Module]:
@@ -140,7 +140,7 @@ class Decoder(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.residual = ResidualConvolutions(channels)
+        self.residual = _ResidualConvolutions(channels)
         self.convolution = nn.Conv2d(channels, channels, 3, padding=1)
         self.classifier = nn.Conv2d(channels, 2, 1)
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-EPSILON = 1e-6
+_EPSILON = 1e-6
 
 
 def masked_average(features: Tensor, weights: Tensor) -> Tensor:
@@ -25,7 +25,7 @@ def masked_average(features: Tensor, weights: Tensor) -> Tensor:
     """
     total = weights.sum(dim=(-2, -1))[..., None]  # [..., 1]
     weighted = (features * weights.unsqueeze(-3)).flatten(-2).sum(dim=-1)  # [..., C, h, w] -> [..., C]
-    return weighted / (total + EPSILON)
+    return weighted / (total + _EPSILON)
 
 
 def cosine_maps(features: Tensor, prototypes: Tensor) -> Tensor:

@@ -7,10 +7,8 @@ size, 2 x 32 x 32, is PFENet's rule [precedent] for the first two.
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from dpnet_lite.datasets.folds import FoldLayout, base_classes, novel_classes
@@ -119,14 +117,6 @@ def open_published(
     from dpnet_lite.published.fss import Fss1000
 
     return Fss1000(root, split, lists=lists, cache_folder=cache_folder)
-
-
-def import_extra(module: str, use: str) -> ModuleType:
-    """Import a package of the extra `benchmarks`; where it is missing, ModuleNotFoundError says what it is for."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(f"{module.partition('.')[0]} {use}: pip install 'dpnet-lite[benchmarks]'") from None
 
 
 def _check_split(entry: PublishedDataset, split: str) -> None:

@@ -13,10 +13,10 @@ from dpnet_lite.checkpoints import Trained
 from dpnet_lite.datasets.base import CountedDataset
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.experiment import EvaluationData
-from dpnet_lite.experiments.intervals import Interval, mean_interval
+from dpnet_lite.experiments.intervals import Interval, mean_interval, percent
 from dpnet_lite.experiments.jobs import Scored, refuse_seen_classes
 from dpnet_lite.experiments.progress import Stages
-from dpnet_lite.experiments.tables import aligned, enough_episodes, percent
+from dpnet_lite.experiments.tables import aligned, enough_episodes
 from dpnet_lite.published.copy import PublishedCopy
 from dpnet_lite.published.image_source import ImageSource
 from dpnet_lite.published.list_files import read_hsnet_fold
@@ -25,7 +25,7 @@ from dpnet_lite.published.protocols.scoring import evaluate_under, protocol_scor
 from dpnet_lite.published.protocols.specs import Protocol
 from dpnet_lite.published.registry import fold_classes, published
 
-KEPT_BYTES = 4_000_000_000  # of features, when scoring
+_KEPT_BYTES = 4_000_000_000  # of features, when scoring
 _Counts = dict[str, EpisodeScores]  # by name of the protocol, from the same predictions
 
 
@@ -56,7 +56,7 @@ def published_data(
     novel = fold_classes(copy.name, fold, split, n_split_classes=len(dataset.class_names)).novel
     refuse_seen_classes(path, trained.metadata, [dataset.class_names[index] for index in novel], fold)
     per_image = 2 * backbone.out_channels * (-(-size // backbone.stride)) ** 2  # bytes
-    source = ImageSource(dataset, backbone, size=size, kept=KEPT_BYTES // per_image)
+    source = ImageSource(dataset, backbone, size=size, kept=_KEPT_BYTES // per_image)
     pairs = listed_pairs(copy, dataset, fold)
     draw = partial(draw_for, protocol, dataset, novel, fold=fold, count=n_episodes, benchmark=copy.name, pairs=pairs)
     return EvaluationData(source, novel, [draw(n_shot=n_shot, seed=seed) for n_shot in shots for seed in seeds])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from dpnet_lite.features import Progress
-from dpnet_lite.published.registry import import_extra
+from dpnet_lite.published.extras import import_extra
 
 _AT_ONCE = 16  # calls that a process takes at a time
 

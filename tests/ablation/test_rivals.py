@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpnet_lite.ablation.rivals import NETWORKS, _trusted, self_support_cosines, untrained_segmenter
+from dpnet_lite.ablation.rivals import NETWORKS, _self_support_cosines, _trusted, untrained_segmenter
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.model.episode_batch import EpisodeBatch
 
@@ -77,7 +77,7 @@ def test_self_support_is_the_plain_loop():
     query, prototypes = torch.randn(1, 5, 4, 4, generator=generator), torch.randn(1, 2, 5, generator=generator)
     foreground = torch.rand(1, 4, 4, generator=generator)
     probabilities = torch.stack([1 - foreground, foreground], dim=1)
-    found = self_support_cosines(query, prototypes, probabilities)[0].numpy()
+    found = _self_support_cosines(query, prototypes, probabilities)[0].numpy()
     pixels, share = query[0].flatten(1).double().numpy(), foreground.flatten().numpy()
     sure_foreground, sure_background = share > 0.7, (1 - share) > 0.6
     assert sure_foreground.any() and sure_background.any()
@@ -133,5 +133,5 @@ def test_self_support_without_training_uses_the_deep_features_alone(batch):
     ]
     prototypes = torch.from_numpy(np.stack(pair, axis=1)).float()
     first = torch.nn.functional.cosine_similarity(deep[1][:, None], prototypes[..., None, None], dim=2)
-    expected = self_support_cosines(deep[1], prototypes, (10 * first).softmax(dim=1))
+    expected = _self_support_cosines(deep[1], prototypes, (10 * first).softmax(dim=1))
     torch.testing.assert_close(segment(batch), expected, atol=1e-4, rtol=1e-4)

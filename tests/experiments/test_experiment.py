@@ -12,8 +12,9 @@ from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.experiment import Experiment, toy_fold
+from dpnet_lite.experiments.intervals import percent
 from dpnet_lite.experiments.jobs import METHODS, TRAINING_FREE, support_only
-from dpnet_lite.experiments.tables import aligned, difference_cell, enough_episodes, percent, score_cell
+from dpnet_lite.experiments.tables import aligned, difference_cell, enough_episodes, score_cell
 from dpnet_lite.training import Trainer, initial_network
 
 

@@ -133,9 +133,11 @@ class AblationLab(BackgroundJob[LiveAblation]):
             self.begin()
 
     def make_run(self) -> LiveAblation:
+        """The chosen variant against the full network."""
         return LiveAblation(variant_name(self.chosen), variant_model(self.chosen), base_model(), self.bench)
 
     def draw(self) -> str:
+        """A bar for each run that is done."""
         run = self.run
         fresh = run is not None and run.result is not None and self.results.get(run.name) is not run.result
         if run is not None and run.result is not None:

@@ -230,6 +230,7 @@ class BackgroundJob(PictureBox, Generic[_AnyJob]):
 
     @property
     def training(self) -> bool:
+        """Whether it runs just now."""
         return self.task is not None and not self.task.done()
 
     def begin(self) -> None:

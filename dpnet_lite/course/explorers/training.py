@@ -48,9 +48,11 @@ class LiveTrainer(BackgroundJob[LiveTraining]):
         self.draw()
 
     def make_run(self) -> LiveTraining:
+        """A new training run."""
         return self.make()
 
     def draw(self) -> str:
+        """The curves so far."""
         run = self.run
         losses, scores, steps = ([], [], 1) if run is None else (run.losses, run.scores, run.steps)
         self.picture.value = png(training_figure(losses, scores, steps))
