@@ -314,20 +314,16 @@ def _hash_seed(*parts: int) -> int:
 def _held_signals() -> Iterator[list[int]]:
     """Inside the block Ctrl-C and SIGTERM are only noted in the list: a step broken off cannot be resumed bit for bit.
 
-    The second one ends the step at once. Whoever has handlers of their own, or ignores a signal, keeps that.
+    A second one waits as well: torchrun passes on the Ctrl-C that its processes had from the terminal already. Whoever
+    has handlers of their own, or ignores a signal, keeps that.
     """
     noted: list[int] = []
     usual: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     is_main = threading.current_thread() is threading.main_thread()  # signals reach the main thread only
     held = [number for number, handler in usual.items() if is_main and signal.getsignal(number) is handler]
 
-    def note(number: int, frame: Any) -> None:
-        noted.append(number)
-        if len(noted) > 1:
-            raise KeyboardInterrupt
-
     for number in held:
-        signal.signal(number, note)
+        signal.signal(number, lambda number, frame: noted.append(number))
     try:
         yield noted
     finally:
