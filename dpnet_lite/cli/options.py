@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
-from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES
+from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES, ModelConfig
 from dpnet_lite.experiments.presets import MIN_PER_CLASS, N_FOLDS, PHOTOGRAPHS, TOY, Preset
 from dpnet_lite.published.registry import PublishedName
 
@@ -152,7 +152,9 @@ def experiment_of(args: argparse.Namespace, **settings: Any) -> Experiment:
     lists = ("seeds", "shots", "extra_base")
     names = [field.name for field in fields(Experiment) if field.name in known]
     chosen: dict[str, Any] = {name: tuple(known[name]) if name in lists else known[name] for name in names}
-    return Experiment(**chosen)
+    experiment = Experiment(**chosen)
+    check_model(experiment.model)
+    return experiment
 
 
 def _preset(args: argparse.Namespace) -> Preset:
@@ -181,6 +183,13 @@ def _folds(args: argparse.Namespace) -> tuple[int, ...]:
     if args.fold >= args.n_folds:
         raise ValueError(f"--fold is {args.fold}, but there are {args.n_folds} folds; give 0 to {args.n_folds - 1}")
     return (args.fold,)
+
+
+def check_model(model: ModelConfig) -> None:
+    """ValueError for a network that is not known here: told before the data are made ready, not after."""
+    from dpnet_lite.ablation.rivals import check_network
+
+    check_network(model)
 
 
 def known_networks() -> Networks:

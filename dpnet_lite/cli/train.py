@@ -64,13 +64,14 @@ def _train_by_recipe(args: argparse.Namespace) -> None:
     from dpnet_lite.published.train import count_images, estimate_cost, recipe_data
 
     recipe = _recipe(args)
+    options.check_model(recipe.model)
     copy = options.published_copy(args)
     fabric = make_fabric(args.device, recipe.training.precision, tensorboard=args.tensorboard)
     data = recipe_data(recipe, copy, args.fold, fabric)
     steps = recipe.steps(count_images(data, recipe.training)) if args.steps is None else args.steps
     training = replace(recipe.training, seed=args.seed, steps=steps)
     if args.estimate:
-        options.say(estimate_cost(recipe, data, training, fabric, stage=Stages(2)))
+        options.say(estimate_cost(recipe, data, training, fabric, stage=Stages(2), networks=options.known_networks()))
         return
     how = {"fabric": fabric, "resume": args.resume, "stage": Stages(1), "networks": options.known_networks()}
     result = train(data, recipe.model, training, args.out, recipe=recipe.name, novel=recipe.novel, **how)

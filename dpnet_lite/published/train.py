@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from dpnet_lite.backbones.backbone import build_backbone
+from dpnet_lite.checkpoints import DPNET_ALONE, Networks
 from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import check_division, class_pools
@@ -51,12 +52,19 @@ def count_images(data: TrainingData, training: TrainingConfig) -> int:
 
 
 def estimate_cost(
-    recipe: Recipe, data: TrainingData, training: TrainingConfig, fabric: Fabric, *, stage: Stage = silent
+    recipe: Recipe,
+    data: TrainingData,
+    training: TrainingConfig,
+    fabric: Fabric,
+    *,
+    stage: Stage = silent,
+    networks: Networks = DPNET_ALONE,
 ) -> str:
     """What a whole training would take on this machine, from a few steps of it."""
     few = replace(training, steps=WARM_UP + MEASURED, checkpoint_every=0, validate_every=0, n_held_out=0)
     on_gpu = fabric.device.type == "cuda"
-    network = initial_network(recipe.model, data.train.backbone, few.seed)
+    kind = networks[recipe.model.network]
+    network = initial_network(recipe.model, data.train.backbone, few.seed, kind=kind)
     trainer = Trainer(network, few, data.train, data.base, fold=data.fold, fabric=fabric)
     trainer.run(stop_after=WARM_UP, progress=stage("warming up"))
     started, waited = time.perf_counter(), data.train.waited

@@ -308,6 +308,7 @@ def test_demo_on_a_folder_with_extra_base_classes(tmp_path, folder, data, capsys
         (["demo", "--device", "tpu"], "tpu"),
         (["train", "--device", "cuda", "--steps", "1"], "--device cpu"),
         (["train", "--training", "n_held_out=3"], "set both or neither"),
+        (["train", "--model", "network=foo"], "network is 'foo'; choose one of dpnet, panet, ssp"),
         (["predict", "x.png", "--checkpoint", NONE, "--support", "a.png"], "and 1 files after --support"),
         (["predict", "--checkpoint", NONE, "--support", "a.png", "b.png"], "0 images to segment and 2 files after"),
         (["info", __file__], "test_cli.py does not end in .safetensors; give a checkpoint"),
