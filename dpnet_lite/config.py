@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Number
 from typing import Any, ClassVar, Literal, Self, get_args, get_origin, get_type_hints
 
 BACKBONES = ("tiny", "resnet50", "resnet101", "resnet50_v2", "resnet101_v2", "vgg16", "mobilenet_v2")
@@ -97,6 +98,8 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
         if value not in get_args(kind):
             raise ValueError(f"{name} is {value!r}; choose one of {', '.join(get_args(kind))}")
         return value
+    if isinstance(value, Number) and hasattr(value, "item"):  # NumPy's numbers, which JSON cannot hold
+        value = value.item()
     kind, items = get_origin(kind) or kind, get_args(kind)
     if kind is tuple:
         if not isinstance(value, list | tuple) or not all(_fits(item, items[0]) for item in value):

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from dpnet_lite.model.prototypes import masks_at
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 EditLabels = Callable[[Tensor], Tensor]  # changes support labels, int64 [B * K, S, S] with 0, 1 and 255
+_Arrays = dict[str, tuple[Any, tuple[int, ...]]]  # kind and shape of each file of a cache, by its name
 CHUNK = 16  # images through the backbone at once
 
 
@@ -176,30 +177,59 @@ def compute_features(
     what = f"{dataset.fingerprint} {backbone.cache_key} {size} {shape}"
     path = cache_folder / hashlib.sha256(what.encode()).hexdigest()[:24]
     path.mkdir(parents=True, exist_ok=True)
+    arrays: _Arrays = {
+        "features": (np.float16, shape),
+        "labels": (np.uint8, (len(dataset), size, size)),
+        "areas": (np.float32, (len(dataset), len(dataset.class_names))),
+    }
     with FileLock(path / "lock"):  # a process that is killed lets the next in
-        if not (path / "areas.npy").exists():
-            arrays, done_file = _started(path, shape, size)
-            done = int(done_file.read_text() or 0)
-            for stop in _compute(dataset, backbone, *arrays, progress(starts[done // CHUNK :]), device):
-                done_file.write_text(str(stop))
-            np.save(path / "areas.tmp.npy", dataset.class_areas)
-            (path / "areas.tmp.npy").replace(path / "areas.npy")  # last: where it lies, all is whole
+        if not all(_is_whole(path / f"{name}.npy", *array) for name, array in arrays.items()):
+            _fill(path, arrays, dataset, backbone, progress, device)
     # Copy on write: torch wants arrays that it could write to.
     features, labels = np.load(path / "features.npy", mmap_mode="c"), np.load(path / "labels.npy")
     known = KnownAreas(dataset, np.load(path / "areas.npy"))
     return FeatureBank(known, backbone, size, features, torch.from_numpy(labels))
 
 
-def _started(path: Path, shape: tuple[int, ...], size: int) -> tuple[tuple[np.ndarray, np.ndarray], Path]:
-    """Files of features and labels to write to, and the one that holds how many images are done."""
-    done_file = path / "done"
-    files = ((path / "features.npy", np.float16, shape), (path / "labels.npy", np.uint8, (shape[0], size, size)))
-    if not done_file.exists():
-        for file, dtype, own_shape in files:
-            np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=own_shape)
-        done_file.touch()
-    features, labels = (np.lib.format.open_memmap(file, mode="r+") for file, _, _ in files)
-    return (features, labels), done_file
+def _fill(
+    path: Path,
+    arrays: _Arrays,
+    dataset: SegmentationDataset,
+    backbone: Backbone,
+    progress: Progress,
+    device: str | torch.device,
+) -> None:
+    """Compute what is missing of the files in `path`."""
+    features, labels, done_file = _started(path, {name: arrays[name] for name in ("features", "labels")})
+    starts = range(int(done_file.read_text()), len(dataset), CHUNK)
+    if len(starts):
+        for stop in _compute(dataset, backbone, features, labels, progress(starts), device):
+            done_file.write_text(str(stop))
+    np.save(path / "areas.tmp.npy", dataset.class_areas)
+    (path / "areas.tmp.npy").replace(path / "areas.npy")  # last: where it lies, the others are full
+
+
+def _is_whole(file: Path, dtype: Any, shape: tuple[int, ...]) -> bool:
+    """Whether a file holds an array of that kind, none of it cut off."""
+    try:
+        array = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return array.dtype == dtype and array.shape == shape
+
+
+def _started(path: Path, arrays: _Arrays) -> tuple[np.ndarray, np.ndarray, Path]:
+    """Arrays to fill, and the file that holds how many images are done; begun anew where one of them is damaged."""
+    done_file, files = path / "done", [path / f"{name}.npy" for name in arrays]
+    is_sound = all(_is_whole(file, *array) for file, array in zip(files, arrays.values(), strict=True))
+    if not (is_sound and done_file.exists() and done_file.read_text().isdigit()):
+        done_file.unlink(missing_ok=True)
+        (path / "areas.npy").unlink(missing_ok=True)
+        for file, (dtype, shape) in zip(files, arrays.values(), strict=True):
+            np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
+        done_file.write_text("0")
+    features, labels = (np.lib.format.open_memmap(file, mode="r+") for file in files)
+    return features, labels, done_file
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dpnet_lite.backbones.backbone import Backbone
-from dpnet_lite.checkpoints import load_trained
+from dpnet_lite.checkpoints import DPNET_ALONE, Networks, load_trained
 from dpnet_lite.datasets.images import ImageLike, MaskLike, to_image, to_mask
 from dpnet_lite.datasets.transforms import normalise, resize_image
 from dpnet_lite.model.dpnet import Trace
@@ -53,13 +53,16 @@ class Predictor:
         *,
         backbone_weights: str | Path | None = None,
         device: str | torch.device = "cpu",
+        networks: Networks = DPNET_ALONE,
     ) -> Self:
         """Rebuild the network from a checkpoint alone; foreign backbone weights are named by `backbone_weights`.
+
+        `networks` are those that the checkpoint may hold; `ablation/rivals.py` knows more than DPNet.
 
         Raises:
             FileNotFoundError, ValueError: the file is missing, damaged, or was trained on another backbone.
         """
-        trained = load_trained(path, backbone_weights=backbone_weights, device=device)
+        trained = load_trained(path, backbone_weights=backbone_weights, device=device, networks=networks)
         return cls(trained.head, trained.backbone, size=trained.size, device=device)
 
     def set_support(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,14 +36,7 @@ _Validate = Callable[[nn.Module], float]
 _FREE = ("accumulate", "compile")  # settings that change how a step is computed, not what
 
 
-class _AreaRule(TypedDict):
-    """Arguments of `draw_episodes` and `class_pools`."""
-
-    min_area: float
-    min_pixels: int
-
-
-def area_rule(config: TrainingConfig) -> _AreaRule:
+def area_rule(config: TrainingConfig) -> dict[str, Any]:
     """Which images may serve a class in this training: by pixels where `min_pixels` is set, else by share."""
     return {"min_area": 0.0 if config.min_pixels else DEFAULT_MIN_AREA, "min_pixels": config.min_pixels}
 

@@ -148,16 +148,19 @@ def test_an_interrupted_cache_is_continued(bank, world, backbone, tmp_path, chun
     assert np.array_equal(finished.features, bank.features) and torch.equal(finished.labels, bank.labels)
 
 
-@pytest.mark.parametrize("damage", ["done is empty", "done is gone"])
+@pytest.mark.parametrize("damage", ["done is empty", "done is gone", "features are gone", "labels are cut"])
 def test_a_damaged_cache_is_computed_anew(world, backbone, tmp_path, damage):
     counting = CountingBackbone(backbone)
     expected = np.array(compute_features(world, counting, size=16, cache_folder=tmp_path).features)
     (path,) = tmp_path.iterdir()
-    (path / "areas.npy").unlink()  # broken off before the end
-    if damage == "done is empty":
+    if damage.startswith("done"):
+        (path / "areas.npy").unlink()  # broken off before the end
         (path / "done").write_text("")
-    else:
-        (path / "done").unlink()
+    if damage.endswith("gone"):
+        (path / ("features.npy" if damage.startswith("features") else "done")).unlink()
+    if damage == "labels are cut":
+        whole = (path / "labels.npy").read_bytes()
+        (path / "labels.npy").write_bytes(whole[: len(whole) // 2])
     again = compute_features(world, counting, size=16, cache_folder=tmp_path)
     assert counting.images == 2 * N_IMAGES
     assert np.array_equal(again.features, expected)

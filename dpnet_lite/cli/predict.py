@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dpnet_lite.cli.options import say
+from dpnet_lite.cli.options import known_networks, say
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,8 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(
                 f"{target} is there already; give another folder with --out, or replace it with --overwrite"
             )
-    predictor = Predictor.load(args.checkpoint, backbone_weights=args.backbone_weights, device=args.device)
+    weights, networks = args.backbone_weights, known_networks()
+    predictor = Predictor.load(args.checkpoint, backbone_weights=weights, device=args.device, networks=networks)
     predictor.set_support(args.support[0::2], args.support[1::2])
     args.out.mkdir(parents=True, exist_ok=True)
     for image, target in zip(args.images, targets, strict=True):
