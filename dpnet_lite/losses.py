@@ -54,6 +54,9 @@ def episode_loss(
 ) -> tuple[Tensor, Tensor]:
     """CE(main) + lambda CE(auxiliary) and CE(main) alone [ours]; 255 is ignored.
 
+    Every term is a sum over pixels, or episodes, divided by the step's own total (`target_weights`): a step may come in
+    parts and from several processes.
+
     Args:
         output: of the network in training.
         targets: of the same episodes, by `episode_targets`.

@@ -56,7 +56,6 @@ class Predictor:
         networks: Networks = DPNET_ALONE,
     ) -> Self:
         """Rebuild the network from a checkpoint alone; foreign backbone weights are named by `backbone_weights`.
-
         `networks` are those that the checkpoint may hold; `ablation/rivals.py` knows more than DPNet.
 
         Raises:

@@ -207,7 +207,7 @@ show("label-noise")
 # labels: how much of the image the class covers (called *object size* here). Others are not: how many objects were
 # drawn; how many are of another class (**distractors**), and how many of these share the class's outline or texture
 # (look-alikes); which share of the object others hide (**hidden share**). The toy world can tell them: every scene is
-# drawn from a plan, and `dpnet_lite.analysis.scenes` repeats the plan with the same random numbers. The first assertion
+# drawn from a plan, and `course.analysis.scenes` repeats the plan with the same random numbers. The first assertion
 # says that the labels agree, the second that the episode list is the one that was scored.
 
 # %%

@@ -17,7 +17,7 @@ from dpnet_lite.ablation.rivals import check_network
 from dpnet_lite.ablation.studies import Condition, Study, Variant
 from dpnet_lite.backbones.backbone import Backbone, build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.datasets.folder import FolderDataset
+from dpnet_lite.datasets.folder import open_folder
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.experiments.experiment import (
     TOY_TEST_SCENES,
@@ -171,4 +171,4 @@ def _toy_worlds(experiment: Experiment, fold: int, gap: float, scenes: tuple[int
 @lru_cache(maxsize=4)
 def _folder_fingerprint(roots: tuple[Path, ...]) -> str:
     """What tells the content of folders apart from any other's; no picture is read."""
-    return " ".join(FolderDataset(root).fingerprint for root in roots)
+    return " ".join(open_folder(root).fingerprint for root in roots)

@@ -3,7 +3,8 @@
 All of them give a grid of ceil(H / stride) x ceil(W / stride), 60 x 60 for 473 px at stride 8, and join a
 middle and a deep stage of the same size. The deep stage keeps its resolution because its stride becomes a
 dilation: at every second row and column it still equals the undilated network's output (for sides divisible
-by 16), save in PFENet's networks, which dilate one convolution more (see `deep_stem`).
+by 16, and where no layer takes means over the whole grid, as squeeze-and-excitation does), save in PFENet's networks,
+which dilate one convolution more (see `deep_stem`).
 """
 
 from __future__ import annotations
@@ -52,6 +53,8 @@ def dilate(layers: nn.Module) -> None:
                 module.stride = (1, 1)
             else:
                 module.dilation, module.padding = (2, 2), (2, 2)
+        elif isinstance(module, nn.Conv2d) and module.stride != (1, 1):
+            raise ValueError(f"a convolution of {module.kernel_size} has stride {module.stride}; only 3x3 are dilated")
 
 
 def _vgg16_layers() -> nn.Module:

@@ -44,7 +44,7 @@ class _CommandParser(OneLineParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         if self.name:
-            command, self.name = import_module(f"dpnet_lite.cli.{self.name}"), ""
+            command, self.name = import_module(f"dpnet_lite.cli.{self.name.replace('-', '_')}"), ""
             command.add_options(self)
             self.set_defaults(run=command.run)
             # May also stand behind the command's name.

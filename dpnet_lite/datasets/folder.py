@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from dpnet_lite.datasets.base import IGNORE_LABEL, MAX_CLASSES, DatasetDefaults, Sample
+from dpnet_lite.datasets.base import IGNORE_LABEL, MAX_CLASSES, DatasetDefaults, Sample, SegmentationDataset
 from dpnet_lite.datasets.images import read_image, read_mask
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -118,6 +118,11 @@ class FolderDataset(DatasetDefaults):
                 f"add the class or change the mask ({IGNORE_LABEL} means ignore)"
             )
         return labels
+
+
+def open_folder(root: str | Path) -> SegmentationDataset:
+    """The data set in a folder; the one place that chooses how a folder is read."""
+    return FolderDataset(root)
 
 
 def read_class_names(path: Path) -> tuple[str, ...]:

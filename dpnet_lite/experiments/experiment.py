@@ -12,7 +12,7 @@ import torch
 
 from dpnet_lite.backbones.backbone import Backbone, build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.datasets.folder import FolderDataset, read_class_names
+from dpnet_lite.datasets.folder import open_folder, read_class_names
 from dpnet_lite.datasets.folds import FoldLayout, base_classes, novel_classes
 from dpnet_lite.datasets.novel import NovelPolicy, TrainingView
 from dpnet_lite.datasets.toy import DEFAULT_GAP, DEFAULT_SIZE, WORLD_VERSION, ToyWorld, catalogue_names
@@ -209,7 +209,7 @@ def folder_bank(
     stage: Stage = silent,
 ) -> FeatureBank:
     """Features of a folder of photographs and any extra folders behind it, mirrored views included."""
-    datasets = [FolderDataset(root) for root in roots]
+    datasets = [open_folder(root) for root in roots]
     return compute_features(
         datasets[0] if len(datasets) == 1 else UnionDataset(datasets),
         backbone,

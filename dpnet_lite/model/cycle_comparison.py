@@ -83,6 +83,7 @@ def pixel_weights(
     elif config.selection == "query_first":
         weights = query_first(matches, support_mask).float()
     else:
+        assert config.selection == "support_first", config.selection
         weights = support_first(matches, support_mask).float()
     if config.weighted_pooling:
         # Relative to the best *selected* pixel: its weight is 1, so the weights cannot all vanish.

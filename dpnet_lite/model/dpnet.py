@@ -105,7 +105,7 @@ class DPNet(nn.Module):
             prototype = masked_average(support, batch.support_masks).mean(dim=1)
         truth = self._truth(batch, query_masks) if self.config.selection == "oracle" else None
         found = [
-            select_reliable(self.config, shot.detach(), mask, query.detach(), prototype.detach(), truth)
+            select_reliable(self.config, shot, mask, query, prototype, truth)  # without gradient
             for shot, mask in zip(support.unbind(dim=1), batch.support_masks.unbind(dim=1), strict=True)
         ]
         selections, matches = [selection for selection, _ in found], [matches for _, matches in found]

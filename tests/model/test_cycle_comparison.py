@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from dpnet_lite.model.cycle_comparison import (
 )
 from dpnet_lite.model.matching import CycleMatches
 
-RULES = ("support_first", "query_first", "threshold", "top_k", "oracle")
+RULES = get_args(get_type_hints(ModelConfig)["selection"])
 PLAIN = ModelConfig(weighted_pooling=False, consensus_rounds=0)
 
 # Four support pixels (the first two in the mask) and five query pixels, matched as drawn:
