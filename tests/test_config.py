@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,6 +113,14 @@ def test_settings_that_must_fit_each_other_are_changed_together():
     for alone in ("validate_every=5", "n_held_out=4"):
         with pytest.raises(ValueError, match=r"set both or neither: checkpoints are chosen on held-out base classes"):
             TrainingConfig().with_texts([alone])
+
+
+def test_numbers_of_numpy_are_taken_as_python_has_them():
+    config = TrainingConfig(seed=np.int64(3), learning_rate=np.float64(0.5))
+    assert config == TrainingConfig(seed=3, learning_rate=0.5)
+    assert json.loads(json.dumps(config.to_dict()))["seed"] == 3
+    with pytest.raises(ValueError, match=r"seed is 2\.5; give a whole number"):
+        TrainingConfig(seed=np.float32(2.5))
 
 
 def test_what_was_retired_is_read_at_its_last_value_alone():

@@ -198,6 +198,14 @@ def test_a_predictor_comes_back_from_a_checkpoint(predictor, pictures, tmp_path)
         Predictor.load(path)  # the shipped tiny backbone, not the random one
 
 
+def test_other_networks_are_handed_in(predictor, tmp_path):
+    rival = DPNet(ModelConfig(channels=8, network="rival"), 144, 96)
+    path = save_head(tmp_path / "rival.safetensors", rival, build_backbone("tiny"), size=64)
+    with pytest.raises(ValueError, match="holds the network 'rival'"):
+        Predictor.load(path)
+    assert Predictor.load(path, networks={"rival": DPNet}).head.config.network == "rival"
+
+
 @pytest.mark.parametrize("fold", range(4))
 def test_the_shipped_heads_segment_novel_classes(fold):
     """Better than marking everything, on a handful of scenes."""

@@ -171,6 +171,13 @@ def test_a_stopped_run_is_not_overwritten_without_resume(tmp_path):
     trainer(MODEL, config, folder=tmp_path).run()  # a finished one is
 
 
+def test_how_a_step_is_computed_may_change_at_a_resume(whole, tmp_path):
+    trainer(MODEL, TRAINING, folder=tmp_path).run(stop_after=3)
+    parts = trainer(MODEL, replace(TRAINING, accumulate=2), folder=tmp_path).run(resume=True)
+    assert parts.step == TRAINING.steps
+    assert_same(parts.head.state_dict(), whole.head.state_dict(), atol=1e-5)  # sums in another order
+
+
 def test_resuming_another_run_is_refused(data, tmp_path):
     trainer(MODEL, TRAINING, folder=tmp_path).run(stop_after=1)
     other_backbone, other_size = copy.copy(data.train), copy.copy(data.train)
@@ -295,11 +302,17 @@ def test_bf16_mixed_precision_trains():
 
 def test_a_compiled_network_trains_to_the_same_weights(monkeypatch):
     """Without code generation, which takes a minute: what is traced, what is not, and who holds the weights."""
-    compile_module, eager = torch.compile, {"backend": "eager"}
-    monkeypatch.setattr(torch, "compile", lambda module, **options: compile_module(module, **options | eager))
+    compile_module, traced = torch.compile, []
+
+    def eager(graph, inputs):
+        traced.append(graph)
+        return graph.forward
+
+    backend = {"backend": eager}
+    monkeypatch.setattr(torch, "compile", lambda module, **options: compile_module(module, **options | backend))
     plain, compiled = (trainer(MODEL, replace(TRAINING, steps=2, compile=flag)).run().head for flag in (False, True))
     assert_same(compiled.state_dict(), plain.state_dict(), atol=1e-6)
-    assert not hasattr(compiled, "_orig_mod")
+    assert traced and not hasattr(compiled, "_orig_mod")
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])

@@ -27,7 +27,7 @@ from dpnet_lite.experiments.experiment import (
     toy_test_world,
     toy_training_world,
 )
-from dpnet_lite.features import compute_features, default_cache
+from dpnet_lite.features import FeatureBank, compute_features, default_cache
 from dpnet_lite.files import sha256
 
 # Raised by hand when the same settings give other numbers: older rows and weights then count no more.
@@ -156,10 +156,17 @@ def _shared_fold(experiment: Experiment, fold: int, gap: float, scenes: tuple[in
     own = experiment
     backbone = _shared_backbone(own.backbone, own.backbone_weights, own.device, own.precision)
     if not own.is_toy:
-        return own.fold_data(backbone, own.folder_bank(backbone), fold, 0)
+        return own.fold_data(backbone, _folder_bank(own), fold, 0)
     worlds, cache = _toy_worlds(own, fold, gap, scenes), own.cache_folder or default_cache()
     train, test = (compute_features(w, backbone, size=w.size, cache_folder=cache, device=own.device) for w in worlds)
     return FoldData(fold, train, worlds[0].targets, test, worlds[1].targets)
+
+
+@lru_cache(maxsize=1)
+def _folder_bank(experiment: Experiment) -> FeatureBank:
+    """Features of the photographs; all folds share them."""
+    own = experiment
+    return own.folder_bank(_shared_backbone(own.backbone, own.backbone_weights, own.device, own.precision))
 
 
 def _toy_worlds(experiment: Experiment, fold: int, gap: float, scenes: tuple[int, int]) -> tuple[ToyWorld, ToyWorld]:

@@ -33,7 +33,8 @@ class Condition(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.gap is not None and not (isinstance(self.gap, int | float) and 0 <= self.gap <= 1):
+        is_number = isinstance(self.gap, int | float) and not isinstance(self.gap, bool)
+        if self.gap is not None and not (is_number and 0 <= self.gap <= 1):
             raise ValueError(f"gap is {self.gap!r}; choose a number from 0 to 1")
         if (self.mask == "as drawn") != (self.pixels == 0):
             raise ValueError(f"mask is {self.mask!r} and pixels {self.pixels}; give pixels with all but 'as drawn'")

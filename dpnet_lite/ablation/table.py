@@ -8,7 +8,7 @@ import lzma
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,15 @@ class Table:
     def _opened(self) -> Iterator[sqlite3.Connection]:
         """The file, made where there is none; what the block writes is on the disk after it, all or nothing."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self.path, timeout=60)  # seconds to wait for another writer
         try:
-            with connection:
+            # Seconds to wait for another writer.
+            with closing(sqlite3.connect(self.path, timeout=60)) as connection, connection:
                 connection.execute("CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, row TEXT NOT NULL)")
                 yield connection
+        except sqlite3.OperationalError as error:  # locked, read-only, a full disk
+            raise OSError(f"{self.path}: {error}; try again, or name another file with --table") from None
         except sqlite3.DatabaseError as error:
             raise ValueError(f"{self.path} is no table of rows ({error}); name another file with --table") from None
-        finally:
-            connection.close()
 
     def append(self, rows: Sequence[Row]) -> None:
         """Write those rows whose keys are new, on the disk before this returns."""
@@ -49,6 +49,8 @@ class Table:
 
     def find(self, keys: Sequence[str]) -> list[Row] | None:
         """The rows of all `keys`, in their order; None where one is missing."""
+        if keys and not self.path.exists():
+            return None
         with self._opened() as connection:
             query = "SELECT row FROM rows WHERE key = ?"
             found = [connection.execute(query, (key,)).fetchone() for key in keys]

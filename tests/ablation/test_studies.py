@@ -84,6 +84,10 @@ def test_a_study_of_ones_own(tmp_path):
             "gap is 2.0; choose a number from 0 to 1",
         ),
         (
+            ("[[comparison]]", '[[condition]]\nname = "c"\ngap = true\n[[comparison]]'),
+            "gap is True; choose a number from 0 to 1",
+        ),
+        (
             ("[[comparison]]", '[[condition]]\nname = "c"\nmask = "eroded"\n[[comparison]]'),
             "give pixels with all but 'as drawn'",
         ),

@@ -64,6 +64,14 @@ def test_a_writer_killed_as_it_writes_leaves_only_whole_appends(tmp_path):
     assert table.find(["k1", "k2", "k3"]) == [row(1), row(2), row(3)]
 
 
+def test_what_the_system_refuses_is_told_as_that_and_asking_makes_no_file(tmp_path):
+    table = Table(tmp_path / "rows.sqlite")
+    assert table.find(["k1"]) is None and not table.path.exists()
+    table.path.mkdir()  # SQLite cannot open a folder, whoever asks
+    with pytest.raises(OSError, match=r"rows\.sqlite: unable to open .*; try again, or name another file with --table"):
+        table.append([row(1)])
+
+
 def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row(1)) + "\n")

@@ -20,7 +20,7 @@ from dpnet_lite.published.protocols.counting import (
     protocol_counts,
 )
 from dpnet_lite.published.protocols.scoring import evaluate_under, protocol_score
-from dpnet_lite.published.protocols.specs import PROTOCOLS, PerBenchmark, find_protocol
+from dpnet_lite.published.protocols.specs import PROTOCOLS, PerBenchmark
 from dpnet_lite.published.registry import PUBLISHED
 
 
@@ -224,7 +224,6 @@ def test_one_pass_counts_all_protocols() -> None:
 def test_errors_name_the_value_and_the_remedy() -> None:
     bam, ours, labels = PROTOCOLS["bam"], PROTOCOLS["ours"], made_up_labels()[0]
     for call, message in [
-        (lambda: find_protocol("panet"), "protocol is 'panet'; choose one of ours, hsnet, pfenet, bam, ssp"),
         (lambda: bam.size.of("ade20k"), "benchmark is 'ade20k'; choose one of pascal5i"),
         (lambda: protocol_counts(bam, LOGITS, labels, benchmark="fss1000"), "protocol bam has no fss1000"),
         (lambda: protocol_counts(ours, LOGITS[None], labels), r"logits are torch.float32 \(1"),

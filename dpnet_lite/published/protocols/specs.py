@@ -78,10 +78,3 @@ def _read(name: str, table: Mapping[str, Any]) -> Protocol:
 
 _TABLES = tomllib.loads((Path(__file__).parent / "specs.toml").read_text(encoding="utf-8"))
 PROTOCOLS: dict[str, Protocol] = {name: _read(name, table) for name, table in _TABLES.items()}
-
-
-def find_protocol(name: str) -> Protocol:
-    """The protocol of a name. Raises ValueError: an unknown name."""
-    if name not in PROTOCOLS:
-        raise ValueError(f"protocol is {name!r}; choose one of {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[name]
