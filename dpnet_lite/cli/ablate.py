@@ -68,6 +68,8 @@ def run(args: argparse.Namespace) -> None:
         # What made the rows.
         command=shlex.join(["dpnet-lite", *(word for word in args.arguments if word != "--report")]),
     )
+    if args.quick:
+        options.say("quick: so short a training shows how the tool works, and says nothing about the modules")
 
 
 def _chosen_study(args: argparse.Namespace) -> Study:

@@ -66,6 +66,7 @@ def test_a_study_on_the_toy_world_and_its_report_again(study, tmp_path, capsys):
     assert run("ablate", study, *changes, *options(tmp_path)) == 0
     out = capsys.readouterr().out
     assert "4 of 4 runs to do" in out and re.search(r"\| P_q +\| 2-shot +\| full against control +\|", out)
+    assert "says nothing about the modules" in out
     report = (tmp_path / "report" / "report.md").read_text()
     assert "3 steps of 8 episodes" in report and "seeds 7, 8" in report
     assert f"- command: `dpnet-lite ablate {study} --quick --steps 3 --seeds 7 8 --table" in report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -96,6 +97,12 @@ def test_the_page_on_the_house_answers_eight_questions() -> None:
             path = ROOT / file if (ROOT / file).exists() else ROOT / "dpnet_lite" / file
             for name in re.findall(r"`(\w+)`", names):
                 assert re.search(rf"\b{name}\b", path.read_text(encoding="utf-8")), (what, file, name)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_dotted_names_lead_to_what_they_name(document: Path) -> None:
+    for name in set(re.findall(r"\bdpnet_lite(?:\.[A-Za-z_]\w*)+", document.read_text(encoding="utf-8"))):
+        assert name.endswith(".py") or pkgutil.resolve_name(name), name  # raises where there is none
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
