@@ -1,8 +1,10 @@
 # Sets up .venv once and runs the everyday commands; `make` alone lists them.
 #   PYTHON=python3.13   makes .venv with that Python (default: the newest of CANDIDATES that works)
 #   WORKERS=4           runs the tests in four processes (default: 2), each on one core
+#   SHARED=DIR            where `make weights` finds photographs and weights (default: ../shared)
 #   UV=                 uses plain venv and pip although uv is on the PATH (default: uv where there is one)
 
+SHARED ?= ../shared
 UV ?= $(shell command -v uv 2>/dev/null)
 PYTHON ?=
 LAB_OPTIONS ?=
@@ -28,7 +30,7 @@ REMEDY =
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint lab app notebooks figures clean rebuild
+.PHONY: help setup demo test test-all lint lab app notebooks figures weights clean rebuild
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -67,6 +69,9 @@ notebooks: $(STAMP) ## rebuild notebooks/*.ipynb from their .py, with outputs
 figures: $(STAMP) ## make the pictures in figures/ and of docs/architecture.md again
 	.venv/bin/python tools/make_figures.py
 	.venv/bin/python tools/draw_architecture.py
+
+weights: $(STAMP) ## make the weights for photographs again, from the folders in SHARED (they do not come with the project)
+	.venv/bin/python tools/make_weights.py $(SHARED)
 
 clean: ## remove .venv, caches and build leftovers (outputs/ stays)
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

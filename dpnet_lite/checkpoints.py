@@ -27,6 +27,7 @@ from dpnet_lite.model.dpnet import DPNet
 Networks = Mapping[str, Callable[[ModelConfig, int, int], nn.Module]]  # what builds the network that a config names
 DPNET_ALONE: Networks = {"dpnet": DPNet}
 _SHIPPED = Path(__file__).parent / "weights"
+_NAMES = ("photographs", "toy")  # what the names of shipped weights begin with
 _FORMAT = 1
 
 
@@ -67,10 +68,10 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict
 def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read (tensors, metadata) written by save_checkpoint, the tensors on `device`; the sidecar is not needed.
 
-    Raises FileNotFoundError where there is no such file, ValueError for one that is cut off, altered, of another
-    format version or not a checkpoint of this project.
+    path: a file, or a name of `shipped_head`. Raises FileNotFoundError where there is no such file, ValueError for one
+    that is cut off, altered, of another format version or not a checkpoint of this project.
     """
-    path = require_file(path)
+    path = require_file(shipped_head(str(path)) if str(path).startswith(_NAMES) and not Path(path).suffix else path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} does not end in .safetensors; give a checkpoint of this project")
     tensors = load_tensors(path)
@@ -88,9 +89,11 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     return {name: tensor.to(device) for name, tensor in tensors.items()}, record["metadata"]
 
 
-def shipped_head(fold: int) -> Path:
-    """Path of the head trained on toy fold 0 to 3 that comes with the package."""
-    return _SHIPPED / f"toy_fold{fold}.safetensors"
+def shipped_head(name: int | str) -> Path:
+    """Path of weights that come with the package, by a fold of the toy world, 0 to 3, or by name: "photographs", "toy"
+    (fold 0), and these without a part, as "photographs_support_only"; the files in `dpnet_lite/weights` are all.
+    """
+    return _SHIPPED / f"{'toy_fold0' if name == 'toy' else f'toy_fold{name}' if name in range(4) else name}.safetensors"
 
 
 def save_head(

@@ -178,6 +178,7 @@ class TrainingConfig(Settings):
     # Weight of foreground pixels in both cross-entropies; IoU asks for more than 1.
     foreground_weight: float = setting(1.0, low=0.01, high=100.0)
     auxiliary_weight: float = setting(1.0, low=0.0, high=100.0)  # lambda in CE(main) + lambda CE(auxiliary)
+    overlap_weight: float = setting(0.0, low=0.0, high=100.0)  # mu in + mu (1 - soft IoU), every episode alike
     flip: bool = True  # mirror query and support at random, independently
     precision: Precision = "32-true"
     checkpoint_every: int = setting(250, low=0, high=10_000_000)  # steps; 0 writes only at the end

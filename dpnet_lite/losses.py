@@ -36,12 +36,13 @@ def episode_targets(batch: EpisodeBatch, auxiliary: str) -> Targets:
 
 
 def target_weights(targets: Sequence[Targets], foreground_weight: float) -> Tensor:
-    """Sums of the weights of all pixels that count, main and auxiliary, float64 [2].
+    """Sums of the weights of all pixels that count, main and auxiliary, and the number of episodes, float64 [3].
 
     A mean over a step that several processes share, or take in parts, divides by the sum over all of them.
     """
-    sums = torch.zeros(2, dtype=torch.float64, device=targets[0].main.device)
+    sums = torch.zeros(3, dtype=torch.float64, device=targets[0].main.device)
     for target in targets:
+        sums[2] += len(target.main)
         for branch, labels in enumerate(target):
             if labels is not None:
                 foreground = (labels == 1).sum()
@@ -52,7 +53,7 @@ def target_weights(targets: Sequence[Targets], foreground_weight: float) -> Tens
 def episode_loss(
     output: Output, targets: Targets, config: TrainingConfig, totals: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """CE(main) + lambda CE(auxiliary) and CE(main) alone [ours]; 255 is ignored.
+    """CE(main) + lambda CE(auxiliary) + mu (1 - IoU(main)) and CE(main) alone [ours]; 255 is ignored.
 
     Every term is a sum over pixels, or episodes, divided by the step's own total (`target_weights`): a step may come in
     parts and from several processes.
@@ -60,19 +61,35 @@ def episode_loss(
     Args:
         output: of the network in training.
         targets: of the same episodes, by `episode_targets`.
-        config: gives lambda and the weight of foreground pixels.
-        totals: float64 [2], what the sums over pixels are divided by; by default `target_weights` of these targets,
-            so that the result is a mean over their pixels.
+        config: gives lambda, mu and the weight of foreground pixels.
+        totals: float64 [3], what the sums over pixels and episodes are divided by; by default `target_weights` of these
+            targets, so that the result is a mean over them.
     """
     if totals is None:
         totals = target_weights([targets], config.foreground_weight)
     main = _cross_entropy(output.logits, targets.main, config.foreground_weight, totals[0])
-    logits = output.auxiliary_logits
-    if logits is None:
-        return main, main
-    assert targets.auxiliary is not None, "the network has an auxiliary branch, so its targets were asked for"
-    auxiliary = _cross_entropy(logits, targets.auxiliary, config.foreground_weight, totals[1])
-    return main + config.auxiliary_weight * auxiliary, main
+    loss, logits = main, output.auxiliary_logits
+    if config.overlap_weight:
+        loss = loss + config.overlap_weight * _overlap_loss(output.logits, targets.main).sum() / totals[2].to(
+            main.dtype
+        )
+    if logits is not None:
+        assert targets.auxiliary is not None, "the network has an auxiliary branch, so its targets were asked for"
+        auxiliary = _cross_entropy(logits, targets.auxiliary, config.foreground_weight, totals[1])
+        loss = loss + config.auxiliary_weight * auxiliary
+    return loss, main
+
+
+def _overlap_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """1 - IoU of each episode [B], of probabilities p and labels y: 1 - (sum p y + 1) / (sum p + sum y - sum p y + 1).
+
+    Cross-entropy counts pixels and not what is asked for, the overlap; here every episode counts alike, be its object
+    small or large (the soft Jaccard index is known, its use here is our choice).
+    """
+    truth, counts = (labels == 1).flatten(1), (labels != 255).flatten(1)  # [B, H, W] -> [B, H * W]
+    found = logits.float().softmax(dim=1)[:, 1].flatten(1) * counts
+    both = (found * truth).sum(dim=1)
+    return 1 - (both + 1) / (found.sum(dim=1) + truth.sum(dim=1) - both + 1)
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, foreground_weight: float, total: Tensor) -> Tensor:

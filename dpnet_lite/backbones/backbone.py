@@ -22,7 +22,8 @@ from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES
 from dpnet_lite.files import digest_tensors, load_tensors
 
-TINY_WEIGHTS = Path(__file__).parent.parent / "weights" / "tiny_backbone.safetensors"
+_SHIPPED = Path(__file__).parent.parent / "weights"
+TINY_WEIGHTS, MOBILENET_WEIGHTS = _SHIPPED / "tiny_backbone.safetensors", _SHIPPED / "mobilenet_v2.safetensors"
 
 # torchvision.models takes as long to import as PyTorch itself, and the built-in world does without: it is imported
 # where a network of its is built.
@@ -165,8 +166,9 @@ def build_backbone(
 ) -> Backbone:
     """Build a frozen backbone.
 
-    name: one of ARCHITECTURES. weights: None for the shipped tiny weights or torchvision's ImageNet weights
-    (IMAGENET1K_V1, those of the few-shot literature; torchvision downloads them); "random" for a random
+    name: one of ARCHITECTURES. weights: None for torchvision's ImageNet weights (IMAGENET1K_V1, those of the few-shot
+    literature; those of mobilenet_v2 come with the package as float16, others are downloaded by torchvision) or, for
+    tiny, those of this project, which come with it too; "random" for a random
     initialisation from `seed`; or a .safetensors, .pth or .pt file with torchvision's keys in any float type, for
     resnet50_v2 and resnet101_v2 with PFENet's (these two have no default weights). The global random state is
     left as it was. Raises ValueError for an unknown name or weights that do not fit, FileNotFoundError for
@@ -185,7 +187,9 @@ def build_backbone(
 
 
 def _default_weights(name: str) -> Mapping[str, Tensor]:
-    """The shipped weights of the tiny backbone, or torchvision's ImageNet weights (downloaded once)."""
+    """The shipped weights of a small backbone, or torchvision's ImageNet weights (downloaded once)."""
+    if name == "mobilenet_v2":
+        return load_tensors(MOBILENET_WEIGHTS)
     if name == "tiny":
         if not TINY_WEIGHTS.is_file():
             raise FileNotFoundError(f"no tiny backbone at {TINY_WEIGHTS}: make it with `dpnet-lite pretrain`")

@@ -75,7 +75,7 @@ def _take_from_head(args: argparse.Namespace, metadata: dict[str, Any]) -> None:
         kind = next((name for name in options.PUBLISHED if own.startswith(name)), "folder")
         raise ValueError(f"{args.checkpoint} was trained on {own}; give --data {kind}:PATH, or --data toy")
     args.data = args.data or "toy"
-    args.fold = int(metadata.get("fold", 0)) if args.fold is None else args.fold
+    args.fold = int(metadata.get("fold") or 0) if args.fold is None else args.fold
 
 
 def _refuse(args: argparse.Namespace, *, is_published: bool) -> None:

@@ -1,14 +1,16 @@
-"""One toy episode, opened up: what the lessons and the explorers look at.
+"""One episode, opened up: what the lessons and the explorers look at.
 
-toy = ToyEpisodes(fold=0, gap=0.5)
+toy = ToyEpisodes(fold=0, gap=0.5)  # or ObjectEpisodes(), photographs
 opened = toy.open(toy.episodes()[0])
 opened.trace.pseudo_prototype, opened.iou ...
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,11 @@ import torch
 from torch import Tensor
 
 from dpnet_lite.checkpoints import load_trained, shipped_head
+from dpnet_lite.datasets import objects
+from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.datasets.folds import novel_classes
 from dpnet_lite.datasets.toy import DEFAULT_GAP, ToyWorld, catalogue_names
+from dpnet_lite.datasets.transforms import resize_sample
 from dpnet_lite.episodes import Episode, EpisodeList, draw_episodes
 from dpnet_lite.experiments.presets import N_FOLDS
 from dpnet_lite.features import FeatureBank, compute_features
@@ -29,7 +34,7 @@ from dpnet_lite.scoring import predicted_mask
 
 @dataclass(frozen=True)
 class OpenedEpisode:
-    """An episode with all that a head made of it. H = W is the size of the scenes, h = w that of the features."""
+    """An episode with all that a head made of it. H = W is the size of its input, h = w that of the features."""
 
     episode: Episode
     class_name: str
@@ -59,7 +64,43 @@ class OpenedEpisode:
         return masks_at(torch.from_numpy(self.truth), self.batch.cells)
 
 
-class ToyEpisodes:
+class ShownEpisodes:
+    """A data set, and a head that never saw the classes to look at.
+
+    Args:
+        dataset: images of any size; they are squashed to that of the head.
+        head: the name of shipped weights, or a path (see `shipped_head`).
+        novel: indices of the classes to look at.
+        fold: of the episode lists.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, head: str | Path, novel: Sequence[int], fold: int = 0) -> None:
+        trained = load_trained(head)
+        self.dataset, self.novel, self.fold = dataset, tuple(novel), fold
+        self.class_names = dataset.class_names
+        self.head: DPNet = trained.head
+        self.backbone, self.size = trained.backbone, trained.size
+
+    @cached_property
+    def bank(self) -> FeatureBank:
+        """Backbone features of all images, computed at the first use."""
+        return compute_features(self.dataset, self.backbone, size=self.size)
+
+    def episodes(self, *, n_shot: int = 1, count: int = 60, seed: int = 1) -> EpisodeList:
+        """A frozen list of episodes of the novel classes."""
+        return draw_episodes(self.dataset, self.novel, fold=self.fold, n_shot=n_shot, count=count, seed=seed)
+
+    def open(self, episode: Episode, *, oracle_weights: Tensor | None = None, **switches: Any) -> OpenedEpisode:
+        """Run the head on one episode, with some of its switches changed (see `with_switches`).
+
+        Args:
+            oracle_weights: as in `open_episode`.
+        """
+        head = with_switches(self.head, **switches) if switches else self.head
+        return open_episode(head, self.bank, episode, oracle_weights=oracle_weights)
+
+
+class ToyEpisodes(ShownEpisodes):
     """Scenes around the novel classes of a fold, and the shipped head that never saw these classes.
 
     Args:
@@ -70,32 +111,23 @@ class ToyEpisodes:
     """
 
     def __init__(self, fold: int = 0, *, gap: float = DEFAULT_GAP, n_scenes: int = 200, seed: int = 2022) -> None:
-        self.fold, self.gap = fold, gap
-        self.class_names = catalogue_names()
-        every = range(len(self.class_names))
-        self.novel = novel_classes(len(every), fold, N_FOLDS)
-        trained = load_trained(shipped_head(fold))
-        self.head: DPNet = trained.head
-        self.backbone = trained.backbone
-        self.world = ToyWorld(n_scenes, seed=seed, targets=self.novel, others=every, gap=gap, size=trained.size)
+        every = range(len(catalogue_names()))
+        novel = novel_classes(len(every), fold, N_FOLDS)
+        self.gap = gap
+        self.world = ToyWorld(n_scenes, seed=seed, targets=novel, others=every, gap=gap)
+        super().__init__(self.world, shipped_head(fold), novel, fold)
 
-    @cached_property
-    def bank(self) -> FeatureBank:
-        """Backbone features of all scenes, computed at the first use."""
-        return compute_features(self.world, self.backbone, size=self.world.size)
 
-    def episodes(self, *, n_shot: int = 1, count: int = 60, seed: int = 1) -> EpisodeList:
-        """A frozen list of episodes of the fold's novel classes."""
-        return draw_episodes(self.world, self.novel, fold=self.fold, n_shot=n_shot, count=count, seed=seed)
+class ObjectEpisodes(ShownEpisodes):
+    """The shipped photographs of 13 objects, and the shipped head for photographs, which saw none of them.
 
-    def open(self, episode: Episode, *, oracle_weights: Tensor | None = None, **switches: Any) -> OpenedEpisode:
-        """Run the head on one episode, with some of its switches changed (see `with_switches`).
+    Args:
+        head: "photographs", or a variant of it, such as "photographs_support_only".
+    """
 
-        Args:
-            oracle_weights: as in `open_episode`.
-        """
-        head = with_switches(self.head, **switches) if switches else self.head
-        return open_episode(head, self.bank, episode, oracle_weights=oracle_weights)
+    def __init__(self, head: str | Path = "photographs") -> None:
+        dataset = objects()
+        super().__init__(dataset, head, range(len(dataset.class_names)))
 
 
 @torch.no_grad()
@@ -111,7 +143,7 @@ def open_episode(
     batch = bank.batch([episode])
     output = head(batch, batch.cells, query_masks=None if oracle_weights is None else oracle_weights[None], trace=True)
     value = bank.dataset.label_value(episode.query, episode.class_index)
-    supports, query = [bank.dataset[index] for index in episode.support], bank.dataset[episode.query]
+    query, *supports = (resize_sample(bank.dataset[index], bank.size) for index in (episode.query, *episode.support))
     return OpenedEpisode(
         episode=episode,
         class_name=bank.dataset.class_names[episode.class_index],

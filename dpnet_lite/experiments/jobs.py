@@ -124,23 +124,19 @@ def train(
 def save_trained(
     path: Path, data: TrainingData, training: TrainingConfig, result: TrainingResult, **facts: Any
 ) -> None:
-    """Save a trained head; it says how it was made, with `facts` besides."""
+    """Save a trained head; it says how it was made, with `facts` besides, which may replace others."""
     dataset = data.train.dataset
-    save_head(
-        path,
-        result.head,
-        data.train.backbone,
-        size=data.train.size,
-        step=result.step,
-        data=dataset.name,
-        dataset=dataset.fingerprint,
-        fold=data.fold,
-        base_classes=[dataset.class_names[index] for index in data.base],
-        seed=training.seed,
-        training=training.to_dict(),
-        training_episodes=result.episodes_sha256,
-        **facts,
-    )
+    made = {
+        "step": result.step,
+        "data": dataset.name,
+        "dataset": dataset.fingerprint,
+        "fold": data.fold,
+        "base_classes": [dataset.class_names[index] for index in data.base],
+        "seed": training.seed,
+        "training": training.to_dict(),
+        "training_episodes": result.episodes_sha256,
+    }
+    save_head(path, result.head, data.train.backbone, size=data.train.size, **{**made, **facts})
 
 
 def evaluate(
