@@ -61,7 +61,31 @@ def run_demo(
     if pictures and last is not None:
         for path in _draw(output, last):
             say(f"picture: {path}")
+    if pictures and experiment.is_toy:
+        say(f"picture: {_draw_photographs(output)}, by the weights for photographs that come with the package")
     return results
+
+
+def _draw_photographs(output: Path) -> Path:
+    """Write the picture of photographs: three episodes drawn at random, by the shipped weights."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from dpnet_lite.checkpoints import load_trained
+    from dpnet_lite.datasets import OBJECTS_CREDIT, objects
+    from dpnet_lite.episodes import draw_episodes
+    from dpnet_lite.experiments.jobs import FULL
+    from dpnet_lite.experiments.plots import episodes_figure
+    from dpnet_lite.features import compute_features
+
+    trained, photographs = load_trained("photographs"), objects()
+    every = range(len(photographs.class_names))
+    shown = draw_episodes(photographs, every, fold=0, n_shot=1, count=3, seed=0).episodes
+    bank = compute_features(photographs, trained.backbone, size=trained.size)
+    figure = episodes_figure(bank, shown, {FULL: trained.head})
+    figure.supxlabel(OBJECTS_CREDIT, fontsize=8)
+    figure.savefig(output / "photographs.png", dpi=150)
+    return output / "photographs.png"
 
 
 def _tables(results: Sequence[FoldResult], experiment: Experiment) -> str:

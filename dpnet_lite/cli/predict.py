@@ -3,47 +3,188 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dpnet_lite.cli.options import known_networks, say
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dpnet_lite.datasets.images import MaskLike
+
+# Of the classes in masks and overlays: orange, blue, green, yellow, light blue, red, pink; told apart by the
+# colour-blind (Okabe and Ito).
+_COLOURS = ((230, 159, 0), (0, 114, 178), (0, 158, 115), (240, 228, 66), (86, 180, 233), (213, 94, 0), (204, 121, 167))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("images", nargs="*", type=Path, help="to segment; put them before the options")
-    add("--support", nargs="+", required=True, metavar="IMAGE MASK", help="pairs of image and mask")
-    add("--checkpoint", type=Path, required=True)
-    add("--backbone-weights", type=Path)
-    add("--device", default="cpu")
-    add("--out", type=Path, default=Path("outputs/masks"), help="folder for the masks (PNG, 0 or 255)")
+    add("images", nargs="*", type=Path, help="to segment, or folders of them; put them before the options")
+    pairs = "pairs of image and mask of one class; give it again for a further class; or one image, and its outline"
+    add("--support", nargs="+", required=True, action="append", metavar="IMAGE MASK", help=pairs)
+    box = "in the place of a mask: the object's box in the support image, in pixels from the top left"
+    add("--support-box", nargs=4, type=float, action=_Outline, metavar=("X0", "Y0", "X1", "Y1"), help=box)
+    corners = "in the place of a mask: the object's corners, three or more pairs"
+    add("--support-polygon", nargs="+", type=float, action=_Outline, metavar="X Y", help=corners)
+    add("--names", nargs="+", metavar="NAME", help="of the classes, in the order of --support")
+    add("--checkpoint", type=Path, default=Path("photographs"), help="your own, photographs (default) or toy")
+    add("--backbone-weights", type=Path, help="where the checkpoint was trained with such a file")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
+    where = "folder for the masks: PNG, 0 or 255; with several classes 0, 1, 2 ... (default: outputs/masks)"
+    add("--out", type=Path, default=Path("outputs/masks"), help=where)
+    add("--overlay", action="store_true", help="also write each image with what was found painted on it")
     add("--overwrite", action="store_true", help="replace masks that are there already")
 
 
+class _Outline(argparse.Action):
+    """Boxes and polygons in one list, in the order in which they were given, each as its corners (x, y)."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
+        is_box = option == "--support-box"
+        if is_box:
+            x0, y0, x1, y1 = values
+            values = (x0, y0, x1, y0, x1, y1, x0, y1)
+        if len(values) < 6 or len(values) % 2:
+            raise argparse.ArgumentError(self, f"has {len(values)} numbers; give x and y of three or more corners")
+        corners = list(zip(values[0::2], values[1::2], strict=True))
+        namespace.outlines = [*getattr(namespace, "outlines", []), corners]
+
+
 def run(args: argparse.Namespace) -> None:
+    from dpnet_lite.experiments.progress import Stages
+    from dpnet_lite.predictor import Predictor
+
+    images = _image_files(args.images)
+    if not images:
+        raise ValueError(
+            "there is no image to segment: --support takes all files that follow it; give: "
+            "predict IMAGE ... --support IMAGE MASK [IMAGE MASK ...]"
+        )
+    support_images, support_masks = _support(args)
+    targets = _targets(args, images)
+    weights, networks = args.backbone_weights, known_networks()
+    predictor = Predictor.load(args.checkpoint, backbone_weights=weights, device=args.device, networks=networks)
+    predictor.set_support(support_images, support_masks)
+    args.out.mkdir(parents=True, exist_ok=True)
+    several = len(images) > 1
+    for number in Stages(1)("segmenting")(range(len(images))) if several else range(1):
+        mask = predictor.predict(images[number]).mask
+        _save_mask(mask, targets[number], n_classes=len(support_images))
+        if args.overlay:
+            _painted(images[number], mask).save(_overlay_path(targets[number]))
+        shares = [100 * float((mask == value).mean()) for value in range(1, len(support_images) + 1)]
+        found = ", ".join(f"{name} {share:.1f} %" for name, share in zip(support_images, shares, strict=True))
+        if not several:
+            say(f"{targets[number]}: {found} of the pixels")
+    if several:
+        say(f"{len(images)} masks in {args.out}")
+
+
+def _image_files(paths: Sequence[Path]) -> list[Path]:
+    """The images that are named, and those in the folders that are named."""
+    from dpnet_lite.datasets.folder import IMAGE_EXTENSIONS
+
+    files: list[Path] = []
+    for path in paths:
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_EXTENSIONS) if path.is_dir() else [path]
+        if not inside:
+            raise ValueError(f"{path} holds no image; what is read ends in {' '.join(IMAGE_EXTENSIONS)}")
+        files += inside
+    return files
+
+
+def _support(args: argparse.Namespace) -> tuple[dict[str, list[str]], dict[str, list[MaskLike]]]:
+    """Images and masks of each class, by its name; outlines are drawn as masks."""
+    outlines = list(getattr(args, "outlines", []))
+    names = args.names or ["foreground", *(f"class {number}" for number in range(2, len(args.support) + 1))]
+    if len(set(names)) != len(args.support):
+        raise ValueError(
+            f"--names has {', '.join(names)}, --support is given {len(args.support)} times; name each once"
+        )
+    images: dict[str, list[str]] = {}
+    masks: dict[str, list[MaskLike]] = {}
+    for name, files in zip(names, args.support, strict=True):
+        if len(files) == 1 and outlines:
+            images[name], masks[name] = files, [_outline_mask(files[0], outlines.pop(0))]
+        elif len(files) % 2:
+            raise ValueError(
+                f"--support has {len(files)} files ({' '.join(files)}); give pairs of image and mask, or one image and "
+                "--support-box X0 Y0 X1 Y1"
+            )
+        else:
+            images[name], masks[name] = files[0::2], list(files[1::2])
+    if outlines:
+        raise ValueError("a --support-box or --support-polygon has no --support with a single image; give one, or less")
+    return images, masks
+
+
+def _outline_mask(path: str, corners: Sequence[tuple[float, float]]) -> np.ndarray:
+    """The pixels inside corners (x, y) in an image, bool [H, W]."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    from dpnet_lite.datasets.images import read_image
+
+    height, width = read_image(path).shape[1:]
+    mask = Image.new("1", (width, height))
+    ImageDraw.Draw(mask).polygon(corners, fill=1)
+    if mask.getbbox() is None:
+        raise ValueError(f"the outline {corners} holds no pixel of {path}, which is {width} x {height} pixels")
+    say(f"{path}: an outline takes in what lies beside the object too; a mask is better")
+    return np.array(mask)
+
+
+def _targets(args: argparse.Namespace, images: Sequence[Path]) -> list[Path]:
+    """Where the masks go; ValueError where something would be lost."""
+    targets = [args.out / f"{image.stem}.png" for image in images]
+    given = {Path(path).resolve() for path in (*images, *(file for files in args.support for file in files))}
+    for number, target in enumerate(targets):
+        written = [target, _overlay_path(target)] if args.overlay else [target]
+        if target in targets[:number] or any(path.resolve() in given for path in written):
+            raise ValueError(f"{target} would be overwritten; rename an image or give another folder with --out")
+        for path in written:
+            if path.exists() and not args.overwrite:
+                raise ValueError(
+                    f"{path} is there already; give another folder with --out, or replace it with --overwrite"
+                )
+    return targets
+
+
+def _overlay_path(target: Path) -> Path:
+    return target.with_name(f"{target.stem}_overlay.png")
+
+
+def _save_mask(mask: np.ndarray, target: Path, *, n_classes: int) -> None:
+    """One class as 0 and 255; several as their numbers, with a palette that shows them."""
     import numpy as np
     from PIL import Image
 
-    from dpnet_lite.predictor import Predictor
-
-    if len(args.support) % 2 or not args.images:
-        raise ValueError(
-            f"there are {len(args.images)} images to segment and {len(args.support)} files after --support, which "
-            "takes all that follow it; give: predict IMAGE ... --support IMAGE MASK [IMAGE MASK ...]"
-        )
-    targets = [args.out / f"{image.stem}.png" for image in args.images]
-    given = {Path(path).resolve() for path in (*args.images, *args.support)}
-    for number, target in enumerate(targets):
-        if target in targets[:number] or target.resolve() in given:
-            raise ValueError(f"{target} would be overwritten; rename an image or give another folder with --out")
-        if target.exists() and not args.overwrite:
-            raise ValueError(
-                f"{target} is there already; give another folder with --out, or replace it with --overwrite"
-            )
-    weights, networks = args.backbone_weights, known_networks()
-    predictor = Predictor.load(args.checkpoint, backbone_weights=weights, device=args.device, networks=networks)
-    predictor.set_support(args.support[0::2], args.support[1::2])
-    args.out.mkdir(parents=True, exist_ok=True)
-    for image, target in zip(args.images, targets, strict=True):
-        mask = predictor.predict(image).mask
+    if n_classes == 1:
         Image.fromarray((mask * np.uint8(255)).astype(np.uint8)).save(target)
-        say(f"{target}: {100 * float(mask.mean()):.1f} % of the pixels are foreground")
+        return
+    picture = Image.fromarray(mask)
+    picture.putpalette([0, 0, 0, *(part for number in range(n_classes) for part in _colour(number))])
+    picture.save(target)
+
+
+def _painted(path: Path, mask: np.ndarray) -> Any:
+    """The image with each class tinted, its outline in full colour: a PIL image of the same size."""
+    import numpy as np
+    from PIL import Image, ImageFilter
+
+    from dpnet_lite.datasets.images import read_image
+
+    picture = read_image(path).permute(1, 2, 0).numpy().copy()
+    width = max(3, 2 * (max(mask.shape) // 300) + 1)  # of the outline in pixels, odd as the filter wants it
+    for value in range(1, int(mask.max()) + 1):
+        inside, colour = mask == value, np.array(_colour(value - 1))
+        shrunk = np.array(Image.fromarray(np.uint8(255) * inside.astype(np.uint8)).filter(ImageFilter.MinFilter(width)))
+        picture[inside] = 0.65 * picture[inside] + 0.35 * colour
+        picture[inside & (shrunk == 0)] = colour
+    return Image.fromarray(picture)
+
+
+def _colour(number: int) -> tuple[int, int, int]:
+    return _COLOURS[number % len(_COLOURS)]

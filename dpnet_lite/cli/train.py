@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dpnet_lite.cli import options
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dpnet_lite.experiments.experiment import Experiment
     from dpnet_lite.published.recipe_files import Recipe
 
 
@@ -27,6 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0)
     add("--out", type=options.parse_checkpoint, default=Path("outputs/dpnet.safetensors"))
     add("--tensorboard", type=Path, help="folder for TensorBoard logs")
+    start = "begin with these trained weights: photographs, or a checkpoint of the same backbone (not with a recipe)"
+    add("--from", dest="start", metavar="WEIGHTS", type=Path, help=start)
     add("--resume", action="store_true", help="continue a run that was stopped")
     add("--overwrite", action="store_true", help="train anew where the file of --out is there already")
 
@@ -37,6 +43,8 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(
             "--recipe, --estimate, --lists and --workers need a published data set, such as --data pascal5i:PATH"
         )
+    if is_published and args.start is not None:
+        raise ValueError(f"--from {args.start} has no meaning for a recipe, which starts from nothing; leave it out")
     if args.out.exists() and not (args.resume or args.overwrite or args.estimate):
         raise ValueError(f"{args.out} is there already; give another name with --out, or replace it with --overwrite")
     (_train_by_recipe if is_published else _train)(args)
@@ -47,14 +55,44 @@ def _train(args: argparse.Namespace) -> None:
     from dpnet_lite.experiments.jobs import train
     from dpnet_lite.experiments.progress import Stages
 
-    experiment = options.experiment_of(args, seeds=(args.seed,))
+    experiment, begun = _begun(args, options.experiment_of(args, seeds=(args.seed,)))
     fabric = make_fabric(args.device, experiment.training.precision, tensorboard=args.tensorboard)
     experiment = replace(experiment, device=str(fabric.device))
     training, stages = replace(experiment.training, seed=args.seed), Stages(2 if experiment.is_toy else 1)
-    data = experiment.training_data(experiment.build_backbone(), args.fold, args.seed, stages)
+    backbone = experiment.build_backbone()
+    if begun is not None and backbone.fingerprint != begun.metadata["backbone_fingerprint"]:
+        raise ValueError(f"{args.start} was trained on other {backbone.name} weights; give these as --backbone-weights")
+    data = experiment.training_data(backbone, args.fold, args.seed, stages)
     how = {"fabric": fabric, "resume": args.resume, "stage": stages, "networks": options.known_networks()}
+    if begun is not None:  # a class that it was trained on stays one that it was trained on
+        names = [data.train.dataset.class_names[index] for index in data.base]
+        seen = list(dict.fromkeys([*begun.metadata["base_classes"], *names]))
+        how |= {"initial_weights": begun.weights, "base_classes": seen, "continued_from": str(args.start)}
     result = train(data, experiment.model, training, args.out, **how)
     options.say(f"saved {args.out}: weights of step {result.step} of {training.steps}")
+
+
+class _Begun(NamedTuple):
+    """The trained weights that a training goes on from."""
+
+    weights: Mapping[str, Tensor]
+    metadata: Mapping[str, Any]
+
+
+def _begun(args: argparse.Namespace, experiment: Experiment) -> tuple[Experiment, _Begun | None]:
+    """The experiment with what the weights of --from fix, and these weights; None where none are named."""
+    if args.start is None:
+        return experiment, None
+    from dpnet_lite.checkpoints import load_head
+
+    head, metadata = load_head(args.start, networks=options.known_networks())
+    if args.model:
+        raise ValueError(f"--model {' '.join(args.model)} would change the network of {args.start}; leave it out")
+    for name, option in (("backbone", args.backbone), ("size", args.size)):
+        if option not in (None, metadata[name]):
+            raise ValueError(f"--{name} is {option}, but {args.start} was trained with {metadata[name]}; leave it out")
+    fixed = {"model": head.config, "backbone": metadata["backbone"], "size": metadata["size"]}
+    return replace(experiment, precision=metadata["precision"], **fixed), _Begun(head.state_dict(), metadata)
 
 
 def _train_by_recipe(args: argparse.Namespace) -> None:

@@ -107,14 +107,16 @@ def train(
     fabric: Fabric | None = None,
     resume: bool = False,
     stage: Stage = silent,
+    initial_weights: Mapping[str, Tensor] | None = None,
     networks: Networks = DPNET_ALONE,
     **facts: Any,
 ) -> TrainingResult:
-    """Train one head and save it to `path` with `facts` of its making.
+    """Train one head, from `initial_weights` where given, and save it to `path` with `facts` of its making.
 
     The state for resuming and `log.jsonl` lie in a folder beside it, named like it. One of several processes saves.
     """
     how: dict[str, Any] = {"resume": resume, "stage": stage, "fabric": fabric, "networks": networks}
+    how |= {"initial_weights": initial_weights}
     result = train_head(data, model, training, folder=path.with_suffix(""), **how)
     if fabric is None or fabric.is_global_zero:
         save_trained(path, data, training, result, validation=result.validation, **facts)
