@@ -19,10 +19,19 @@ class Preset:
 
 
 TOY = Preset(ModelConfig(), TrainingConfig(flip=False), "tiny", 96)
-# Photographs are few: what the head may learn is kept to the comparison itself (see docs/results.md).
+# Photographs are few: what the head may learn is kept to the comparison itself. Features of photographs differ more from
+# pixel to pixel than those of the drawn world, so that with its temperatures one pixel alone would be selected. See
+# docs/results.md.
 PHOTOGRAPHS = Preset(
-    ModelConfig(dropout=0.5, comparison="similarity", score_shortcut=True, selection_features="backbone"),
-    TrainingConfig(steps=100, learning_rate=1e-3, overlap_weight=4.0, checkpoint_every=25),
-    "mobilenet_v2",  # its weights come with the package; with vgg16 the scores are higher, see docs/results.md
-    256,
+    ModelConfig(
+        dropout=0.5,
+        comparison="similarity",
+        score_shortcut=True,
+        selection_features="backbone",
+        selection_temperature=0.1,
+        consensus_temperature=0.1,
+    ),
+    TrainingConfig(steps=100, learning_rate=1e-3, overlap_weight=20.0, foreground_weight=2.0, checkpoint_every=25),
+    "mobilenet_v2",  # its weights come with the package; those of vgg16 do not
+    320,
 )
