@@ -68,18 +68,16 @@ def run(args: argparse.Namespace) -> None:
     predictor = Predictor.load(args.checkpoint, backbone_weights=weights, device=args.device, networks=networks)
     predictor.set_support(support_images, support_masks)
     args.out.mkdir(parents=True, exist_ok=True)
-    several = len(images) > 1
-    for number in Stages(1)("segmenting")(range(len(images))) if several else range(1):
+    found = []
+    for number in Stages(1)("segmenting")(range(len(images))) if len(images) > 1 else range(1):
         mask = predictor.predict(images[number]).mask
         _save_mask(mask, targets[number], n_classes=len(support_images))
         if args.overlay:
             _painted(images[number], mask).save(_overlay_path(targets[number]))
-        shares = [100 * float((mask == value).mean()) for value in range(1, len(support_images) + 1)]
-        found = ", ".join(f"{name} {share:.1f} %" for name, share in zip(support_images, shares, strict=True))
-        if not several:
-            say(f"{targets[number]}: {found} of the pixels")
-    if several:
-        say(f"{len(images)} masks in {args.out}")
+        shares = {name: 100 * float((mask == value).mean()) for value, name in enumerate(support_images, start=1)}
+        words = ", ".join(f"{share:.1f} % {name}" for name, share in shares.items())
+        found.append(f"{targets[number]}: {words}")
+    say("\n".join(found))
 
 
 def _image_files(paths: Sequence[Path]) -> list[Path]:
@@ -100,9 +98,8 @@ def _support(args: argparse.Namespace) -> tuple[dict[str, list[str]], dict[str, 
     outlines = list(getattr(args, "outlines", []))
     names = args.names or ["foreground", *(f"class {number}" for number in range(2, len(args.support) + 1))]
     if len(set(names)) != len(args.support):
-        raise ValueError(
-            f"--names has {', '.join(names)}, --support is given {len(args.support)} times; name each once"
-        )
+        given = f"--support is given {len(args.support)} times"
+        raise ValueError(f"--names has {', '.join(names)}, {given}; give each class a name of its own")
     images: dict[str, list[str]] = {}
     masks: dict[str, list[MaskLike]] = {}
     for name, files in zip(names, args.support, strict=True):

@@ -19,7 +19,7 @@ class Preset:
 
 
 TOY = Preset(ModelConfig(), TrainingConfig(flip=False), "tiny", 96)
-# Photographs are few: what the head may learn is kept to the comparison itself. Features of photographs differ more from
+# Photographs are few: what the head may learn is kept to the comparison itself. Their features differ more from
 # pixel to pixel than those of the drawn world, so that with its temperatures one pixel alone would be selected. See
 # docs/results.md.
 PHOTOGRAPHS = Preset(

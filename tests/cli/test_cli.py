@@ -167,7 +167,7 @@ def test_predict_writes_masks_of_the_pictures_sizes(head, folder, tmp_path, caps
         with Image.open(tmp_path / f"masks/{name}.png") as mask:
             assert mask.size == size and set(np.unique(np.array(mask))) <= {0, 255}
             share = 100 * (np.array(mask) == 255).mean()
-        assert line == f"{tmp_path / 'masks' / name}.png: {share:.1f} % of the pixels are foreground"
+        assert line == f"{tmp_path / 'masks' / name}.png: {share:.1f} % foreground"
 
 
 def test_predict_overwrites_only_what_it_is_asked_to(head, folder, tmp_path, capsys):
@@ -309,8 +309,8 @@ def test_demo_on_a_folder_with_extra_base_classes(tmp_path, folder, data, capsys
         (["train", "--device", "cuda", "--steps", "1"], "--device cpu"),
         (["train", "--training", "n_held_out=3"], "set both or neither"),
         (["train", "--model", "network=foo"], "network is 'foo'; choose one of dpnet, panet, ssp"),
-        (["predict", "x.png", "--checkpoint", NONE, "--support", "a.png"], "and 1 files after --support"),
-        (["predict", "--checkpoint", NONE, "--support", "a.png", "b.png"], "0 images to segment and 2 files after"),
+        (["predict", "x.png", "--checkpoint", NONE, "--support", "a.png"], "has 1 files (a.png); give pairs"),
+        (["predict", "--checkpoint", NONE, "--support", "a.png", "b.png"], "no image to segment: --support takes all"),
         (["info", __file__], "test_cli.py does not end in .safetensors; give a checkpoint"),
         (["predict", "x.png", "--checkpoint", NONE, "--support", "a.png", "b.png"], f"no file {NONE}: check"),
         (["predict", "x.png", "--checkpoint", str(TINY), "--support", "a.png", "b.png"], "not a DPNet head; give"),

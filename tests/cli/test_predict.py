@@ -1,0 +1,113 @@
+"""Masks for one's own images from the command line: photographs without a checkpoint, several classes, outlines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_runs import run
+
+from dpnet_lite.datasets import OBJECTS_FOLDER
+from dpnet_lite.predictor import Predictor
+
+DOG, DUCK = [OBJECTS_FOLDER / "images" / f"{stem}.jpg" for stem in ("dog3_00", "duck_toy_01")]
+DOG_MASK, DUCK_MASK = [OBJECTS_FOLDER / "masks" / f"{path.stem}.png" for path in (DOG, DUCK)]
+OTHER_DOG = OBJECTS_FOLDER / "images" / "dog3_02.jpg"
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.array(image)
+
+
+def test_without_a_checkpoint_the_weights_for_photographs_segment(tmp_path: Path, capsys) -> None:
+    options = ["--support", DOG, DOG_MASK, "--overlay", "--out", tmp_path]
+    assert run("predict", OTHER_DOG, *options) == 0, capsys.readouterr().err
+    mask, painted = pixels(tmp_path / "dog3_02.png") > 0, pixels(tmp_path / "dog3_02_overlay.png")
+    truth = pixels(OBJECTS_FOLDER / "masks" / "dog3_02.png") > 0
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.5
+    expected = Predictor.load("photographs").set_support([DOG], [DOG_MASK]).predict(OTHER_DOG).mask
+    np.testing.assert_array_equal(mask, expected == 1)
+    original = pixels(OTHER_DOG)
+    np.testing.assert_array_equal(painted[~mask], original[~mask])
+    inner = mask & np.roll(mask, 9, 0) & np.roll(mask, -9, 0) & np.roll(mask, 9, 1) & np.roll(mask, -9, 1)
+    np.testing.assert_allclose(painted[inner], 0.65 * original[inner] + 0.35 * np.array([230, 159, 0]), atol=1)
+    outline = mask & ~(np.roll(mask, 1, 0) & np.roll(mask, -1, 0) & np.roll(mask, 1, 1) & np.roll(mask, -1, 1))
+    outline[[0, -1]] = outline[:, [0, -1]] = False  # a mask that leaves the picture has no outline there
+    assert outline.any() and (painted[outline] == [230, 159, 0]).all()
+
+
+def test_a_folder_and_several_classes_give_numbers_and_a_palette(tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for path in (OTHER_DOG, DUCK):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "notes.txt").write_text("no image")
+    classes = ["--support", DOG, DOG_MASK, "--support", DUCK, DUCK_MASK, "--names", "dog", "duck"]
+    assert run("predict", folder, *classes, "--out", tmp_path / "out") == 0, capsys.readouterr().err
+    both = {"dog": [DOG], "duck": [DUCK]}, {"dog": [DOG_MASK], "duck": [DUCK_MASK]}
+    predictor = Predictor.load("photographs").set_support(*both)
+    lines = capsys.readouterr().out.splitlines()
+    for path, line in zip((OTHER_DOG, DUCK), lines, strict=True):
+        mask = pixels(tmp_path / "out" / f"{path.stem}.png")
+        np.testing.assert_array_equal(mask, predictor.predict(path).mask)
+        shares = [100 * (mask == value).mean() for value in (1, 2)]
+        assert line.endswith(f"{path.stem}.png: {shares[0]:.1f} % dog, {shares[1]:.1f} % duck")
+        assert max(shares) > 5
+        with Image.open(tmp_path / "out" / f"{path.stem}.png") as image:
+            colours = image.convert("RGB").getcolors()
+        assert {colour for _, colour in colours} <= {(0, 0, 0), (230, 159, 0), (0, 114, 178)}
+
+
+@pytest.mark.parametrize(
+    ("outline", "inside"),
+    [
+        (["--support-box", 10, 20, 30, 50], lambda x, y: (x >= 10) & (x <= 30) & (y >= 20) & (y <= 50)),
+        (["--support-polygon", 0, 0, 100, 0, 0, 100], lambda x, y: x + y <= 100),
+        (["--support-box", -50, -50, 40, 40], lambda x, y: (x <= 40) & (y <= 40)),
+    ],
+)
+def test_an_outline_stands_in_for_a_mask(outline, inside, tmp_path: Path, capsys) -> None:
+    y, x = np.mgrid[:384, :384]
+    Image.fromarray(np.uint8(255) * inside(x, y).astype(np.uint8)).save(tmp_path / "drawn.png")
+    assert run("predict", OTHER_DOG, "--support", DOG, *outline, "--out", tmp_path / "a") == 0
+    assert f"{DOG}: an outline takes in what lies beside the object too; a mask is better" in capsys.readouterr().out
+    assert run("predict", OTHER_DOG, "--support", DOG, tmp_path / "drawn.png", "--out", tmp_path / "b") == 0
+    np.testing.assert_array_equal(pixels(tmp_path / "a" / "dog3_02.png"), pixels(tmp_path / "b" / "dog3_02.png"))
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--support", DOG], "has 1 files"),
+        (["--support", DOG, DOG_MASK, "--support-box", 1, 1, 9, 9], "has no --support with a single image"),
+        (["--support", DOG, "--support-box", 400, 400, 500, 500], "holds no pixel of"),
+        (["--support", DOG, DOG_MASK, "--names", "dog", "duck"], "--support is given 1 times; give each class a name"),
+        (["--support", DOG, DOG_MASK, "--support", DUCK, DUCK_MASK, "--names", "a", "a"], "a name of its own"),
+        (["--support", DOG, DOG_MASK, "--checkpoint", "photograph"], "no file photograph: check the path"),
+    ],
+)
+def test_what_does_not_fit_together_is_told_in_one_line(options, complaint, tmp_path: Path, capsys) -> None:
+    assert run("predict", OTHER_DOG, *options, "--out", tmp_path / "out") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and complaint in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_polygon_has_three_corners(tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run("predict", OTHER_DOG, "--support", DOG, "--support-polygon", 1, 2, 3, 4)
+    assert stop.value.code == 2 and "has 4 numbers; give x and y of three or more corners" in capsys.readouterr().err
+
+
+def test_nothing_is_overwritten_by_an_overlay(tmp_path: Path, capsys) -> None:
+    (tmp_path / "dog3_02_overlay.png").write_bytes(b"mine")
+    options = ["--support", DOG, DOG_MASK, "--overlay", "--out", tmp_path]
+    assert run("predict", OTHER_DOG, *options) == 2
+    assert "dog3_02_overlay.png is there already" in capsys.readouterr().err
+    assert (tmp_path / "dog3_02_overlay.png").read_bytes() == b"mine"
+    (tmp_path / "empty").mkdir()
+    assert run("predict", tmp_path / "empty", *options) == 2
+    assert "empty holds no image" in capsys.readouterr().err
