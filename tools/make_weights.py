@@ -31,7 +31,7 @@ from dpnet_lite.files import load_tensors, sha256
 
 SEED = 1
 KEPT = "step data dataset fold base_classes seed training training_episodes episodes scores"
-LAST_BLOCK = 13  # of MobileNetV2: the last one with 96 channels
+LAST_BLOCK = 14  # of MobileNetV2: the first one with 160 channels
 VARIANTS: dict[str, dict[str, Any]] = {  # by the name in the file's name; "" is the full network
     "support_only": {"pseudo_prototype": False},
     "no_interaction": {"interaction": "off"},
@@ -65,7 +65,7 @@ def ship_backbone(shared: Path) -> None:
     blocks = {name: tensor.half() for name, tensor in load_tensors(source).items() if _is_kept(name)}
     save_file(blocks, MOBILENET_WEIGHTS)
     facts = {
-        "what": "MobileNetV2 of torchvision, weights IMAGENET1K_V1: features.0 to features.13, rounded to float16",
+        "what": "MobileNetV2 of torchvision, weights IMAGENET1K_V1: features.0 to features.14, rounded to float16",
         "licence": "BSD-3-Clause, Copyright (c) Soumith Chintala 2016; the text is in NOTICE",
         "terms": "trained on ImageNet, whose images are for non-commercial research and education: see image-net.org",
         "sha256": sha256(MOBILENET_WEIGHTS.read_bytes()),

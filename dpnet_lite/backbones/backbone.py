@@ -2,9 +2,9 @@
 
 All of them give a grid of ceil(H / stride) x ceil(W / stride), 60 x 60 for 473 px at stride 8, and join a
 middle and a deep stage of the same size. The deep stage keeps its resolution because its stride becomes a
-dilation: at every second row and column it still equals the undilated network's output (for sides divisible
-by 16, and where no layer takes means over the whole grid, as squeeze-and-excitation does), save in PFENet's networks,
-which dilate one convolution more (see `deep_stem`).
+dilation: at every second row and column (MobileNetV2: every fourth) it still equals the undilated network's output, for
+sides divisible by 16 (or 32) and where no layer takes means over the whole grid, as squeeze-and-excitation does. PFENet's
+networks dilate one convolution more (see `deep_stem`).
 """
 
 from __future__ import annotations
@@ -46,14 +46,16 @@ def _two_stages(features: nn.Sequential, middle: int) -> nn.Module:
     return nn.Sequential(OrderedDict(features=stages))  # torchvision's name, so its keys fit
 
 
-def dilate(layers: nn.Module) -> None:
-    """Turn the stride 2 inside `layers` into dilation 2 of the 3x3 convolutions after it, in place."""
+def dilate(layers: nn.Module, rate: int = 1) -> None:
+    """Turn every stride 2 inside `layers` into twice the dilation of the 3x3 convolutions after it, in place.
+
+    rate: how much finer than they were made for their input is already.
+    """
     for module in layers.modules():
         if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+            module.dilation, module.padding = (rate, rate), (rate, rate)
             if module.stride == (2, 2):  # its own input still has the old spacing
-                module.stride = (1, 1)
-            else:
-                module.dilation, module.padding = (2, 2), (2, 2)
+                module.stride, rate = (1, 1), 2 * rate
         elif isinstance(module, nn.Conv2d) and module.stride != (1, 1):
             raise ValueError(f"a convolution of {module.kernel_size} has stride {module.stride}; only 3x3 are dilated")
 
@@ -74,15 +76,15 @@ def _vgg16_layers() -> nn.Module:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(cast(Tensor, module.bias))
     features[23] = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.MaxPool2d(2, stride=1))
-    dilate(features[24:])
+    dilate(features[24:], rate=2)
     return _two_stages(features, middle=22)
 
 
 def _mobilenet_v2_layers() -> nn.Module:
-    """MobileNetV2: the 32-channel stage at stride 8 and the 96-channel stage, dilated to stride 8."""
+    """MobileNetV2: the 32-channel stage at stride 8, and the first block with 160 channels, dilated to stride 8."""
     from torchvision.models import mobilenet_v2
 
-    features = mobilenet_v2(weights=None).features[:14]
+    features = mobilenet_v2(weights=None).features[:15]
     dilate(features[7:])
     return _two_stages(features, middle=6)
 
@@ -98,7 +100,7 @@ class Architecture(NamedTuple):
 
 
 _RESNET = (1536, 1024, 8, ("layer4.", "fc."))
-_MOBILENET_UNUSED = ("classifier.", *(f"features.{index}." for index in range(14, 19)))
+_MOBILENET_UNUSED = ("classifier.", *(f"features.{index}." for index in range(15, 19)))
 ARCHITECTURES = {
     "tiny": Architecture(TinyResNet, 144, 96, 4, ("classifier.",)),
     "resnet50": Architecture(lambda: _resnet_layers("resnet50"), *_RESNET),
@@ -106,7 +108,7 @@ ARCHITECTURES = {
     "resnet50_v2": Architecture(lambda: DeepStemResNet("resnet50"), *_RESNET),
     "resnet101_v2": Architecture(lambda: DeepStemResNet("resnet101"), *_RESNET),
     "vgg16": Architecture(_vgg16_layers, 1024, 512, 8, ("classifier.",)),
-    "mobilenet_v2": Architecture(_mobilenet_v2_layers, 128, 96, 8, _MOBILENET_UNUSED),
+    "mobilenet_v2": Architecture(_mobilenet_v2_layers, 192, 160, 8, _MOBILENET_UNUSED),
 }
 assert tuple(ARCHITECTURES) == BACKBONES
 

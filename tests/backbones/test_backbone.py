@@ -25,7 +25,7 @@ STAGES = {
     "resnet50": ("layer2", "layer3"),
     "resnet101": ("layer2", "layer3"),
     "vgg16": ("features.22", "features.29"),
-    "mobilenet_v2": ("features.6", "features.13"),
+    "mobilenet_v2": ("features.6", "features.14"),
 }
 
 
@@ -85,8 +85,10 @@ def assert_stages_equal(name: str, network: nn.Module, path: Path) -> None:
     assert features.shape[1] == middle.shape[1] + deep.shape[1] == ARCHITECTURES[name].out_channels
     assert middle.std() > 0.1 and deep.std() > 0.1  # else closeness would mean nothing
     assert_close_for_its_scale(features[:, : middle.shape[1]], middle)
-    # Dilation computes the strided network's values at every second position, and others in between.
-    assert_close_for_its_scale(features[:, middle.shape[1] :, ::2, ::2], deep)
+    # Dilation computes the strided network's values at every second or fourth position, and others in between.
+    step = middle.shape[2] // deep.shape[2]
+    assert step == (4 if name == "mobilenet_v2" else 2)
+    assert_close_for_its_scale(features[:, middle.shape[1] :, ::step, ::step], deep)
 
 
 def test_every_position_equals_torchvisions_own_dilated_network() -> None:
