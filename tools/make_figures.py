@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from dpnet_lite.course.explorers.panels import new_figure, show_image
-from dpnet_lite.course.opened_episode import OpenedEpisode, ToyEpisodes
+from dpnet_lite.course.opened_episode import ObjectEpisodes, OpenedEpisode, ShownEpisodes, ToyEpisodes
 from dpnet_lite.experiments.plots import BLUE, GREEN, ORANGE, overlay
 
 FOLDER = Path(__file__).resolve().parents[1] / "figures"
@@ -21,11 +21,19 @@ ROWS = 3
 
 
 def overview() -> Figure:
-    """The first episodes of a list, from support to truth."""
-    toy = ToyEpisodes(0)
+    """The first episodes of a list of the drawn world, from support to truth."""
+    return _rows(ToyEpisodes(0))
+
+
+def photographs() -> Figure:
+    """The same of the shipped photographs."""
+    return _rows(ObjectEpisodes())
+
+
+def _rows(shown: ShownEpisodes) -> Figure:
     figure, grid = new_figure(5, ROWS, width=2.0, height=2.15)
-    for axes, episode in zip(grid, toy.episodes().episodes[:ROWS], strict=True):
-        _draw_row(axes, toy.open(episode))
+    for axes, episode in zip(grid, shown.episodes().episodes[:ROWS], strict=True):
+        _draw_row(axes, shown.open(episode))
     return figure
 
 
@@ -37,7 +45,7 @@ def _draw_row(axes, opened: OpenedEpisode) -> None:  # type: ignore[no-untyped-d
     show_image(axes[4], overlay(opened.query_image, opened.truth, GREEN), "truth", outline=opened.truth)
 
 
-FIGURES: dict[str, Callable[[], Figure]] = {"overview.png": overview}
+FIGURES: dict[str, Callable[[], Figure]] = {"overview.png": overview, "photographs.png": photographs}
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from safetensors.torch import save_file
 
 from dpnet_lite.backbones.backbone import MOBILENET_WEIGHTS, build_backbone
@@ -78,13 +79,21 @@ def _is_kept(name: str) -> bool:
 
 
 def ship_objects(shared: Path) -> None:
-    """The photographs that may be shown, as they are."""
-    for part in ("images", "masks"):
-        (OBJECTS_FOLDER / part).mkdir(parents=True, exist_ok=True)
-        for path in sorted((shared / "objects" / part).iterdir()):
-            shutil.copyfile(path, OBJECTS_FOLDER / part / path.name)
-    for name in ("classes.txt", "SOURCES.md"):
-        shutil.copyfile(shared / "objects" / name, OBJECTS_FOLDER / name)
+    """The photographs that may be shown, as WebP, which takes a quarter less room; their masks as they are."""
+    source = shared / "objects"
+    shutil.rmtree(OBJECTS_FOLDER, ignore_errors=True)
+    shutil.copytree(source / "masks", OBJECTS_FOLDER / "masks", copy_function=shutil.copyfile)
+    (OBJECTS_FOLDER / "images").mkdir()
+    for path in sorted((source / "images").iterdir()):
+        with Image.open(path) as image:
+            image.save(OBJECTS_FOLDER / "images" / f"{path.stem}.webp", quality=75, method=6)
+    shutil.copyfile(source / "classes.txt", OBJECTS_FOLDER / "classes.txt")
+    told = "Changes: resized; masks made for this set."
+    sources = (source / "SOURCES.md").read_text(encoding="utf-8")
+    if told not in sources:
+        raise SystemExit(f"SOURCES.md no longer says {told!r}; say here what else was changed")
+    more = "Changes: resized; masks made for this set. For this package also saved as WebP, quality 75."
+    (OBJECTS_FOLDER / "SOURCES.md").write_text(sources.replace(told, more), encoding="utf-8")
 
 
 def photographs_data(shared: Path) -> TrainingData:
@@ -146,10 +155,11 @@ def main() -> None:
             ship_head(photographs, PHOTOGRAPHS, "photographs", {}, fold=None, left_out=LEFT_OUT)
         for name, changes in variants.items():
             ship_head(photographs, PHOTOGRAPHS, f"photographs_{name}", changes, fold=None, left_out=LEFT_OUT)
-    if variants:
-        drawn = toy_data()
-        for name, changes in variants.items():
-            ship_head(drawn, TOY, f"toy_{name}", changes)
+    drawn = {name: changes for name, changes in variants.items() if name != "no_interaction"}  # to save room
+    if drawn:
+        data = toy_data()
+        for name, changes in drawn.items():
+            ship_head(data, TOY, f"toy_{name}", changes)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 All of them give a grid of ceil(H / stride) x ceil(W / stride), 60 x 60 for 473 px at stride 8, and join a
 middle and a deep stage of the same size. The deep stage keeps its resolution because its stride becomes a
 dilation: at every second row and column (MobileNetV2: every fourth) it still equals the undilated network's output, for
-sides divisible by 16 (or 32) and where no layer takes means over the whole grid, as squeeze-and-excitation does. PFENet's
-networks dilate one convolution more (see `deep_stem`).
+sides divisible by 16 (or 32) and where no layer takes means over the whole grid, as squeeze-and-excitation does.
+PFENet's networks dilate one convolution more (see `deep_stem`).
 """
 
 from __future__ import annotations

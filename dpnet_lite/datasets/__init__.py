@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from dpnet_lite.datasets.base import SegmentationDataset
 
 OBJECTS_FOLDER = Path(__file__).parent.parent / "objects"
-OBJECTS_CREDIT = "Photographs: the DreamBooth data set (its authors), CC BY 4.0, resized; masks made for this project."
+OBJECTS_CREDIT = "Photographs: the DreamBooth data set (its authors), CC BY 4.0, resized, compressed; masks made here."
 
 
 def objects() -> SegmentationDataset:

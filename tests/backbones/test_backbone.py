@@ -18,6 +18,7 @@ from dpnet_lite.backbones import backbone as backbone_module
 from dpnet_lite.backbones.backbone import ARCHITECTURES, build_backbone, load_weights
 from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.checkpoints import save_checkpoint
+from dpnet_lite.files import load_tensors
 
 REAL_WEIGHTS = SHARED / "weights"
 # Where torchvision's own network has the middle and the deep stage that a backbone joins.
@@ -191,9 +192,22 @@ def test_default_weights_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def no_network(*_: object, **__: object) -> None:
         raise urllib.error.URLError("no route")
 
-    monkeypatch.setattr(torchvision.models.MobileNet_V2_Weights, "get_state_dict", no_network)
+    monkeypatch.setattr(torchvision.models.ResNet50_Weights, "get_state_dict", no_network)
     with pytest.raises(FileNotFoundError, match=r"no route.*--backbone-weights FILE"):
-        build_backbone("mobilenet_v2")
+        build_backbone("resnet50")
+    monkeypatch.setattr(torchvision.models.MobileNet_V2_Weights, "get_state_dict", no_network)
+    assert build_backbone("mobilenet_v2").fingerprint != build_backbone("mobilenet_v2", "random").fingerprint
+
+
+def test_shipped_mobilenet_is_fifteen_trained_blocks_in_float16() -> None:
+    backbone = build_backbone("mobilenet_v2")
+    weights = load_tensors(backbone_module.MOBILENET_WEIGHTS)
+    assert {key.split(".")[1] for key in weights} == {str(block) for block in range(15)}
+    assert all(tensor.dtype == torch.float16 for tensor in weights.values())
+    first = weights["features.0.0.weight"].float()
+    norms = first.flatten(1).norm(dim=1)
+    assert first.shape == (32, 3, 3, 3) and norms.max() > 10 * norms.min()  # those of random filters are nearly alike
+    torch.testing.assert_close(backbone.body.state_dict()["features.0.0.weight"], first)
 
 
 def test_shipped_tiny_weights_are_what_pretraining_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

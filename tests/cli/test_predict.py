@@ -12,9 +12,9 @@ from small_runs import run
 from dpnet_lite.datasets import OBJECTS_FOLDER
 from dpnet_lite.predictor import Predictor
 
-DOG, DUCK = [OBJECTS_FOLDER / "images" / f"{stem}.jpg" for stem in ("dog3_00", "duck_toy_01")]
+DOG, DUCK = [OBJECTS_FOLDER / "images" / f"{stem}.webp" for stem in ("dog3_00", "duck_toy_01")]
 DOG_MASK, DUCK_MASK = [OBJECTS_FOLDER / "masks" / f"{path.stem}.png" for path in (DOG, DUCK)]
-OTHER_DOG = OBJECTS_FOLDER / "images" / "dog3_02.jpg"
+OTHER_DOG = OBJECTS_FOLDER / "images" / "dog3_02.webp"
 
 
 def pixels(path: Path) -> np.ndarray:
