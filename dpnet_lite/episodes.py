@@ -98,8 +98,7 @@ def class_pools(
     `min_pixels` it must also have that many pixels at the image's own size; the data set must then have counts.
 
     Raises:
-        ValueError: `classes` is empty, repeats a class or names one that does not exist; bad `min_area` or
-            `min_pixels`.
+        ValueError: `classes` is empty, repeats a class or names an unknown one; bad `min_area` or `min_pixels`.
     """
     n_classes = len(dataset.class_names)
     unknown = [index for index in classes if not 0 <= index < n_classes]
@@ -112,7 +111,12 @@ def class_pools(
     areas = dataset.class_areas
     large_enough = (areas > 0) & (areas >= np.float32(min_area))  # bool [n_images, n_classes]
     if min_pixels:
-        large_enough &= _class_pixels(dataset, min_pixels) >= min_pixels
+        if dataset.class_pixels is None or min_pixels < 0:
+            raise ValueError(
+                f"min_pixels is {min_pixels}; give 0 or more, and more than 0 only for data sets that count pixels, "
+                f"which {dataset.name} {'does not' if dataset.class_pixels is None else 'does'}"
+            )
+        large_enough &= dataset.class_pixels >= min_pixels
     return {int(index): np.flatnonzero(large_enough[:, index]) for index in classes}
 
 
@@ -147,8 +151,7 @@ def draw_episodes(
     Raises:
         ValueError: an argument is out of range, or no class has two images.
     """
-    lowest_values = (("fold", fold, 0), ("n_shot", n_shot, 1), ("count", count, 1), ("seed", seed, 0))
-    for name, value, lowest in lowest_values:
+    for name, value, lowest in (("fold", fold, 0), ("n_shot", n_shot, 1), ("count", count, 1), ("seed", seed, 0)):
         if value < lowest:
             raise ValueError(f"{name} is {value}; it must be at least {lowest}")
     pools = class_pools(dataset, classes, min_area=min_area, min_pixels=min_pixels)
@@ -162,16 +165,6 @@ def draw_episodes(
         _draw_one(int(index), pools[int(index)], n_shot, generator) for index in _take_turns(usable, count, generator)
     )
     return EpisodeList(dataset.fingerprint, fold, n_shot, seed, episodes)
-
-
-def _class_pixels(dataset: SegmentationDataset, min_pixels: int) -> np.ndarray:
-    """int32 [n_images, n_classes]: the counts of a data set that has them."""
-    if dataset.class_pixels is None or min_pixels < 0:
-        raise ValueError(
-            f"min_pixels is {min_pixels}; give 0 or more, and more than 0 only for data sets that count pixels, "
-            f"which {dataset.name} {'does not' if dataset.class_pixels is None else 'does'}"
-        )
-    return dataset.class_pixels
 
 
 def _draw_one(class_index: int, pool: np.ndarray, n_shot: int, generator: np.random.Generator) -> Episode:

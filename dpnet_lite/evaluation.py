@@ -1,8 +1,7 @@
 """Metrics of few-shot segmentation. No model code.
 
 An episode is a binary task, so four pixel counts say all that the metrics need. They are kept per episode, in
-`EpisodeScores`, and every metric, and every interval of `intervals.py`, is computed from them afterwards. All
-metrics are fractions in [0, 1].
+`EpisodeScores`; metrics, fractions in [0, 1], and the intervals of `intervals.py` are computed from them afterwards.
 
 An IoU whose union is empty (nothing to find and nothing predicted) is undefined: it is NaN where it stands
 alone and is left out of every mean. A mean of nothing is NaN.
@@ -80,8 +79,7 @@ class EpisodeScores:
             )
         f_intersection, f_union, b_intersection, b_union = counts.T
         consistent = (f_intersection >= 0) & (f_intersection <= f_union) & (b_intersection >= 0)
-        # Each side is the number of valid pixels.
-        consistent &= f_union + b_intersection == b_union + f_intersection
+        consistent &= f_union + b_intersection == b_union + f_intersection  # each side: the number of valid pixels
         if not consistent.all():
             row = int(np.flatnonzero(~consistent)[0])
             raise ValueError(f"counts[{row}] is {counts[row].tolist()}, which no episode can give: use episode_counts")

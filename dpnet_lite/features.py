@@ -43,11 +43,9 @@ class EpisodeSource(Protocol):
 
     def training_batches(self, parts: Sequence[Part], config: TrainingConfig) -> Iterator[EpisodeBatch]:
         """A batch for each part, in order; augmented as `config` says, from its seed, the step and the place alone."""
-        ...
 
     def batch(self, episodes: Sequence[Episode], *, edit_support: EditLabels | None = None) -> EpisodeBatch:
         """Gather episodes of one number of shots as they are, for scoring."""
-        ...
 
 
 @dataclass
@@ -73,11 +71,9 @@ class FeatureBank:
         Raises:
             ValueError: an augmentation is set that kept features cannot have.
         """
-        wrong = [name for name in ("scale", "rotation", "blur") if getattr(config, name)]
-        if wrong:
-            raise ValueError(
-                f"{wrong[0]} is {getattr(config, wrong[0])}, but kept features cannot be augmented so; set it to 0"
-            )
+        for name in ("scale", "rotation", "blur"):
+            if value := getattr(config, name):
+                raise ValueError(f"{name} is {value}, but kept features cannot be augmented so; set it to 0")
         flip = config.flip and self.features.shape[1] > 1
         for part in parts:
             yield self.batch(part.episodes, _mirrored_views(part, config) if flip else None)
@@ -107,8 +103,7 @@ class FeatureBank:
 
 def binary(labels: Tensor, value: int) -> Tensor:
     """Index labels to those of the class that `value` stands for (see `label_value`): int64 with 1, 0 and 255."""
-    target = (labels == value).long()
-    return target.masked_fill(labels == 255, 255)
+    return (labels == value).long().masked_fill(labels == 255, 255)
 
 
 def assemble(features: Tensor, labels: Tensor, n_episodes: int, edit_support: EditLabels | None = None) -> EpisodeBatch:

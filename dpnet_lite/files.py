@@ -24,10 +24,9 @@ def require_file(path: str | Path) -> Path:
 def load_tensors(path: str | Path) -> dict[str, Tensor]:
     """Read a state dict from .safetensors, .pth or .pt onto the CPU, dtypes as stored.
 
-    Pickled files are read with weights_only=True alone, which refuses everything but tensors and plain
-    containers. A state dict under the key "state_dict" (as many training scripts write it) is taken out.
-    Raises FileNotFoundError for a missing file, ValueError for any other suffix, a damaged file, or content
-    that is not a state dict.
+    Pickled files are read with weights_only=True alone, which refuses everything but tensors and plain containers. A
+    state dict under the key "state_dict" (as many training scripts write it) is taken out. FileNotFoundError for a
+    missing file, ValueError for any other suffix, a damaged file, or content that is not a state dict.
     """
     path = require_file(path)
     if path.suffix == ".safetensors":

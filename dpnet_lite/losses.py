@@ -62,8 +62,7 @@ def episode_loss(
         output: of the network in training.
         targets: of the same episodes, by `episode_targets`.
         config: gives lambda, mu and the weight of foreground pixels.
-        totals: float64 [3], what the sums over pixels and episodes are divided by; by default `target_weights` of these
-            targets, so that the result is a mean over them.
+        totals: float64 [3], `target_weights` of the whole step; by default of `targets`: a mean over these episodes.
     """
     if totals is None:
         totals = target_weights([targets], config.foreground_weight)

@@ -24,7 +24,6 @@ class RunFolder:
     def save(self, state: dict[str, Any]) -> None:
         """Replace the state, atomically."""
         if self.writes and self.path is not None:
-            self.path.mkdir(parents=True, exist_ok=True)
             save_training_state(self.path / "state.bin", state)
 
     def log(self, rows: Sequence[Mapping[str, float]], *, anew: bool = False) -> None:
@@ -100,8 +99,7 @@ def load_training_state(path: str | Path) -> dict[str, Any]:
 
     Raises FileNotFoundError for a missing file, ValueError for one that is cut off, altered or another thing.
     """
-    path = require_file(path)
-    data = path.read_bytes()
+    data = require_file(path).read_bytes()
     start = len(_STATE_MAGIC) + 65  # the digest in hex and a line feed
     payload = data[start:]
     if data[:start] != _STATE_MAGIC + sha256(payload).encode() + b"\n":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as functional
@@ -12,19 +13,15 @@ from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.episodes import EpisodeList
 from dpnet_lite.evaluation import EpisodeScores, episode_counts
 from dpnet_lite.features import EditLabels, EpisodeSource, Progress, binary
-from dpnet_lite.model.dpnet import Trace
+from dpnet_lite.model.dpnet import Trace, training_free_logits
 from dpnet_lite.model.episode_batch import EpisodeBatch
-from dpnet_lite.model.prototypes import foreground_score
 
 Segmenter = Callable[[EpisodeBatch], Tensor]  # episodes -> logits [B, 2, h, w] at any size
 BATCH = 10  # episodes at once
 
 
 def head_segmenter(head: nn.Module, *, observe: Callable[[EpisodeBatch, Trace], None] | None = None) -> Segmenter:
-    """The logits of a network at feature size.
-
-    `observe` is shown every batch and what DPNet made of it.
-    """
+    """The logits of a network at feature size; `observe` is shown every batch and what DPNet made of it."""
 
     def segment(batch: EpisodeBatch) -> Tensor:
         batch = batch.to(next(head.parameters()).device)
@@ -39,13 +36,7 @@ def head_segmenter(head: nn.Module, *, observe: Callable[[EpisodeBatch, Trace], 
 
 def training_free_segmenter(deep_channels: int) -> Segmenter:
     """Nearest prototype, foreground or background, by cosine on the deep stage of the frozen features [precedent]."""
-
-    def segment(batch: EpisodeBatch) -> Tensor:
-        support, query = batch.support_features[:, :, -deep_channels:], batch.query_features[:, -deep_channels:]
-        score = foreground_score(support, batch.support_masks, query, batch.support_background)
-        return torch.stack([-score, score], dim=1)
-
-    return segment
+    return partial(training_free_logits, deep_channels=deep_channels)
 
 
 @torch.no_grad()

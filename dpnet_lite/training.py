@@ -205,7 +205,10 @@ class Trainer:
         self.optimiser.step()
         self.step = step + 1
         if is_logged:
-            self._log({"step": self.step, "loss": loss, "main": main, "learning_rate": rate})
+            row = {"loss": loss, "main": main, "learning_rate": rate}
+            self.fabric.log_dict(row, step=self.step)
+            self.losses.append({"step": self.step, **row})
+            self.folder.log(self.losses[-1:])
         if self.validate is not None and (self.step % config.validate_every == 0 or self.step == config.steps):
             self._validate(self.validate)
         self.is_updating = False
@@ -219,7 +222,8 @@ class Trainer:
             # Drawn for the whole step from a generator state of its own, and outside compiled code: an episode loses
             # the same channels however a step is divided, and a resumed run needs no saved random state.
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(_hash_seed(self.config.seed, part.step, 0))
+                state = np.random.SeedSequence((self.config.seed, part.step, 0)).generate_state(1, np.uint64)
+                torch.manual_seed(int(state[0] >> np.uint64(1)))  # 63 bits
                 kept = self.network.reduce.draw_kept(part.n_step)[part.first : part.first + len(part.episodes)]
         output = self.module(batch, (self.source.size, self.source.size), kept_channels=kept)
         loss, main = episode_loss(output, targets, self.config, totals)
@@ -250,11 +254,6 @@ class Trainer:
         if self.best is None or score > self.best[0]:
             weights = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
             self.best = (score, self.step, weights)
-
-    def _log(self, row: dict[str, float]) -> None:
-        self.losses.append(row)
-        self.fabric.log_dict({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
-        self.folder.log([row])
 
     def _save(self) -> None:
         self.folder.save(
@@ -296,11 +295,6 @@ def _build_optimiser(network: nn.Module, config: TrainingConfig) -> torch.optim.
     if config.optimiser == "sgd":
         return torch.optim.SGD(network.parameters(), momentum=config.momentum, weight_decay=config.weight_decay)
     return torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay)
-
-
-def _hash_seed(*parts: int) -> int:
-    """One 63-bit seed from several numbers, the same in every process."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @contextmanager

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 STEPS = 20
 # Everything that could make processes differ is on: dropout, mirroring, ignored and weighted pixels.
 SETTINGS = ["--novel", "ignore", "--fold", 1, "--steps", STEPS, "--threads", 1, "--model", "channels=8", "dropout=0.3"]
-SETTINGS += ["--training", "batch_size=4", "foreground_weight=3", "warmup_steps=1", "optimiser=sgd"]
+SETTINGS += ["--training", "batch_size=4", "foreground_weight=3", "overlap_weight=1", "warmup_steps=1", "optimiser=sgd"]
 SETTINGS += ["learning_rate=0.05", "checkpoint_every=4"]
 
 

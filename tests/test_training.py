@@ -21,7 +21,8 @@ from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.episodes import StepParts
 from dpnet_lite.features import FeatureBank
-from dpnet_lite.losses import episode_loss, episode_targets, learning_rate
+from dpnet_lite.losses import Targets, episode_loss, episode_targets, learning_rate, target_weights
+from dpnet_lite.model.episode_batch import Output
 from dpnet_lite.run_folder import load_training_state
 from dpnet_lite.training import TrainingResult, TrainingStopped, initial_network
 
@@ -350,8 +351,25 @@ def slow_cross_entropy(logits: np.ndarray, target: np.ndarray, foreground_weight
     return float(np.average(losses, weights=pixels))
 
 
-@pytest.mark.parametrize(("auxiliary", "foreground_weight"), [("query", 1.0), ("support", 3.0), ("none", 2.0)])
-def test_the_loss_equals_a_slow_loop(data, auxiliary, foreground_weight):
+def slow_overlap_loss(logits: np.ndarray, target: np.ndarray) -> float:
+    """Mean over the episodes of 1 - soft IoU, with 1 added to both of its sums, one pixel at a time."""
+    losses = []
+    for scores, labels in zip(logits.astype(np.float64), target, strict=True):
+        intersection = union = 1.0
+        for y, x in np.ndindex(labels.shape):
+            if labels[y, x] != 255:
+                p = 1 / (1 + np.exp(scores[0, y, x] - scores[1, y, x]))
+                intersection += p if labels[y, x] == 1 else 0.0
+                union += 1.0 if labels[y, x] == 1 else p  # p + y - p y
+        losses.append(1 - intersection / union)
+    return float(np.mean(losses))
+
+
+@pytest.mark.parametrize(
+    ("auxiliary", "foreground_weight", "overlap_weight"),
+    [("query", 1.0, 0.0), ("support", 3.0, 0.25), ("none", 2.0, 0.0), ("none", 1.0, 4.0)],
+)
+def test_the_loss_equals_a_slow_loop(data, auxiliary, foreground_weight, overlap_weight):
     model = replace(MODEL, auxiliary=auxiliary, dropout=0.0)
     run = trainer(model, TRAINING)
     batch = data.train.batch([run.episodes[i] for i in range(2)])
@@ -360,12 +378,17 @@ def test_the_loss_equals_a_slow_loop(data, auxiliary, foreground_weight):
     background[:, :, :, :3] = 0  # ignored where it is not foreground
     batch = batch._replace(query_labels=labels, support_background=background)
     output = run.network.train()(batch, (SIDE, SIDE))
-    config = replace(TRAINING, auxiliary_weight=0.5, foreground_weight=foreground_weight)
+    weights = {"foreground_weight": foreground_weight, "overlap_weight": overlap_weight}
+    config = replace(TRAINING, auxiliary_weight=0.5, **weights)
     total, main = episode_loss(output, episode_targets(batch, auxiliary), config)
     expected = slow_cross_entropy(numpy64(output.logits), labels.numpy(), foreground_weight)
     assert main.item() == pytest.approx(expected, rel=1e-5)
+    if overlap_weight:
+        overlap_loss = slow_overlap_loss(numpy64(output.logits), labels.numpy())
+        assert 0.1 < overlap_loss < 0.99
+        expected += overlap_weight * overlap_loss
     if auxiliary == "none":
-        assert total.item() == main.item()
+        assert total.item() == pytest.approx(expected, rel=1e-5) and (overlap_weight or total.item() == main.item())
         return
     if auxiliary == "support":
         foreground, rest = batch.support_masks[:, 0].numpy(), background[:, 0].numpy()
@@ -376,6 +399,21 @@ def test_the_loss_equals_a_slow_loop(data, auxiliary, foreground_weight):
     assert (cells == 255).any() and (cells == 1).any()
     auxiliary_loss = slow_cross_entropy(numpy64(output.auxiliary_logits), cells, foreground_weight)
     assert total.item() == pytest.approx(expected + 0.5 * auxiliary_loss, rel=1e-5)
+
+
+def test_the_overlap_asks_nothing_of_ignored_pixels_and_all_episodes_alike():
+    """Worked by hand: probability 1/2 everywhere, 4 pixels an episode; IoU with 1 added to both sums."""
+    labels = torch.tensor([[[1, 0], [255, 255]], [[1, 1], [1, 0]], [[255, 255], [255, 255]]])
+    logits = torch.zeros(3, 2, 2, 2, requires_grad=True)
+    config, targets = replace(TRAINING, overlap_weight=1.0), Targets(labels, None)
+    assert target_weights([targets], 3.0).tolist() == [3 * 4 + 2, 0, 3]
+    total, main = episode_loss(Output(logits), targets, config)
+    assert (total - main).item() == pytest.approx(((1 - 1.5 / 2.5) + (1 - 2.5 / 4.5) + 0) / 3)
+    (total - main).backward()
+    assert ((logits.grad != 0).any(dim=1) == (labels != 255)).all()
+    shares = target_weights([targets, targets, targets], 1.0)  # as one of three parts, or processes
+    part, main = episode_loss(Output(logits), targets, config, shares)
+    assert (part - main).item() == pytest.approx((1 - 1.5 / 2.5 + 1 - 2.5 / 4.5) / 9)
 
 
 def test_the_logged_loss_of_the_first_step_is_that_of_the_first_weights(data):
@@ -422,22 +460,22 @@ def uneven(data) -> FeatureBank:
     return replace(data.train, labels=labels)
 
 
-@pytest.mark.parametrize("auxiliary", ["query", "support"])
-def test_a_step_in_parts_equals_a_step_at_once(uneven, auxiliary):
-    model = replace(MODEL, auxiliary=auxiliary)
-    at_once = trainer(model, IN_PARTS, uneven).run()
+@pytest.mark.parametrize(("auxiliary", "overlap_weight"), [("query", 1.0), ("support", 0.0)])
+def test_a_step_in_parts_equals_a_step_at_once(uneven, auxiliary, overlap_weight):
+    model, config = replace(MODEL, auxiliary=auxiliary), replace(IN_PARTS, overlap_weight=overlap_weight)
+    at_once = trainer(model, config, uneven).run()
     far = 0.0
     for accumulate in (2, 4):
-        parts = trainer(model, replace(IN_PARTS, accumulate=accumulate), uneven).run()
+        parts = trainer(model, replace(config, accumulate=accumulate), uneven).run()
         assert_same(parts.head.state_dict(), at_once.head.state_dict(), atol=1e-5)
         assert parts.losses[-1]["loss"] == pytest.approx(at_once.losses[-1]["loss"], rel=1e-4)
-        wrong = trainer(model, replace(IN_PARTS, batch_size=4 // accumulate), uneven).run().head.state_dict()
+        wrong = trainer(model, replace(config, batch_size=4 // accumulate), uneven).run().head.state_dict()
         far = max(float((wrong[name] - tensor).abs().max()) for name, tensor in at_once.head.state_dict().items())
         assert far > 1e-3  # other episodes give other weights
 
 
 def test_a_part_in_which_every_pixel_is_ignored_adds_nothing(uneven):
-    config = replace(IN_PARTS, steps=1, accumulate=4)
+    config = replace(IN_PARTS, steps=1, accumulate=4, overlap_weight=1.0)
     labels = uneven.labels.clone()
     labels[trainer(MODEL, config, uneven).episodes[0].query] = 255
     result = trainer(MODEL, config, replace(uneven, labels=labels)).run()

@@ -13,6 +13,7 @@ from dpnet_lite.published.protocols.specs import PROTOCOLS
 
 if TYPE_CHECKING:
     from dpnet_lite.checkpoints import Trained
+    from dpnet_lite.evaluation import EpisodeScores
     from dpnet_lite.experiments.experiment import EvaluationData
     from dpnet_lite.experiments.progress import Stages
 
@@ -33,19 +34,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from dpnet_lite.checkpoints import load_checkpoint, load_trained
+    from dpnet_lite.checkpoints import load_trained
     from dpnet_lite.experiments.jobs import evaluate, trained_and_training_free
     from dpnet_lite.experiments.progress import Stages
-    from dpnet_lite.experiments.tables import summary_table
+    from dpnet_lite.experiments.tables import difference_table, summary_table
     from dpnet_lite.files import write_atomically
     from dpnet_lite.scoring import score_episodes
 
-    _take_from_head(args, load_checkpoint(args.checkpoint)[1])
     published = options.published_data(args.data)
     _refuse(args, is_published=published is not None)
     names = args.protocol or ([] if published is None else ["ours"])
     weights, networks = args.backbone_weights, options.known_networks()
     trained = load_trained(args.checkpoint, backbone_weights=weights, device=args.device, networks=networks)
+    _take_from_head(args, trained.metadata)
     stages = Stages()
     data, title, notes = (_own_data if published is None else _published_data)(args, names, trained, stages)
     methods = trained_and_training_free(trained)
@@ -57,15 +58,21 @@ def run(args: argparse.Namespace) -> None:
         count = count_under(specs, "pascal5i" if published is None else published[0])
         runs = evaluate(methods, data.source, data.lists, count=count, stage=stages)
         record: dict[str, Any] = {"runs": run_rows(runs, data.novel)}
-        table = protocol_table(runs, specs, data.novel)
+        tables = [protocol_table(runs, specs, data.novel)]
+        if "ours" in names:
+            by_seed: dict[int, dict[tuple[str, int], EpisodeScores]] = {}
+            for run in runs:
+                by_seed.setdefault(run.episodes.seed, {})[run.method, run.episodes.n_shot] = run.scores["ours"]
+            tables += ["Differences, by ours:", difference_table([*by_seed.values()], resample_runs=False)]
     else:
         plain = partial(score_episodes, original_size=args.original_size)
         scored = evaluate(methods, data.source, data.lists, count=plain, stage=stages)
         record = {"scores": [[entry.method, entry.episodes.n_shot, entry.scores.to_dict()] for entry in scored]}
-        table = summary_table([{(entry.method, entry.episodes.n_shot): entry.scores for entry in scored}])
+        scores = [{(entry.method, entry.episodes.n_shot): entry.scores for entry in scored}]
+        tables = [summary_table(scores), difference_table(scores)]
     if args.out is not None:
         write_atomically(args.out, json.dumps({"checkpoint": args.checkpoint.name, **record}).encode())
-    options.say("\n\n".join([title, table, *notes]))
+    options.say("\n\n".join([title, *tables, *notes]))
 
 
 def _take_from_head(args: argparse.Namespace, metadata: dict[str, Any]) -> None:

@@ -28,10 +28,10 @@ def score_cell(scores: Sequence[EpisodeScores]) -> str:
     return percent(mean(scores, "miou"), interval)
 
 
-def difference_cell(runs: Sequence[_Run], rival: str, n_shot: int) -> str:
+def difference_cell(runs: Sequence[_Run], rival: str, n_shot: int, *, resample_runs: bool = True) -> str:
     """Mean difference of mIoU between DPNet and a rival with its interval, without it as in `score_cell`."""
     own, other = ([run[method, n_shot] for run in runs] for method in (FULL, rival))
-    difference, interval = mean_paired_difference(own, other, "miou")
+    difference, interval = mean_paired_difference(own, other, "miou", resample_runs=resample_runs)
     return percent(difference, interval if enough_episodes(own) else None, signed=True)
 
 
@@ -66,12 +66,15 @@ def summary_table(runs: Sequence[_Run]) -> str:
     )
 
 
-def difference_table(runs: Sequence[_Run]) -> str:
-    """Paired differences of mIoU between DPNet and each rival on the same episodes, in points."""
+def difference_table(runs: Sequence[_Run], *, resample_runs: bool = True) -> str:
+    """Paired differences of mIoU between DPNet and each rival on the same episodes, in points.
+
+    Intervals: as in `summary_table`; where all runs are of one network, without `resample_runs`.
+    """
     rows = [["mIoU of DPNet less that of", "shots", "points [95 % interval]"]]
     for rival, n_shot in _methods_by_shots(runs[0]):
         if rival in (TRAINING_FREE, SUPPORT_ONLY) and (FULL, n_shot) in runs[0]:
-            rows.append([rival, str(n_shot), difference_cell(runs, rival, n_shot)])
+            rows.append([rival, str(n_shot), difference_cell(runs, rival, n_shot, resample_runs=resample_runs)])
     return aligned(rows)
 
 

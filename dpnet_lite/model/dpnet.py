@@ -86,7 +86,7 @@ class DPNet(nn.Module):
         fused, levels = self.fusion(interaction.query, interaction.prototype, interaction.pseudo_prototype, maps)
         logits = self.decoder(fused)
         if self.shortcut is not None:
-            logits = logits + self.shortcut * self.training_free_logits(batch)
+            logits = logits + self.shortcut * training_free_logits(batch, self.deep_channels)
         logits = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
         auxiliary = self.auxiliary_logits(interaction, support) if self.training else None
         if not trace:
@@ -138,9 +138,7 @@ class DPNet(nn.Module):
         """Maps in one stage of the frozen features: query [B, D, h, w], support [B, K, D, h, w] -> each [B, h, w]."""
         prototype = masked_average(support, batch.support_masks).mean(dim=1)  # [B, K, D] -> [B, D]
         pseudo = masked_average(query, share) if self.config.pseudo_prototype else prototype
-        background = None
-        if self.config.background:
-            background = masked_average(support, batch.support_background).mean(dim=1)
+        background = masked_average(support, batch.support_background).mean(dim=1) if self.config.background else None
         return _comparison_maps(query, (prototype, pseudo), background)
 
     def map_names(self) -> tuple[str, ...]:
@@ -151,12 +149,6 @@ class DPNet(nn.Module):
                 names += pair
                 names += [f"{name} - background" for name in pair] if self.config.background else []
         return (*names, "prior") if self.config.prior else tuple(names)
-
-    def training_free_logits(self, batch: EpisodeBatch) -> Tensor:
-        """The score of the nearest prototype on the deep frozen features, as logits [B, 2, h, w]."""
-        support, query = self.deep(batch.support_features), self.deep(batch.query_features)
-        score = foreground_score(support, batch.support_masks, query, batch.support_background)
-        return torch.stack([-score, score], dim=1)
 
     def auxiliary_logits(self, interaction: Interaction, support: Tensor) -> Tensor | None:
         """P' segments the query, [B, 2, h, w], or P_q' the support, [B * K, 2, h, w]; None without a branch."""
@@ -176,6 +168,13 @@ class DPNet(nn.Module):
     def middle(self, features: Tensor) -> Tensor:
         """The other stage."""
         return features[..., : self.in_channels - self.deep_channels, :, :]
+
+
+def training_free_logits(batch: EpisodeBatch, deep_channels: int) -> Tensor:
+    """The score of the nearest prototype on the deep frozen features, as logits [B, 2, h, w]."""
+    support, query = batch.support_features[:, :, -deep_channels:], batch.query_features[:, -deep_channels:]
+    score = foreground_score(support, batch.support_masks, query, batch.support_background)
+    return torch.stack([-score, score], dim=1)
 
 
 def _comparison_maps(query: Tensor, prototypes: tuple[Tensor, ...], background: Tensor | None) -> list[Tensor]:

@@ -1,8 +1,7 @@
 """Multi-scale fusion module (MSF), which compares both prototypes with the query densely, and the decoder after it.
 
 Stated: both prototypes are fused with the query feature at several scales to capture context during dense
-comparison; the result is F_q^final. The pyramid is ours, after PFENet's FEM, whose
-path runs from fine to coarse and ours from coarse to fine. Per scale b:
+comparison; the result is F_q^final. The pyramid is ours, after PFENet's FEM but from coarse to fine. Per scale b:
 
     X_b = Conv1x1[ pool_b(F_q'); P'; P_q'; similarity maps ] + top-down, then residual 2 x Conv3x3
     F_q^final = Conv1x1[ up(X_1); ...; up(X_n) ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -95,6 +97,15 @@ def test_scores_survive_packing_and_metrics_do_not_change():
     assert (again.miou, again.fb_iou, again.episodes_sha256) == (scores.miou, scores.fb_iou, "sha")
     values = generator.random(100).astype(np.float16)
     np.testing.assert_array_equal(unpack(pack(values), np.float16), values)
+
+
+def test_packed_numbers_are_text_worked_by_hand_and_older_tables_are_read():
+    values = np.array([[1, 258], [65535, 225]], np.uint16)
+    text = "0102ffe1" + "0001ff00"  # the low bytes, then the high ones
+    assert pack(values) == text and pack(values[:, :1]) == "01ff00ff"
+    for packed in (text, base64.b64encode(zlib.compress(values.tobytes(), 9)).decode()):
+        np.testing.assert_array_equal(unpack(packed, np.uint16), values.ravel(), strict=True)
+    assert len(unpack(pack(values[:0]), np.uint16)) == 0
 
 
 def test_a_compressed_file_of_rows_is_the_same_every_time(tmp_path):

@@ -18,7 +18,7 @@ from places import ROOT
 from small_runs import SMALL, folder_options, run, use_few_scenes, write_folder, write_one_class_masks
 
 import dpnet_lite
-from dpnet_lite import __version__
+from dpnet_lite import __version__, checkpoints
 from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.checkpoints import load_checkpoint, load_head, save_checkpoint, shipped_head
 from dpnet_lite.cli import info, options
@@ -84,12 +84,20 @@ def test_evaluate_prints_the_table_and_writes_the_counts(head, data, tmp_path, c
     text = capsys.readouterr().out
     record = json.loads((tmp_path / "scores.json").read_text())
     assert len(record["scores"]) == 4 and record["checkpoint"] == "head.safetensors"
+    found = {}
     for method, n_shot, scores in record["scores"]:
         counts, classes = np.array(scores["counts"]), np.array(scores["class_index"])
         assert set(classes) == {1, 5} and (counts[:, 1] + counts[:, 2] == 64 * 64).all()  # at the size of the training
         ious = [counts[classes == c, 0].sum() / counts[classes == c, 1].sum() for c in np.unique(classes)]
-        rows = [line for line in text.splitlines() if re.match(rf"\| {method} +\| {n_shot} ", line)]
-        assert len(rows) == 1 and f"| {100 * np.mean(ious):.1f} [" in rows[0]
+        found[method, n_shot] = 100 * np.mean(ious)
+        row, *difference = [line for line in text.splitlines() if re.match(rf"\| {method} +\| {n_shot} ", line)]
+        assert f"| {found[method, n_shot]:.1f} [" in row and len(difference) == (method == "training-free")
+    assert "mIoU of DPNet less that of" in text
+    for n_shot in (1, 2):  # the last table
+        cell = re.findall(rf"^\| training-free +\| {n_shot} +\| (\S+) \[(\S+), (\S+)\] +\|$", text, re.MULTILINE)[-1]
+        points, low, high = map(float, cell)
+        assert points == pytest.approx(found["DPNet", n_shot] - found["training-free", n_shot], abs=0.051)
+        assert low <= points <= high and low < high and cell[0][0] in "+-"
     assert run("evaluate", *options) == 0
     assert capsys.readouterr().out == text  # the same episodes every time
     assert run("evaluate", *options, "--seed", 1) == 0
@@ -115,15 +123,19 @@ def test_classes_that_a_head_has_seen_are_not_scored(head, data, tmp_path, capsy
     assert run(*options, "--fold", 1) == 0
 
 
-def test_evaluate_on_the_toy_world(capsys):
+def test_evaluate_on_the_toy_world(capsys, monkeypatch):
+    read: list[Path] = []
+    load = checkpoints.load_tensors
+    monkeypatch.setattr(checkpoints, "load_tensors", lambda path: read.append(Path(path)) or load(path))
     options = ["evaluate", "--checkpoint", shipped_head(2), "--shots", 1, "--episodes", 4]
     assert run(*options, "--fold", 2) == 0
     text = capsys.readouterr().out
     rows = [line for line in text.splitlines() if line.startswith(("| DPNet ", "| training-free "))]
-    assert len(rows) == 2 and "[" not in "".join(rows)  # one episode a class has no spread to show
-    assert text.rstrip().endswith("No intervals: a class has fewer than 5 episodes; give more with --episodes.")
+    assert len(rows) == 3 and "[" not in "".join(rows)  # one episode a class has no spread to show
+    assert "\n\nNo intervals: a class has fewer than 5 episodes; give more with --episodes.\n\n" in text
     assert text.startswith("Novel classes of fold 2 of toy, 4 episodes each (SHA-256: 1-shot ")
     assert f"by {shipped_head(2)}, trained on toy, fold 2" in text.splitlines()[0]
+    assert read.count(shipped_head(2)) == 1
     assert run(*options) == 0 and capsys.readouterr().out == text  # its own fold where none is named
     assert run(*options, "--fold", 1) == 2
     assert "--fold 2)" in error_line(capsys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +33,8 @@ LEFT_TO_PIP = {"lightning-fabric", "playwright"}
 DRAWING_MODULES = ("dpnet_lite.experiments.plots", "dpnet_lite.course.explorers", "dpnet_lite.ablation.figures")
 BLOCKED = ("matplotlib", "seaborn", "ipywidgets", "ipyevents", "sklearn", "IPython", "pandas")
 LARGEST_FILE = 2 * 1024 * 1024  # bytes
+# At most so many bytes together: data of the package, of these the weights, the wheel, all that is committed.
+LARGEST = {"data": 16_000_000, "weights": 10_000_000, "wheel": 20_000_000, "repository": 40_000_000}
 
 # In pieces, so that this file does not hold what it looks for.
 MACHINE_ROOTS = "content|etc|home|kaggle|media|mnt|opt|private|root|srv|tmp|usr|Users|var|Volumes|work|workspace"
@@ -195,6 +200,35 @@ def test_committed_files_hold_no_absolute_path_no_index_address_and_are_small() 
     assert not findings, "\n".join(findings)
 
 
+def size(paths: Sequence[Path]) -> int:
+    return sum((ROOT / path).stat().st_size for path in paths)
+
+
+def package_data() -> list[Path]:
+    return [path for path in committed_files() if path.parts[0] == "dpnet_lite" and path.suffix != ".py"]
+
+
+def told_apart(files: Sequence[str], patterns: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Files that no pattern names, and patterns that name no file; a star stands for any text."""
+    unnamed = [name for name in files if not any(fnmatchcase(name, pattern) for pattern in patterns)]
+    return unnamed, [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in files)]
+
+
+def test_notice_names_every_file_of_data_and_nothing_else() -> None:
+    patterns = re.findall(r"^dpnet_lite/\S+$", (ROOT / "NOTICE").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    files = [path.as_posix() for path in package_data()]
+    assert told_apart(files, patterns) == ([], []) and len(patterns) > 5
+    planted = "dpnet_lite/weights/found_somewhere.safetensors"
+    assert told_apart([*files, planted], [*patterns, "dpnet_lite/gone/*"]) == ([planted], ["dpnet_lite/gone/*"])
+
+
+def test_what_is_shipped_and_committed_stays_small() -> None:
+    data = package_data()
+    assert size(data) <= LARGEST["data"]
+    assert 0 < size([path for path in data if path.parent.name == "weights"]) <= LARGEST["weights"]
+    assert size(committed_files()) < LARGEST["repository"]
+
+
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
     """A folder with the package from a wheel and nothing else of the repository; the other packages are those here."""
@@ -211,6 +245,17 @@ def installed(tmp_path: Path) -> Path:
     return home
 
 
+SEGMENTS = """
+import json
+from dpnet_lite.datasets import objects
+from dpnet_lite.predictor import Predictor
+
+(support, mask), (query, truth) = objects()[0], objects()[1]
+predictor = Predictor.load("photographs").set_support([support], [mask == 1])
+print(json.dumps([predictor.predict(query).mask.tolist(), truth.tolist()]))
+"""
+
+
 @pytest.mark.slow
 def test_a_wheel_works_far_from_the_repository(installed: Path, tmp_path: Path) -> None:
     where = tmp_path / "elsewhere"
@@ -224,6 +269,15 @@ def test_a_wheel_works_far_from_the_repository(installed: Path, tmp_path: Path) 
         return done.stdout
 
     assert Path(python("-c", "import dpnet_lite; print(dpnet_lite.__file__)").strip()).is_relative_to(installed)
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.stat().st_size <= LARGEST["wheel"]
+    (notice,) = installed.glob("*.dist-info/**/NOTICE")
+    assert notice.read_bytes() == (ROOT / "NOTICE").read_bytes()
+    mask, truth = json.loads(python("-c", SEGMENTS))
+    found, truth = np.array(mask) == 1, np.array(truth) == 1
+    assert found.shape == truth.shape == (384, 384)
+    assert (found & truth).sum() / (found | truth).sum() > truth.mean()  # more than the IoU of calling all of it object
+
     (entry,) = installed.glob("*.dist-info/entry_points.txt")
     assert "dpnet-lite = dpnet_lite.cli.main:main" in entry.read_text()
 

@@ -140,6 +140,7 @@ def test_a_recipe_trains_and_its_head_is_scored(heads, trees, tmp_path, capsys, 
     assert metadata["recipe"] == RECIPES[name] and metadata["novel"] == "background"
     scores = tmp_path / "scores.json"
     shown = ["--episodes", 6, "--shots", 1, "--seed", 0, "--protocol", "ours", "hsnet", "--out", scores]
+    mious = {}
     assert run("evaluate", "--data", f"{name}:{trees[name]}", "--checkpoint", heads[name], *shown) == 0
     table = capsys.readouterr().out
     runs = json.loads(scores.read_text())["runs"]
@@ -149,6 +150,10 @@ def test_a_recipe_trains_and_its_head_is_scored(heads, trees, tmp_path, capsys, 
         assert r["scores"]["ours"]["class_index"] == r["scores"]["hsnet"]["class_index"]
         miou = 100 * EpisodeScores.from_dict(r["scores"]["ours"]).miou
         assert f"| ours     | {r['method']:13} | 1     | 1 x 6            | {miou:.1f} " in table
+        mious[r["method"]] = miou
+    difference = f"{mious['DPNet'] - mious['training-free']:+.1f}"
+    assert "\n\nDifferences, by ours:\n\n| mIoU of DPNet less" in table
+    assert re.search(rf"^\| training-free +\| 1 +\| {re.escape(difference)} +\|$", table, re.MULTILINE)
 
 
 def test_effective_rates_are_logged(heads):
