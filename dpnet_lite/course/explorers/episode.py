@@ -9,7 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dpnet_lite.course.explorers.panels import new_figure, show_image
-from dpnet_lite.course.opened_episode import OpenedEpisode, ToyEpisodes, selection_quality
+from dpnet_lite.course.opened_episode import (
+    ObjectEpisodes,
+    OpenedEpisode,
+    ShownEpisodes,
+    ToyEpisodes,
+    selection_quality,
+)
 from dpnet_lite.episodes import Episode
 from dpnet_lite.experiments.plots import BLUE, GREEN, ORANGE, overlay
 
@@ -23,19 +29,22 @@ def toy_episodes(fold: int, gap: float, n_scenes: int = 100, seed: int = 2022) -
     return ToyEpisodes(fold, gap=gap, n_scenes=n_scenes, seed=seed)
 
 
-def pick_episode(toy: ToyEpisodes, position: int, *, n_shot: int = 1, seed: int = 0) -> Episode:
+object_episodes = lru_cache(maxsize=1)(ObjectEpisodes)  # kept: their features take some seconds at the first use
+
+
+def pick_episode(shown: ShownEpisodes, position: int, *, n_shot: int = 1, seed: int = 0) -> Episode:
     """The first episode of the fold's novel class number `position` in a list drawn with `seed`.
 
     Raises:
         ValueError: the fold has no such class, or the scenes do not show it twice.
     """
-    if not 0 <= position < len(toy.novel):
-        raise ValueError(f"class {position} is none of the fold's {len(toy.novel)} novel classes, counted from 0")
-    wanted = toy.novel[position]
-    for episode in toy.episodes(n_shot=n_shot, count=len(toy.novel), seed=seed):
+    if not 0 <= position < len(shown.novel):
+        raise ValueError(f"class {position} is none of the fold's {len(shown.novel)} novel classes, counted from 0")
+    wanted = shown.novel[position]
+    for episode in shown.episodes(n_shot=n_shot, count=len(shown.novel), seed=seed):
         if episode.class_index == wanted:
             return episode
-    raise ValueError(f"{toy.class_names[wanted]} is large enough in fewer than two scenes; draw more scenes")
+    raise ValueError(f"{shown.class_names[wanted]} is large enough in fewer than two scenes; draw more scenes")
 
 
 def episode_figure(opened: OpenedEpisode) -> Figure:
