@@ -29,19 +29,21 @@ from dpnet_lite.course.explorers.apps import (
 )
 from dpnet_lite.course.explorers.cycle import cycle_figure, cycles_figure, first_inside, follow_cycle, similarity_figure
 from dpnet_lite.course.explorers.episode import (
+    VARIANTS,
     cases_figure,
     episode_figure,
     object_episodes,
+    open_variants,
     pick_episode,
     precision_of,
     tiles_figure,
     toy_episodes,
+    variants_figure,
 )
 from dpnet_lite.course.explorers.interaction import interaction_figure, similarity_maps
 from dpnet_lite.course.explorers.panels import png
 from dpnet_lite.course.explorers.scales import without_scale
 from dpnet_lite.course.explorers.shell import Explorer, panel_at
-from dpnet_lite.course.explorers.variants import VARIANTS, open_variants, variants_figure
 from dpnet_lite.course.opened_episode import selection_quality
 from dpnet_lite.datasets import OBJECTS_CREDIT
 from dpnet_lite.experiments.plots import GREEN, ORANGE, overlay
@@ -249,7 +251,8 @@ def test_photographs_have_controls_of_their_own_and_a_credit(explorer):
     if "position" in controls:
         assert [name for name, _ in controls["position"].options] == list(object_episodes().class_names)
         assert controls["position"].value == 12
-    largest = {"n_shot": 3, "row": cells - 1, "column": cells - 1, "page": 4, "channel": 63}
+    channels = object_episodes().head.config.channels
+    largest = {"n_shot": 3, "row": cells - 1, "column": cells - 1, "page": 4, "channel": channels - 1}
     for name in ["seed", "position", *largest]:
         if name in controls:
             before = widget.picture.value
@@ -292,9 +295,8 @@ def test_each_variant_answers_with_its_own_weights(world):
         trained = load_trained(world + ("" if name == "full" else f"_{name.replace(' ', '_')}"))
         assert trained.head.config == replace(full.head.config, **off)
         assert (trained.size, trained.backbone.fingerprint) == (shown.size, shown.backbone.fingerprint)
-        for episode, (both, either, *_) in zip(
-            episodes, score_episodes(head_segmenter(trained.head), shown.bank, episodes).counts, strict=True
-        ):
+        counts = score_episodes(head_segmenter(trained.head), shown.bank, episodes).counts
+        for episode, (both, either, *_) in zip(episodes, counts, strict=True):
             answers = open_variants(shown, world, episode)
             assert answers[name].iou == pytest.approx(both / either)
     panels = titles(variants_figure(answers))

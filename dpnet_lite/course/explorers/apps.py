@@ -21,16 +21,17 @@ from dpnet_lite.course.explorers.episode import (
     cases_figure,
     episode_figure,
     object_episodes,
+    open_variants,
     pick_episode,
     precision_of,
     toy_episodes,
+    variants_figure,
 )
 from dpnet_lite.course.explorers.interaction import interaction_figure
 from dpnet_lite.course.explorers.payoff import payoff_explorer
 from dpnet_lite.course.explorers.scales import level_titles, scales_figure
 from dpnet_lite.course.explorers.shell import Explorer, dropdown, error_message, slider
 from dpnet_lite.course.explorers.training import LiveTrainer
-from dpnet_lite.course.explorers.variants import open_variants, variants_figure
 from dpnet_lite.course.explorers.your_images import YourImages
 from dpnet_lite.course.live_ablation import Bench
 from dpnet_lite.course.live_training import LiveTraining, small_toy_fold
@@ -86,21 +87,20 @@ def _offer(choice: widgets.Dropdown, names: list[str]) -> None:
         choice.index = min(place, len(options) - 1)
 
 
-def _shown(photographs: bool, fold: int, gap: float) -> ShownEpisodes:
-    return object_episodes() if photographs else toy_episodes(fold, gap)
-
-
 def _rule_control(first: str = _DEFAULT_RULE) -> widgets.Dropdown:
     return dropdown("selection", list(RULES), value=first)
 
 
 def _chosen(controls: Mapping[str, Any]) -> ShownEpisodes:
-    """The episodes of the world that is chosen."""
     return _shown(*(controls[name].value for name in ("photographs", "fold", "gap")))
 
 
+def _shown(photographs: bool, fold: int, gap: float) -> ShownEpisodes:
+    return object_episodes() if photographs else toy_episodes(fold, gap)
+
+
 def _episode(controls: Mapping[str, Any]) -> OpenedEpisode:
-    """The episode that is chosen, under the default rule."""
+    """The chosen episode, under the default rule."""
     return _open(**{name: controls[name].value for name in ("photographs", "fold", "position", "gap", "seed")})
 
 

@@ -6,8 +6,7 @@ import asyncio
 import base64
 import html
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 import ipywidgets as widgets
@@ -120,7 +119,7 @@ class Explorer(PictureBox):
 
     def change(self, values: Mapping[str, Any]) -> None:
         """Set several controls by name and draw once."""
-        self._shown(lambda: self._set(values))
+        self._shown(lambda: self._draw(values))
 
     def clicked(self, event: Mapping[str, Any]) -> None:
         """A click on the picture: `dataX` and `dataY` of the event are pixels of the PNG file."""
@@ -128,33 +127,23 @@ class Explorer(PictureBox):
         place = panel_at(self.figure, float(event["dataX"]), float(event["dataY"]))
         if place is not None:
             values = self.click
-            self._shown(lambda: self._set(values(*place)))
+            self._shown(lambda: self._draw(values(*place), always=False))
 
     def redraw(self) -> None:
         """Draw the present state."""
         if not self._held:
-            self._shown(self._draw)
+            self._shown(lambda: self._draw({}))
 
-    def _set(self, values: Mapping[str, Any]) -> None:
-        if not values and self.error is None:
+    def _draw(self, values: Mapping[str, Any], *, always: bool = True) -> None:
+        if not (values or always or self.error):
             return  # a place that means nothing; after an error it draws anew, so that the picture is the settings'
-        with self._holding():
-            for name, value in values.items():
-                self.controls[name].value = value
-        self._draw()
-
-    @contextmanager
-    def _holding(self) -> Iterator[None]:
-        """Controls that change inside draw nothing."""
         self._held = True
         try:
-            yield
+            for name, value in values.items():
+                self.controls[name].value = value
+            caption = self.follow(self.controls)
         finally:
             self._held = False
-
-    def _draw(self) -> None:
-        with self._holding():
-            caption = self.follow(self.controls)
         self.figure = self.draw(**self.state)
         # Finding room for all labels takes a third of a redraw: pictures with the same panels share their places.
         kind = _kind(self.figure)

@@ -13,11 +13,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, UnidentifiedImageError
 
-from dpnet_lite.course.explorers.episode import object_episodes, pick_episode
 from dpnet_lite.course.explorers.painter import MaskPainter
 from dpnet_lite.course.explorers.panels import new_figure, png, show_image
 from dpnet_lite.course.explorers.shell import PictureBox, in_a_row
-from dpnet_lite.datasets import OBJECTS_CREDIT
+from dpnet_lite.datasets import OBJECTS_CREDIT, objects
 from dpnet_lite.datasets.images import to_image
 from dpnet_lite.experiments.plots import ORANGE, overlay
 from dpnet_lite.predictor import Predictor
@@ -25,7 +24,6 @@ from dpnet_lite.predictor import Predictor
 MAX_BYTES, MAX_PIXELS = 20_000_000, 50_000_000  # of an uploaded file, of the image in it
 LONGEST = 768  # pixels of the longer side, to which an uploaded image is shrunk
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # Pillow alone reads these; for others it starts programs
-_NAMES = ("support", "query")
 
 
 def decode(name: str, content: bytes | memoryview) -> np.ndarray:
@@ -57,8 +55,7 @@ def segmented_figure(support: np.ndarray, mask: np.ndarray, query: np.ndarray, f
     figure, grid = new_figure(3, width=3.1, height=3.3)
     show_image(grid[0, 0], support, "support with your mask", outline=mask)
     show_image(grid[0, 1], query, "query")
-    share = f"predicted mask: {100 * found.mean():.0f} % of the image"
-    show_image(grid[0, 2], overlay(query, found, ORANGE), share, outline=found)
+    show_image(grid[0, 2], overlay(query, found, ORANGE), "predicted mask", outline=found)
     return figure
 
 
@@ -72,13 +69,11 @@ class YourImages(PictureBox):
 
     def __init__(self) -> None:
         self.predictor = Predictor.load("photographs")
-        dataset, episode = object_episodes().dataset, pick_episode(object_episodes(), 0)
-        samples = {name: dataset[i] for name, i in zip(_NAMES, (episode.support[0], episode.query), strict=True)}
+        samples = {"support": objects()[0], "query": objects()[1]}  # two photographs of one object
         self.images = {name: sample.image.permute(1, 2, 0).numpy() for name, sample in samples.items()}
-        self.examples = set(_NAMES)  # which of the images are shipped photographs
-        value = dataset.label_value(episode.support[0], episode.class_index)
-        self.painter = MaskPainter(self.images["support"], 12, samples["support"].labels.numpy() == value)
-        self.uploads = {name: self._upload(name) for name in _NAMES}
+        self.examples = set(samples)  # which of the images are shipped photographs
+        self.painter = MaskPainter(self.images["support"], 12, samples["support"].labels.numpy() > 0)
+        self.uploads = {name: self._upload(name) for name in samples}
         self.canvas = widgets.VBox([self.painter])
         self.button = widgets.Button(description="Segment", icon="play", button_style="primary")
         self.button.on_click(lambda button: self._shown(self.segment))
@@ -94,11 +89,7 @@ class YourImages(PictureBox):
         return upload
 
     def take(self, name: str, file: Mapping[str, Any]) -> str:
-        """An uploaded file, as `FileUpload` gives it, becomes the support or the query; returns what to do next.
-
-        Raises:
-            ValueError: see `decode`.
-        """
+        """An uploaded file, as `FileUpload` gives it, becomes the support or the query; returns what to do next."""
         self.images[name] = decode(file["name"], file["content"])
         self.examples.discard(name)
         if name == "support":
@@ -109,11 +100,7 @@ class YourImages(PictureBox):
         return f"{html.escape(file['name'])} is the {name} now; paint the support, then press Segment"
 
     def segment(self) -> None:
-        """Predict the query's mask from the support and what is painted on it, and draw all three.
-
-        Raises:
-            ValueError: nothing is painted.
-        """
+        """Predict the query's mask from the support and what is painted on it, and draw all three."""
         support, query, mask = self.images["support"], self.images["query"], self.painter.mask
         if not mask.any():
             raise ValueError("no mask is painted; hold the mouse button down and draw over the object in the support")
