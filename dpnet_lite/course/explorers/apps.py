@@ -281,9 +281,9 @@ PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
         payoff_explorer,
     ),
     "Your images": (
-        "Choose an image that shows an object and another one with an object of the same class, paint the object on "
-        "the first, the support, and press Segment. The images stay in the memory of this machine. Until then: two "
-        "shipped photographs.",
+        "Choose an image of an object (the support) and another of the same class (the query), at most 20 MB each; "
+        "paint the object on the first and press Segment. They stay in the memory of this machine. Until you choose, "
+        "two shipped photographs stand in.",
         YourImages,
     ),
     "Training": ("Train a small network here and now. Paused, it goes on where it was.", live_trainer),
