@@ -270,20 +270,6 @@ def test_supports_and_query_are_different_photographs():
         assert len({*episode.support, episode.query}) == 4
 
 
-def test_a_click_on_a_photograph_chooses_its_cell():
-    widget = cycle_explorer()
-    widget.controls["photographs"].value = True
-    shown = object_episodes()
-    opened = shown.open(pick_episode(shown, 0), **RULES[widget.state["rule"]])
-    assert (widget.state["row"], widget.state["column"]) == first_inside(opened)
-    step = shown.bank.size / shown.bank.features.shape[2]
-    for row, column in ((3, 20), (shown.bank.features.shape[2] - 1, 0)):
-        click_on(widget, 0, ((column + 0.7) * step - 0.5, (row + 0.1) * step - 0.5))
-        assert (widget.state["row"], widget.state["column"], widget.error) == (row, column, None)
-        place = widget.figure.axes[0].lines[0].get_xydata()[0]
-        assert np.allclose(place, ((column + 0.5) * step - 0.5, (row + 0.5) * step - 0.5))
-
-
 @pytest.mark.parametrize("world", ["toy", "photographs"])
 def test_each_variant_answers_with_its_own_weights(world):
     """Against a score with each head by itself; what a variant lacks is off in its configuration, alone."""
@@ -394,13 +380,19 @@ def test_a_place_in_the_picture_is_found_in_its_panel(opened):
     assert panel_at(figure, 1, 1) is None
 
 
-def test_a_click_on_the_support_chooses_its_cell_and_draws_once():
+@pytest.mark.parametrize("photographs", [False, True])
+def test_a_click_on_the_support_chooses_its_cell_and_draws_once(photographs):
     widget = cycle_explorer()
+    widget.controls["photographs"].value = photographs
+    assert "kept" in titles(widget.figure)[1] or "rejected" in titles(widget.figure)[1]  # it begins inside the mask
+    bank = (object_episodes() if photographs else toy_episodes(0, 0.5)).bank
+    cells = bank.features.shape[2]
+    step = bank.size / cells
     drawn = []
     widget.draw = lambda draw=widget.draw, **state: drawn.append(state) or draw(**state)
-    for row, column in ((3, 20), (23, 0)):
-        # A cell is 4 pixels wide; pixel 0 reaches from -0.5 to 0.5.
-        click_on(widget, 0, (4 * column + 2.9, 4 * row + 0.1))
+    for row, column in ((3, 20), (cells - 1, 0)):
+        # Pixel 0 reaches from -0.5 to 0.5.
+        click_on(widget, 0, ((column + 0.85) * step - 0.5, (row + 0.15) * step - 0.5))
         assert (widget.state["row"], widget.state["column"], widget.error) == (row, column, None)
     assert len(drawn) == 2
     click_on(widget, 1, (50, 50))
