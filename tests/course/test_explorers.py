@@ -16,6 +16,7 @@ pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: note
 
 import ipywidgets
 
+from dpnet_lite.checkpoints import load_trained
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.course.explorers.apps import (
     RULES,
@@ -24,23 +25,31 @@ from dpnet_lite.course.explorers.apps import (
     gallery_explorer,
     interaction_explorer,
     scale_explorer,
+    variants_explorer,
 )
 from dpnet_lite.course.explorers.cycle import cycle_figure, cycles_figure, first_inside, follow_cycle, similarity_figure
 from dpnet_lite.course.explorers.episode import (
+    VARIANTS,
     cases_figure,
     episode_figure,
+    object_episodes,
+    open_variants,
     pick_episode,
     precision_of,
     tiles_figure,
+    toy_episodes,
+    variants_figure,
 )
 from dpnet_lite.course.explorers.interaction import interaction_figure, similarity_maps
 from dpnet_lite.course.explorers.panels import png
 from dpnet_lite.course.explorers.scales import without_scale
 from dpnet_lite.course.explorers.shell import Explorer, panel_at
 from dpnet_lite.course.opened_episode import selection_quality
+from dpnet_lite.datasets import OBJECTS_CREDIT
 from dpnet_lite.experiments.plots import GREEN, ORANGE, overlay
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.model.episode_batch import EpisodeBatch
+from dpnet_lite.scoring import head_segmenter, score_episodes
 
 
 def picture(data: bytes) -> np.ndarray:
@@ -190,6 +199,7 @@ def test_an_episode_of_the_wanted_class_is_picked(toy):
 
 
 VALUES = {
+    "photographs": [True, False],
     "fold": [1, 0],
     "position": [19],
     "gap": [1.0, 0.5],
@@ -205,13 +215,16 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize(
-    "explorer", [episode_explorer, cycle_explorer, gallery_explorer, interaction_explorer, scale_explorer]
-)
+EXPLORERS = [episode_explorer, cycle_explorer, gallery_explorer, interaction_explorer, scale_explorer]
+
+
+@pytest.mark.parametrize("explorer", [*EXPLORERS, variants_explorer])
 def test_every_control_changes_the_picture_without_an_error(explorer):
     widget = explorer()
     assert widget.error is None and widget.message.value == ""
     for name, control in widget.controls.items():
+        if explorer is variants_explorer and name == "fold":
+            continue  # variants are shipped for one fold
         seen = {widget.picture.value}
         for value in VALUES[name]:
             control.value = value
@@ -219,6 +232,61 @@ def test_every_control_changes_the_picture_without_an_error(explorer):
             assert widget.state[name] == value
             seen.add(widget.picture.value)
         assert len(seen) > 1, f"{name} changes nothing"
+
+
+@pytest.mark.parametrize("explorer", [*EXPLORERS, variants_explorer])
+def test_photographs_have_controls_of_their_own_and_a_credit(explorer):
+    widget, cells = explorer(), object_episodes().bank.features.shape[2]
+    controls = widget.controls
+
+    def ends():
+        return {name: (getattr(one, "max", None), getattr(one, "options", None)) for name, one in controls.items()}
+
+    drawn = ends()
+    if "position" in controls:
+        controls["position"].value = 19
+    controls["photographs"].value = True
+    assert widget.error is None and OBJECTS_CREDIT in widget.caption.value
+    assert {name for name, one in controls.items() if one.layout.display == "none"} == {"fold", "gap"}
+    if "position" in controls:
+        assert [name for name, _ in controls["position"].options] == list(object_episodes().class_names)
+        assert controls["position"].value == 12
+    channels = object_episodes().head.config.channels
+    largest = {"n_shot": 3, "row": cells - 1, "column": cells - 1, "page": 4, "channel": channels - 1}
+    for name in ["seed", "position", *largest]:
+        if name in controls:
+            before = widget.picture.value
+            controls[name].value = largest.get(name, 5)
+            assert widget.error is None and widget.picture.value != before, name
+            assert name not in largest or controls[name].max == largest[name]
+    controls["photographs"].value = False
+    assert ends() == drawn and widget.error is None and widget.caption.value == ""
+
+
+def test_supports_and_query_are_different_photographs():
+    counts = (object_episodes().dataset.class_areas > 0).sum(axis=0)
+    assert episode_explorer().controls["n_shot"].max == 4 and counts.min() == 4  # so three supports at most
+    for episode in object_episodes().episodes(n_shot=3, count=26):
+        assert len({*episode.support, episode.query}) == 4
+
+
+@pytest.mark.parametrize("world", ["toy", "photographs"])
+def test_each_variant_answers_with_its_own_weights(world):
+    """Against a score with each head by itself; what a variant lacks is off in its configuration, alone."""
+    shown = toy_episodes(0, 0.5) if world == "toy" else object_episodes()
+    episodes = shown.episodes(count=3)
+    full = load_trained(world)
+    lacks = ({}, {"pseudo_prototype": False}, {"interaction": "off"}, {"fusion": "single"})
+    for name, off in zip(VARIANTS, lacks, strict=True):
+        trained = load_trained(world + ("" if name == "full" else f"_{name.replace(' ', '_')}"))
+        assert trained.head.config == replace(full.head.config, **off)
+        assert (trained.size, trained.backbone.fingerprint) == (shown.size, shown.backbone.fingerprint)
+        counts = score_episodes(head_segmenter(trained.head), shown.bank, episodes).counts
+        for episode, (both, either, *_) in zip(episodes, counts, strict=True):
+            answers = open_variants(shown, world, episode)
+            assert answers[name].iou == pytest.approx(both / either)
+    panels = titles(variants_figure(answers))
+    assert panels[2:] == [f"{name}: IoU {answer.iou:.2f}" for name, answer in answers.items()]
 
 
 def titles(figure):
@@ -312,13 +380,19 @@ def test_a_place_in_the_picture_is_found_in_its_panel(opened):
     assert panel_at(figure, 1, 1) is None
 
 
-def test_a_click_on_the_support_chooses_its_cell_and_draws_once():
+@pytest.mark.parametrize("photographs", [False, True])
+def test_a_click_on_the_support_chooses_its_cell_and_draws_once(photographs):
     widget = cycle_explorer()
+    widget.controls["photographs"].value = photographs
+    assert "kept" in titles(widget.figure)[1] or "rejected" in titles(widget.figure)[1]  # it begins inside the mask
+    bank = (object_episodes() if photographs else toy_episodes(0, 0.5)).bank
+    cells = bank.features.shape[2]
+    step = bank.size / cells
     drawn = []
     widget.draw = lambda draw=widget.draw, **state: drawn.append(state) or draw(**state)
-    for row, column in ((3, 20), (23, 0)):
-        # A cell is 4 pixels wide; pixel 0 reaches from -0.5 to 0.5.
-        click_on(widget, 0, (4 * column + 2.9, 4 * row + 0.1))
+    for row, column in ((3, 20), (cells - 1, 0)):
+        # Pixel 0 reaches from -0.5 to 0.5.
+        click_on(widget, 0, ((column + 0.85) * step - 0.5, (row + 0.15) * step - 0.5))
         assert (widget.state["row"], widget.state["column"], widget.error) == (row, column, None)
     assert len(drawn) == 2
     click_on(widget, 1, (50, 50))

@@ -11,6 +11,7 @@ from PIL import Image
 pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: notebooks)")
 
 from dpnet_lite.course.explorers.painter import KEPT, MaskPainter, stroke
+from dpnet_lite.datasets.images import to_image
 
 
 @pytest.mark.parametrize(("start", "end"), [((3, 4), (14, 9)), ((5, 5), (5, 5)), ((-4, 2), (6, 25))])
@@ -102,7 +103,50 @@ def test_painting_without_a_mouse_and_what_is_shown():
     assert np.array_equal(small.any(axis=2), painter.mask)
 
 
-@pytest.mark.parametrize("image", [np.zeros((5, 5), np.uint8), np.zeros((5, 5, 3))])
-def test_other_images_are_refused(image):
-    with pytest.raises(ValueError, match=r"give uint8 \[H, W, 3\]"):
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [(np.zeros((5, 5, 4), np.uint8), r"give an array \[H, W, 3\]"), (np.zeros((5, 5, 3)), "give uint8 values")],
+)
+def test_other_images_are_refused(image, told):
+    with pytest.raises(ValueError, match=told):
         MaskPainter(image)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_painted_as_the_network_sees_it(orientation, tmp_path):
+    """A camera on its side: what is painted on the red square that the painter shows lies on that of `to_image`."""
+    stored = np.full((96, 128, 3), 30, np.uint8)
+    stored[4:40, 4:40] = (250, 30, 30)
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    Image.fromarray(stored).save(tmp_path / "photo.jpg", quality=95, exif=exif)
+    with Image.open(tmp_path / "photo.jpg") as photo:
+        painter = MaskPainter(photo, radius=8)
+    rows, columns = np.nonzero(painter.image[..., 0] > 200)
+    painter.paint((columns.mean(), rows.mean()))
+    seen = to_image(tmp_path / "photo.jpg").numpy()[0]
+    assert painter.mask.shape == seen.shape and painter.mask.sum() > 150 and seen[painter.mask].min() > 200
+
+
+def test_a_large_photograph_is_painted_small_and_its_mask_has_its_size():
+    photo = np.random.default_rng(0).integers(0, 255, (3000, 3999, 3)).astype(np.uint8)
+    painter = MaskPainter(photo, radius=60)
+    assert len(painter.picture.value) < 2e6  # sent at every move of the brush
+    assert np.allclose(painter.image[7, 9], photo[42:48, 54:60].mean(axis=(0, 1)), atol=1)
+    painter.moved({"type": "mousedown", "buttons": 1, "dataX": 200, "dataY": 100})
+    wanted = np.zeros((3000, 3999), bool)
+    stroke(wanted, (1202.5, 602.5), (1202.5, 602.5), 60, True)  # the middle of the painted pixel, of 6 x 6
+    assert painter.mask.shape == wanted.shape
+    assert (painter.mask & wanted).sum() > 0.9 * (painter.mask | wanted).sum()
+    painter.undo()
+    painter.paint((1202.5, 602.5))
+    assert (painter.mask & wanted).sum() > 0.9 * (painter.mask | wanted).sum()
+    painter.radius.value = 1
+    painter.paint((3998, 2999))
+    assert painter.mask[2999, 3998]
+    assert np.array_equal(MaskPainter(photo, mask=painter.mask).mask, painter.mask)
+
+
+def test_sixteen_bits_are_shown_as_the_network_sees_them():
+    levels = (np.arange(96 * 96).reshape(96, 96) * 7).astype(np.uint16)
+    assert np.array_equal(MaskPainter(Image.fromarray(levels)).image[..., 0], (levels + 128) // 257)

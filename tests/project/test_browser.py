@@ -24,6 +24,8 @@ from typing import Any
 import pytest
 from places import ROOT
 
+from dpnet_lite.datasets import OBJECTS_CREDIT
+
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: test)")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -105,6 +107,12 @@ def change_of_picture(page: Any, picture: Any, action: Any, *, seconds: int = 30
     page.wait_for_function(
         "([image, old]) => image.src !== old", arg=[picture.element_handle(), before], timeout=1000 * seconds
     )
+
+
+def upload(page: Any, button: str, file: Any) -> None:
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name=button).click()
+    chooser.value.set_files(file)
 
 
 @pytest.fixture
@@ -203,7 +211,8 @@ def test_the_page_of_make_app_shows_every_explorer_and_takes_a_click(
 ) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(f"{app}/?theme={theme}", timeout=120_000)
-    for tab in ("Episode", "Cycle", "Gallery", "Interaction", "Scales", "Ablation", "Payoff", "Training"):
+    tabs = "Episode, Cycle, Gallery, Interaction, Scales, Ablation, Variants, Payoff, Your images, Training"
+    for tab in tabs.split(", "):
         page.get_by_role("tab", name=tab).click()
         picture = page.locator("img.widget-image:visible, .widget-image:visible img").last
         picture.wait_for(timeout=60_000)
@@ -211,6 +220,21 @@ def test_the_page_of_make_app_shows_every_explorer_and_takes_a_click(
             box = picture.bounding_box()
             place = {"x": 0.06 * box["width"], "y": 0.8 * box["height"]}
             change_of_picture(page, picture, lambda: picture.click(position=place))  # noqa: B023
+        if tab in ("Cycle", "Variants"):
+            world = page.locator(".widget-dropdown:visible", has=page.locator("label:text-is('world')"))
+            change_of_picture(page, picture, lambda: world.locator("select").select_option(label="photographs"))  # noqa: B023
+            page.get_by_text(OBJECTS_CREDIT).locator("visible=true").wait_for()
+            assert page.locator("label:text-is('gap'):visible").count() == 0
+        if tab == "Your images":
+            upload(page, "query image", ROOT / "figures/overview.png")
+            page.get_by_text("overview.png is the query now").wait_for()
+            page.get_by_role("button", name="Segment").click()
+            page.locator("img.widget-image:visible").nth(1).wait_for()  # below the painter; it was hidden
+            keep(page, f"app_{theme}_{width}_own")
+            large = {"name": "large.png", "mimeType": "image/png", "buffer": bytes(20_100_000)}
+            upload(page, "support image", large)
+            page.get_by_text("large.png has 20.1 MB; give a file of at most 20 MB").wait_for(timeout=60_000)
+            continue
         assert page.locator("[role=alert]:visible").count() == 0
         assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{tab} is wider than the window"
         keep(page, f"app_{theme}_{width}_{tab.lower()}")

@@ -6,7 +6,7 @@ cycle_explorer()
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -20,26 +20,30 @@ from dpnet_lite.course.explorers.cycle import cycle_figure, first_inside
 from dpnet_lite.course.explorers.episode import (
     cases_figure,
     episode_figure,
+    object_episodes,
+    open_variants,
     pick_episode,
     precision_of,
     toy_episodes,
+    variants_figure,
 )
 from dpnet_lite.course.explorers.interaction import interaction_figure
 from dpnet_lite.course.explorers.payoff import payoff_explorer
 from dpnet_lite.course.explorers.scales import level_titles, scales_figure
 from dpnet_lite.course.explorers.shell import Explorer, dropdown, error_message, slider
 from dpnet_lite.course.explorers.training import LiveTrainer
+from dpnet_lite.course.explorers.your_images import YourImages
 from dpnet_lite.course.live_ablation import Bench
 from dpnet_lite.course.live_training import LiveTraining, small_toy_fold
-from dpnet_lite.course.opened_episode import OpenedEpisode
-from dpnet_lite.datasets.folds import novel_classes
-from dpnet_lite.datasets.toy import DEFAULT_GAP, catalogue_names
+from dpnet_lite.course.opened_episode import OpenedEpisode, ShownEpisodes
+from dpnet_lite.datasets import OBJECTS_CREDIT
+from dpnet_lite.datasets.toy import DEFAULT_GAP
 from dpnet_lite.experiments.presets import N_FOLDS, TOY
 
 _DEFAULT_RULE = "cycle, weighted, consensus (default)"
 _ON_A_PAGE = 4  # cases of the gallery; a fold has 20 novel classes
-_GRID = 24  # cells along a side of the toy world's features
 _CORRELATION_PANEL = 2  # of interaction_figure
+_NONE_YET = [("", 0)]  # options that follow a world, see `_offer`
 RULES: dict[str, dict[str, Any]] = {
     "plain cycle": {"selection": "support_first", "weighted_pooling": False, "consensus_rounds": 0},
     "cycle, weighted": {"selection": "support_first", "weighted_pooling": True, "consensus_rounds": 0},
@@ -52,47 +56,73 @@ RULES: dict[str, dict[str, Any]] = {
 
 
 def _scene_controls(fold: int) -> dict[str, Any]:
-    """Fold, class, gap and seed; the names of the classes follow the fold."""
-    folds, classes = dropdown("fold", range(N_FOLDS), value=fold), dropdown("class", _class_options(fold))
+    """World, fold, class, gap and seed; see `_follow_world`."""
+    world = dropdown("world", [("drawn world", False), ("photographs", True)])
+    folds, classes = dropdown("fold", range(N_FOLDS), value=fold), dropdown("class", _NONE_YET)
     style = {"description_width": "initial"}
     gap = widgets.FloatSlider(
         DEFAULT_GAP, min=0, max=1, step=0.25, description="gap", continuous_update=False, style=style
     )
     seed = widgets.BoundedIntText(0, min=0, max=9999, description="seed", style=style)
-
-    def rename(change: Any) -> None:
-        position = classes.value
-        classes.options = _class_options(change["new"])
-        classes.value = position
-
-    folds.observe(rename, names="value")
-    return {"fold": folds, "position": classes, "gap": gap, "seed": seed}
+    return {"photographs": world, "fold": folds, "position": classes, "gap": gap, "seed": seed}
 
 
-def _class_options(fold: int) -> list[tuple[str, int]]:
-    names = catalogue_names()
-    return [(names[index], position) for position, index in enumerate(novel_classes(len(names), fold, N_FOLDS))]
+def _follow_world(controls: Mapping[str, Any]) -> str:
+    """Photographs have their own classes, and neither fold nor gap; returns the credit that they need."""
+    photographs = controls["photographs"].value
+    for name in ("fold", "gap"):
+        controls[name].layout.display = "none" if photographs else None
+    if "position" in controls:
+        shown = _chosen(controls)
+        _offer(controls["position"], [shown.class_names[index] for index in shown.novel])
+    return f"<small>{OBJECTS_CREDIT}</small>" if photographs else ""
+
+
+def _offer(choice: widgets.Dropdown, names: list[str]) -> None:
+    """Other names for the values 0, 1, ..., and the same value where there is one."""
+    options = [(name, number) for number, name in enumerate(names)]
+    if list(choice.options) != options:
+        place = choice.index
+        choice.options = options
+        choice.index = min(place, len(options) - 1)
 
 
 def _rule_control(first: str = _DEFAULT_RULE) -> widgets.Dropdown:
     return dropdown("selection", list(RULES), value=first)
 
 
+def _chosen(controls: Mapping[str, Any]) -> ShownEpisodes:
+    return _shown(*(controls[name].value for name in ("photographs", "fold", "gap")))
+
+
+def _shown(photographs: bool, fold: int, gap: float) -> ShownEpisodes:
+    return object_episodes() if photographs else toy_episodes(fold, gap)
+
+
+def _episode(controls: Mapping[str, Any]) -> OpenedEpisode:
+    """The chosen episode, under the default rule."""
+    return _open(**{name: controls[name].value for name in ("photographs", "fold", "position", "gap", "seed")})
+
+
 @lru_cache(maxsize=64)
-def _open(fold: int, gap: float, position: int, seed: int, n_shot: int = 1, rule: str = _DEFAULT_RULE) -> OpenedEpisode:
+def _open(
+    photographs: bool, fold: int, gap: float, position: int, seed: int, n_shot: int = 1, rule: str = _DEFAULT_RULE
+) -> OpenedEpisode:
     """What a setting looks at; kept, so that moving a pixel does not run the network again."""
-    toy = toy_episodes(fold, gap)
-    return toy.open(pick_episode(toy, position, n_shot=n_shot, seed=seed), **RULES[rule])
+    shown = _shown(photographs, fold, gap)
+    return shown.open(pick_episode(shown, position, n_shot=n_shot, seed=seed), **RULES[rule])
 
 
 def episode_explorer(fold: int = 0) -> Explorer:
-    """Choose fold, class, gap, shots and seed; see the episode and what the network makes of it."""
+    """Choose world, fold, class, gap, shots and seed; see the episode and what the network makes of it."""
 
-    def draw(fold: int, position: int, gap: float, seed: int, n_shot: int) -> Figure:
-        return episode_figure(_open(fold, gap, position, seed, n_shot))
+    def follow(controls: Mapping[str, Any]) -> str:
+        controls["n_shot"].max = 3 if controls["photographs"].value else 4  # some objects have four photographs
+        return _follow_world(controls)
 
     alt = "Support images with outlined masks, the query, the predicted mask and the true one"
-    return Explorer(draw, {**_scene_controls(fold), "n_shot": slider("shots", 1, 4, 1)}, alt=alt)
+    controls = {**_scene_controls(fold), "n_shot": slider("shots", 1, 4, 1)}
+    return Explorer(lambda **state: episode_figure(_open(**state)), controls, alt=alt, follow=follow)
 
 
 def cycle_explorer(fold: int = 0) -> Explorer:
@@ -101,18 +131,25 @@ def cycle_explorer(fold: int = 0) -> Explorer:
     The cell is chosen with two sliders, or by a click on the support image.
     """
 
-    def draw(fold: int, position: int, gap: float, seed: int, rule: str, row: int, column: int) -> Figure:
-        return cycle_figure(_open(fold, gap, position, seed, rule=rule), (row, column))
+    def draw(row: int, column: int, **state: Any) -> Figure:
+        return cycle_figure(_open(**state), (row, column))
 
     def click(panel: int, x: float, y: float) -> dict[str, int]:
-        step = toy_episodes(0, DEFAULT_GAP).world.size / _GRID
+        step = _chosen(controls).bank.size / (controls["row"].max + 1)
         return {"row": int((y + 0.5) // step), "column": int((x + 0.5) // step)} if panel == 0 else {}
 
-    row, column = first_inside(_open(fold, DEFAULT_GAP, 0, 0))
-    cells = {name: slider(name, 0, _GRID - 1, value) for name, value in (("row", row), ("column", column))}
+    def follow(controls: Mapping[str, Any]) -> str:
+        credit = _follow_world(controls)
+        last = _chosen(controls).bank.features.shape[2] - 1
+        if controls["row"].max != last:  # other cells: begin inside the mask
+            for name, value in zip(("row", "column"), first_inside(_episode(controls)), strict=True):
+                controls[name].max, controls[name].value = last, value
+        return credit
+
+    controls = _scene_controls(fold) | {"rule": _rule_control(next(iter(RULES)))}
+    controls |= {name: slider(name, 0, 0, 0) for name in ("row", "column")}
     alt = "A support pixel, the arrow to its match in the query and the arrow back; the selected pixels"
-    rules = _rule_control(next(iter(RULES)))
-    return Explorer(draw, {**_scene_controls(fold), "rule": rules, **cells}, alt=alt, click=click)
+    return Explorer(draw, controls, alt=alt, click=click, follow=follow)
 
 
 def interaction_explorer(fold: int = 0) -> Explorer:
@@ -121,49 +158,76 @@ def interaction_explorer(fold: int = 0) -> Explorer:
     The channel is chosen with a slider, or by a click on its row of the correlation.
     """
 
-    def draw(fold: int, position: int, gap: float, seed: int, rule: str, channel: int) -> Figure:
-        return interaction_figure(_open(fold, gap, position, seed, rule=rule), channel)
+    def draw(channel: int, **state: Any) -> Figure:
+        return interaction_figure(_open(**state), channel)
 
     def click(panel: int, x: float, y: float) -> dict[str, int]:
         return {"channel": round(y)} if panel == _CORRELATION_PANEL else {}
 
-    channel = slider("channel", 0, _open(fold, DEFAULT_GAP, 0, 0).trace.prototype.shape[1] - 1, 0)
+    def follow(controls: Mapping[str, Any]) -> str:
+        controls["channel"].max = _chosen(controls).head.config.channels - 1
+        return _follow_world(controls)
+
+    controls = {**_scene_controls(fold), "rule": _rule_control(), "channel": slider("channel", 0, 0, 0)}
     alt = "The correlation of both prototypes, the gate, and the similarity maps before and after the interaction"
-    return Explorer(draw, {**_scene_controls(fold), "rule": _rule_control(), "channel": channel}, alt=alt, click=click)
+    return Explorer(draw, controls, alt=alt, click=click, follow=follow)
 
 
 def scale_explorer(fold: int = 0) -> Explorer:
     """Choose an episode and a level of the fusion; see what it gets and gives, and the answer without it."""
 
-    def draw(fold: int, position: int, gap: float, seed: int, level: int) -> Figure:
-        return scales_figure(toy_episodes(fold, gap), _open(fold, gap, position, seed), level)
+    def draw(level: int, **state: Any) -> Figure:
+        return scales_figure(_chosen(controls), _open(**state), level)
 
-    titles = level_titles(toy_episodes(fold, DEFAULT_GAP).head, _open(fold, DEFAULT_GAP, 0, 0))
-    level = dropdown("level", [(title, number) for number, title in enumerate(titles)])
+    def follow(controls: Mapping[str, Any]) -> str:
+        credit = _follow_world(controls)
+        _offer(controls["level"], level_titles(_chosen(controls).head, _episode(controls)))
+        return credit
+
+    controls = {**_scene_controls(fold), "level": dropdown("level", _NONE_YET)}
     alt = "The comparison maps and features of one level of the fusion, and the answers with and without it"
-    return Explorer(draw, {**_scene_controls(fold), "level": level}, alt=alt)
+    return Explorer(draw, controls, alt=alt, follow=follow)
 
 
 def gallery_explorer(fold: int = 0) -> Explorer:
     """One episode of each novel class, four on a page, from the worst selection to the best or the other way."""
 
-    def draw(fold: int, gap: float, seed: int, rule: str, best_first: bool, page: int) -> Figure:
-        episodes = sorted(_open_all(fold, gap, seed, rule), key=precision_of, reverse=best_first)
-        return cases_figure(episodes[_ON_A_PAGE * (page - 1) : _ON_A_PAGE * page])
+    def draw(best_first: bool, page: int, **state: Any) -> Figure:
+        episodes = sorted(_open_all(**state), key=precision_of, reverse=best_first)
+        first = min(_ON_A_PAGE * page, len(episodes)) - _ON_A_PAGE  # the last page is full as well
+        return cases_figure(episodes[first : first + _ON_A_PAGE])
+
+    def follow(controls: Mapping[str, Any]) -> str:
+        controls["page"].max = -(-len(_chosen(controls).novel) // _ON_A_PAGE)
+        return _follow_world(controls)
 
     controls = _scene_controls(fold)
-    n_pages = len(controls.pop("position").options) // _ON_A_PAGE
+    del controls["position"]
     order = dropdown("first the", [("worst", False), ("best", True)])
-    controls |= {"rule": _rule_control(), "best_first": order, "page": slider("page", 1, n_pages, 1)}
+    controls |= {"rule": _rule_control(), "best_first": order, "page": slider("page", 1, 1, 1)}
     alt = "Four episodes: the support with its mask, the selected pixels of the query, and the predicted mask"
-    return Explorer(draw, controls, alt=alt)
+    return Explorer(draw, controls, alt=alt, follow=follow)
 
 
 @lru_cache(maxsize=8)
-def _open_all(fold: int, gap: float, seed: int, rule: str) -> list[OpenedEpisode]:
+def _open_all(photographs: bool, fold: int, gap: float, seed: int, rule: str) -> list[OpenedEpisode]:
     """An episode of every novel class; kept, so that turning a page does not run the network again."""
-    toy = toy_episodes(fold, gap)
-    return [toy.open(episode, **RULES[rule]) for episode in toy.episodes(count=len(toy.novel), seed=seed)]
+    shown = _shown(photographs, fold, gap)
+    return [shown.open(episode, **RULES[rule]) for episode in shown.episodes(count=len(shown.novel), seed=seed)]
+
+
+def variants_explorer() -> Explorer:
+    """Choose an episode; see the masks of the full network and of the shipped networks that lack one part."""
+
+    def draw(photographs: bool, position: int, seed: int, **state: Any) -> Figure:
+        shown = _chosen(controls)
+        episode = pick_episode(shown, position, seed=seed)
+        return variants_figure(open_variants(shown, "photographs" if photographs else "toy", episode))
+
+    controls = _scene_controls(0)
+    controls["fold"] = dropdown("fold", [0])  # the only one with shipped variants
+    alt = "The support, the query, and the predicted masks of the full network and of three that lack one part"
+    return Explorer(draw, controls, alt=alt, follow=_follow_world)
 
 
 def live_trainer(fold: int = 0, *, steps: int = 300) -> LiveTrainer:
@@ -205,10 +269,22 @@ PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
         "the shipped study, which trained far longer. A shipped variant has just the modules that it names.",
         live_ablation,
     ),
+    "Variants": (
+        "The same episode, segmented by the full network and by networks trained without one part: without the "
+        "prototype from the query (support only), without PIM (no interaction), without MSF (one scale). White: the "
+        "outline of the truth. One episode proves nothing; the studies under Ablation and Payoff average over many.",
+        variants_explorer,
+    ),
     "Payoff": (
         "When is the full network ahead of the one with the support prototype alone? Choose a study, one of its "
         "conditions, and a fact by which the episodes are sorted.",
         payoff_explorer,
+    ),
+    "Your images": (
+        "Choose an image of an object (the support) and another of the same class (the query), at most 20 MB each; "
+        "paint the object on the first and press Segment. They stay in the memory of this machine. Until you choose, "
+        "two shipped photographs stand in.",
+        YourImages,
     ),
     "Training": ("Train a small network here and now. Paused, it goes on where it was.", live_trainer),
 }

@@ -8,10 +8,20 @@ from functools import lru_cache
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dpnet_lite.checkpoints import load_head
 from dpnet_lite.course.explorers.panels import new_figure, show_image
-from dpnet_lite.course.opened_episode import OpenedEpisode, ToyEpisodes, selection_quality
+from dpnet_lite.course.opened_episode import (
+    ObjectEpisodes,
+    OpenedEpisode,
+    ShownEpisodes,
+    ToyEpisodes,
+    open_episode,
+    selection_quality,
+)
 from dpnet_lite.episodes import Episode
 from dpnet_lite.experiments.plots import BLUE, GREEN, ORANGE, overlay
+
+VARIANTS = ("full", "support only", "no interaction", "one scale")  # heads that are shipped for two worlds
 
 
 @lru_cache(maxsize=4)
@@ -23,19 +33,22 @@ def toy_episodes(fold: int, gap: float, n_scenes: int = 100, seed: int = 2022) -
     return ToyEpisodes(fold, gap=gap, n_scenes=n_scenes, seed=seed)
 
 
-def pick_episode(toy: ToyEpisodes, position: int, *, n_shot: int = 1, seed: int = 0) -> Episode:
+object_episodes = lru_cache(maxsize=1)(ObjectEpisodes)  # kept: their features take some seconds at the first use
+
+
+def pick_episode(shown: ShownEpisodes, position: int, *, n_shot: int = 1, seed: int = 0) -> Episode:
     """The first episode of the fold's novel class number `position` in a list drawn with `seed`.
 
     Raises:
         ValueError: the fold has no such class, or the scenes do not show it twice.
     """
-    if not 0 <= position < len(toy.novel):
-        raise ValueError(f"class {position} is none of the fold's {len(toy.novel)} novel classes, counted from 0")
-    wanted = toy.novel[position]
-    for episode in toy.episodes(n_shot=n_shot, count=len(toy.novel), seed=seed):
+    if not 0 <= position < len(shown.novel):
+        raise ValueError(f"class {position} is none of the fold's {len(shown.novel)} novel classes, counted from 0")
+    wanted = shown.novel[position]
+    for episode in shown.episodes(n_shot=n_shot, count=len(shown.novel), seed=seed):
         if episode.class_index == wanted:
             return episode
-    raise ValueError(f"{toy.class_names[wanted]} is large enough in fewer than two scenes; draw more scenes")
+    raise ValueError(f"{shown.class_names[wanted]} is large enough in fewer than two scenes; draw more scenes")
 
 
 def episode_figure(opened: OpenedEpisode) -> Figure:
@@ -49,6 +62,30 @@ def episode_figure(opened: OpenedEpisode) -> Figure:
     show_image(query, opened.query_image, "query")
     show_image(prediction, overlay(opened.query_image, opened.prediction, ORANGE), f"prediction: IoU {opened.iou:.2f}")
     show_image(truth, overlay(opened.query_image, opened.truth, GREEN), "truth", outline=opened.truth)
+    return figure
+
+
+@lru_cache(maxsize=8)
+def open_variants(shown: ShownEpisodes, world: str, episode: Episode) -> dict[str, OpenedEpisode]:
+    """What every shipped variant makes of an episode; `world` is "toy" or "photographs", as its weights are called.
+
+    Raises:
+        FileNotFoundError, ValueError: the weights of a variant are missing or damaged.
+    """
+    files = {name: world if name == "full" else f"{world}_{name.replace(' ', '_')}" for name in VARIANTS}
+    return {name: open_episode(load_head(file)[0], shown.bank, episode) for name, file in files.items()}
+
+
+def variants_figure(answers: dict[str, OpenedEpisode]) -> Figure:
+    """Above: the support, the query and the first answer; below: the others, each with its IoU; outline: the truth."""
+    figure, grid = new_figure(3, 2, width=2.7, height=2.9)
+    support, query, *panels = grid.flat
+    opened = next(iter(answers.values()))
+    show_image(support, opened.support_images[0], f"support: {opened.class_name}", outline=opened.support_masks[0])
+    show_image(query, opened.query_image, "query")
+    for axes, (name, answer) in zip(panels, answers.items(), strict=True):
+        painted = overlay(answer.query_image, answer.prediction, ORANGE)
+        show_image(axes, painted, f"{name}: IoU {answer.iou:.2f}", outline=answer.truth)
     return figure
 
 

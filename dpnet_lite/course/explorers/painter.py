@@ -14,9 +14,11 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from dpnet_lite.course.explorers.shell import PictureBox, in_a_row
+from dpnet_lite.datasets.images import ImageLike, to_image
 from dpnet_lite.experiments.plots import ORANGE
 
 _SHOWN = 384  # pixels of the shorter side on the page, at least
+_LONGEST = 768  # pixels of the longer side on the page: every move of the brush sends the whole picture
 _EVENTS = ["mousedown", "mousemove", "mouseup", "mouseleave", "touchstart", "touchmove", "touchend", "touchcancel"]
 KEPT = 20  # strokes that can be taken back
 
@@ -32,25 +34,30 @@ def stroke(mask: np.ndarray, start: tuple[float, float], end: tuple[float, float
 
 
 class MaskPainter(PictureBox):
-    """An image to paint on; `mask`, bool [H, W], is what has been painted.
+    """An image to paint on; `mask`, bool [H, W], is what has been painted. H x W is the image's size, upright.
+
+    A large image is painted on at 1 / `shrink` of its size, `image`, uint8 [h, w, 3]; `mask` is enlarged again.
 
     Args:
-        image: uint8 [H, W, 3], or a PIL image.
+        image: whatever `to_image` takes.
         radius: of the brush, in pixels of the image.
+        mask: bool [H, W], painted already.
 
     Raises:
-        ValueError: the image has another shape or type.
+        FileNotFoundError, ValueError: see `to_image`.
     """
 
-    def __init__(self, image: np.ndarray | Image.Image, radius: int = 4) -> None:
-        self.image = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
-        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
-            raise ValueError(f"the image is {self.image.dtype} {list(self.image.shape)}; give uint8 [H, W, 3]")
-        self.mask = np.zeros(self.image.shape[:2], bool)
+    def __init__(self, image: ImageLike, radius: int = 4, mask: np.ndarray | None = None) -> None:
+        pixels = to_image(image).permute(1, 2, 0).numpy()  # [3, H, W] -> [H, W, 3]
+        self.shape = pixels.shape[:2]
+        self.shrink = -(-max(self.shape) // _LONGEST)
+        self.image = np.array(Image.fromarray(pixels).reduce(self.shrink))
+        start = np.zeros(self.shape, bool) if mask is None else mask
+        self._mask = start[:: self.shrink, :: self.shrink].copy()
         self._undo: deque[np.ndarray] = deque(maxlen=KEPT)
         self._last: tuple[float, float] | None = None  # where the brush is while it is down
-        self.zoom = max(1, -(-_SHOWN // min(self.mask.shape)))
-        self.radius = widgets.IntSlider(radius, min=1, max=max(2, min(self.mask.shape) // 6), description="brush")
+        self.zoom = max(1, min(-(-_SHOWN // min(self._mask.shape)), _LONGEST // max(self._mask.shape)))
+        self.radius = widgets.IntSlider(radius, min=1, max=max(2, min(self.shape) // 6), description="brush")
         self.tool = widgets.ToggleButtons(options=["paint", "erase"], style={"button_width": "5em"})
         undo, clear = (widgets.Button(description=name, layout={"width": "5em"}) for name in ("undo", "clear"))
         undo.on_click(lambda button: self.undo())
@@ -61,6 +68,12 @@ class MaskPainter(PictureBox):
         self.events = Event(source=self.picture, watched_events=_EVENTS, prevent_default_action=True, wait=30)
         self.events.on_dom_event(self.moved)
         self._show()
+
+    @property
+    def mask(self) -> np.ndarray:
+        """What has been painted, bool [H, W]."""
+        enlarged = self._mask.repeat(self.shrink, axis=0).repeat(self.shrink, axis=1)
+        return enlarged[: self.shape[0], : self.shape[1]]
 
     def moved(self, event: Mapping[str, Any]) -> None:
         """An event of mouse or finger; its `dataX` and `dataY` are pixels of the shown picture."""
@@ -73,39 +86,39 @@ class MaskPainter(PictureBox):
         place = event["touches"][0] if kind.startswith("touch") else event
         point = ((place["dataX"] + 0.5) / self.zoom - 0.5, (place["dataY"] + 0.5) / self.zoom - 0.5)
         if kind in ("mousedown", "touchstart"):
-            self._undo.append(self.mask.copy())
+            self._undo.append(self._mask.copy())
             self._last = point
         if self._last is not None:
-            self._stroke(self._last, point)
+            self._stroke(self._last, point, self.tool.value == "paint")
             self._last = point
 
     def paint(self, *points: tuple[float, float], erase: bool = False) -> None:
         """One stroke through `points`, (x, y) in pixels of the image, without a mouse."""
-        self._undo.append(self.mask.copy())
-        for start, end in zip(points, points[1:] or points, strict=False):
-            stroke(self.mask, start, end, self.radius.value, not erase)
-        self._show()
+        self._undo.append(self._mask.copy())
+        places = [((x + 0.5) / self.shrink - 0.5, (y + 0.5) / self.shrink - 0.5) for x, y in points]
+        for start, end in zip(places, places[1:] or places, strict=False):
+            self._stroke(start, end, not erase)
 
     def undo(self) -> None:
         """Take the last stroke back."""
         if self._undo:
-            self.mask = self._undo.pop()
+            self._mask = self._undo.pop()
             self._show()
 
     def clear(self) -> None:
         """Take everything away; `undo` brings it back."""
-        self._undo.append(self.mask)
-        self.mask = np.zeros_like(self.mask)
+        self._undo.append(self._mask)
+        self._mask = np.zeros_like(self._mask)
         self._show()
 
-    def _stroke(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        stroke(self.mask, start, end, self.radius.value, self.tool.value == "paint")
+    def _stroke(self, start: tuple[float, float], end: tuple[float, float], value: bool) -> None:
+        stroke(self._mask, start, end, max(1, self.radius.value / self.shrink), value)
         self._show()
 
     def _show(self) -> None:
-        painted = 0.4 * self.image[self.mask] + 0.6 * 255 * np.array(to_rgb(ORANGE))
+        painted = 0.4 * self.image[self._mask] + 0.6 * 255 * np.array(to_rgb(ORANGE))
         picture = self.image.copy()
-        picture[self.mask] = painted.astype(np.uint8)
+        picture[self._mask] = painted.astype(np.uint8)
         size = (picture.shape[1] * self.zoom, picture.shape[0] * self.zoom)
         buffer = io.BytesIO()
         Image.fromarray(picture).resize(size, Image.Resampling.NEAREST).save(buffer, format="png", compress_level=1)

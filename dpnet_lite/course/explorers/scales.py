@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dpnet_lite.course.explorers.panels import draw_outline, new_figure, show_image, show_map
-from dpnet_lite.course.opened_episode import OpenedEpisode, ToyEpisodes
+from dpnet_lite.course.opened_episode import OpenedEpisode, ShownEpisodes
 from dpnet_lite.experiments.plots import GREEN, ORANGE, overlay
 from dpnet_lite.model.dpnet import DPNet
 
@@ -50,14 +50,14 @@ def level_titles(head: DPNet, opened: OpenedEpisode) -> list[str]:
     return [name if tuple(size) == (1, 1) else f"{name}, {size[0]} x {size[1]}" for name, size in names]
 
 
-def scales_figure(toy: ToyEpisodes, opened: OpenedEpisode, level: int) -> Figure:
+def scales_figure(shown: ShownEpisodes, opened: OpenedEpisode, level: int) -> Figure:
     """Above: support, query, the maps of P' and P_q' as this level gets them; below: what it sees, F_q^final, answers.
 
     The levels of a pyramid get pooled maps; the dilated convolutions of "aspp" all start from the whole grid.
     """
-    with without_scale(toy.head, level):
-        silenced = toy.open(opened.episode)
-    title, pyramid = level_titles(toy.head, opened)[level], toy.head.fusion.atrous is None
+    with without_scale(shown.head, level):
+        silenced = shown.open(opened.episode)
+    title, pyramid = level_titles(shown.head, opened)[level], shown.head.fusion.atrous is None
     size = opened.query_image.shape[0]
     seen_by_level = opened.trace.levels[level]
     rows, columns = (seen_by_level if pyramid else opened.trace.maps).shape[-2:]

@@ -49,13 +49,26 @@ class PictureBox(widgets.VBox):
         alt: what the picture shows, for readers who cannot see it.
     """
 
+    message: widgets.HTML
+    error: Exception | None = None
+    complaint = "This setting cannot be drawn."  # before an error
+
     def __init__(self, above: Sequence[widgets.Widget], alt: str) -> None:
         # In a window narrower than min_width one scrolls the picture, and can still read it.
         layout = widgets.Layout(max_width="100%", min_width="560px", flex="none")
         self.picture = widgets.Image(format="png", layout=layout)
         self.picture.alt = alt
         frame = widgets.Box([self.picture], layout=widgets.Layout(overflow="auto"))
-        super().__init__([*above, frame])
+        self.caption = widgets.HTML()  # under the picture
+        super().__init__([*above, frame, self.caption])
+
+    def _shown(self, action: Callable[[], str | None]) -> None:
+        """Run `action`; the reader is told what error it raises, or else what it returns."""
+        self.message.value = "computing ..."
+        try:
+            self.error, self.message.value = None, action() or ""
+        except Exception as error:  # whatever it is, the reader must see it
+            self.error, self.message.value = error, error_message(self.complaint, error).value
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         """What Jupyter shows: the widget where a kernel runs, else the picture."""
@@ -72,6 +85,7 @@ class Explorer(PictureBox):
         alt: what the picture shows, for readers who cannot see it.
         click: from a place in the picture (number of the panel, x and y in its units) to new values of controls,
             by name; none where the place means nothing.
+        follow: sets, before each picture, what in some controls depends on others; returns the picture's caption.
 
     An error of `draw` or `click` is shown above the picture and kept in `error`; ipywidgets would swallow it.
     """
@@ -83,9 +97,9 @@ class Explorer(PictureBox):
         *,
         alt: str,
         click: Callable[[int, float, float], Mapping[str, Any]] | None = None,
+        follow: Callable[[Mapping[str, Any]], str] = lambda controls: "",
     ) -> None:
-        self.draw, self.controls, self.click = draw, dict(controls), click
-        self.error: Exception | None = None
+        self.draw, self.controls, self.click, self.follow = draw, dict(controls), click, follow
         self.figure: Figure | None = None
         self._held = False
         self._places: dict[tuple[int, ...], list[Bbox]] = {}
@@ -105,7 +119,7 @@ class Explorer(PictureBox):
 
     def change(self, values: Mapping[str, Any]) -> None:
         """Set several controls by name and draw once."""
-        self._shown(lambda: self._set(values))
+        self._shown(lambda: self._draw(values))
 
     def clicked(self, event: Mapping[str, Any]) -> None:
         """A click on the picture: `dataX` and `dataY` of the event are pixels of the PNG file."""
@@ -113,25 +127,23 @@ class Explorer(PictureBox):
         place = panel_at(self.figure, float(event["dataX"]), float(event["dataY"]))
         if place is not None:
             values = self.click
-            self._shown(lambda: self._set(values(*place)))
+            self._shown(lambda: self._draw(values(*place), always=False))
 
     def redraw(self) -> None:
         """Draw the present state."""
         if not self._held:
-            self._shown(self._draw)
+            self._shown(lambda: self._draw({}))
 
-    def _set(self, values: Mapping[str, Any]) -> None:
-        if not values and self.error is None:
+    def _draw(self, values: Mapping[str, Any], *, always: bool = True) -> None:
+        if not (values or always or self.error):
             return  # a place that means nothing; after an error it draws anew, so that the picture is the settings'
         self._held = True
         try:
             for name, value in values.items():
                 self.controls[name].value = value
+            caption = self.follow(self.controls)
         finally:
             self._held = False
-        self._draw()
-
-    def _draw(self) -> None:
         self.figure = self.draw(**self.state)
         # Finding room for all labels takes a third of a redraw: pictures with the same panels share their places.
         kind = _kind(self.figure)
@@ -140,19 +152,8 @@ class Explorer(PictureBox):
             self.figure.set_layout_engine("none")
             for axes, place in zip(self.figure.axes, places, strict=True):
                 axes.set_position(place)
-        self.picture.value = png(self.figure)
+        self.picture.value, self.caption.value = png(self.figure), caption
         self._places[kind] = [axes.get_position(original=True) for axes in self.figure.axes]
-
-    def _shown(self, action: Callable[[], None]) -> None:
-        """Run `action`; whatever error it raises is told to the reader, and told no more after a success."""
-        try:
-            action()
-        except Exception as error:  # whatever it is, the reader must see it
-            self.error = error
-            self.message.value = error_message("This setting cannot be drawn.", error).value
-        else:
-            self.error = None
-            self.message.value = ""
 
 
 def _kind(figure: Figure) -> tuple[int, ...]:
@@ -208,7 +209,6 @@ class BackgroundJob(PictureBox, Generic[_AnyJob]):
 
     def __init__(self, alt: str, above: Sequence[widgets.Widget] = ()) -> None:
         self.run: _AnyJob | None = None
-        self.error: Exception | None = None
         self.task: asyncio.Task[None] | None = None
         self.start = widgets.Button(description="Start", icon="play", tooltip="begin, or go on after a pause")
         self.pause = widgets.Button(description="Pause", icon="pause", tooltip="keep the run as it is", disabled=True)
