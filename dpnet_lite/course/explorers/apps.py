@@ -271,7 +271,7 @@ PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
     ),
     "Variants": (
         "The same episode, segmented by the full network and by networks trained without one part: without the "
-        "prototype from the query (support only), without PIM (no interaction), without MSF (one scale). White: the "
+        "prototype from the query (support only), without MSF (one scale), on photographs also without PIM. White: the "
         "outline of the truth. One episode proves nothing; the studies under Ablation and Payoff average over many.",
         variants_explorer,
     ),
