@@ -43,8 +43,8 @@ The rows were made on one NVIDIA H100 with several runs at once, in float32 with
 in convolutions; one pair of photographs in "shots" (fold 3, seed 2) on a CPU. The hash of the code has since been made
 the same on all versions of Python, and stands in the rows in its new form."""
 
-PHOTOGRAPHS = """The studies on photographs: 520 of COCO 2017, VGG-16, the settings of the section "Photographs, all
-settings by default" but for the forms of PIM and MSF; scored at 256 px. A photograph that shows a novel class is not
+PHOTOGRAPHS = """The studies on photographs: 520 of COCO 2017, VGG-16, the earlier settings of the section "Photographs,
+fp32 and five shots" but for the forms of PIM and MSF; scored at 256 px. A photograph that shows a novel class is not
 trained on. With many shots, support images repeat where a class has too few. Here the fusion sees similarity maps
 alone, so there is little for PIM to act on. The weight of the foreground was chosen on fold 0 with seed 1 (trials),
 which these tables contain."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import write_ablations
+import write_photographs
 
 from dpnet_lite.experiments.intervals import mean_paired_difference, percent
 from dpnet_lite.experiments.jobs import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult
@@ -253,6 +254,13 @@ cosines in other features, nor segmenting the support back from each candidate o
 """
 
 
+def earlier_settings(command: str, model: str = "", training: str = "") -> str:
+    """A command as it must be typed now for what the preset for photographs was before."""
+    model = " ".join(["--model selection_temperature=0.02 consensus_temperature=0.04", *([model] if model else [])])
+    training = " ".join(["--training overlap_weight=0 foreground_weight=3", *([training] if training else [])])
+    return f"{command} --size 256 {model} {training}"
+
+
 def results_page() -> str:
     """The text of docs/results.md."""
     command = "dpnet-lite demo --fold all --seeds 1 2 3 --threads 1"
@@ -262,11 +270,11 @@ def results_page() -> str:
     remark = f"{earlier}\n\n{goals(read('toy_500_steps')[0])}"
     options = "--steps 500 --model interaction=correlation fusion=pyramid"
     toy_500 = section("Toy world, 500 steps", "toy_500_steps", f"{command} {options}", remark)
-    photographs = (
+    typed = (
         "dpnet-lite demo --data folder:photos --folds interleaved --backbone vgg16 "
-        "--backbone-weights vgg16_features_imagenet_fp16.safetensors --precision bf16 "
-        "--seeds 1 --shots 1 --episodes 300 --threads 1"
+        "--backbone-weights vgg16_features_imagenet_fp16.safetensors"
     )
+    photographs = f"{typed} --precision bf16 --seeds 1 --shots 1 --episodes 300 --threads 1"
     remark = (
         "520 photographs of COCO 2017, squashed to the input size, scored at that size. A photograph whose labels "
         "show a novel class is not trained on. One seed. Over all folds P_q adds "
@@ -276,32 +284,30 @@ def results_page() -> str:
         "a run on "
         "fold 0 with weight 1 (last rows of the trials), so fold 0 is not independent of that choice; folds 1 to 3 are."
     )
-    old = " --model interaction=correlation fusion=pyramid"
+    old = "interaction=correlation fusion=pyramid"
     shared = section(
-        "Photographs, the course's structure",
+        "Photographs, earlier: the course's structure",
         "photos_joint_aspp",
-        photographs,
-        "The preset for photographs had forms of its own for PIM and MSF, correlation and a pyramid, until these were "
+        earlier_settings(photographs),
+        "All sections from here on were measured with earlier settings (256 px, cross-entropy alone, the drawn world's "
+        "temperatures of the selection), which their commands name. The preset for photographs had forms of "
+        "its own for PIM and MSF, correlation and a pyramid, until these were "
         "measured beside those of the course, joint and ASPP; it has the course's since. Same episodes, one seed. The "
         "section after this one is before, this one is after; mIoU in %:\n\n"
         + before_and_after("photos", "photos_joint_aspp")
         + "\n\nThe sections that follow were measured with the forms before.",
     )
-    plain = section("Photographs, correlation and pyramid", "photos", photographs + old, remark)
-    typed = (
-        "dpnet-lite demo --data folder:photos --folds interleaved --backbone vgg16 "
-        "--backbone-weights vgg16_features_imagenet_fp16.safetensors"
-    )
+    plain = section("Photographs, correlation and pyramid", "photos", earlier_settings(photographs, old), remark)
     as_typed = section(
         "Photographs, fp32 and five shots",
         "photos_as_typed",
-        typed + old,
+        earlier_settings(typed, old),
         "Unlike above: features in fp32, seed 0, 500 episodes, and 5-shot as well.\n\n" + margins("photos_as_typed"),
     )
     five = section(
         "Photographs, trained with five shots",
         "photos_five_shots",
-        f"{typed}{old} --training n_shot=5",
+        earlier_settings(typed, old, "n_shot=5"),
         "The section before trains with one support image and has a fold where five shots are below the training-free "
         "baseline. Here training episodes have five. That was tried on fold 2 first, for that reason, then run on the "
         "others; one seed each, so the margins of single folds are uncertain. The default stays one shot: for 1-shot "
@@ -315,7 +321,7 @@ def results_page() -> str:
     extra = section(
         "Photographs with extra base classes",
         "photos_extra",
-        f"{photographs}{old} --extra-base folder:photos_extra",
+        f"{earlier_settings(photographs, old)} --extra-base folder:photos_extra",
         more,
     )
     parts = (
@@ -324,6 +330,7 @@ def results_page() -> str:
         write_ablations.ablation_section(),
         "",
         toy_500,
+        write_photographs.photographs_section(),
         shared,
         plain,
         as_typed,
