@@ -120,36 +120,48 @@ print(f"{int(mask.sum())} support cells start, {len(kept)} come back into the ma
 print(f"they name {int(R.sum())} different query cells")
 
 # %% [markdown]
-# The two assertions say that these few lines and the package agree. Now look at one way that is kept and at one that
-# is rejected; the second cell searches the list for the first episode that has one.
+# The two assertions say that these few lines and the package agree.
+#
+# Now follow two ways on photographs, of objects that the network never saw in training. The code takes the episode in
+# which the largest share of the ways is kept, and the one in which the smallest share is; in the first it follows a
+# kept way, in the second a rejected one, each time the one that lands farthest from its start. Which features a network
+# compares for its cycles is a switch; the cell prints it.
 
 # %%
-inside_cells = [divmod(int(j), opened.trace.query.shape[-1]) for j in mask.nonzero()]
-cycles = [follow_cycle(opened, cell) for cell in inside_cells]
-elsewhere = next(cycle for cycle in cycles if cycle.accepted and cycle.landing != cycle.start)
-cycle_figure(opened, elsewhere.start)
+from dpnet_lite.course.analysis.selections import OUTCOMES, all_cycles
+from dpnet_lite.course.opened_episode import ObjectEpisodes
+from dpnet_lite.datasets import OBJECTS_CREDIT
 
+photographs = ObjectEpisodes()
+photo_episodes = [photographs.open(episode, **PLAIN) for episode in photographs.episodes(count=60)]
+all_ways = [all_cycles(v) for v in photo_episodes]
+kept_shares = np.array([float((ways.outcomes < 2).float().mean()) for ways in all_ways])  # the first two are kept
+
+
+def farthest(ways, chosen: torch.Tensor, width: int) -> tuple[int, int]:
+    """Of the chosen ways, bool [n], the start of the one that lands farthest from it."""
+    starts, landings = (torch.stack([c // width, c % width], dim=1)[chosen] for c in (ways.starts, ways.landings))
+    return tuple(starts[(starts - landings).square().sum(dim=1).argmax()].tolist())
+
+
+print(f"compared: {photographs.head.config.selection_features} features; kept: {kept_shares.mean():.0%} on average")
+n = int(kept_shares.argmax())
+print(f"most kept: {kept_shares[n]:.0%} of the ways. {OBJECTS_CREDIT}")
+cycle_figure(photo_episodes[n], farthest(all_ways[n], all_ways[n].outcomes < 2, photo_episodes[n].batch.cells[1]))
 
 # %%
-def first_rejected(episodes, limit=30):
-    """The first episode with a support cell inside the mask whose way back ends outside."""
-    for episode in list(episodes)[:limit]:
-        candidate = toy.open(episode, **PLAIN)
-        width = candidate.trace.query.shape[-1]
-        for j in (candidate.trace.support_masks[0, 0].flatten() >= 0.5).nonzero().flatten():
-            cell = divmod(int(j), width)
-            if not follow_cycle(candidate, cell).accepted:
-                return candidate, cell
-    raise LookupError("no episode with a rejected cell; look at more of them")
-
-
-cycle_figure(*first_rejected(episodes))
+n = int(kept_shares.argmin())
+counts = all_ways[n].outcomes.bincount(minlength=len(OUTCOMES)).tolist()
+print(f"fewest kept: {kept_shares[n]:.0%}; " + ", ".join(f"{w}: {c}" for w, c in zip(OUTCOMES, counts, strict=True)))
+cycle_figure(photo_episodes[n], farthest(all_ways[n], all_ways[n].outcomes >= 2, photo_episodes[n].batch.cells[1]))
 
 # %% [markdown]
 # *What to see:* left, the start (circle) and the landing (square) in the support; in the middle the match (diamond)
 # in the query; right, in blue, all query cells that are kept, with the outline of the truth. White arrows: kept, though
 # the way does not end where it began. Dashed orange arrows: rejected, because the landing lies outside of the support's
-# mask. Precision and recall in the title say how well the blue cells fit the outline; section 3.4 explains them.
+# mask. *Right* and *wrong* ask whether the match lies on the query's object: was the way rejected for a good reason, or
+# was a right match thrown away? Precision and recall in the title say how well the blue cells fit the outline; section
+# 3.4 explains them.
 
 # %% [markdown]
 # ## 3.3 The pseudo-prototype
