@@ -2,7 +2,7 @@
 
 python tools/score_photographs.py objects                                    # the shipped weights on the 13 objects
 python tools/score_photographs.py folds ../shared --backbone mobilenet_v2    # heads trained on four folds of photos/
-python tools/score_photographs.py folds ../shared --backbone vgg16 --precision bf16
+python tools/score_photographs.py folds ../shared --backbone vgg16 --precision bf16 --shots 1
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dpnet_lite.scoring import Segmenter, head_segmenter, score_episodes
 FOLDER = Path(__file__).parent.parent / "docs" / "results" / "photographs"
 RULES = {TRAINING_FREE: "prototypes", "self-support": "self-support", "nearest pixel": "nearest pixel"}
 KIN = {"shoes": ("sneaker", "shiny sneaker"), "stuffed animals": ("teddy bear", "toy sloth", "toy wolf")}
-SHOTS, N_EPISODES, SEED = (1, 5), 300, 1
+N_EPISODES, SEED = 300, 1
 Scores = list[list[Any]]  # rows of method, name of the list, packed scores
 
 
@@ -97,7 +97,9 @@ def score_objects() -> dict[str, Any]:
     return {**facts, "versions": versions(), "folds": {"objects": rows}}
 
 
-def score_folds(shared: Path, backbone_name: str, precision: str, cache: Path | None) -> dict[str, Any]:
+def score_folds(
+    shared: Path, backbone_name: str, precision: str, shots: Sequence[int], cache: Path | None
+) -> dict[str, Any]:
     """Heads trained on the base classes of each fold of photos/, on its novel classes."""
     weights = shared / "weights" / f"{backbone_name}_features_imagenet_fp16.safetensors"
     preset, named = PHOTOGRAPHS, {"backbone": backbone_name, "backbone_weights": weights, "precision": precision}
@@ -109,9 +111,9 @@ def score_folds(shared: Path, backbone_name: str, precision: str, cache: Path | 
     for fold in range(N_FOLDS):
         data, stage = (
             plan.fold_data(backbone, bank, fold, SEED),
-            Stages(2 + len(METHODS) * len(SHOTS), f"fold {fold}: "),
+            Stages(2 + len(METHODS) * len(shots), f"fold {fold}: "),
         )
-        how = {"shots": SHOTS, "n_episodes": N_EPISODES, "stage": stage}
+        how = {"shots": shots, "n_episodes": N_EPISODES, "stage": stage}
         result = run_fold(data, plan.model, replace(plan.training, seed=SEED), **how)
         others = {name: rule for name, rule in rules(backbone).items() if name not in METHODS}
         lists = {f"{n_shot}-shot": episodes for n_shot, episodes in result.episodes.items()}
@@ -129,13 +131,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folds.add_argument("shared", type=Path, help="folder with photos and weights")
     folds.add_argument("--backbone", choices=("mobilenet_v2", "vgg16"), required=True)
     folds.add_argument("--precision", default="fp32")
+    folds.add_argument("--shots", type=int, nargs="+", default=[1, 5])
     folds.add_argument("--cache", type=Path)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if args.what == "objects":
         name, record = "objects", score_objects()
     else:
-        name, record = args.backbone, score_folds(args.shared, args.backbone, args.precision, args.cache)
+        name, record = args.backbone, score_folds(args.shared, args.backbone, args.precision, args.shots, args.cache)
     write_atomically(FOLDER / f"{name}.json", (json.dumps(record) + "\n").encode())
 
 

@@ -79,6 +79,11 @@ def runs_of(record: Mapping[str, Any], which: str) -> Runs:
     return {method: found[method] for method in (*RULES, SUPPORT_ONLY, FULL)}
 
 
+def shots_of(record: Mapping[str, Any]) -> list[str]:
+    """The kinds of episodes in a file of results."""
+    return list(dict.fromkeys(name for rows in record["folds"].values() for _, name, _ in rows))
+
+
 def read(name: str) -> dict[str, Any]:
     """A file of results."""
     record: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
@@ -120,7 +125,7 @@ def folds_table(records: Mapping[str, Mapping[str, Any]]) -> str:
     """Both backbones by fold, and differences over all folds."""
     rows = [["backbone", "shots", "method", *(f"fold {fold}" for fold in range(4)), "mean", "DPNet less it"]]
     for backbone, record in records.items():
-        for which in ("1-shot", "5-shot"):
+        for which in shots_of(record):
             runs = runs_of(record, which)
             for method, scores in runs.items():
                 values = [score.miou for score in scores]
@@ -134,7 +139,7 @@ def margins(records: Mapping[str, Mapping[str, Any]]) -> str:
     """Whether DPNet is above the best rule, fold by fold and in all."""
     lines = []
     for backbone, record in records.items():
-        for which in ("1-shot", "5-shot"):
+        for which in shots_of(record):
             runs = runs_of(record, which)
             best = max(RULES, key=lambda rule: float(np.mean([score.miou for score in runs[rule]])))
             ahead = [own.miou - max(runs[rule][fold].miou for rule in RULES) for fold, own in enumerate(runs[FULL])]
@@ -170,6 +175,7 @@ def photographs_section() -> str:
     commands = "\n".join(
         f"python tools/score_photographs.py folds SHARED --backbone {name}"
         + ("" if record["precision"] == "fp32" else f" --precision {record['precision']}")
+        + ("" if len(shots_of(record)) == 2 else " --shots 1")
         for name, record in records.items()
     )
     settings = {key: json.dumps(first[key]) for key in ("model", "training")}
