@@ -350,3 +350,22 @@ def test_a_damaged_head_is_refused(head_file: Path, damage: str) -> None:
         flip(head_file, head_file.stat().st_size - 50)
     with pytest.raises(ValueError, match=r"head.safetensors is (not a whole|damaged)"):
         load_trained(head_file)
+
+
+@pytest.mark.parametrize("name", ["photographs", "toy", "photographs_one_scale", "toy_support_only", "toy_fold3"])
+def test_shipped_weights_have_names(name: str) -> None:
+    tensors, metadata = load_checkpoint(name)
+    expected, own = load_checkpoint(
+        shipped_head(0) if name == "toy" else shipped_head(0).with_name(f"{name}.safetensors")
+    )
+    assert metadata == own and tensors.keys() == expected.keys()
+    assert all(torch.equal(tensors[key], expected[key]) for key in tensors)
+    assert (metadata["backbone"] == "mobilenet_v2") == name.startswith("photographs")
+
+
+def test_a_name_that_is_none_is_told_as_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(FileNotFoundError, match="photographs_of_mine"):
+        load_checkpoint("photographs_of_mine")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no file toy\.safetensors: check"):
+        load_checkpoint("toy.safetensors")

@@ -78,6 +78,29 @@ def test_train_saves_a_head_that_tells_its_making(head, folder):
     assert {"state.bin", "log.jsonl"} <= {path.name for path in head.with_suffix("").iterdir()}
 
 
+def test_training_goes_on_from_trained_weights_and_remembers_their_classes(head, folder, data, tmp_path, capsys):
+    """A step at hardly any rate leaves the weights where they were; fold 0's classes were the head's base classes."""
+    still = ["--training", "learning_rate=1e-8", "weight_decay=0", "warmup_steps=0", "batch_size=2", "--steps", 1]
+    options = ["train", *data[:2], *data[6:], "--fold", 0, "--from", head]
+    assert run(*options, *still, "--out", tmp_path / "on.safetensors") == 0, capsys.readouterr().err
+    begun, on = load_head(head), load_head(tmp_path / "on.safetensors")
+    assert on[0].config == begun[0].config and on[1]["size"] == 64 and on[1]["continued_from"] == str(head)
+    for name, weight in begun[0].state_dict().items():
+        torch.testing.assert_close(on[0].state_dict()[name], weight, rtol=0, atol=1e-6)
+    assert set(on[1]["base_classes"]) == set((folder / "classes.txt").read_text().split("\n")[:8])  # of either training
+    scored = ["evaluate", *data[:2], *data[6:], "--checkpoint", tmp_path / "on.safetensors", "--episodes", 4]
+    assert run(*scored) == 2
+    assert "was trained on " in error_line(capsys)
+    for wrong, complaint in (
+        (["--model", "channels=4"], "--model channels=4 would change the network of"),
+        (["--size", 32], f"--size is 32, but {head} was trained with 64"),
+        (["--backbone", "vgg16"], f"--backbone is vgg16, but {head} was trained with tiny"),
+    ):
+        assert run(*options, *wrong, "--out", tmp_path / "none.safetensors") == 2
+        assert complaint in error_line(capsys)
+    assert not (tmp_path / "none.safetensors").exists()
+
+
 def test_evaluate_prints_the_table_and_writes_the_counts(head, data, tmp_path, capsys):
     options = [*data[:2], *data[6:], "--checkpoint", head, "--fold", 1, "--shots", 1, 2, "--episodes", 10]
     assert run("evaluate", *options, "--out", tmp_path / "scores.json") == 0
