@@ -27,7 +27,6 @@ from dpnet_lite.model.dpnet import DPNet
 Networks = Mapping[str, Callable[[ModelConfig, int, int], nn.Module]]  # what builds the network that a config names
 DPNET_ALONE: Networks = {"dpnet": DPNet}
 _SHIPPED = Path(__file__).parent / "weights"
-_NAMES = ("photographs", "toy")  # what the names of shipped weights begin with
 _FORMAT = 1
 
 
@@ -71,7 +70,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     path: a file, or a name of `shipped_head`. Raises FileNotFoundError where there is no such file, ValueError for one
     that is cut off, altered, of another format version or not a checkpoint of this project.
     """
-    path = require_file(shipped_head(str(path)) if str(path).startswith(_NAMES) and not Path(path).suffix else path)
+    own = shipped_head(str(path))
+    path = require_file(own if own.is_file() and own.parent == _SHIPPED else path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} does not end in .safetensors; give a checkpoint of this project")
     tensors = load_tensors(path)

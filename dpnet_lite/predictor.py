@@ -1,6 +1,6 @@
 """Segmenting one's own images: load a trained network, show it a few masks, predict.
 
-predictor = Predictor.load("outputs/dpnet.safetensors")
+predictor = Predictor.load("photographs")  # comes with the package; also "toy", or a path
 predictor.set_support(["cat1.jpg", "cat2.jpg"], ["cat1.png", "cat2.png"])
 result = predictor.predict("garden.jpg")
 result.mask        # uint8 [H, W] at the image's own size
@@ -55,7 +55,7 @@ class Predictor:
         device: str | torch.device = "cpu",
         networks: Networks = DPNET_ALONE,
     ) -> Self:
-        """Rebuild the network from a checkpoint alone; foreign backbone weights are named by `backbone_weights`.
+        """Rebuild the network from a checkpoint or by a name of `shipped_head`; foreign weights of the backbone are named.
         `networks` are those that the checkpoint may hold; `ablation/rivals.py` knows more than DPNet.
 
         Raises:

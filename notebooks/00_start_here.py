@@ -7,18 +7,18 @@
 # ---
 
 # %% [markdown]
-# # Start here: segment a class that the network never saw
+# # Start here: segment a class from one example
 #
-# One photograph with a mask of an object, and the network marks the object in another photograph, although it was never
-# trained on such objects: that is *few-shot segmentation*.
+# One photograph with a mask of an object, and the network marks the object in another photograph, although its trained
+# part, the *head*, never saw such objects: that is *few-shot segmentation*.
 
 # %%
 from dpnet_lite.datasets import OBJECTS_FOLDER as photos
 from dpnet_lite.predictor import Predictor
 
 predictor = Predictor.load("photographs")
-predictor.set_support([photos / "images/backpack_dog_00.jpg"], [photos / "masks/backpack_dog_00.png"])
-answer = predictor.predict(photos / "images/backpack_dog_01.jpg", trace=True)  # .mask: 1 on the object, else 0
+predictor.set_support([photos / "images/backpack_dog_00.webp"], [photos / "masks/backpack_dog_00.png"])
+answer = predictor.predict(photos / "images/backpack_dog_01.webp", trace=True)  # .mask: 1 on the object, else 0
 
 # %%
 # %matplotlib inline
@@ -30,7 +30,7 @@ from dpnet_lite.course.explorers.panels import show_image
 from dpnet_lite.datasets import OBJECTS_CREDIT
 from dpnet_lite.experiments.plots import BLUE, GREEN, ORANGE, overlay
 
-support, query = (np.array(Image.open(photos / f"images/backpack_dog_0{number}.jpg")) for number in (0, 1))
+support, query = (np.array(Image.open(photos / f"images/backpack_dog_0{number}.webp")) for number in (0, 1))
 outline, truth = (np.array(Image.open(photos / f"masks/backpack_dog_0{number}.png")) > 0 for number in (0, 1))
 shares = answer.traces[0].reliable[0].numpy()  # how much each small patch of the query counts, [h, w]
 selected = np.array(Image.fromarray(shares / shares.max()).resize(truth.shape[::-1], Image.Resampling.NEAREST))
@@ -53,9 +53,12 @@ print(OBJECTS_CREDIT)
 # *What to see:* left, all that the network was told: one photograph and the outline of a mask. Then the photograph to
 # segment; in blue, the patches of it that the network trusts, the stronger the more they count, and be it a single one;
 # in orange, its mask; in green, the truth, which it does not know. These are the first two photographs of the first of
-# the 13 objects that come with the package, not chosen. Others go better or worse:
-# [lesson 8](08_inside_the_selection.ipynb) shows the extremes, and [lesson 10](10_your_own_images.ipynb) takes
-# photographs of your own. The course uses a drawn world besides, where one can turn every knob.
+# the 13 objects that come with the package, not chosen; [lesson 8](08_inside_the_selection.ipynb) shows the extremes,
+# and [lesson 10](10_your_own_images.ipynb) takes photographs of your own. The course uses a drawn world besides, where
+# one can turn every knob.
+#
+# What sees the pixels first, the frozen *backbone*, learnt ImageNet, which has such classes (backpacks, dogs, teddies),
+# as is usual in this field; the head never saw them.
 #
 # **What you will learn.** What few-shot segmentation is, what its words mean, and what the dual prototype network
 # does with one example and with five.

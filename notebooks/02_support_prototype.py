@@ -256,7 +256,7 @@ for label, values in curves.items():
 #
 # ## 2.5 On photographs
 #
-# Now 13 objects before several backgrounds each; the network for photographs saw none of them in training. Of sixty
+# Now 13 objects before several backgrounds each; the head for photographs saw none of them in training. Of sixty
 # one-shot episodes the code takes the one whose map is worth most and the one whose map is worth least, by the best
 # threshold of 2.4, and says what that threshold gets wrong.
 

@@ -122,7 +122,7 @@ print(f"they name {int(R.sum())} different query cells")
 # %% [markdown]
 # The two assertions say that these few lines and the package agree.
 #
-# Now follow two ways on photographs, of objects that the network never saw in training. The code takes the episode in
+# Now follow two ways on photographs, of objects that the head never saw in training. The code takes the episode in
 # which the largest share of the ways is kept, and the one in which the smallest share is; in the first it follows a
 # kept way, in the second a rejected one, each time the one that lands farthest from its start. Which features a network
 # compares for its cycles is a switch; the cell prints it.
@@ -153,6 +153,7 @@ cycle_figure(photo_episodes[n], farthest(all_ways[n], all_ways[n].outcomes < 2, 
 n = int(kept_shares.argmin())
 counts = all_ways[n].outcomes.bincount(minlength=len(OUTCOMES)).tolist()
 print(f"fewest kept: {kept_shares[n]:.0%}; " + ", ".join(f"{w}: {c}" for w, c in zip(OUTCOMES, counts, strict=True)))
+print(OBJECTS_CREDIT)
 cycle_figure(photo_episodes[n], farthest(all_ways[n], all_ways[n].outcomes >= 2, photo_episodes[n].batch.cells[1]))
 
 # %% [markdown]

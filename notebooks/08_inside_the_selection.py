@@ -518,9 +518,9 @@ print(f"{'precision itself, needs the truth':34}{table.ious[np.argsort(-table.pr
 # %% [markdown]
 # ## 8.8 The gallery on photographs
 #
-# Photographs of 13 objects that the network never saw in training. Of eight episodes for each object the code shows the
-# three objects with the best selection and the three with the worst, by precision and, of equal ones, by IoU. Each
-# shows its object alone: unlike the drawn scenes, these have no look-alike beside it.
+# Photographs of 13 objects that the head never saw in training. Of eight episodes for each object the code shows the
+# three objects with the best selection and the three with the worst, by precision and, of equal ones, by IoU. Look
+# behind the object as well: there may be something like it.
 
 # %%
 # %config InlineBackend.figure_formats = ["jpeg"]
@@ -557,6 +557,7 @@ shown = extremes(seen, 3, best=True) + extremes(seen, 3, best=False)
 cases_figure(shown)
 
 # %%
+print(OBJECTS_CREDIT)
 tiles_figure([[photographs.open(v.episode, **rules["plain cycle"]) for v in shown]], ["plain cycle"])
 
 # %% [markdown]

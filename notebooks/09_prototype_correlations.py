@@ -643,7 +643,7 @@ plt.show()
 # %% [markdown]
 # ## 9.7 On photographs: 13 objects and their kin
 #
-# The package brings photographs of 13 objects, each before several backgrounds, and a network that saw none of them in
+# The package brings photographs of 13 objects, each before several backgrounds, and a head that saw none of them in
 # training. Every photograph gives one P. Two groups are *kin*: two sneakers, and three stuffed animals. Does an object
 # resemble itself more than its kin, and its kin more than strangers? All pairs are of *different* photographs; as in
 # 9.2, the centred cosine takes away what all have in common.

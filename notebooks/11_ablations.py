@@ -414,25 +414,20 @@ show("shots", data="photos")
 # A difference of a few points is an average; what is it in one picture? The package brings the full network for
 # photographs and three of its variants: with P in the place of $P_q$ (*support only*), without PIM (*no interaction*),
 # and without MSF (*one scale*). Each is one training, so this is an illustration, not evidence. Of five episodes for
-# each of 13 objects that none of them saw in training, the code shows three by the IoU of full less that of support
-# only: the largest, the median, and the smallest.
+# each of 13 objects that no head saw in training, the code shows three by the IoU of full less that of support only:
+# the largest, the median, and the smallest.
 
 # %%
-from dpnet_lite.checkpoints import load_trained
+from dpnet_lite.course.explorers.episode import VARIANTS, open_variants
 from dpnet_lite.course.explorers.panels import new_figure, show_image
-from dpnet_lite.course.opened_episode import ObjectEpisodes, open_episode
+from dpnet_lite.course.opened_episode import ObjectEpisodes
 from dpnet_lite.datasets import OBJECTS_CREDIT
 from dpnet_lite.experiments.plots import overlay
 
 photographs = ObjectEpisodes("photographs")
 episodes = photographs.episodes(count=5 * len(photographs.novel))
-seen = {}
-for name in ("full", "support only", "no interaction", "one scale"):
-    weights = "photographs" if name == "full" else f"photographs_{name.replace(' ', '_')}"
-    trained = load_trained(weights)
-    assert trained.size == photographs.size  # so that all share the features
-    seen[name] = [open_episode(trained.head, photographs.bank, episode) for episode in episodes]
-ious = {name: np.array([v.iou for v in opened]) for name, opened in seen.items()}
+answers = [open_variants(photographs, "photographs", episode) for episode in episodes]
+ious = {name: np.array([answer[name].iou for answer in answers]) for name in VARIANTS["photographs"]}
 for name, values in ious.items():
     less = ious["full"] - values
     ahead, behind = (less > 0.02).sum(), (less < -0.02).sum()
@@ -440,14 +435,13 @@ for name, values in ious.items():
     print(f"{name:15} mean IoU {values.mean():.2f}, worst {values.min():.2f}{words if name != 'full' else ''}")
 
 order = np.argsort(ious["full"] - ious["support only"], kind="stable")
-figure, grid = new_figure(1 + len(seen), 3, width=1.75, height=2.0)
+figure, grid = new_figure(1 + len(ious), 3, width=1.75, height=2.0)
 rows_shown = {"full gains most": order[-1], "median": order[len(order) // 2], "full loses most": order[0]}
 for row, (name, number) in zip(grid, rows_shown.items(), strict=True):
-    first = seen["full"][number]
+    first = answers[number]["full"]
     show_image(row[0], first.support_images[0], f"support: {first.class_name}", outline=first.support_masks[0])
     row[0].set_ylabel(name, fontsize=11)
-    for axes, (variant, opened) in zip(row[1:], seen.items(), strict=True):
-        v = opened[number]
+    for axes, (variant, v) in zip(row[1:], answers[number].items(), strict=True):
         show_image(axes, overlay(v.query_image, v.prediction, ORANGE), f"{variant}: {v.iou:.2f}", outline=v.truth)
 print(OBJECTS_CREDIT)
 figure

@@ -21,6 +21,8 @@ from dpnet_lite.ablation.rivals import untrained_segmenter
 from dpnet_lite.ablation.table import pack_scores
 from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.checkpoints import load_trained, versions
+from dpnet_lite.config import ModelConfig
+from dpnet_lite.course.opened_episode import with_switches
 from dpnet_lite.datasets import objects
 from dpnet_lite.datasets.base import KnownAreas
 from dpnet_lite.episodes import Episode, EpisodeList, class_pools, draw_episodes
@@ -30,7 +32,7 @@ from dpnet_lite.experiments.presets import N_FOLDS, PHOTOGRAPHS
 from dpnet_lite.experiments.progress import Stages
 from dpnet_lite.features import compute_features
 from dpnet_lite.files import write_atomically
-from dpnet_lite.scoring import Segmenter, head_segmenter, score_episodes
+from dpnet_lite.scoring import BATCH, Segmenter, head_segmenter, score_episodes
 
 FOLDER = Path(__file__).parent.parent / "docs" / "results" / "photographs"
 RULES = {TRAINING_FREE: "prototypes", "self-support": "self-support", "nearest pixel": "nearest pixel"}
@@ -83,6 +85,18 @@ def scored(segmenters: Mapping[str, Segmenter], bank: Any, lists: Mapping[str, E
     return rows
 
 
+@torch.no_grad()
+def effective_cells(head: Any, bank: Any, episodes: EpisodeList, temperatures: ModelConfig) -> float:
+    """Median over the episodes of 1 / sum of squared shares in P_q: how many cells make it, were all alike."""
+    names = ("selection_temperature", "consensus_temperature")
+    head = with_switches(head, **{name: getattr(temperatures, name) for name in names})
+    batches = (bank.batch(episodes.episodes[start : start + BATCH]) for start in range(0, len(episodes), BATCH))
+    shares = torch.cat(
+        [head(batch, batch.cells, trace=True).trace.reliable.flatten(1) for batch in batches]
+    )  # [n, N_q]
+    return float((1 / (shares**2).sum(dim=1)).median())
+
+
 def score_objects() -> dict[str, Any]:
     """The shipped heads for photographs, on objects that they never saw."""
     trained = {FULL: load_trained("photographs"), SUPPORT_ONLY: load_trained("photographs_support_only")}
@@ -92,8 +106,16 @@ def score_objects() -> dict[str, Any]:
     kin = KinDataset(bank.dataset)
     kin_list = EpisodeList(kin.fingerprint, 0, 1, SEED, tuple(kin.pairs()))
     kin_bank = replace(bank, dataset=kin)
-    rows = scored(segmenters, bank, object_lists(bank.dataset)) + scored(segmenters, kin_bank, {"kin": kin_list})
-    facts = {"backbone": backbone.name, "size": size, "model": trained[FULL].head.config.to_dict()}
+    lists = object_lists(bank.dataset)
+    model, drawn = trained[FULL].head.config, ModelConfig()
+    cells = {
+        f"{one.selection_temperature} and {one.consensus_temperature}": effective_cells(
+            trained[FULL].head, bank, lists["1-shot"], one
+        )
+        for one in (model, drawn)
+    }
+    rows = scored(segmenters, bank, lists) + scored(segmenters, kin_bank, {"kin": kin_list})
+    facts = {"backbone": backbone.name, "size": size, "model": model.to_dict(), "effective_cells": cells}
     return {**facts, "versions": versions(), "folds": {"objects": rows}}
 
 

@@ -347,6 +347,7 @@ def results_page() -> str:
 
 
 BEGIN, END = "<!-- begin: written by tools/write_results.py -->", "<!-- end -->"
+PHOTOGRAPHS = ("<!-- begin: photographs, written by tools/write_results.py -->", "<!-- end: photographs -->")
 ABLATIONS = ("<!-- begin: ablation table, written by tools/write_results.py -->", "<!-- end: ablation table -->")
 
 
@@ -355,6 +356,7 @@ def with_table(readme: str) -> str:
     results, _ = read("toy")
     runs = scores_of(results)
     readme = between(readme, BEGIN, END, "\n\n".join((summary_table(runs), difference_table(runs))))
+    readme = between(readme, *PHOTOGRAPHS, write_photographs.readme_table())
     return between(readme, *ABLATIONS, write_ablations.ablation_table())
 
 

@@ -71,6 +71,8 @@ def _draw_photographs(output: Path) -> Path:
     import matplotlib
 
     matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
     from dpnet_lite.checkpoints import load_trained
     from dpnet_lite.datasets import OBJECTS_CREDIT, objects
     from dpnet_lite.episodes import draw_episodes
@@ -85,6 +87,7 @@ def _draw_photographs(output: Path) -> Path:
     figure = episodes_figure(bank, shown, {FULL: trained.head})
     figure.supxlabel(OBJECTS_CREDIT, fontsize=8)
     figure.savefig(output / "photographs.png", dpi=150)
+    plt.close(figure)
     return output / "photographs.png"
 
 

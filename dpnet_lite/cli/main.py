@@ -25,10 +25,11 @@ COMMANDS = {  # each is a file of this folder with `add_options` and `run`
 _EXAMPLES = """examples:
   dpnet-lite demo
   dpnet-lite demo --fold all --seeds 0 1 2
-  dpnet-lite demo --data folder:my_photos --backbone vgg16 --backbone-weights vgg16.safetensors
+  dpnet-lite demo --data folder:my_photos
   dpnet-lite train --fold 1 --out outputs/fold1.safetensors
   dpnet-lite evaluate --checkpoint outputs/fold1.safetensors --fold 1 --shots 1 5
-  dpnet-lite predict garden.jpg --checkpoint outputs/fold1.safetensors --support cat.jpg cat.png --out masks
+  dpnet-lite predict garden.jpg --support cat.jpg cat.png --overlay --out masks
+  dpnet-lite train --data folder:my_photos --from photographs --out outputs/mine.safetensors
   dpnet-lite ablate modules --quick
   dpnet-lite data check pascal5i --root data/pascal
   dpnet-lite train --data pascal5i:data/pascal --recipe pascal_resnet50 --fold 0 --device cuda --workers 8

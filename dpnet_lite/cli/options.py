@@ -122,7 +122,7 @@ def add_training_data(parser: argparse.ArgumentParser) -> None:
     policy = "training images that show novel classes (default: drop, or the recipe's)"
     add("--novel", dest="policy", choices=("drop", "ignore", "background"), help=policy)
     add("--backbone", choices=BACKBONES)
-    add("--precision", choices=BACKBONE_PRECISIONS, default="fp32", help="of the frozen backbone")
+    add("--precision", choices=BACKBONE_PRECISIONS, help="of the frozen backbone (default: fp32)")
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

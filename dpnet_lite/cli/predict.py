@@ -46,6 +46,8 @@ class _Outline(argparse.Action):
         if is_box:
             x0, y0, x1, y1 = values
             values = (x0, y0, x1, y0, x1, y1, x0, y1)
+        if not all(abs(value) < 1e6 for value in values):  # nan is no number below it either
+            raise argparse.ArgumentError(self, f"has {values}; give pixels of the image")
         if len(values) < 6 or len(values) % 2:
             raise argparse.ArgumentError(self, f"has {len(values)} numbers; give x and y of three or more corners")
         corners = list(zip(values[0::2], values[1::2], strict=True))
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
     from dpnet_lite.experiments.progress import Stages
     from dpnet_lite.predictor import Predictor
 
-    images = _image_files(args.images)
+    images = _image_files(args)
     if not images:
         raise ValueError(
             "there is no image to segment: --support takes all files that follow it; give: "
@@ -68,7 +70,6 @@ def run(args: argparse.Namespace) -> None:
     predictor = Predictor.load(args.checkpoint, backbone_weights=weights, device=args.device, networks=networks)
     predictor.set_support(support_images, support_masks)
     args.out.mkdir(parents=True, exist_ok=True)
-    found = []
     for number in Stages(1)("segmenting")(range(len(images))) if len(images) > 1 else range(1):
         mask = predictor.predict(images[number]).mask
         _save_mask(mask, targets[number], n_classes=len(support_images))
@@ -76,20 +77,21 @@ def run(args: argparse.Namespace) -> None:
             _painted(images[number], mask).save(_overlay_path(targets[number]))
         shares = {name: 100 * float((mask == value).mean()) for value, name in enumerate(support_images, start=1)}
         words = ", ".join(f"{share:.1f} % {name}" for name, share in shares.items())
-        found.append(f"{targets[number]}: {words}")
-    say("\n".join(found))
+        say(f"{targets[number]}: {words}")
 
 
-def _image_files(paths: Sequence[Path]) -> list[Path]:
-    """The images that are named, and those in the folders that are named."""
+def _image_files(args: argparse.Namespace) -> list[Path]:
+    """The images that are named, and those in the folders that are named, the support's files left out there."""
     from dpnet_lite.datasets.folder import IMAGE_EXTENSIONS
+    from dpnet_lite.files import require_file
 
     files: list[Path] = []
-    for path in paths:
+    support = {Path(name).resolve() for names in args.support for name in names}
+    for path in args.images:
         inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_EXTENSIONS) if path.is_dir() else [path]
         if not inside:
             raise ValueError(f"{path} holds no image; what is read ends in {' '.join(IMAGE_EXTENSIONS)}")
-        files += inside
+        files += [require_file(p) for p in inside if not path.is_dir() or p.resolve() not in support]
     return files
 
 
@@ -97,7 +99,7 @@ def _support(args: argparse.Namespace) -> tuple[dict[str, list[str]], dict[str, 
     """Images and masks of each class, by its name; outlines are drawn as masks."""
     outlines = list(getattr(args, "outlines", []))
     names = args.names or ["foreground", *(f"class {number}" for number in range(2, len(args.support) + 1))]
-    if len(set(names)) != len(args.support):
+    if not len(names) == len(set(names)) == len(args.support):
         given = f"--support is given {len(args.support)} times"
         raise ValueError(f"--names has {', '.join(names)}, {given}; give each class a name of its own")
     images: dict[str, list[str]] = {}
@@ -136,16 +138,15 @@ def _outline_mask(path: str, corners: Sequence[tuple[float, float]]) -> np.ndarr
 def _targets(args: argparse.Namespace, images: Sequence[Path]) -> list[Path]:
     """Where the masks go; ValueError where something would be lost."""
     targets = [args.out / f"{image.stem}.png" for image in images]
+    every = [path for target in targets for path in ([target, _overlay_path(target)] if args.overlay else [target])]
     given = {Path(path).resolve() for path in (*images, *(file for files in args.support for file in files))}
-    for number, target in enumerate(targets):
-        written = [target, _overlay_path(target)] if args.overlay else [target]
-        if target in targets[:number] or any(path.resolve() in given for path in written):
-            raise ValueError(f"{target} would be overwritten; rename an image or give another folder with --out")
-        for path in written:
-            if path.exists() and not args.overwrite:
-                raise ValueError(
-                    f"{path} is there already; give another folder with --out, or replace it with --overwrite"
-                )
+    for number, path in enumerate(every):
+        if path in every[:number]:
+            raise ValueError(f"{path} would be written for two images; rename one, or leave one out")
+        if path.resolve() in given:
+            raise ValueError(f"{path} would be overwritten; rename an image or give another folder with --out")
+        if path.exists() and not args.overwrite:
+            raise ValueError(f"{path} is there already; give another folder with --out, or replace it with --overwrite")
     return targets
 
 
@@ -174,12 +175,14 @@ def _painted(path: Path, mask: np.ndarray) -> Any:
     from dpnet_lite.datasets.images import read_image
 
     picture = read_image(path).permute(1, 2, 0).numpy().copy()
-    width = max(3, 2 * (max(mask.shape) // 300) + 1)  # of the outline in pixels, odd as the filter wants it
+    width = 1 + max(mask.shape) // 300  # of the outline in pixels
     for value in range(1, int(mask.max()) + 1):
+        shrunk = Image.fromarray(np.uint8(255) * (mask == value).astype(np.uint8))
+        for _ in range(width):  # many small filters: a wide one takes seconds for a large photograph
+            shrunk = shrunk.filter(ImageFilter.MinFilter(3))
         inside, colour = mask == value, np.array(_colour(value - 1))
-        shrunk = np.array(Image.fromarray(np.uint8(255) * inside.astype(np.uint8)).filter(ImageFilter.MinFilter(width)))
         picture[inside] = 0.65 * picture[inside] + 0.35 * colour
-        picture[inside & (shrunk == 0)] = colour
+        picture[inside & (np.array(shrunk) == 0)] = colour
     return Image.fromarray(picture)
 
 

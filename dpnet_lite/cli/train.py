@@ -66,8 +66,8 @@ def _train(args: argparse.Namespace) -> None:
     how = {"fabric": fabric, "resume": args.resume, "stage": stages, "networks": options.known_networks()}
     if begun is not None:  # a class that it was trained on stays one that it was trained on
         names = [data.train.dataset.class_names[index] for index in data.base]
-        seen = list(dict.fromkeys([*begun.metadata["base_classes"], *names]))
-        how |= {"initial_weights": begun.weights, "base_classes": seen, "continued_from": str(args.start)}
+        seen = list(dict.fromkeys([*begun.metadata.get("base_classes", []), *names]))
+        how |= {"initial_weights": begun.weights, "base_classes": seen, "continued_from": args.start.name}
     result = train(data, experiment.model, training, args.out, **how)
     options.say(f"saved {args.out}: weights of step {result.step} of {training.steps}")
 
@@ -88,11 +88,12 @@ def _begun(args: argparse.Namespace, experiment: Experiment) -> tuple[Experiment
     head, metadata = load_head(args.start, networks=options.known_networks())
     if args.model:
         raise ValueError(f"--model {' '.join(args.model)} would change the network of {args.start}; leave it out")
-    for name, option in (("backbone", args.backbone), ("size", args.size)):
-        if option not in (None, metadata[name]):
-            raise ValueError(f"--{name} is {option}, but {args.start} was trained with {metadata[name]}; leave it out")
-    fixed = {"model": head.config, "backbone": metadata["backbone"], "size": metadata["size"]}
-    return replace(experiment, precision=metadata["precision"], **fixed), _Begun(head.state_dict(), metadata)
+    for name in ("backbone", "size", "precision"):
+        own, option = metadata[name], getattr(experiment if experiment.is_toy else args, name)
+        if option not in (None, own):
+            raise ValueError(f"{name} is {option}, but {args.start} was trained with {own}; leave out --{name}")
+    fixed = {name: metadata[name] for name in ("backbone", "size", "precision")}
+    return replace(experiment, model=head.config, **fixed), _Begun(head.state_dict(), metadata)
 
 
 def _train_by_recipe(args: argparse.Namespace) -> None:

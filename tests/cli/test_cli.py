@@ -84,7 +84,7 @@ def test_training_goes_on_from_trained_weights_and_remembers_their_classes(head,
     options = ["train", *data[:2], *data[6:], "--fold", 0, "--from", head]
     assert run(*options, *still, "--out", tmp_path / "on.safetensors") == 0, capsys.readouterr().err
     begun, on = load_head(head), load_head(tmp_path / "on.safetensors")
-    assert on[0].config == begun[0].config and on[1]["size"] == 64 and on[1]["continued_from"] == str(head)
+    assert on[0].config == begun[0].config and on[1]["size"] == 64 and on[1]["continued_from"] == head.name
     for name, weight in begun[0].state_dict().items():
         torch.testing.assert_close(on[0].state_dict()[name], weight, rtol=0, atol=1e-6)
     assert set(on[1]["base_classes"]) == set((folder / "classes.txt").read_text().split("\n")[:8])  # of either training
@@ -93,11 +93,14 @@ def test_training_goes_on_from_trained_weights_and_remembers_their_classes(head,
     assert "was trained on " in error_line(capsys)
     for wrong, complaint in (
         (["--model", "channels=4"], "--model channels=4 would change the network of"),
-        (["--size", 32], f"--size is 32, but {head} was trained with 64"),
-        (["--backbone", "vgg16"], f"--backbone is vgg16, but {head} was trained with tiny"),
+        (["--size", 32], f"size is 32, but {head} was trained with 64; leave out --size"),
+        (["--backbone", "vgg16"], f"backbone is vgg16, but {head} was trained with tiny; leave out --backbone"),
+        (["--precision", "bf16"], f"precision is bf16, but {head} was trained with fp32"),
     ):
         assert run(*options, *wrong, "--out", tmp_path / "none.safetensors") == 2
         assert complaint in error_line(capsys)
+    assert run("train", "--from", "photographs", "--out", tmp_path / "none.safetensors") == 2
+    assert "backbone is tiny, but photographs was trained with mobilenet_v2" in error_line(capsys)
     assert not (tmp_path / "none.safetensors").exists()
 
 

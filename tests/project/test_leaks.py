@@ -21,12 +21,12 @@ PLUSH = "toy plush plushie doll figurine teddy bear panda cub"
 # Of each object the words, in the singular, that name it, a kind of it or its next of kin; also in Indonesian, as some
 # of the training classes are. A class is a leak if one of its words is here.
 KIN = {
-    "backpack": "backpack rucksack knapsack daypack schoolbag bookbag haversack satchel bag",
+    "backpack": "backpack rucksack knapsack daypack schoolbag bookbag haversack satchel bag handbag suitcase",
     "teddy bear": PLUSH,
     "candle": "candle taper tealight candlestick candelabra candleholder lilin",
     "sneaker": SHOES,
     "dog": f"{DOGS} anjing",
-    "rubber duck": "duck duckling bird goose geese swan waterfowl fowl chicken hen bebek burung",
+    "rubber duck": "duck duckling bird goose geese swan waterfowl fowl chicken hen ayam bebek burung",
     "boot": SHOES,
     "toy sloth": f"{PLUSH} sloth",
     "toy monster": f"{PLUSH} monster creature alien goblin troll",
@@ -40,6 +40,7 @@ HARMLESS = {
     "hot dog": "a sausage in a bun",
     "tandoori chicken": "a dish",
     "chilli chicken": "a dish",
+    "ayam": "a dish of chicken",
     "hot water bag": "a flat bottle of rubber",
 }
 

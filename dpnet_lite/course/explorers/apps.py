@@ -226,7 +226,7 @@ def variants_explorer() -> Explorer:
 
     controls = _scene_controls(0)
     controls["fold"] = dropdown("fold", [0])  # the only one with shipped variants
-    alt = "The support, the query, and the predicted masks of the full network and of three that lack one part"
+    alt = "The support, the query, and the predicted masks of the full network and of those that lack one part"
     return Explorer(draw, controls, alt=alt, follow=_follow_world)
 
 

@@ -139,9 +139,10 @@ class Explorer(PictureBox):
             return  # a place that means nothing; after an error it draws anew, so that the picture is the settings'
         self._held = True
         try:
+            caption = self.follow(self.controls)
             for name, value in values.items():
                 self.controls[name].value = value
-            caption = self.follow(self.controls)
+                caption = self.follow(self.controls)  # what the others may be can depend on it
         finally:
             self._held = False
         self.figure = self.draw(**self.state)
