@@ -146,7 +146,7 @@ def margins(records: Mapping[str, Mapping[str, Any]]) -> str:
             ahead = [own.miou - max(runs[rule][fold].miou for rule in RULES) for fold, own in enumerate(runs[FULL])]
             told = ", ".join(f"fold {fold} {100 * margin:+.1f}" for fold, margin in enumerate(ahead))
             lead = f"above {best}, the best in all, by {difference(runs, best)}"
-            lines.append(f"- {BACKBONES[backbone]}, {which}: above the best rule of each fold by {told}; {lead}")
+            lines.append(f"- {BACKBONES[backbone]}, {which}: above the best rule of each fold: {told}; {lead}")
     return "\n".join(lines)
 
 
@@ -191,14 +191,7 @@ def photographs_section() -> str:
     )
     settings = {key: json.dumps(first[key]) for key in ("model", "training")}
     folds = FOLDS.format(commands=commands, size=first["size"], **settings)
-    parts = (
-        head,
-        objects_table(shown),
-        per_object(shown),
-        folds,
-        folds_table(records),
-        margins(records),
-        FOUND,
-        trials(),
-    )
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    now, drawn = shown["effective_cells"].values()
+    found = FOUND.format(now=now, drawn=drawn)
+    tables = (folds, folds_table(records), margins(records), found, trials())
+    return "\n\n".join(part.strip() for part in (head, objects_table(shown), per_object(shown), *tables)) + "\n"
