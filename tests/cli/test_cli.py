@@ -24,10 +24,12 @@ from dpnet_lite.checkpoints import load_checkpoint, load_head, save_checkpoint, 
 from dpnet_lite.cli import info, options
 from dpnet_lite.cli.main import COMMANDS, build_parser
 from dpnet_lite.config import ModelConfig
+from dpnet_lite.datasets import OBJECTS_FOLDER
 from dpnet_lite.training import Trainer
 
 TINY = Path(dpnet_lite.__file__).parent / "weights/tiny_backbone.safetensors"
 HEAD, NONE = str(shipped_head(0)), "none.safetensors"
+PHOTOGRAPH = str(OBJECTS_FOLDER / "images" / "dog3_00.webp")
 
 
 @pytest.fixture(autouse=True)
@@ -214,13 +216,14 @@ def test_predict_overwrites_only_what_it_is_asked_to(head, folder, tmp_path, cap
     photograph, out = tmp_path / "images/16.png", tmp_path / "out"
     before = photograph.read_bytes()
     common = ["--checkpoint", head, "--support", tmp_path / "images/00.png", tmp_path / "drawn/00.png"]
-    for images, folder_out, name in (
-        ([photograph], photograph.parent, "16.png"),
-        ([tmp_path / "images/00.png"], tmp_path / "drawn", "00.png"),
-        ([photograph, tmp_path / "masks/16.png"], out, "16.png"),
+    for images, folder_out, complaint in (
+        ([photograph], photograph.parent, "16.png would be overwritten; rename an image or give another"),
+        ([tmp_path / "images/00.png"], tmp_path / "drawn", "00.png would be overwritten; rename an image"),
+        ([photograph, tmp_path / "masks/16.png"], out, "16.png would be written for two images; rename one"),
+        ([photograph, tmp_path / "none.png"], out, "no file"),
     ):
         assert run("predict", *images, *common, "--out", folder_out) == 2
-        assert f"{name} would be overwritten; rename an image or give another" in error_line(capsys)
+        assert complaint in error_line(capsys)
     assert photograph.read_bytes() == before and not out.exists()
     out.mkdir()
     (out / "16.png").write_bytes(b"drawn by hand")
@@ -347,12 +350,12 @@ def test_demo_on_a_folder_with_extra_base_classes(tmp_path, folder, data, capsys
         (["train", "--device", "cuda", "--steps", "1"], "--device cpu"),
         (["train", "--training", "n_held_out=3"], "set both or neither"),
         (["train", "--model", "network=foo"], "network is 'foo'; choose one of dpnet, panet, ssp"),
-        (["predict", "x.png", "--checkpoint", NONE, "--support", "a.png"], "has 1 files (a.png); give pairs"),
+        (["predict", PHOTOGRAPH, "--checkpoint", NONE, "--support", "a.png"], "has 1 files (a.png); give pairs"),
         (["predict", "--checkpoint", NONE, "--support", "a.png", "b.png"], "no image to segment: --support takes all"),
         (["info", __file__], "test_cli.py does not end in .safetensors; give a checkpoint"),
-        (["predict", "x.png", "--checkpoint", NONE, "--support", "a.png", "b.png"], f"no file {NONE}: check"),
-        (["predict", "x.png", "--checkpoint", str(TINY), "--support", "a.png", "b.png"], "not a DPNet head; give"),
-        (["predict", "x.png", "--checkpoint", HEAD, "--support", "a.png", "b.png"], "a.png is not a file; check"),
+        (["predict", PHOTOGRAPH, "--checkpoint", NONE, "--support", "a.png", "b.png"], f"no file {NONE}: check"),
+        (["predict", PHOTOGRAPH, "--checkpoint", str(TINY), "--support", "a.png", "b.png"], "not a DPNet head; give"),
+        (["predict", PHOTOGRAPH, "--checkpoint", HEAD, "--support", "a.png", "b.png"], "a.png is not a file; check"),
         (["evaluate", "--checkpoint", NONE], f"no file {NONE}: check the path"),
         (["info", NONE], f"no file {NONE}: check the path"),
     ],

@@ -32,7 +32,7 @@ def test_without_a_checkpoint_the_weights_for_photographs_segment(tmp_path: Path
     np.testing.assert_array_equal(mask, expected == 1)
     original = pixels(OTHER_DOG)
     np.testing.assert_array_equal(painted[~mask], original[~mask])
-    inner = mask & np.roll(mask, 9, 0) & np.roll(mask, -9, 0) & np.roll(mask, 9, 1) & np.roll(mask, -9, 1)
+    inner = np.lib.stride_tricks.sliding_window_view(np.pad(mask, 4), (9, 9)).all(axis=(2, 3))  # all within 4 pixels
     np.testing.assert_allclose(painted[inner], 0.65 * original[inner] + 0.35 * np.array([230, 159, 0]), atol=1)
     outline = mask & ~(np.roll(mask, 1, 0) & np.roll(mask, -1, 0) & np.roll(mask, 1, 1) & np.roll(mask, -1, 1))
     outline[[0, -1]] = outline[:, [0, -1]] = False  # a mask that leaves the picture has no outline there
@@ -45,7 +45,8 @@ def test_a_folder_and_several_classes_give_numbers_and_a_palette(tmp_path: Path,
     for path in (OTHER_DOG, DUCK):
         (folder / path.name).write_bytes(path.read_bytes())
     (folder / "notes.txt").write_text("no image")
-    classes = ["--support", DOG, DOG_MASK, "--support", DUCK, DUCK_MASK, "--names", "dog", "duck"]
+    (folder / "a_support.png").write_bytes(DOG_MASK.read_bytes())  # not an image to segment: it is the support's
+    classes = ["--support", DOG, folder / "a_support.png", "--support", DUCK, DUCK_MASK, "--names", "dog", "duck"]
     assert run("predict", folder, *classes, "--out", tmp_path / "out") == 0, capsys.readouterr().err
     both = {"dog": [DOG], "duck": [DUCK]}, {"dog": [DOG_MASK], "duck": [DUCK_MASK]}
     predictor = Predictor.load("photographs").set_support(*both)
@@ -85,7 +86,7 @@ def test_an_outline_stands_in_for_a_mask(outline, inside, tmp_path: Path, capsys
         (["--support", DOG, DOG_MASK, "--support-box", 1, 1, 9, 9], "has no --support with a single image"),
         (["--support", DOG, "--support-box", 400, 400, 500, 500], "holds no pixel of"),
         (["--support", DOG, DOG_MASK, "--names", "dog", "duck"], "--support is given 1 times; give each class a name"),
-        (["--support", DOG, DOG_MASK, "--support", DUCK, DUCK_MASK, "--names", "a", "a"], "a name of its own"),
+        (["--support", DOG, DOG_MASK, "--support", DUCK, DUCK_MASK, "--names", "a", "a", "b"], "a name of its own"),
         (["--support", DOG, DOG_MASK, "--checkpoint", "photograph"], "no file photograph: check the path"),
     ],
 )
@@ -96,10 +97,17 @@ def test_what_does_not_fit_together_is_told_in_one_line(options, complaint, tmp_
     assert not (tmp_path / "out").exists()
 
 
-def test_a_polygon_has_three_corners(tmp_path: Path, capsys) -> None:
+@pytest.mark.parametrize(
+    ("corners", "complaint"),
+    [
+        ([1, 2, 3, 4], "has 4 numbers; give x and y of three or more"),
+        ([0, 0, 9, 0, 0, "nan"], "give pixels of the image"),
+    ],
+)
+def test_a_polygon_has_three_corners(corners, complaint, tmp_path: Path, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
-        run("predict", OTHER_DOG, "--support", DOG, "--support-polygon", 1, 2, 3, 4)
-    assert stop.value.code == 2 and "has 4 numbers; give x and y of three or more corners" in capsys.readouterr().err
+        run("predict", OTHER_DOG, "--support", DOG, "--support-polygon", *corners)
+    assert stop.value.code == 2 and complaint in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten_by_an_overlay(tmp_path: Path, capsys) -> None:
@@ -108,6 +116,11 @@ def test_nothing_is_overwritten_by_an_overlay(tmp_path: Path, capsys) -> None:
     assert run("predict", OTHER_DOG, *options) == 2
     assert "dog3_02_overlay.png is there already" in capsys.readouterr().err
     assert (tmp_path / "dog3_02_overlay.png").read_bytes() == b"mine"
+    two = [tmp_path / "a.webp", tmp_path / "a_overlay.webp"]  # the overlay of one is the mask of the other
+    for path in two:
+        path.write_bytes(OTHER_DOG.read_bytes())
+    assert run("predict", *two, "--support", DOG, DOG_MASK, "--overlay", "--out", tmp_path / "out") == 2
+    assert "a_overlay.png would be written for two images; rename one, or leave one out" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert run("predict", tmp_path / "empty", *options) == 2
     assert "empty holds no image" in capsys.readouterr().err

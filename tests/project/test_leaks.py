@@ -119,7 +119,7 @@ def test_a_planted_leak_is_found(metadata: dict[str, dict[str, Any]], planted: s
     assert any(line.startswith(f"{planted}: {shown} (") for line in found) and len(found) == len(leaks([planted]))
 
 
-@pytest.mark.parametrize("name", ["hot dog", "Hot_water_Bag", "carrot", "train", "beard", "handbag", "boat", "toyota"])
+@pytest.mark.parametrize("name", ["hot dog", "Hot_water_Bag", "carrot", "train", "beard", "handball", "boat", "toyota"])
 def test_only_whole_words_count(name: str) -> None:
     assert not leaks([name])
 
