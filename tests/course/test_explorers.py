@@ -263,13 +263,6 @@ def test_photographs_have_controls_of_their_own_and_a_credit(explorer):
     assert ends() == drawn and widget.error is None and widget.caption.value == ""
 
 
-def test_supports_and_query_are_different_photographs():
-    counts = (object_episodes().dataset.class_areas > 0).sum(axis=0)
-    assert episode_explorer().controls["n_shot"].max == 4 and counts.min() == 4  # so three supports at most
-    for episode in object_episodes().episodes(n_shot=3, count=26):
-        assert len({*episode.support, episode.query}) == 4
-
-
 @pytest.mark.parametrize("world", ["toy", "photographs"])
 def test_each_variant_answers_with_its_own_weights(world):
     """Against a score with each head by itself; what a variant lacks is off in its configuration, alone."""

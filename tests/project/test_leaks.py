@@ -93,7 +93,6 @@ def test_every_object_that_is_shown_has_its_words() -> None:
     assert list(KIN) == list(objects().class_names)
     for name, kin in KIN.items():
         assert words(name)[-1] in kin.split() and leaks([name]), name
-        assert kin == kin.casefold() and len(set(kin.split())) == len(kin.split())
 
 
 @pytest.mark.parametrize(
