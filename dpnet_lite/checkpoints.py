@@ -71,6 +71,8 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     that is cut off, altered, of another format version or not a checkpoint of this project.
     """
     own = shipped_head(str(path))
+    if not own.is_file() and not Path(path).suffix:
+        raise FileNotFoundError(f"{path} is no file and no name of shipped weights; these are photographs, toy ...")
     path = require_file(own if own.is_file() and own.parent == _SHIPPED else path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} does not end in .safetensors; give a checkpoint of this project")

@@ -55,7 +55,7 @@ class Predictor:
         device: str | torch.device = "cpu",
         networks: Networks = DPNET_ALONE,
     ) -> Self:
-        """Rebuild the network from a checkpoint or by a name of `shipped_head`; foreign weights of the backbone are named.
+        """Rebuild the network of a checkpoint, or of a name of `shipped_head`; foreign backbone weights are named.
         `networks` are those that the checkpoint may hold; `ablation/rivals.py` knows more than DPNet.
 
         Raises:

@@ -17,45 +17,27 @@ from dpnet_lite.datasets import OBJECTS_FOLDER as photos
 from dpnet_lite.predictor import Predictor
 
 predictor = Predictor.load("photographs")
-predictor.set_support([photos / "images/backpack_dog_00.webp"], [photos / "masks/backpack_dog_00.png"])
-answer = predictor.predict(photos / "images/backpack_dog_01.webp", trace=True)  # .mask: 1 on the object, else 0
+support, mask = photos / "images/backpack_dog_00.webp", photos / "masks/backpack_dog_00.png"
+query, truth = photos / "images/backpack_dog_01.webp", photos / "masks/backpack_dog_01.png"
+predictor.set_support([support], [mask])
+answer = predictor.predict(query, trace=True)  # .mask: 1 on the object, else 0
 
 # %%
 # %matplotlib inline
-import matplotlib.pyplot as plt
-import numpy as np
-from PIL import Image
-
-from dpnet_lite.course.explorers.panels import show_image
+from dpnet_lite.course.explorers.episode import answer_figure
 from dpnet_lite.datasets import OBJECTS_CREDIT
-from dpnet_lite.experiments.plots import BLUE, GREEN, ORANGE, overlay
 
-support, query = (np.array(Image.open(photos / f"images/backpack_dog_0{number}.webp")) for number in (0, 1))
-outline, truth = (np.array(Image.open(photos / f"masks/backpack_dog_0{number}.png")) > 0 for number in (0, 1))
-shares = answer.traces[0].reliable[0].numpy()  # how much each small patch of the query counts, [h, w]
-selected = np.array(Image.fromarray(shares / shares.max()).resize(truth.shape[::-1], Image.Resampling.NEAREST))
-found = answer.mask == 1
-iou = (found & truth).sum() / (found | truth).sum()  # section 4 says what it is
-panels = {
-    "support and its mask": (support, outline),
-    "query": (query, None),
-    "selected pixels": (overlay(query, selected, BLUE, strength=1.0), None),
-    f"prediction: IoU {iou:.2f}": (overlay(query, found, ORANGE), None),
-    "truth": (overlay(query, truth, GREEN), truth),
-}
-figure, grid = plt.subplots(1, len(panels), figsize=(10, 2.3), layout="constrained")
-for axes, (title, (picture, border)) in zip(grid, panels.items(), strict=True):
-    show_image(axes, picture, title, outline=border)
-plt.show()
 print(OBJECTS_CREDIT)
+answer_figure(answer, support, mask, query, truth)
 
 # %% [markdown]
 # *What to see:* left, all that the network was told: one photograph and the outline of a mask. Then the photograph to
-# segment; in blue, the patches of it that the network trusts, the stronger the more they count, and be it a single one;
-# in orange, its mask; in green, the truth, which it does not know. These are the first two photographs of the first of
-# the 13 objects that come with the package, not chosen; [lesson 8](08_inside_the_selection.ipynb) shows the extremes,
-# and [lesson 10](10_your_own_images.ipynb) takes photographs of your own. The course uses a drawn world besides, where
-# one can turn every knob.
+# segment; in blue, the small patches of it that the network trusts, the stronger the more they count; in orange, its
+# mask; in green, the truth, which it does not know. The mask is not perfect: it covers the front of the backpack, and
+# misses its dark side, the lower edge and the strap. *IoU*, from 0 to 1, says how well it fits (section 4). These are
+# the first two photographs of the first of the 13 objects that come with the package, not chosen;
+# [lesson 8](08_inside_the_selection.ipynb) shows the extremes, and [lesson 10](10_your_own_images.ipynb) takes
+# photographs of your own. The course uses a drawn world besides, where one can turn every knob.
 #
 # What sees the pixels first, the frozen *backbone*, learnt ImageNet, which has such classes (backpacks, dogs, teddies),
 # as is usual in this field; the head never saw them.
@@ -135,6 +117,8 @@ if check("dpnet_lite", importlib.util.find_spec("dpnet_lite") is not None):
 # scene number i is always the same for a given seed.
 
 # %%
+import matplotlib.pyplot as plt
+
 from dpnet_lite.datasets.folds import base_classes, novel_classes
 from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
 
@@ -258,6 +242,7 @@ print(f"if all pixels of the query counted the same: {100 * by_chance.mean():.0f
 # over the classes.
 
 # %%
+from dpnet_lite.experiments.plots import BLUE
 from dpnet_lite.scoring import head_segmenter, score_episodes
 
 scores = {
@@ -288,9 +273,9 @@ plt.show()
 # %% [markdown]
 # ## 7. Try it yourself
 #
-# With a running kernel the next cell is an *explorer*: choose the fold, the class, the **gap** (how far support and
-# query may differ in colour, light and pose, from 0 to 1), the seed and the shots. On a page without a kernel you see
-# its first picture.
+# With a running kernel the next cell is an *explorer*: choose the world (the drawn world or the photographs), the fold,
+# the class, the **gap** (how far support and query may differ in colour, light and pose, from 0 to 1), the seed and the
+# shots. Photographs have neither fold nor gap. On a page without a kernel you see its first picture.
 
 # %%
 from dpnet_lite.course.explorers.apps import episode_explorer
@@ -299,7 +284,8 @@ episode_explorer(FOLD)
 
 # %% [markdown]
 # *What to see:* the support with the outline of its mask, the query, the prediction in orange with its IoU, the truth
-# in green. Move the gap to 1 and back to 0.
+# in green. The first picture is a failure: a striped cross is taken for the striped star. Move the gap to 1 and back to
+# 0.
 #
 # `make app` shows this explorer and the others on one web page, without code.
 #

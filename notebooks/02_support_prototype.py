@@ -248,7 +248,8 @@ for label, values in curves.items():
 # *What to see:* at the left end, where all objects of a class look alike, P is nearly as good as the query's own
 # prototype. As the gap grows, P loses much and the query's own prototype hardly anything: the object in the query
 # still resembles *itself*. This is the opening for a second prototype, made from the query: the pseudo-prototype of
-# [notebook 3](03_cycle_comparison.ipynb). Trained features are a better ground than frozen ones throughout.
+# [notebook 3](03_cycle_comparison.ipynb). Trained features are a better ground than frozen ones throughout
+# this world.
 #
 # The rule of two prototypes stays far below: the background is many different things, and their mean is like none
 # of them. So DPNet does not decide by it. It hands the similarity maps to a small network that learns to read them
@@ -258,7 +259,7 @@ for label, values in curves.items():
 #
 # Now 13 objects before several backgrounds each; the head for photographs saw none of them in training. Of sixty
 # one-shot episodes the code takes the one whose map is worth most and the one whose map is worth least, by the best
-# threshold of 2.4, and says what that threshold gets wrong.
+# threshold of 2.4, and says what that threshold gets wrong. The map is that of P in the reduced features.
 
 # %%
 from dpnet_lite.course.opened_episode import ObjectEpisodes
@@ -275,7 +276,8 @@ for row, name, number in zip(grid, ("best map", "worst map"), (worth.argmax(), w
     v, similarity, truth = photo_episodes[number], maps[number], photo_episodes[number].truth_shares >= 0.5
     show_image(row[0], v.support_images[0], f"support: {v.class_name}", outline=v.support_masks[0])
     show_image(row[1], v.query_image, "query with the true mask", outline=v.truth)
-    show_map(row[2], similarity.numpy(), f"{name}: cosine with $P$", size=v.truth.shape[0], limits=limits)
+    style = {"size": v.truth.shape[0], "limits": limits, "colour_bar": name == "best map"}
+    show_map(row[2], similarity.numpy(), f"{name}: cosine with $P$", **style)
     draw_outline(row[2], v.truth)
     show_image(row[3], overlay(v.query_image, v.prediction, ORANGE), f"DPNet: IoU {v.iou:.2f}", outline=v.truth)
     cut = max(similarity.unique(), key=lambda t: ((similarity >= t) & truth).sum() / ((similarity >= t) | truth).sum())
@@ -290,10 +292,14 @@ print(OBJECTS_CREDIT)
 
 # %% [markdown]
 # *What to see:* the same colours mean the same cosine in both maps. In a good map the object is bright all over and
-# nothing else is. A map can fail in two ways, and the numbers say which it was: parts of the object are dark, since
-# they are not like the mean of the support (an object of many colours has no typical cell); or other things are bright,
-# since something in the background shares what the mean has kept. Compare the two thresholds: what counts as bright in
-# one query need not in another. Last, the trained network's answer, which reads this map together with others.
+# nothing else is. A map can fail in two ways: parts of the object are dark, since they are not like the mean of the
+# support; or other things are bright, since they share what the mean has kept. The numbers say how much of each; in the
+# worst map it is both, and the object cannot be seen in it. Compare the two thresholds: what counts as bright in one
+# query need not in another.
+#
+# Last, the trained network's answer. It finds the object, roughly: it reads other maps beside this one, and adds a
+# score made from the frozen features. (Do not compare its IoU with the best one of the map: that counts cells, and its
+# threshold knows the truth.)
 
 # %% [markdown]
 # ## Recap

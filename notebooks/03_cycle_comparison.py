@@ -124,8 +124,8 @@ print(f"they name {int(R.sum())} different query cells")
 #
 # Now follow two ways on photographs, of objects that the head never saw in training. The code takes the episode in
 # which the largest share of the ways is kept, and the one in which the smallest share is; in the first it follows a
-# kept way, in the second a rejected one, each time the one that lands farthest from its start. Which features a network
-# compares for its cycles is a switch; the cell prints it.
+# kept way, in the second a rejected one, each time the one that lands farthest from its start. This head compares the
+# frozen features of the backbone for its cycles, not the reduced ones of 3.1: a switch, which the cell prints.
 
 # %%
 from dpnet_lite.course.analysis.selections import OUTCOMES, all_cycles
@@ -146,13 +146,14 @@ def farthest(ways, chosen: torch.Tensor, width: int) -> tuple[int, int]:
 
 print(f"compared: {photographs.head.config.selection_features} features; kept: {kept_shares.mean():.0%} on average")
 n = int(kept_shares.argmax())
-print(f"most kept: {kept_shares[n]:.0%} of the ways. {OBJECTS_CREDIT}")
+print(f"most kept: {kept_shares[n]:.0%} of the ways")
+print(OBJECTS_CREDIT)
 cycle_figure(photo_episodes[n], farthest(all_ways[n], all_ways[n].outcomes < 2, photo_episodes[n].batch.cells[1]))
 
 # %%
 n = int(kept_shares.argmin())
 counts = all_ways[n].outcomes.bincount(minlength=len(OUTCOMES)).tolist()
-print(f"fewest kept: {kept_shares[n]:.0%}; " + ", ".join(f"{w}: {c}" for w, c in zip(OUTCOMES, counts, strict=True)))
+print(f"fewest kept: {kept_shares[n]:.0%}; " + "; ".join(f"{c} {w}" for w, c in zip(OUTCOMES, counts, strict=True)))
 print(OBJECTS_CREDIT)
 cycle_figure(photo_episodes[n], farthest(all_ways[n], all_ways[n].outcomes >= 2, photo_episodes[n].batch.cells[1]))
 
@@ -160,9 +161,10 @@ cycle_figure(photo_episodes[n], farthest(all_ways[n], all_ways[n].outcomes >= 2,
 # *What to see:* left, the start (circle) and the landing (square) in the support; in the middle the match (diamond)
 # in the query; right, in blue, all query cells that are kept, with the outline of the truth. White arrows: kept, though
 # the way does not end where it began. Dashed orange arrows: rejected, because the landing lies outside of the support's
-# mask. *Right* and *wrong* ask whether the match lies on the query's object: was the way rejected for a good reason, or
-# was a right match thrown away? Precision and recall in the title say how well the blue cells fit the outline; section
-# 3.4 explains them.
+# mask. *Right* and *wrong* ask whether the match lies on the query's object. In the second picture the line above it
+# answers: all matches lie on the candle, so every rejected way is a good one that the way back threw away. And many
+# ways end at the same few cells, hence so little blue. Precision and recall in the title say how well the blue cells
+# fit the outline; section 3.4 explains them.
 
 # %% [markdown]
 # ## 3.3 The pseudo-prototype
@@ -334,8 +336,9 @@ if (~clean).any():
 # %% [markdown]
 # ## 3.7 Follow a cycle yourself
 #
-# With a running kernel: choose an episode and a rule, *click* on a cell of the support (or move the start with `row`
-# and `column`), and watch where the way back ends. Can you find a start on the object that ends on another one?
+# With a running kernel: choose the world (the drawn world, or photographs, which have neither fold nor gap), an episode
+# and a rule, *click* on a cell of the support (or move the start with `row` and `column`), and watch where the way back
+# ends. Can you find a start on the object that ends on another one?
 # The verdict above the query is the plain cycle's; on the right you see what the chosen rule selects.
 
 # %%

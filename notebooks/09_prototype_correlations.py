@@ -673,10 +673,11 @@ of_objects = {
     name: class_table(values, torch.from_numpy(which))[order][:, order].numpy()
     for name, values in photo_cosines.items()
 }
-figure, grid = plt.subplots(1, len(things), figsize=(10.5, 1.2), layout="constrained")
-for axes, k in zip(grid, order, strict=True):
-    show_image(axes, photographs[int(np.argmax(which == k))].image.permute(1, 2, 0).numpy(), "")  # its first photograph
-    axes.set_title(str(things[k]).replace(" ", "\n"), fontsize=9)
+figure, grid = plt.subplots(2, 7, figsize=(10.5, 3.6), layout="constrained")
+for axes, k in zip(grid.flat, order, strict=False):
+    first = photographs[int(np.argmax(which == k))]
+    show_image(axes, first.image.permute(1, 2, 0).numpy(), str(things[k]))
+grid[-1, -1].set_axis_off()
 plt.show()
 print(OBJECTS_CREDIT)
 
@@ -700,14 +701,15 @@ def compare(values: torch.Tensor) -> None:
     for k in np.flatnonzero(group_of < len(KIN)):
         kin = np.flatnonzero((group_of == group_of[k]) & (np.arange(len(things)) != k))
         strangers = np.flatnonzero(group_of != group_of[k])
+        next_one = strangers[table[k, strangers].argmax()]
         closer = (
             "nearer to its kin than to any stranger"
-            if table[k, kin].mean() > table[k, strangers].max()
-            else (f"nearer to the {things[strangers[table[k, strangers].argmax()]]} than to its kin")
+            if table[k, kin].mean() > table[k, next_one]
+            else f"nearer to the {things[next_one]} ({table[k, next_one]:.2f}) than to its kin"
         )
         print(
             f"  {things[k]:14} itself {own[k]:5.2f}, its kin {table[k, kin].mean():5.2f}, "
-            f"strangers {table[k, strangers].mean():5.2f}: {closer}"
+            f"strangers on average {table[k, strangers].mean():5.2f}: {closer}"
         )
     others = values.clone().fill_diagonal_(-2).argmax(dim=1)  # the nearest other photograph
     same = which[others] == which
@@ -730,14 +732,18 @@ for panel, group in zip(axes, KIN, strict=True):
 plt.show()
 
 # %% [markdown]
-# *What to see:* first heat maps: a row is an object, the kin come first, inside the lines. The diagonal compares an
-# object with itself in other photographs, so it measures what light, pose and background do to P. The sentences under
-# it say in how many cases that is less than what sets two objects apart, by each measure, and who comes next. Second
-# heat maps: single photographs of the two groups; lines part the objects. Each photograph with itself has 1. Blocks
-# along the diagonal say that the object counts more than the photograph; colour off these blocks is kinship; a row that
-# is pale in its own block is a photograph that P describes badly. Two photographs before the same kind of background
-# may be alike for that alone, since a cell also sees its surroundings. With five photographs or so of an object, small
-# differences mean nothing.
+# *What to see:* first heat maps: a row is an object; the two groups of kin come first; lines part the groups. The
+# diagonal compares an object with itself in other photographs, so it measures what light, pose and background do to P.
+# The lines below say for how many objects the diagonal is the largest of its row, by each measure. Then the five that
+# have kin. Every one of them resembles itself more than its kin. Most resemble their kin more than any stranger; where
+# one does not, the line names the stranger: our groups were a guess.
+#
+# Second heat maps: single photographs of the two groups; lines part the objects, and each photograph with itself has 1.
+# Dark blocks along the diagonal say that the object counts more than the photograph; colour off these blocks is
+# kinship. A row that is pale in its own block is a photograph that P describes badly. Look at sneaker 4: it is more
+# like some shiny sneakers than like its own kind, and [lesson 10](10_your_own_images.ipynb) gives most of it to the
+# wrong shoe. Two photographs before the same kind of background may be alike for that alone, since a cell also sees its
+# surroundings. With five photographs or so of an object, small differences mean nothing.
 
 # %% [markdown]
 # ## Recap
@@ -751,6 +757,8 @@ plt.show()
 # - t-SNE keeps neighbours; what else it keeps must be measured. The silhouette falls with the gap, for perfect
 #   selections as well.
 # - Agreement of P and $P_q$ is a sign of a good mask, but an unsure one.
+# - On photographs an object resembles itself in other photographs more than its kin, and its kin mostly more than
+#   strangers.
 #
 # **Further reading.** Rousseeuw, *Silhouettes: a graphical aid to the interpretation and validation of cluster
 # analysis*, 1987; van der Maaten and Hinton, *Visualizing data using t-SNE*, JMLR 2008; Wattenberg et al., *How to use

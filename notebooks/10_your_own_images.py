@@ -22,7 +22,8 @@
 #
 # **What to expect.** The head of `Predictor.load("photographs")` was trained on photographs of other classes than the
 # objects below. One clear object is the easy case, two classes that look alike are a hard one; both are shown. Thin
-# parts and small objects are hard as well. [Results](../docs/results.md) has the scores.
+# parts and small objects are hard as well ([lesson 2.5](02_support_prototype.ipynb) shows one).
+# [Results](../docs/results.md) has the scores.
 
 # %%
 # %matplotlib inline
@@ -61,7 +62,8 @@ for name, subject in (("sneaker", "colorful_sneaker"), ("shiny", "shiny_sneaker"
         truth[stem] = np.array(mask) > 0
         if number <= 3:
             mask.save(masks / f"{stem}.png")
-print(*sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.*")))
+for part in (images, masks):
+    print(f"{part.name}:", *sorted(path.stem for path in part.iterdir()))
 print(OBJECTS_CREDIT)
 
 # %% [markdown]
@@ -96,6 +98,8 @@ plt.show()
 print(OBJECTS_CREDIT)
 
 # %% [markdown]
+# *What to see:* the whole shoe is found, and a rim of the bench with it. That rim is all that the IoU lacks.
+#
 # The mask has the image's own size, whatever it is. `result.probabilities` has one map per class, background first;
 # they add up to 1 at every pixel. With `predict(image, trace=True)`, `result.traces` holds everything that lessons 2
 # to 5 look at.
@@ -143,7 +147,7 @@ for (name, mask), (above, below) in zip(supports.items(), axes.T, strict=True):
     show_answer("sneaker2", mask, above, f"support: {name}")
     show_answer("sneaker4", answer, below, f"answer: IoU {iou(answer, truth['sneaker4']):.2f}")
     covered, stray = (mask & exact).sum() / exact.sum(), (mask & ~exact).sum() / mask.sum()
-    print(f"{name}: covers {covered:.0%} of the object; {stray:.0%} of it lie outside")
+    print(f"{name}: covers {covered:.0%} of the object; {stray:.0%} of it lies outside")
 plt.show()
 print(OBJECTS_CREDIT)
 
@@ -171,9 +175,11 @@ print(
 )
 
 # %% [markdown]
-# *What to see:* a prototype is a mean, so a rough mask can do, as long as it lies on the object. A box takes background
-# along, the more the less the object fills it; the numbers say what that costs. So give a mask where you can, and a box
-# where a rough answer will do. Try it: paint half of your mask beside the shoe.
+# *What to see:* a prototype is a mean, so a rough mask can do, as long as it lies on the object. In the picture the
+# painted strokes even do better than the exact mask, perhaps because they leave out the border, where a cell shows both
+# shoe and ground. A box takes background along, the more the less the object fills it. Over the 13 objects it is worse
+# for most, by little. So give a mask where you can, and a box where a rough answer will do. Try it: paint half of your
+# mask beside the shoe.
 
 # %% [markdown]
 # ## 10.4 More masks, and several classes
@@ -193,6 +199,9 @@ for name in ("sneaker", "shiny"):
         )
 
 # %% [markdown]
+# *What to see:* three masks are hardly better than one here, for the shiny shoe slightly worse. More views help where
+# the first shows the object in an unusual way.
+#
 # Several classes are two dictionaries from class name to such lists; the answer has 1 for the first class, 2 for the
 # second, and 0 for the background. Two sneakers are a hard case: each is the other's look-alike.
 
@@ -208,7 +217,7 @@ for row, (stem, answer) in zip(axes, answers.items(), strict=True):
     show_image(row[0], picture(stem), "your image")
     for value, (name, panel) in enumerate(zip(answer.class_names, row[1:], strict=True), start=1):
         share = 100 * (answer.mask == value).mean()
-        show_answer(stem, answer.mask == value, panel, f"{name}: {share:.1f} % of the image")
+        show_answer(stem, answer.mask == value, panel, f"{name}: {share:.1f} %")
 plt.show()
 print(OBJECTS_CREDIT)
 for stem in later:
@@ -219,11 +228,11 @@ for stem in later:
     )
 
 # %% [markdown]
-# *What to see:* a row is an image, with what was found of each class. The classes compete: a pixel has one answer.
-# Where an image shows nothing of a class, the best panel is an empty one; look whether it is. The list says for all
-# photographs without a mask how much of the shoe goes to its look-alike. Compare its IoUs with those of 10.4's first
-# list, where each shoe was asked for alone: competition costs where pixels go to the wrong class; but asked for alone,
-# a class cannot lose a pixel to its look-alike at all.
+# *What to see:* a row is an image, with what was found of each class, in % of the image. The classes compete: a pixel
+# has one answer. Each image shows one shoe, so one of its two panels should be empty; neither is. In the upper row the
+# network fails: it calls most of the shoe by the other's name. The list says for all photographs without a mask how
+# much of the shoe goes to its look-alike. Compare its IoUs with those of the first list of 10.4, where each shoe was
+# asked for alone and could lose nothing to the other.
 
 # %% [markdown]
 # ## 10.5 Save the masks
@@ -340,7 +349,7 @@ for name, areas in zip(dataset.class_names, dataset.class_areas.T, strict=True):
 # ## Recap
 #
 # - `Predictor.load("photographs")`, `set_support`, `predict`: paths, PIL images, arrays and tensors all do, without
-#   training. A painted mask or a box goes in the same way; 10.3 prints what they cost.
+#   training. A painted mask or a box goes in the same way; 10.3 shows what that changes.
 # - Several shots are longer lists, several classes are dictionaries.
 # - In a *support* mask everything above 0 is the object; in a *training* folder the value is the class, and 255 is
 #   ignored.

@@ -413,9 +413,10 @@ show("shots", data="photos")
 #
 # A difference of a few points is an average; what is it in one picture? The package brings the full network for
 # photographs and three of its variants: with P in the place of $P_q$ (*support only*), without PIM (*no interaction*),
-# and without MSF (*one scale*). Each is one training, so this is an illustration, not evidence. Of five episodes for
-# each of 13 objects that no head saw in training, the code shows three by the IoU of full less that of support only:
-# the largest, the median, and the smallest.
+# and without MSF (*one scale*). They stand on the MobileNetV2 of the package, not on the VGG-16 of the studies above.
+# Each is one training, so this is an illustration, not evidence. Of five episodes for each of 13 objects that no head
+# saw in training, the code shows three by the IoU of full less that of support only: the largest, the median, and the
+# smallest.
 
 # %%
 from dpnet_lite.course.explorers.episode import VARIANTS, open_variants
@@ -435,13 +436,14 @@ for name, values in ious.items():
     print(f"{name:15} mean IoU {values.mean():.2f}, worst {values.min():.2f}{words if name != 'full' else ''}")
 
 order = np.argsort(ious["full"] - ious["support only"], kind="stable")
-figure, grid = new_figure(1 + len(ious), 3, width=1.75, height=2.0)
+figure, grid = new_figure(2 + len(ious), 3, width=1.75, height=2.0)
 rows_shown = {"full gains most": order[-1], "median": order[len(order) // 2], "full loses most": order[0]}
 for row, (name, number) in zip(grid, rows_shown.items(), strict=True):
     first = answers[number]["full"]
     show_image(row[0], first.support_images[0], f"support: {first.class_name}", outline=first.support_masks[0])
     row[0].set_ylabel(name, fontsize=11)
-    for axes, (variant, v) in zip(row[1:], answers[number].items(), strict=True):
+    show_image(row[1], first.query_image, "query")
+    for axes, (variant, v) in zip(row[2:], answers[number].items(), strict=True):
         show_image(axes, overlay(v.query_image, v.prediction, ORANGE), f"{variant}: {v.iou:.2f}", outline=v.truth)
 print(OBJECTS_CREDIT)
 figure
@@ -449,9 +451,13 @@ figure
 # %% [markdown]
 # *What to see:* orange is what a network found, the outline is the truth, the number the IoU. The rows at the top and
 # at the bottom are the extremes, chosen to differ; the row in between is what a difference is like on an episode in the
-# middle. Look at *where* masks differ: along the border, which changes the IoU by little, or by a whole part or another
-# thing? And compare the lines above the picture with the verdicts on photographs: are the variants told apart by their
-# means, or by a few episodes?
+# middle. Look at *where* masks differ. In the middle row they differ along the border only; in the outer rows a whole
+# part comes or goes.
+#
+# Then the printed lines: how often full is ahead of each variant, and behind. The networks without PIM and without MSF
+# are at least as good as full here; only the one without $P_q$ is behind it on average, by little. One training each on
+# 13 objects cannot decide what a module is worth; where a variant is as good or better here, it shows that a module can
+# be worth nothing on other data.
 #
 # ## 11.8 The live lab
 #

@@ -364,7 +364,9 @@ def test_shipped_weights_have_names(name: str) -> None:
 
 
 def test_a_name_that_is_none_is_told_as_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(FileNotFoundError, match="photographs_of_mine"):
+    with pytest.raises(
+        FileNotFoundError, match="photographs_of_mine is no file and no name of shipped weights; these are"
+    ):
         load_checkpoint("photographs_of_mine")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no file toy\.safetensors: check"):

@@ -55,6 +55,8 @@ class _Outline(argparse.Action):
 
 
 def run(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
     from dpnet_lite.experiments.progress import Stages
     from dpnet_lite.predictor import Predictor
 
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
             _painted(images[number], mask).save(_overlay_path(targets[number]))
         shares = {name: 100 * float((mask == value).mean()) for value, name in enumerate(support_images, start=1)}
         words = ", ".join(f"{share:.1f} % {name}" for name, share in shares.items())
-        say(f"{targets[number]}: {words}")
+        tqdm.write(f"{targets[number]}: {words}")  # above the bar, not into it
 
 
 def _image_files(args: argparse.Namespace) -> list[Path]:
@@ -109,7 +111,7 @@ def _support(args: argparse.Namespace) -> tuple[dict[str, list[str]], dict[str, 
             images[name], masks[name] = files, [_outline_mask(files[0], outlines.pop(0))]
         elif len(files) % 2:
             raise ValueError(
-                f"--support has {len(files)} files ({' '.join(files)}); give pairs of image and mask, or one image and "
+                f"--support has {' '.join(files)}, no pairs; give pairs of image and mask, or one image and "
                 "--support-box X0 Y0 X1 Y1"
             )
         else:
@@ -127,6 +129,8 @@ def _outline_mask(path: str, corners: Sequence[tuple[float, float]]) -> np.ndarr
     from dpnet_lite.datasets.images import read_image
 
     height, width = read_image(path).shape[1:]
+    if not all(0 <= x <= width and 0 <= y <= height for x, y in corners):
+        raise ValueError(f"the outline {corners} leaves {path}, which is {width} x {height} pixels; keep it inside")
     mask = Image.new("1", (width, height))
     ImageDraw.Draw(mask).polygon(corners, fill=1)
     if mask.getbbox() is None:

@@ -55,7 +55,9 @@ def _train(args: argparse.Namespace) -> None:
     from dpnet_lite.experiments.jobs import train
     from dpnet_lite.experiments.progress import Stages
 
-    experiment, begun = _begun(args, options.experiment_of(args, seeds=(args.seed,)))
+    plan = options.experiment_of(args, seeds=(args.seed,))
+    plan.novel(args.fold)  # too few classes for the folds are told before features are computed
+    experiment, begun = _begun(args, plan)
     fabric = make_fabric(args.device, experiment.training.precision, tensorboard=args.tensorboard)
     experiment = replace(experiment, device=str(fabric.device))
     training, stages = replace(experiment.training, seed=args.seed), Stages(2 if experiment.is_toy else 1)

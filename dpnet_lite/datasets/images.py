@@ -42,11 +42,14 @@ def read_mask(path: str | Path) -> Tensor:
     mask, raw_mode = _load(Path(path), upright=False)
     if mask.format == "JPEG":
         raise ValueError(f"{path} is a JPEG, which changes the class numbers; save the mask as PNG")
-    if mask.mode not in ("1", "L", "P") and not mask.mode.startswith("I"):
-        raise ValueError(
-            f"{path} is a colour mask (mode {mask.mode}); save one class number per pixel, PNG mode L or P"
-        )
     numbers = np.array(mask)
+    if mask.mode == "RGB" and (numbers == numbers[..., :1]).all():  # grey, as paint programs save it
+        numbers = numbers[..., 0]  # [H, W, 3] -> [H, W]
+    elif mask.mode not in ("1", "L", "P") and not mask.mode.startswith("I"):
+        raise ValueError(
+            f"{path} is a colour mask (mode {mask.mode}); save one class number per pixel, in grey and without "
+            "transparency"
+        )
     if numbers.size and (numbers.max() > 255 or numbers.min() < 0):
         raise ValueError(f"{path} holds {numbers.min()} to {numbers.max()}; use 0 to 254, and 255 to ignore")
     return torch.from_numpy(numbers.astype(np.uint8) // _STRETCH_OF_PACKED_GREY.get(raw_mode, 1))
@@ -129,6 +132,6 @@ def to_mask(mask: MaskLike) -> Tensor:
         few = ", ".join(str(value) for value in values[:5])
         raise ValueError(
             f"mask holds {len(values)} values above 0 ({few}{' ...' if len(values) > 5 else ''}), so several classes "
-            "or soft edges; give 0 and one other value, such as mask == 3"
+            "or soft edges; give 0 and one other value: draw with a hard brush, or take mask == 3 in Python"
         )
     return torch.from_numpy(array > 0)

@@ -350,7 +350,10 @@ def test_demo_on_a_folder_with_extra_base_classes(tmp_path, folder, data, capsys
         (["train", "--device", "cuda", "--steps", "1"], "--device cpu"),
         (["train", "--training", "n_held_out=3"], "set both or neither"),
         (["train", "--model", "network=foo"], "network is 'foo'; choose one of dpnet, panet, ssp"),
-        (["predict", PHOTOGRAPH, "--checkpoint", NONE, "--support", "a.png"], "has 1 files (a.png); give pairs"),
+        (
+            ["predict", PHOTOGRAPH, "--checkpoint", NONE, "--support", "a.png"],
+            "--support has a.png, no pairs; give pairs",
+        ),
         (["predict", "--checkpoint", NONE, "--support", "a.png", "b.png"], "no image to segment: --support takes all"),
         (["info", __file__], "test_cli.py does not end in .safetensors; give a checkpoint"),
         (["predict", PHOTOGRAPH, "--checkpoint", NONE, "--support", "a.png", "b.png"], f"no file {NONE}: check"),

@@ -90,7 +90,7 @@ def test_a_study_on_a_folder_takes_the_budget_of_photographs(study, tmp_path, ca
     more = ["--steps", 2, "--seeds", 1, "--fold", 2, "--n-folds", 4]
     assert run("ablate", study, *options(tmp_path), *folder, *more) == 0
     row = Table(tmp_path / "rows.sqlite").all_rows()[0]
-    assert row["fold"] == 2 and row["identity"]["training"]["foreground_weight"] == 3.0
+    assert row["fold"] == 2 and row["identity"]["training"]["overlap_weight"] == 20.0
     assert row["identity"]["training"]["steps"] == 2
 
 

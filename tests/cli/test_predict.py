@@ -67,7 +67,7 @@ def test_a_folder_and_several_classes_give_numbers_and_a_palette(tmp_path: Path,
     [
         (["--support-box", 10, 20, 30, 50], lambda x, y: (x >= 10) & (x <= 30) & (y >= 20) & (y <= 50)),
         (["--support-polygon", 0, 0, 100, 0, 0, 100], lambda x, y: x + y <= 100),
-        (["--support-box", -50, -50, 40, 40], lambda x, y: (x <= 40) & (y <= 40)),
+        (["--support-box", 0, 0, 40, 40], lambda x, y: (x <= 40) & (y <= 40)),
     ],
 )
 def test_an_outline_stands_in_for_a_mask(outline, inside, tmp_path: Path, capsys) -> None:
@@ -82,12 +82,15 @@ def test_an_outline_stands_in_for_a_mask(outline, inside, tmp_path: Path, capsys
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (["--support", DOG], "has 1 files"),
+        (["--support", DOG], ", no pairs; give pairs of image and mask"),
         (["--support", DOG, DOG_MASK, "--support-box", 1, 1, 9, 9], "has no --support with a single image"),
-        (["--support", DOG, "--support-box", 400, 400, 500, 500], "holds no pixel of"),
+        (["--support", DOG, "--support-box", 10, 10, 500, 50], "which is 384 x 384 pixels; keep it inside"),
         (["--support", DOG, DOG_MASK, "--names", "dog", "duck"], "--support is given 1 times; give each class a name"),
         (["--support", DOG, DOG_MASK, "--support", DUCK, DUCK_MASK, "--names", "a", "a", "b"], "a name of its own"),
-        (["--support", DOG, DOG_MASK, "--checkpoint", "photograph"], "no file photograph: check the path"),
+        (
+            ["--support", DOG, DOG_MASK, "--checkpoint", "photograph"],
+            "photograph is no file and no name of shipped weights; these are photographs, toy",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_told_in_one_line(options, complaint, tmp_path: Path, capsys) -> None:

@@ -150,3 +150,14 @@ def test_a_large_photograph_is_painted_small_and_its_mask_has_its_size():
 def test_sixteen_bits_are_shown_as_the_network_sees_them():
     levels = (np.arange(96 * 96).reshape(96, 96) * 7).astype(np.uint16)
     assert np.array_equal(MaskPainter(Image.fromarray(levels)).image[..., 0], (levels + 128) // 257)
+
+
+def test_a_place_that_the_browser_could_not_tell_is_left_out():
+    """While a new picture loads, its size is 0 and every place comes as (0, 0)."""
+    painter = MaskPainter(np.zeros((100, 100, 3), np.uint8), 3)
+    painter.moved({"type": "mousedown", "buttons": 1, "dataX": 60, "dataY": 60, "relativeX": 60, "relativeY": 60})
+    before = painter.mask.copy()
+    painter.moved({"type": "mousemove", "buttons": 1, "dataX": 0, "dataY": 0, "relativeX": 62, "relativeY": 60})
+    assert before.any() and (painter.mask == before).all()
+    painter.moved({"type": "mousemove", "buttons": 1, "dataX": 0, "dataY": 0, "relativeX": 0, "relativeY": 0})
+    assert painter.mask[0, 0]

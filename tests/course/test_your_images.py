@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 
 import numpy as np
 import pytest
@@ -82,9 +84,13 @@ def test_the_page_gives_the_predictors_answer(monkeypatch):
     widget.painter.radius.value = 40
     widget.painter.paint((150, 200), (230, 200), (190, 260))
     widget.button.click()
-    assert widget.error is None and widget.message.value == "" and widget.picture.layout.display is None
+    assert widget.error is None and widget.picture.layout.display is None
     mask = widget.painter.mask
     wanted = Predictor.load("photographs").set_support([support], [mask]).predict(query).mask
     assert len(drawn) == 2
     for shown, one in zip(drawn[1], (support, mask, query, wanted == 1), strict=True):
         assert np.array_equal(shown, one)
+    links = re.findall(r'download="(\w+\.png)" href="data:image/png;base64,([^"]+)"', widget.message.value)
+    assert [name for name, _ in links] == ["mask.png", "support_mask.png"]
+    for (_, data), one in zip(links, (wanted == 1, mask), strict=True):
+        assert np.array_equal(np.array(Image.open(io.BytesIO(base64.b64decode(data)))), 255 * one)

@@ -323,6 +323,8 @@ def test_bad_masks_are_named_when_read(tree: Path) -> None:
     Image.fromarray(RGB).save(path)
     with pytest.raises(ValueError, match=r"b\.png is a colour mask \(mode RGB\)"):
         dataset[1]
+    Image.fromarray(np.full((HEIGHT, WIDTH, 3), 2, dtype=np.uint8)).save(path)  # grey, as paint programs save it
+    assert (dataset[1].labels == 2).all()
     Image.fromarray(GREY).save(path, format="JPEG")
     with pytest.raises(ValueError, match=r"b\.png is a JPEG"):
         dataset[1]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from dpnet_lite.checkpoints import load_head
 from dpnet_lite.course.explorers.panels import new_figure, show_image
@@ -18,8 +20,10 @@ from dpnet_lite.course.opened_episode import (
     open_episode,
     selection_quality,
 )
+from dpnet_lite.datasets.images import ImageLike, MaskLike, to_image, to_mask
 from dpnet_lite.episodes import Episode
 from dpnet_lite.experiments.plots import BLUE, GREEN, ORANGE, overlay
+from dpnet_lite.predictor import Prediction
 
 # The heads that are shipped, by what their files' names begin with; one of the drawn world is left out to save room.
 VARIANTS = {
@@ -66,6 +70,23 @@ def episode_figure(opened: OpenedEpisode) -> Figure:
     show_image(query, opened.query_image, "query")
     show_image(prediction, overlay(opened.query_image, opened.prediction, ORANGE), f"prediction: IoU {opened.iou:.2f}")
     show_image(truth, overlay(opened.query_image, opened.truth, GREEN), "truth", outline=opened.truth)
+    return figure
+
+
+def answer_figure(answer: Prediction, support: ImageLike, mask: MaskLike, query: ImageLike, truth: MaskLike) -> Figure:
+    """The support with its mask, the query, and a predictor's answer, traced, for one class, beside the truth."""
+    picture = to_image(query).permute(1, 2, 0).numpy()  # [3, H, W] -> [H, W, 3]
+    inside, found = to_mask(truth).numpy(), answer.mask == 1
+    shares = answer.traces[0].reliable[0].cpu().numpy()  # [h, w]
+    weights = Image.fromarray(shares / shares.max()).resize(found.shape[::-1], Image.Resampling.NEAREST)
+    iou = (found & inside).sum() / max(1, (found | inside).sum())
+    figure, grid = new_figure(5, width=2.0, height=2.3)
+    outline = to_mask(mask).numpy()
+    show_image(grid[0, 0], to_image(support).permute(1, 2, 0).numpy(), "support and its mask", outline=outline)
+    show_image(grid[0, 1], picture, "query")
+    show_image(grid[0, 2], overlay(picture, np.array(weights), BLUE, strength=1.0), "selected pixels")
+    show_image(grid[0, 3], overlay(picture, found, ORANGE), f"prediction: IoU {iou:.2f}")
+    show_image(grid[0, 4], overlay(picture, inside, GREEN), "truth", outline=inside)
     return figure
 
 

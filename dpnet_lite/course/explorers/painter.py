@@ -84,6 +84,8 @@ class MaskPainter(PictureBox):
             self._last = None
             return
         place = event["touches"][0] if kind.startswith("touch") else event
+        if place["dataX"] == place["dataY"] == 0 and max(place.get("relativeX", 0), place.get("relativeY", 0)) > 1:
+            return  # the picture is being replaced: its size is not known, and every place comes as (0, 0)
         point = ((place["dataX"] + 0.5) / self.zoom - 0.5, (place["dataY"] + 0.5) / self.zoom - 0.5)
         if kind in ("mousedown", "touchstart"):
             self._undo.append(self._mask.copy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import io
 import warnings
@@ -59,6 +60,14 @@ def segmented_figure(support: np.ndarray, mask: np.ndarray, query: np.ndarray, f
     return figure
 
 
+def _link(name: str, mask: np.ndarray) -> str:
+    """A link that saves a mask, bool [H, W], as a PNG of 0 and 255."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.uint8(255) * mask.astype(np.uint8)).save(buffer, format="png")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<a download="{name}" href="data:image/png;base64,{data}">{name}</a>'
+
+
 class YourImages(PictureBox):
     """Upload a support image and a query, paint the object on the support, segment. Begins with shipped photographs.
 
@@ -99,8 +108,8 @@ class YourImages(PictureBox):
         self._credit()
         return f"{html.escape(file['name'])} is the {name} now; paint the support, then press Segment"
 
-    def segment(self) -> None:
-        """Predict the query's mask from the support and what is painted on it, and draw all three."""
+    def segment(self) -> str:
+        """Predict the query's mask from the support and what is painted on it, draw all three; gives links to masks."""
         support, query, mask = self.images["support"], self.images["query"], self.painter.mask
         if not mask.any():
             raise ValueError("no mask is painted; hold the mouse button down and draw over the object in the support")
@@ -108,6 +117,7 @@ class YourImages(PictureBox):
         self.picture.value = png(segmented_figure(support, mask, query, found))
         self.picture.layout.display = None
         self._credit()
+        return f"save {_link('mask.png', found)} (of the query) or {_link('support_mask.png', mask)} (as painted)"
 
     def _credit(self) -> None:
         self.caption.value = f"<small>{OBJECTS_CREDIT}</small>" if self.examples else ""
