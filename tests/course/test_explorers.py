@@ -30,6 +30,7 @@ from dpnet_lite.course.explorers.apps import (
 from dpnet_lite.course.explorers.cycle import cycle_figure, cycles_figure, first_inside, follow_cycle, similarity_figure
 from dpnet_lite.course.explorers.episode import (
     VARIANTS,
+    answer_figure,
     cases_figure,
     episode_figure,
     object_episodes,
@@ -45,10 +46,11 @@ from dpnet_lite.course.explorers.panels import png
 from dpnet_lite.course.explorers.scales import without_scale
 from dpnet_lite.course.explorers.shell import Explorer, panel_at
 from dpnet_lite.course.opened_episode import selection_quality
-from dpnet_lite.datasets import OBJECTS_CREDIT
+from dpnet_lite.datasets import OBJECTS_CREDIT, OBJECTS_FOLDER
 from dpnet_lite.experiments.plots import GREEN, ORANGE, overlay
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.model.episode_batch import EpisodeBatch
+from dpnet_lite.predictor import Predictor
 from dpnet_lite.scoring import head_segmenter, score_episodes
 
 
@@ -456,3 +458,15 @@ def test_a_page_without_a_kernel_gets_the_picture():
     bundle = widget._repr_mimebundle_()
     assert bundle["text/plain"].startswith("A support pixel") and len(bundle["image/png"]) > 1000
     assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_an_answer_is_shown_beside_the_truth_with_its_iou():
+    (support, query), (mask, truth) = (
+        [OBJECTS_FOLDER / name.format(number) for number in (0, 2)]
+        for name in ("images/dog3_0{}.webp", "masks/dog3_0{}.png")
+    )
+    answer = Predictor.load("photographs").set_support([support], [mask]).predict(query, trace=True)
+    inside = np.array(Image.open(truth)) > 0
+    iou = ((answer.mask == 1) & inside).sum() / ((answer.mask == 1) | inside).sum()
+    figure = answer_figure(answer, support, mask, query, truth)
+    assert titles(figure)[3] == f"prediction: IoU {iou:.2f}" and 0.1 < iou < 1
