@@ -218,4 +218,4 @@ def published_copy(args: argparse.Namespace) -> PublishedCopy:
             option = "--folds" if name == "layout" else "--" + name.replace("_", "-")
             raise ValueError(f"{option} has no meaning for a published data set, which fixes it; leave it out")
     names = [field.name for field in fields(PublishedCopy) if field.name not in ("name", "root")]
-    return PublishedCopy(*found, **{name: getattr(args, name) for name in names if hasattr(args, name)})
+    return PublishedCopy(*found, **{name: value for name in names if (value := getattr(args, name, None)) is not None})
