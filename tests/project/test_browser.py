@@ -141,6 +141,8 @@ def open_and_run(page: Any, lab: str, name: str) -> None:
     page.wait_for_function(f"n => {prompts}.length === n", arg=total, timeout=60_000)
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=60_000)
     for attempt in range(ATTEMPTS):
+        if page.locator(".jp-Dialog").count():  # a busy machine is late with the kernel, and JupyterLab asks for one
+            page.locator(".jp-Dialog .jp-mod-accept").last.click()
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         try:
