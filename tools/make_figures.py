@@ -12,9 +12,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from dpnet_lite.course.explorers.episode import draw_answer
 from dpnet_lite.course.explorers.panels import new_figure, show_image
-from dpnet_lite.course.opened_episode import ObjectEpisodes, OpenedEpisode, ShownEpisodes, ToyEpisodes
-from dpnet_lite.experiments.plots import BLUE, GREEN, ORANGE, overlay
+from dpnet_lite.course.opened_episode import ObjectEpisodes, ShownEpisodes, ToyEpisodes
 
 FOLDER = Path(__file__).resolve().parents[1] / "figures"
 ROWS = 3
@@ -33,16 +33,11 @@ def photographs() -> Figure:
 def _rows(shown: ShownEpisodes) -> Figure:
     figure, grid = new_figure(5, ROWS, width=2.0, height=2.15)
     for axes, episode in zip(grid, shown.episodes().episodes[:ROWS], strict=True):
-        _draw_row(axes, shown.open(episode))
+        opened = shown.open(episode)
+        title = f"support: {opened.class_name}"
+        show_image(axes[0], opened.support_images[0], title, outline=opened.support_masks[0])
+        draw_answer(axes[1:], opened.query_image, opened.selected, opened.prediction, opened.truth, opened.iou)
     return figure
-
-
-def _draw_row(axes, opened: OpenedEpisode) -> None:  # type: ignore[no-untyped-def]
-    show_image(axes[0], opened.support_images[0], f"support: {opened.class_name}", outline=opened.support_masks[0])
-    show_image(axes[1], opened.query_image, "query")
-    show_image(axes[2], overlay(opened.query_image, opened.selected, BLUE, strength=1.0), "selected pixels")
-    show_image(axes[3], overlay(opened.query_image, opened.prediction, ORANGE), f"prediction: IoU {opened.iou:.2f}")
-    show_image(axes[4], overlay(opened.query_image, opened.truth, GREEN), "truth", outline=opened.truth)
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {"overview.png": overview, "photographs.png": photographs}

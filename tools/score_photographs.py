@@ -91,9 +91,8 @@ def effective_cells(head: Any, bank: Any, episodes: EpisodeList, temperatures: M
     names = ("selection_temperature", "consensus_temperature")
     head = with_switches(head, **{name: getattr(temperatures, name) for name in names})
     batches = (bank.batch(episodes.episodes[start : start + BATCH]) for start in range(0, len(episodes), BATCH))
-    shares = torch.cat(
-        [head(batch, batch.cells, trace=True).trace.reliable.flatten(1) for batch in batches]
-    )  # [n, N_q]
+    traces = [head(batch, batch.cells, trace=True).trace for batch in batches]
+    shares = torch.cat([trace.reliable.flatten(1) for trace in traces])  # [n, N_q]
     return float((1 / (shares**2).sum(dim=1)).median())
 
 
@@ -109,10 +108,8 @@ def score_objects() -> dict[str, Any]:
     lists = object_lists(bank.dataset)
     model, drawn = trained[FULL].head.config, ModelConfig()
     cells = {
-        f"{one.selection_temperature} and {one.consensus_temperature}": effective_cells(
-            trained[FULL].head, bank, lists["1-shot"], one
-        )
-        for one in (model, drawn)
+        which: effective_cells(trained[FULL].head, bank, lists["1-shot"], one)
+        for which, one in (("now", model), ("drawn", drawn))
     }
     rows = scored(segmenters, bank, lists) + scored(segmenters, kin_bank, {"kin": kin_list})
     facts = {"backbone": backbone.name, "size": size, "model": model.to_dict(), "effective_cells": cells}
@@ -131,10 +128,8 @@ def score_folds(
     backbone = plan.build_backbone()
     bank, folds = plan.folder_bank(backbone), {}
     for fold in range(N_FOLDS):
-        data, stage = (
-            plan.fold_data(backbone, bank, fold, SEED),
-            Stages(2 + len(METHODS) * len(shots), f"fold {fold}: "),
-        )
+        data = plan.fold_data(backbone, bank, fold, SEED)
+        stage = Stages(2 + len(METHODS) * len(shots), f"fold {fold}: ")
         how = {"shots": shots, "n_episodes": N_EPISODES, "stage": stage}
         result = run_fold(data, plan.model, replace(plan.training, seed=SEED), **how)
         others = {name: rule for name, rule in rules(backbone).items() if name not in METHODS}

@@ -19,9 +19,8 @@ class Preset:
 
 
 TOY = Preset(ModelConfig(), TrainingConfig(flip=False), "tiny", 96)
-# Photographs are few: what the head may learn is kept to the comparison itself. Their features differ more from
-# pixel to pixel than those of the drawn world, so that with its temperatures one pixel alone would be selected. See
-# docs/results.md.
+# Photographs are few: what the head may learn is kept to the comparison itself. With the drawn world's temperatures a
+# selection on photographs would be a few cells (both measured: docs/results.md).
 PHOTOGRAPHS = Preset(
     ModelConfig(
         dropout=0.5,

@@ -149,6 +149,8 @@ def test_real_weights(name: str) -> None:
     network = plain_network(name)
     network.load_state_dict(stored, strict=False)
     assert_stages_equal(name, network, path)
+    if name == "mobilenet_v2":  # what comes with the package is these, to the bit
+        assert build_backbone(name).fingerprint == build_backbone(name, path).fingerprint
 
 
 def test_wrong_weights_are_refused_in_one_line(tmp_path: Path) -> None:
@@ -204,10 +206,8 @@ def test_shipped_mobilenet_is_fifteen_trained_blocks_in_float16() -> None:
     weights = load_tensors(backbone_module.MOBILENET_WEIGHTS)
     assert {key.split(".")[1] for key in weights} == {str(block) for block in range(15)}
     assert all(tensor.dtype == torch.float16 for tensor in weights.values())
-    first = weights["features.0.0.weight"].float()
-    norms = first.flatten(1).norm(dim=1)
-    assert first.shape == (32, 3, 3, 3) and norms.max() > 10 * norms.min()  # those of random filters are nearly alike
-    torch.testing.assert_close(backbone.body.state_dict()["features.0.0.weight"], first)
+    norms = backbone.body.state_dict()["features.0.0.weight"].flatten(1).norm(dim=1)
+    assert norms.max() > 10 * norms.min()  # those of random filters are nearly alike
 
 
 def test_shipped_tiny_weights_are_what_pretraining_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

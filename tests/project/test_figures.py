@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 from places import ROOT
 
+from dpnet_lite.course.explorers import episode
+
 _spec = importlib.util.spec_from_file_location("make_figures", ROOT / "tools" / "make_figures.py")
 make_figures = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(make_figures)
@@ -37,7 +39,7 @@ def test_figures_are_those_that_are_made_now(tmp_path):
 
 
 def test_a_changed_colour_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(make_figures, "BLUE", make_figures.GREEN)
+    monkeypatch.setattr(episode, "BLUE", episode.GREEN)
     make_figures.overview().savefig(tmp_path / "overview.png", dpi=110)
     assert difference(tmp_path / "overview.png", ROOT / "figures" / "overview.png") > TOLERANCE
 

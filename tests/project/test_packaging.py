@@ -276,7 +276,7 @@ def test_a_wheel_works_far_from_the_repository(installed: Path, tmp_path: Path) 
     mask, truth = json.loads(python("-c", SEGMENTS))
     found, truth = np.array(mask) == 1, np.array(truth) == 1
     assert found.shape == truth.shape == (384, 384)
-    assert (found & truth).sum() / (found | truth).sum() > truth.mean()  # more than the IoU of calling all of it object
+    assert (found & truth).sum() / (found | truth).sum() > 0.5
 
     (entry,) = installed.glob("*.dist-info/entry_points.txt")
     assert "dpnet-lite = dpnet_lite.cli.main:main" in entry.read_text()

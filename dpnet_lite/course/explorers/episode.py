@@ -83,11 +83,18 @@ def answer_figure(answer: Prediction, support: ImageLike, mask: MaskLike, query:
     figure, grid = new_figure(5, width=2.0, height=2.3)
     outline = to_mask(mask).numpy()
     show_image(grid[0, 0], to_image(support).permute(1, 2, 0).numpy(), "support and its mask", outline=outline)
-    show_image(grid[0, 1], picture, "query")
-    show_image(grid[0, 2], overlay(picture, np.array(weights), BLUE, strength=1.0), "selected pixels")
-    show_image(grid[0, 3], overlay(picture, found, ORANGE), f"prediction: IoU {iou:.2f}")
-    show_image(grid[0, 4], overlay(picture, inside, GREEN), "truth", outline=inside)
+    draw_answer(grid[0, 1:], picture, np.array(weights), found, inside, iou)
     return figure
+
+
+def draw_answer(
+    panels: Sequence[Axes], query: np.ndarray, selected: np.ndarray, found: np.ndarray, truth: np.ndarray, iou: float
+) -> None:
+    """Four panels: the query [H, W, 3], its selected pixels [H, W] in [0, 1], the mask found and the truth, [H, W]."""
+    show_image(panels[0], query, "query")
+    show_image(panels[1], overlay(query, selected, BLUE, strength=1.0), "selected pixels")
+    show_image(panels[2], overlay(query, found, ORANGE), f"prediction: IoU {iou:.2f}")
+    show_image(panels[3], overlay(query, truth, GREEN), "truth", outline=truth)
 
 
 @lru_cache(maxsize=8)
