@@ -22,9 +22,11 @@ import re
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
+import numpy as np
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -75,8 +77,10 @@ def student_version(notebook: NotebookNode) -> NotebookNode | None:
     for cell in student.cells:
         cell.source = cell.source.replace("](../", "](../../").replace("](00_start_here", "](../00_start_here")
         if cell.cell_type == "code":
-            cell.source = SOLUTION.sub(TO_WRITE, cell.source)
-            cell.metadata.pop("jupyter", None)  # nothing to fold away
+            written = SOLUTION.sub(TO_WRITE, cell.source)
+            if written != cell.source:
+                cell.source = written
+                cell.metadata.pop("jupyter", None)  # nothing to fold away
     changed = any(
         a.source != b.source for a, b in zip(student.cells, notebook.cells, strict=True) if a.cell_type == "code"
     )
@@ -86,7 +90,7 @@ def student_version(notebook: NotebookNode) -> NotebookNode | None:
 def execute(notebook: NotebookNode) -> float:
     """Run all cells in notebooks/, in place. Returns the processor seconds that this took.
 
-    Raises CellExecutionError at the first cell that fails.
+    Raises CellExecutionError at the first cell that fails, ValueError where a picture lacks its alternative text.
     """
     # The kernel must find this very checkout, installed or not, and choose its own plotting backend.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
@@ -104,19 +108,51 @@ def execute(notebook: NotebookNode) -> float:
     client.execute()
     seconds = float(notebook.cells.pop().outputs[0].text)
     set_metadata(notebook)
-    for output in (output for cell in notebook.cells for output in cell.get("outputs", [])):
-        data = output.get("data", {})
-        data.pop(WIDGET, None)  # it lives as long as its kernel; the picture beside it stays
-        if "image/png" in data:
-            data["image/png"] = base64.b64encode(smaller(base64.b64decode(data["image/png"]))).decode()
+    for number, cell in enumerate(notebook.cells):
+        finish_pictures(cell, f"cell {number}")
     return seconds
 
 
-def smaller(picture: bytes) -> bytes:
-    """A PNG with 64 in place of 256 levels of red, green and blue: no eye sees it, and the file is a third smaller."""
+def finish_pictures(cell: NotebookNode, where: str) -> None:
+    """Make a cell's pictures small, and give each its alternative text, in place.
+
+    The texts stand in the cell's metadata, `# %% alt=["...", ...]`, one per picture; an explorer brings its own, which
+    is its text/plain. Raises ValueError where their numbers differ.
+    """
+    texts = list(cell.metadata.get("alt", []))
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        of_widget = data.pop(WIDGET, None) is not None  # it lives as long as its kernel; the picture beside it stays
+        if "image/png" in data:
+            kind, picture = smaller(base64.b64decode(data.pop("image/png")))
+            data[kind] = base64.b64encode(picture).decode()
+            text = data.get("text/plain", "") if of_widget else texts.pop(0) if texts else ""
+            if not text:
+                raise ValueError(f"{where} shows a picture without an alternative text")
+            output["metadata"] = {kind: {"alt": text}}
+    if texts:
+        raise ValueError(f"{where} has alternative texts, but no pictures, for {texts}")
+
+
+def smaller(picture: bytes) -> tuple[str, bytes]:
+    """The mime type and bytes of the smallest form of a PNG in which no eye sees a change.
+
+    A drawing fits into 256 colours. A photograph becomes a JPEG, or a PNG with 64 levels of each colour.
+    """
+    image = Image.open(io.BytesIO(picture)).convert("RGB")
+    few = image.quantize(256, dither=Image.Dither.NONE)
+    errors = np.abs(np.asarray(few.convert("RGB")).astype(int) - np.asarray(image)).max(axis=2)
+    if np.quantile(errors, 0.99) <= 8:
+        return "image/png", _file(few, format="PNG", optimize=True)
     levels = [round(round(level * 63 / 255) * 255 / 63) for level in range(256)]
+    as_png = _file(image.point(levels * 3), format="PNG", optimize=True)
+    as_jpeg = _file(image, format="JPEG", quality=90, subsampling=0, optimize=True)
+    return ("image/jpeg", as_jpeg) if len(as_jpeg) < len(as_png) else ("image/png", as_png)
+
+
+def _file(image: Image.Image, **options: Any) -> bytes:
     file = io.BytesIO()
-    Image.open(io.BytesIO(picture)).convert("RGB").point(levels * 3).save(file, format="PNG", optimize=True)
+    image.save(file, **options)
     return file.getvalue()
 
 
@@ -129,7 +165,7 @@ def build(name: str, out: Path) -> tuple[float, str | None]:
     student = student_version(notebook)
     try:
         seconds = execute(notebook)
-    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+    except (CellExecutionError, CellTimeoutError, DeadKernelError, ValueError) as error:
         return 0.0, f"{name}.py failed, nothing was written\n{error}"
     if seconds > BUDGET_SECONDS:
         taken = f"{seconds:.0f} s of processor time"

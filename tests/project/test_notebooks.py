@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import io
 import re
 import subprocess
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,12 @@ from places import ROOT
 from test_packaging import ABSOLUTE_PATH
 
 from dpnet_lite.checkpoints import shipped_head
-from dpnet_lite.datasets.toy import ToyWorld
 
 jupytext = pytest.importorskip("jupytext", reason="jupytext is not installed (extra: notebooks)")
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed (extra: notebooks)")
 
 NOTEBOOKS = ROOT / "notebooks"
+QUIZZES = ROOT / "dpnet_lite" / "course" / "quizzes"
 _spec = importlib.util.spec_from_file_location("build_notebooks", ROOT / "tools" / "build_notebooks.py")
 build_notebooks: Any = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(build_notebooks)
@@ -96,16 +98,64 @@ def test_solutions_are_taken_out_and_nothing_else() -> None:
     assert build_notebooks.student_version(nbformat.v4.new_notebook(cells=notebook.cells[1:])) is None
 
 
-def test_every_lesson_has_two_exercises_each_with_difficulty_minutes_and_check() -> None:
-    for path in NOTEBOOKS.glob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        titles = re.findall(r"^# ### Exercise (.+)$", text, flags=re.MULTILINE)
-        assert len(titles) >= 2 or path.stem == "00_start_here", path.name
-        for number, title in enumerate(titles, start=1):
-            assert re.fullmatch(rf"{int(path.name[:2])}\.{number}: .+ \((easy|medium|hard), \d+ minutes\)", title), (
-                title
-            )
-        assert text.count("# BEGIN SOLUTION") == text.count('tags=["check"]') == len(titles), path.name
+KINDS = ("write", "predict, then run", "explain", "break it on purpose")
+EXERCISE = re.compile(rf"(.+)\.(\d+): .+ \(({'|'.join(KINDS)}), (easy|medium|hard), (\d+) minutes\)")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exercises_have_a_kind_hints_and_a_check_or_an_answer(name: str) -> None:
+    cells = build_notebooks.convert(NOTEBOOKS / f"{name}.py").cells
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    kinds = []
+    for text in (cell.source for cell in cells if cell.cell_type == "markdown"):
+        for title in re.findall(r"^### Exercise (.+)$", text, flags=re.MULTILINE):
+            match = EXERCISE.fullmatch(title)
+            assert match and match[1] == name.split("_")[0].lstrip("0"), title
+            assert int(match[2]) == len(kinds) + 1, title
+            kinds.append(match[3])
+            assert text.count("<summary>Hint") == 2, f"{title}: two hints stand in its cell"
+    assert len(kinds) >= 2 or name == "00_start_here"
+    checks = sum("check" in cell.metadata.get("tags", []) for cell in cells)
+    assert code.count("# BEGIN SOLUTION") == checks >= kinds.count("write")
+    answers = sum(cell.source.count("<summary>Answer") for cell in cells)
+    assert answers >= len(kinds) - checks, "a prediction or an explanation has its answer, folded"
+
+
+def test_a_third_of_the_exercises_asks_for_thought_in_place_of_code() -> None:
+    texts = "\n".join(path.read_text(encoding="utf-8") for path in NOTEBOOKS.glob("*.py"))
+    kinds = [match[3] for match in map(EXERCISE.fullmatch, re.findall(r"^# ### Exercise (.+)$", texts, re.M)) if match]
+    assert kinds.count("write") <= 2 / 3 * len(kinds)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_lesson_is_short_of_code_folds_its_drawing_and_ends_with_a_claim_and_a_quiz(name: str) -> None:
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in code:
+        lines = [line for line in cell.source.splitlines() if line.strip()]
+        drawing = [line for line in lines if re.search(r"\b(axes|axis|figure|grid|plt)\b", line)]
+        folded = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        assert len(lines) <= 30, f"a cell of {len(lines)} lines: {lines[0]}"
+        assert len(drawing) <= 10 or folded, f"{len(drawing)} lines of drawing are not folded: {lines[0]}"
+        for output in cell.outputs:
+            assert len(output.get("text", "").splitlines()) <= 30, "prints more than a page"
+            for kind in {"image/png", "image/jpeg"} & set(output.get("data", {})):
+                assert len(output.metadata[kind]["alt"]) >= 20, "a picture lacks its alternative text"
+    claims = [cell for cell in code if re.search(r"^claim\(", cell.source, flags=re.MULTILINE)]
+    assert len(claims) == 1 and "assert " in claims[0].source, "one claim, asserted in its cell"
+    assert code[-1].source.strip().endswith(f'quiz("{name.split("_")[0]}")')
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_quiz_has_five_questions_each_with_one_right_answer_and_every_option_explained(name: str) -> None:
+    text = (QUIZZES / f"{name.split('_')[0]}.toml").read_text(encoding="utf-8")
+    questions = tomllib.loads(text)["question"]
+    assert len(questions) == 5
+    for question in questions:
+        assert len(question["option"]) >= 3 and [o.get("right", False) for o in question["option"]].count(True) == 1
+        assert all(len(option["why"]) >= 20 for option in question["option"]), question["text"]
+    places = [[o.get("right", False) for o in question["option"]].index(True) for question in questions]
+    assert len(set(places)) > 1, "the right answer is not always at the same place"
 
 
 SOURCE = "# %% [markdown]\n# Text\n\n# %%\nprint(1)\n\n# %%\nprint(2)\n"
@@ -264,14 +314,44 @@ def test_faults_of_exercises_are_found(cells: list[str], complaint: str | None) 
     assert (found == []) if complaint is None else (len(found) == 1 and complaint in found[0])
 
 
-def test_pictures_are_made_smaller_without_a_visible_change() -> None:
-    scene = ToyWorld(1, seed=0)[0].image.permute(1, 2, 0).numpy()  # [3, H, W] -> [H, W, 3]
-    before = scene.repeat(3, axis=0).repeat(3, axis=1)
-    before[:5], before[5:10] = 255, 0
+def as_png(image: np.ndarray) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(before).save(file, format="PNG")
-    given = build_notebooks.smaller(file.getvalue())
-    after = np.array(Image.open(io.BytesIO(given)))
-    assert np.abs(after.astype(int) - before).max() <= 3 and len(given) < 0.85 * len(file.getvalue())
-    assert (after[:5] == 255).all() and (after[5:10] == 0).all()
-    assert given == build_notebooks.smaller(given)  # a second build changes nothing
+    Image.fromarray(image).save(file, format="PNG")
+    return file.getvalue()
+
+
+def test_pictures_are_made_smaller_without_a_visible_change() -> None:
+    drawing = np.full((200, 300, 3), 255, dtype=np.uint8)
+    drawing[20:60, 30:200], drawing[90:150, 60:90] = (0, 114, 178), (213, 94, 0)
+    kind, small = build_notebooks.smaller(as_png(drawing))
+    assert kind == "image/png" and (np.array(Image.open(io.BytesIO(small)).convert("RGB")) == drawing).all()
+    photograph = np.array(Image.open(sorted((ROOT / "dpnet_lite" / "objects" / "images").glob("*"))[0]).convert("RGB"))
+    kind, small = build_notebooks.smaller(as_png(photograph))
+    error = np.abs(np.array(Image.open(io.BytesIO(small)).convert("RGB")).astype(int) - photograph)
+    assert kind == "image/jpeg" and len(small) < 0.6 * len(as_png(photograph)) and error.mean() < 3
+
+
+@pytest.mark.parametrize(
+    ("alt", "widget", "pictures", "complaint"),
+    [
+        (["two discs"], False, 1, None),
+        ([], True, 1, None),  # an explorer brings its own
+        ([], False, 1, "cell 3 shows a picture without"),
+        (["a", "b"], False, 1, "texts, but no pictures, for ['b']"),
+    ],
+)
+def test_every_picture_needs_its_alternative_text(
+    alt: list[str], widget: bool, pictures: int, complaint: str | None
+) -> None:
+    data = {"image/png": base64.b64encode(as_png(np.zeros((9, 9, 3), np.uint8))).decode(), "text/plain": "two discs"}
+    data |= {build_notebooks.WIDGET: {}} if widget else {}
+    cell = nbformat.v4.new_code_cell(
+        "", metadata={"alt": alt}, outputs=[nbformat.v4.new_output("display_data", data) for _ in range(pictures)]
+    )
+    if complaint is not None:
+        with pytest.raises(ValueError, match=re.escape(complaint)):
+            build_notebooks.finish_pictures(cell, "cell 3")
+        return
+    build_notebooks.finish_pictures(cell, "cell 3")
+    assert cell.outputs[0].metadata["image/png"]["alt"] == "two discs"
+    assert build_notebooks.WIDGET not in cell.outputs[0].data
