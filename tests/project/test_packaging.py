@@ -30,7 +30,13 @@ CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "ray": "ray-
 # Not on conda-forge under its own name: environment.yml leaves these to pip.
 LEFT_TO_PIP = {"lightning-fabric", "playwright"}
 # Modules whose job is to draw or to show: they alone may import what BLOCKED names.
-DRAWING_MODULES = ("dpnet_lite.experiments.plots", "dpnet_lite.course.explorers", "dpnet_lite.ablation.figures")
+DRAWING_MODULES = (
+    "dpnet_lite.experiments.plots",
+    "dpnet_lite.course.explorers",
+    "dpnet_lite.course.page",
+    "dpnet_lite.course.quiz",
+    "dpnet_lite.ablation.figures",
+)
 BLOCKED = ("matplotlib", "seaborn", "ipywidgets", "ipyevents", "sklearn", "IPython", "pandas")
 LARGEST_FILE = 2 * 1024 * 1024  # bytes
 # At most so many bytes together: data of the package, of these the weights, the wheel, all that is committed.
