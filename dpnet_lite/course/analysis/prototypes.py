@@ -10,7 +10,7 @@ All measures are our choice.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from dpnet_lite.course.opened_episode import ToyEpisodes, selection_quality
+from dpnet_lite.course.opened_episode import ShownEpisodes, selection_quality
 from dpnet_lite.episodes import Episode
 from dpnet_lite.model.prototypes import masked_average
 
@@ -29,6 +29,7 @@ KINDS = ("P", "P_q", "P'", "P_q'", "own")
 class Prototypes:
     """The prototypes of N episodes, one row each."""
 
+    episodes: tuple[Episode, ...]
     class_names: tuple[str, ...]  # of the n classes that occur, in the order of the catalogue
     labels: Tensor  # int64 [N], position of each episode's class in class_names
     vectors: dict[str, Tensor]  # float32 [N, C] for each of KINDS; "own" is what the query's true mask gives
@@ -60,8 +61,8 @@ def disjoint_episodes(episodes: Iterable[Episode], per_class: int) -> list[Episo
     return kept
 
 
-def collect_prototypes(toy: ToyEpisodes, episodes: Sequence[Episode]) -> Prototypes:
-    """Run the toy's head on each episode and keep its prototypes.
+def collect_prototypes(shown: ShownEpisodes, episodes: Sequence[Episode]) -> Prototypes:
+    """Run the head on each episode and keep its prototypes.
 
     Raises:
         ValueError: there are no episodes.
@@ -71,7 +72,7 @@ def collect_prototypes(toy: ToyEpisodes, episodes: Sequence[Episode]) -> Prototy
     rows: list[tuple[Tensor, ...]] = []
     ious, precisions, weights = [], [], []
     for episode in episodes:
-        opened = toy.open(episode)
+        opened = shown.open(episode)
         trace, after = opened.trace, opened.trace.interaction
         own = masked_average(trace.query, opened.truth_shares[None])  # [1, C]
         rows.append((trace.prototype, trace.pseudo_prototype, after.prototype, after.pseudo_prototype, own))
@@ -81,7 +82,8 @@ def collect_prototypes(toy: ToyEpisodes, episodes: Sequence[Episode]) -> Prototy
     classes, labels = np.unique([episode.class_index for episode in episodes], return_inverse=True)
     columns = zip(*rows, strict=True)
     return Prototypes(
-        class_names=tuple(toy.class_names[index] for index in classes),
+        episodes=tuple(episodes),
+        class_names=tuple(shown.class_names[index] for index in classes),
         labels=torch.from_numpy(labels.astype(np.int64)),
         vectors={kind: torch.cat(column) for kind, column in zip(KINDS, columns, strict=True)},
         weights=torch.cat(weights),
@@ -103,6 +105,18 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
 def pearson(a: Tensor, b: Tensor) -> Tensor:
     """Pearson correlation over the C channels, every row of `a` [N, C] with every row of `b` [M, C]: [N, M]."""
     return cosines(a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True))
+
+
+def centred_cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Cosines, [N, M], after each of `a` [N, C] and `b` [M, C] has lost its mean over the rows."""
+    return cosines(centred(a), centred(b))
+
+
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cosine": cosines,
+    "Pearson correlation": pearson,
+    "centred cosine": centred_cosines,
+}
 
 
 def class_table(similarity: Tensor, labels: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.course.explorers.ablation import AblationLab
+from dpnet_lite.course.explorers.correlations import correlation_explorer
 from dpnet_lite.course.explorers.cycle import cycle_figure, first_inside
 from dpnet_lite.course.explorers.episode import (
     cases_figure,
@@ -262,6 +263,11 @@ PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
         "The correlation of both prototypes, the gate of each channel, and the similarity maps before and after. "
         "Click on a row of the correlation to choose a channel.",
         interaction_explorer,
+    ),
+    "Correlations": (
+        "Which prototypes belong together, class by class, before and after the interaction. Click on a cell: right, "
+        "the two images that its row and its column stand for, and each prototype compared with the other's image.",
+        correlation_explorer,
     ),
     "Scales": ("What the fusion sees at one scale, and the answer without it.", scale_explorer),
     "Ablation": (

@@ -1,0 +1,212 @@
+"""The correlation explorer: which prototypes belong together, class by class, and the two images behind each cell.
+
+from dpnet_lite.course.explorers.correlations import correlation_explorer
+correlation_explorer()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+from torch import Tensor
+
+from dpnet_lite.course.analysis.prototypes import (
+    MEASURES,
+    Prototypes,
+    class_table,
+    collect_prototypes,
+    disjoint_episodes,
+    nearest_class,
+)
+from dpnet_lite.course.explorers.episode import object_episodes, toy_episodes
+from dpnet_lite.course.explorers.panels import draw_outline, show_image, show_map
+from dpnet_lite.course.explorers.shell import Explorer, dropdown, slider
+from dpnet_lite.course.opened_episode import OpenedEpisode, ShownEpisodes
+from dpnet_lite.datasets import OBJECTS_CREDIT
+from dpnet_lite.datasets.transforms import resize_sample
+from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE, WHITE, overlay
+from dpnet_lite.model.prototypes import cosine_map
+
+VIEWS = ("heat map", "nearest class", "PCA")
+WHEN = ("before", "after", "after minus before")
+_SCENES, _PER_CLASS = 200, 4  # of the drawn world: seconds to make, and four episodes of a class
+_THUMBNAIL = 40  # pixels
+
+
+@lru_cache(maxsize=2)
+def collected(photographs: bool) -> tuple[ShownEpisodes, Prototypes]:
+    """The novel classes of fold 0 of the drawn world, or the shipped photographs, and the prototypes of their episodes.
+
+    No two episodes share an image.
+    """
+    shown = object_episodes() if photographs else toy_episodes(0, 0.5, n_scenes=_SCENES)
+    return shown, collect_prototypes(shown, disjoint_episodes(shown.episodes(count=2000), _PER_CLASS))
+
+
+def correlation_table(found: Prototypes, measure: str, when: str) -> np.ndarray:
+    """Mean correlation of every class's P (rows) with every class's P_q (columns), [n, n], own episodes left out."""
+    before, after = (
+        class_table(MEASURES[measure](found.vectors[p], found.vectors[q]), found.labels).numpy()
+        for p, q in (("P", "P_q"), ("P'", "P_q'"))
+    )
+    return {"before": before, "after": after, "after minus before": after - before}[when]
+
+
+def correlation_figure(photographs: bool, view: str, measure: str, when: str, row: int, column: int) -> Figure:
+    """Left: a view of all classes. Right: an episode of the row's class and one of the column's, and how they match.
+
+    Args:
+        view, measure, when: of VIEWS, MEASURES, WHEN. A difference has no vectors of its own: the views but the heat
+            map then show those after the interaction.
+        row, column: numbers of classes; P is of the row's, P_q of the column's.
+    """
+    shown, found = collected(photographs)
+    figure = Figure(figsize=(11.5, 6.6), layout="constrained")
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1.25, 1))
+    left, right = halves
+    axes: Axes = left.subplots()
+    if view == "heat map":
+        _heat_map(axes, correlation_table(found, measure, when), found.class_names, f"{measure}, {when}", when)
+    elif view == "nearest class":
+        kind, of = ("P_q", "P") if when == "before" else ("P_q'", "P'")
+        nearest = nearest_class(found.vectors[kind], found.vectors[of], found.labels)
+        counts = torch.zeros(len(found.class_names), len(found.class_names))
+        counts.index_put_((found.labels, nearest), torch.ones(len(nearest)), accumulate=True)
+        shares = (counts / counts.sum(dim=1, keepdim=True)).numpy()
+        right_ones = float((nearest == found.labels).float().mean())
+        _heat_map(axes, shares, found.class_names, f"nearest class: {right_ones:.0%} right", "shares")
+    else:
+        _thumbnails(axes, shown, found, "" if when == "before" else "'", row, column)
+    if view != "PCA":
+        for colour, width in ((BLACK, 5), (WHITE, 2)):
+            axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, linewidth=width))
+    _pair(right.subplots(2, 2), *_opened_pair(photographs, row, column), changed=when != "before")
+    return figure
+
+
+def _heat_map(axes: Axes, table: np.ndarray, names: tuple[str, ...], title: str, kind: str) -> None:
+    largest = float(np.nanmax(np.abs(table)))
+    signed = kind == "after minus before" or float(np.nanmin(table)) < -0.2
+    low = -largest if signed else 0.0
+    picture = axes.imshow(table, cmap="PuOr" if signed else "cividis", vmin=low, vmax=largest)
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=10)
+    axes.set_yticks(range(len(names)), names, fontsize=10)
+    axes.set_title(title, fontsize=12)
+    if kind == "shares":
+        axes.set(xlabel="class with the nearest mean $P$", ylabel="class of the episode with this $P_q$")
+    else:
+        axes.set(xlabel="class of $P_q$", ylabel="class of $P$")
+    axes.get_figure().colorbar(picture, ax=axes, shrink=0.6, pad=0.01)  # type: ignore[union-attr]
+
+
+def _thumbnails(axes: Axes, shown: ShownEpisodes, found: Prototypes, mark: str, row: int, column: int) -> None:
+    """Each prototype as the crop that it was made from, at its two principal components."""
+    points = torch.cat([found.vectors["P" + mark], found.vectors["P_q" + mark]])  # [2 N, C]
+    places, share = principal_components(points / points.norm(dim=1, keepdim=True))
+    crops = [_crop(shown, e.support[0], e.class_index) for e in found.episodes]
+    crops += [_crop(shown, e.query, e.class_index) for e in found.episodes]
+    half = 0.03 * np.ptp(places, axis=0)
+    labels, n = found.labels.numpy(), len(found.labels)
+    for number, ((x, y), crop) in enumerate(zip(places, crops, strict=True)):
+        chosen = labels[number % n] == (row if number < n else column)
+        extent = (x - half[0], x + half[0], y - half[1], y + half[1])
+        axes.imshow(crop, extent=extent, aspect="auto", zorder=2 + chosen, alpha=1.0 if chosen else 0.7)
+        if chosen:
+            frame = Rectangle((extent[0], extent[2]), *(2 * half), fill=False, linewidth=3, zorder=4)
+            frame.set_edgecolor(BLUE if number < n else ORANGE)
+            axes.add_patch(frame)
+    (left, low), (right, high) = places.min(axis=0) - 2 * half, places.max(axis=0) + 2 * half
+    axes.set(xlim=(left, right), ylim=(low, high), xticks=[], yticks=[])
+    names = found.class_names
+    axes.set_title(f"PCA, {share:.0%} of the variance", fontsize=12)
+    axes.set_xlabel(f"blue: $P{mark}$ of {names[row]}; orange: $P_q{mark}$ of {names[column]}", fontsize=11)
+
+
+def principal_components(points: Tensor) -> tuple[np.ndarray, float]:
+    """The first two principal components of points [N, C], [N, 2], and their share of the variance."""
+    from sklearn.decomposition import PCA  # half a second that the other views need not wait for
+
+    pca = PCA(n_components=2, random_state=0)
+    places = pca.fit_transform(points.numpy())
+    return places, float(pca.explained_variance_ratio_.sum())
+
+
+@lru_cache(maxsize=512)
+def _crop(shown: ShownEpisodes, index: int, class_index: int) -> np.ndarray:
+    """The object of a class in an image and a little around it, [h, w, 3]."""
+    sample = resize_sample(shown.dataset[index], shown.size)
+    inside = sample.labels.numpy() == shown.dataset.label_value(index, class_index)
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    image = Image.fromarray(sample.image.permute(1, 2, 0).numpy())  # [3, H, W] -> [H, W, 3]
+    return np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), box=box))
+
+
+@lru_cache(maxsize=64)
+def _opened_pair(photographs: bool, row: int, column: int) -> tuple[OpenedEpisode, OpenedEpisode]:
+    """The first episode of the row's class, and the last of the column's: never the same where a class has two."""
+    shown, found = collected(photographs)
+    of_row, of_column = (np.flatnonzero(found.labels.numpy() == label) for label in (row, column))
+    return shown.open(found.episodes[of_row[0]]), shown.open(found.episodes[of_column[-1]])
+
+
+def _pair(grid: Any, first: OpenedEpisode, second: OpenedEpisode, *, changed: bool) -> None:
+    """Above: where P and P_q come from. Below: each compared with the other's image; brighter is more alike."""
+    (top_left, top_right), (low_left, low_right) = grid
+    show_image(top_left, first.support_images[0], f"$P$: {first.class_name}", outline=first.support_masks[0])
+    selected = overlay(second.query_image, second.selected, BLUE, strength=1.0)
+    show_image(top_right, selected, f"$P_q$: {second.class_name}", outline=second.truth)
+    P, P_q = first.trace.prototype, second.trace.pseudo_prototype  # [1, C]
+    support, query = first.trace.support[:, 0], second.trace.query  # [1, C, h, w]
+    mark = ""
+    if changed:
+        P, P_q, mark = first.trace.interaction.prototype, second.trace.interaction.pseudo_prototype, "'"
+        query = second.trace.interaction.query
+        if first.trace.interaction.weights is not None:
+            support = support * first.trace.interaction.weights[..., None, None]
+    maps = [cosine_map(support, P_q)[0].numpy(), cosine_map(query, P)[0].numpy()]
+    limits = (float(np.min(maps)), float(np.max(maps)))
+    style: dict[str, Any] = {"size": first.query_image.shape[0], "limits": limits, "colour_bar": False}
+    show_map(low_left, maps[0], f"cosine with $P_q{mark}$", **style)
+    show_map(low_right, maps[1], f"cosine with $P{mark}$", **style)
+    draw_outline(low_left, first.support_masks[0])
+    draw_outline(low_right, second.truth)
+
+
+def correlation_explorer(photographs: bool = False) -> Explorer:
+    """Choose world, view, measure, and before or after the interaction; click a cell to see two images behind it."""
+
+    def draw(photographs: bool, view: str, measure: str, when: str, row: int, column: int) -> Figure:
+        return correlation_figure(photographs, view, measure, when, row, column)
+
+    def click(panel: int, x: float, y: float) -> dict[str, int]:
+        inside = panel == 0 and controls["view"].value != "PCA"
+        return {"row": round(y), "column": round(x)} if inside else {}
+
+    def follow(controls: Mapping[str, Any]) -> str:
+        last = len(collected(controls["photographs"].value)[1].class_names) - 1
+        for name in ("row", "column"):
+            controls[name].max = last
+        return f"<small>{OBJECTS_CREDIT}</small>" if controls["photographs"].value else ""
+
+    controls = {
+        "photographs": dropdown("world", [("drawn world", False), ("photographs", True)], value=photographs),
+        "view": dropdown("view", VIEWS),
+        "measure": dropdown("measure", list(MEASURES), value="centred cosine"),
+        "when": dropdown("interaction", WHEN),
+        "row": slider("row", 0, 99, 0),
+        "column": slider("column", 0, 99, 1),
+    }
+    alt = (
+        "A table of classes with the correlation of their prototypes as colours; beside it two episodes, their masks "
+        "and the similarity maps of their prototypes"
+    )
+    return Explorer(draw, controls, alt=alt, click=click, follow=follow)

@@ -1,0 +1,68 @@
+"""The correlation explorer: its table and nearest classes against plain loops, and what a click shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: notebooks)")
+
+from dpnet_lite.course.explorers.correlations import (
+    VIEWS,
+    WHEN,
+    collected,
+    correlation_explorer,
+    correlation_figure,
+    correlation_table,
+    principal_components,
+)
+from dpnet_lite.datasets import OBJECTS_CREDIT
+
+
+def test_the_table_is_that_of_a_plain_loop_without_own_episodes():
+    found = collected(False)[1]
+    P, P_q, labels = found.vectors["P'"].double().numpy(), found.vectors["P_q'"].double().numpy(), found.labels.numpy()
+    P, P_q = P - P.mean(axis=0), P_q - P_q.mean(axis=0)
+    table = correlation_table(found, "centred cosine", "after")
+    for a, b in ((0, 0), (0, 1), (7, 3), (19, 19)):
+        values = []
+        for i in np.flatnonzero(labels == a):
+            for j in np.flatnonzero(labels == b):
+                if i != j:
+                    values.append(P[i] @ P_q[j] / np.linalg.norm(P[i]) / np.linalg.norm(P_q[j]))
+        assert table[a, b] == pytest.approx(np.mean(values), abs=1e-4)
+    before, change = (correlation_table(found, "centred cosine", when) for when in ("before", "after minus before"))
+    assert np.allclose(before + change, table, atol=1e-6) and np.abs(change).max() > 1e-3
+
+
+def test_no_two_of_its_episodes_share_an_image():
+    for photographs in (False, True):
+        images = [image for e in collected(photographs)[1].episodes for image in (e.query, *e.support)]
+        assert len(images) == len(set(images)) and len(images) >= 2 * len(collected(photographs)[1].class_names)
+
+
+def test_components_are_those_of_the_covariance():
+    points = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([5.0, 3, 1, 1, 1])
+    places, share = principal_components(points)
+    lengths = np.linalg.eigvalsh(np.cov(points.numpy().T))[::-1]
+    assert np.allclose(places.var(axis=0, ddof=1), lengths[:2], rtol=1e-3)
+    assert share == pytest.approx(lengths[:2].sum() / lengths.sum(), rel=1e-3)
+
+
+def test_every_state_is_drawn_and_a_click_on_a_cell_chooses_its_classes():
+    for photographs in (False, True):
+        for view in VIEWS:
+            for when in WHEN:
+                correlation_figure(photographs, view, "cosine", when, 3, 5).canvas.draw()
+    explorer = correlation_explorer()
+    place = explorer.figure.axes[0].transData.transform((4, 2))  # column 4, row 2
+    height = explorer.figure.bbox.height
+    explorer.clicked({"dataX": place[0], "dataY": height - place[1]})
+    assert explorer.error is None and (explorer.state["row"], explorer.state["column"]) == (2, 4)
+    names = collected(False)[1].class_names
+    titles = [axes.get_title() for axes in explorer.figure.axes]
+    assert f"$P$: {names[2]}" in titles and f"$P_q$: {names[4]}" in titles
+    explorer.change({"view": "PCA", "photographs": True})
+    assert explorer.error is None and explorer.caption.value.count(OBJECTS_CREDIT) == 1
+    assert explorer.controls["row"].max == len(collected(True)[1].class_names) - 1
