@@ -140,7 +140,7 @@ def test_an_unwritten_answer_and_one_that_fails_are_named(check):
 
 def test_a_verdict_names_the_exercise():
     assert check_class_cosines(pair_loop) == (
-        "Exercise 9.1 is right: the tables of 3 random cases agree with the package."
+        "Exercise 9.2 is right: the tables of 3 random cases agree with the package."
     )
 
 

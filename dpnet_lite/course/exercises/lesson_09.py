@@ -22,7 +22,7 @@ def _points(n_classes: int, per_class: int, generator: torch.Generator) -> tuple
 
 
 def check_class_cosines(function: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """9.1: function(points [N, C], labels int [N]) -> mean cosine of every two classes, [n, n], own pairs left out."""
+    """9.2: function(points [N, C], labels int [N]) -> mean cosine of every two classes, [n, n], own pairs left out."""
     generator = torch.Generator().manual_seed(0)
     for n_classes, per_class in ((2, 3), (4, 2), (3, 5)):
         points, labels = _points(n_classes, per_class, generator)
@@ -46,11 +46,11 @@ def check_class_cosines(function: Callable[[Tensor, Tensor], Tensor]) -> str:
             pairs = "the mean over all pairs of a point of one class and one of the other"
             otherwise = f"an entry off the diagonal is wrong: it is {pairs}"
         compare(given, wanted, mistakes, otherwise)
-    return right("9.1", "the tables of 3 random cases agree with the package")
+    return right("9.2", "the tables of 3 random cases agree with the package")
 
 
 def check_nearest_accuracy(function: Callable[[Tensor, Tensor, Tensor], float]) -> str:
-    """9.2: function(points [N, C], references [N, C], labels int [N]) -> share whose nearest class is their own."""
+    """9.4: function(points [N, C], references [N, C], labels int [N]) -> share whose nearest class is their own."""
     generator = torch.Generator().manual_seed(2)
     given, wanted, mistakes = [], [], []
     for _ in range(8):
@@ -62,7 +62,7 @@ def check_nearest_accuracy(function: Callable[[Tensor, Tensor, Tensor], float]) 
     compare_cases(
         given, wanted, mistakes, lambda k: f"case {k}: the share should be {wanted[k]:.3f}, yours is {given[k]:.3f}"
     )
-    return right("9.2", "the accuracies of 8 random cases agree with the package")
+    return right("9.4", "the accuracies of 8 random cases agree with the package")
 
 
 def _share(nearest: Tensor, labels: Tensor) -> float:

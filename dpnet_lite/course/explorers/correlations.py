@@ -6,12 +6,13 @@ correlation_explorer()
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -60,6 +61,12 @@ def correlation_table(found: Prototypes, measure: str, when: str) -> np.ndarray:
     return {"before": before, "after": after, "after minus before": after - before}[when]
 
 
+def confusion(found: Prototypes, nearest: Tensor) -> np.ndarray:
+    """Of each class's episodes (rows), the share that has each class (columns) in `nearest`, int64 [N]: [n, n]."""
+    own, answered = (functional.one_hot(labels, len(found.class_names)).float() for labels in (found.labels, nearest))
+    return (own.T @ answered / own.sum(dim=0)[:, None]).numpy()  # [n, N] @ [N, n]
+
+
 def correlation_figure(photographs: bool, view: str, measure: str, when: str, row: int, column: int) -> Figure:
     """Left: a view of all classes. Right: an episode of the row's class and one of the column's, and how they match.
 
@@ -74,15 +81,16 @@ def correlation_figure(photographs: bool, view: str, measure: str, when: str, ro
     left, right = halves
     axes: Axes = left.subplots()
     if view == "heat map":
-        _heat_map(axes, correlation_table(found, measure, when), found.class_names, f"{measure}, {when}", when)
+        table = correlation_table(found, measure, when)
+        signed = bool(np.nanmin(table) < -0.2) or when == WHEN[-1]
+        heat_map(axes, table, found.class_names, f"{measure}, {when}", signed=signed)
+        axes.set(xlabel="class of $P_q$", ylabel="class of $P$")
     elif view == "nearest class":
         kind, of = ("P_q", "P") if when == "before" else ("P_q'", "P'")
         nearest = nearest_class(found.vectors[kind], found.vectors[of], found.labels)
-        counts = torch.zeros(len(found.class_names), len(found.class_names))
-        counts.index_put_((found.labels, nearest), torch.ones(len(nearest)), accumulate=True)
-        shares = (counts / counts.sum(dim=1, keepdim=True)).numpy()
         right_ones = float((nearest == found.labels).float().mean())
-        _heat_map(axes, shares, found.class_names, f"nearest class: {right_ones:.0%} right", "shares")
+        heat_map(axes, confusion(found, nearest), found.class_names, f"nearest class: {right_ones:.0%} right")
+        axes.set(xlabel="class with the nearest mean $P$", ylabel="class of the episode")
     else:
         _thumbnails(axes, shown, found, "" if when == "before" else "'", row, column)
     if view != "PCA":
@@ -92,18 +100,18 @@ def correlation_figure(photographs: bool, view: str, measure: str, when: str, ro
     return figure
 
 
-def _heat_map(axes: Axes, table: np.ndarray, names: tuple[str, ...], title: str, kind: str) -> None:
+def heat_map(
+    axes: Axes, table: np.ndarray, names: Sequence[str], title: str, *, signed: bool = False, groups: Any = ()
+) -> None:
+    """A table [n, n] as colours; signed, 0 is neutral. Lines stand where `groups`, one entry per class, changes."""
     largest = float(np.nanmax(np.abs(table)))
-    signed = kind == "after minus before" or float(np.nanmin(table)) < -0.2
-    low = -largest if signed else 0.0
-    picture = axes.imshow(table, cmap="PuOr" if signed else "cividis", vmin=low, vmax=largest)
+    picture = axes.imshow(table, cmap="PuOr" if signed else "cividis", vmin=-largest if signed else 0.0, vmax=largest)
+    for edge in (k - 0.5 for k in range(1, len(groups)) if groups[k] != groups[k - 1]):
+        for line in (axes.axhline, axes.axvline):
+            line(edge, color=BLACK if signed else WHITE, linewidth=1.2)
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=10)
     axes.set_yticks(range(len(names)), names, fontsize=10)
     axes.set_title(title, fontsize=12)
-    if kind == "shares":
-        axes.set(xlabel="class with the nearest mean $P$", ylabel="class of the episode with this $P_q$")
-    else:
-        axes.set(xlabel="class of $P_q$", ylabel="class of $P$")
     axes.get_figure().colorbar(picture, ax=axes, shrink=0.6, pad=0.01)  # type: ignore[union-attr]
 
 
