@@ -20,7 +20,7 @@
 # **What you need.** [Notebook 3](03_cycle_comparison.ipynb): P, $P_q$ and the precision of a selection;
 # [notebook 4](04_prototype_interaction.ipynb): the interaction, which makes $P'$ and $P_q'$.
 #
-# **Time.** About 85 minutes with the four exercises. The cells run in about half a minute.
+# **Time.** About 80 minutes: 40 to read, 40 for the exercises. The cells run in about half a minute.
 #
 # In a hurry, or curious? Section [9.8](#9.8-Look-yourself) is an explorer of everything that follows: click on a cell of
 # the table of classes, and see the two images behind it.

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 from core_fixtures import assert_same
+from made_up_pascal import write_pascal
 from places import ROOT
 from small_runs import folder_options, run, write_folder
 
 from dpnet_lite.checkpoints import load_head
-from dpnet_lite.course.made_up_pascal import write_pascal
 from dpnet_lite.run_folder import load_training_state
 
 pytestmark = pytest.mark.slow

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from coco_fss_trees import FSS_SPLITS, write_coco, write_fss
+from made_up_pascal import write_pascal
 from published_files import read_list
 
 from dpnet_lite.cli.main import build_parser, main
-from dpnet_lite.course.made_up_pascal import write_pascal
 from dpnet_lite.published import episode_lists as published_episodes
 from dpnet_lite.published import fss
 from dpnet_lite.published.episode_lists import SEEDS, list_name

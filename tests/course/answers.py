@@ -215,62 +215,12 @@ def sums(differences, numbers, n_strata):
     return contributions(differences, numbers, n_strata) * len(differences)
 
 
-def images(pixels, novel, *, least=2048, least_novel=1):
-    base = np.delete(pixels, novel, axis=1)
-    used, shows = (base >= least).any(axis=1), (pixels[:, novel] >= least_novel).any(axis=1)
-    return used.sum(), (used & shows).sum()
-
-
-def all_overlap(pixels, novel):
-    return images(pixels, novel)[0], (pixels[:, novel] > 0).any(axis=1).sum()
-
-
-def added_up(pixels, novel):
-    used = np.delete(pixels, novel, axis=1).sum(axis=1) >= 2048
-    return used.sum(), (used & (pixels[:, novel] > 0).any(axis=1)).sum()
-
-
-def any_class(pixels, novel):
-    used = (pixels >= 2048).any(axis=1)
-    return used.sum(), (used & (pixels[:, novel] > 0).any(axis=1)).sum()
-
-
-def without_novel(pixels, novel):
-    used, both = images(pixels, novel)
-    return used, used - both
-
-
-def all_novel(pixels, novel):
-    used = (np.delete(pixels, novel, axis=1) >= 2048).any(axis=1)
-    return used.sum(), (used & (pixels[:, novel] > 0).all(axis=1)).sum()
-
-
-def pairs(pixels, novel):
-    base = np.delete(pixels, novel, axis=1) >= 2048
-    return base.sum(), (pixels[base.any(axis=1)][:, novel] > 0).sum()
-
-
-def poly(step, n_images, epochs, batch_size, peak, *, power=0.9, later=0):
-    return peak * (1 - (step + later) / (epochs * n_images // batch_size)) ** power
-
-
-def share(step, rank, part, batch_size, n_processes, n_parts):
-    size = batch_size // n_processes // n_parts
-    return np.arange(batch_size).reshape(n_processes, n_parts, size)[rank, part] + step * batch_size
-
-
-def parts_first(step, rank, part, batch_size, n_processes, n_parts):
-    size = batch_size // n_processes // n_parts
-    return np.arange(batch_size).reshape(n_parts, n_processes, size)[part, rank] + step * batch_size
-
-
-def spread(step, rank, part, batch_size, n_processes, n_parts):
-    return range(step * batch_size + rank * n_parts + part, (step + 1) * batch_size, n_processes * n_parts)
-
-
-def round_robin(step, rank, part, batch_size, n_processes, n_parts):
-    size = batch_size // n_processes // n_parts
-    return range(step * batch_size + rank, (step + 1) * batch_size, n_processes)[part * size : (part + 1) * size]
+def needed(half_width, n, target):
+    """Counted up one by one from below."""
+    count = 1
+    while half_width * (n / count) ** 0.5 > target + 1e-12:
+        count += 1
+    return count
 
 
 def nan_where_empty(differences, numbers, n_strata):

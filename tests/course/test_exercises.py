@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from answers import (
     accuracy,
-    added_up,
-    all_novel,
-    all_overlap,
-    any_class,
     any_order,
     auc,
     average,
@@ -23,7 +21,6 @@ from answers import (
     folds,
     hidden,
     holm,
-    images,
     interval,
     loss,
     mask,
@@ -32,30 +29,24 @@ from answers import (
     miou,
     nan_where_empty,
     nearest,
+    needed,
     normal,
     of_means,
     own_hides_own,
     pair_loop,
     paired,
-    pairs,
-    parts_first,
     places,
-    poly,
     pyramid,
     quality,
     rate,
     reinforced,
     reliable,
-    round_robin,
     safe_average,
-    share,
     shuffled,
-    spread,
     sums,
     weighted,
     without_largest,
     without_limit,
-    without_novel,
     without_order,
     zero_diagonal,
 )
@@ -73,7 +64,7 @@ from dpnet_lite.course.exercises.lesson_09 import check_class_cosines, check_nea
 from dpnet_lite.course.exercises.lesson_10 import check_class_mask, check_merged
 from dpnet_lite.course.exercises.lesson_11 import check_holm, check_paired
 from dpnet_lite.course.exercises.lesson_12 import check_contributions, check_hidden_share
-from dpnet_lite.course.exercises.lesson_13 import check_fold_images, check_poly_rate, check_share
+from dpnet_lite.course.exercises.lesson_13 import check_episodes_needed
 from dpnet_lite.datasets.folds import novel_classes
 
 RIGHT = {
@@ -101,9 +92,7 @@ RIGHT = {
     check_holm: holm,
     check_hidden_share: hidden,
     check_contributions: contributions,
-    check_fold_images: images,
-    check_poly_rate: poly,
-    check_share: share,
+    check_episodes_needed: needed,
 }
 # Answers of another kind that are right, too: lists, arrays and tensors in place of tuples and floats.
 ALSO_RIGHT = [
@@ -117,7 +106,6 @@ ALSO_RIGHT = [
     (check_paired, lambda v, c: [float(x) for x in paired(v, c)]),
     (check_holm, lambda p: np.array(holm(p))),
     (check_contributions, lambda d, k, n: contributions(d, k, n).tolist()),
-    (check_poly_rate, lambda *a: np.float32(poly(*a))),
 ]
 
 
@@ -325,48 +313,11 @@ def test_a_verdict_names_the_exercise():
         (check_contributions, lambda d, k, n: contributions(d, k, n)[::-1], "the contributions should be"),
         (check_contributions, lambda d, k, n: contributions(d, k, n).mean(), "the shape is"),
         (check_contributions, lambda d, k, n: None, "returns nothing"),
-        (check_fold_images, lambda p, n: images(p, n)[::-1], "exchanged"),
-        (check_fold_images, lambda p, n: images(p, n, least=2049), "compare with >="),
-        (check_fold_images, lambda p, n: images(p, n, least=1), "a speck of a base class"),
-        (check_fold_images, added_up, "do not add up several"),
-        (check_fold_images, any_class, "only base classes"),
-        (check_fold_images, lambda p, n: images(p, n, least_novel=2048), "any pixel of a novel class"),
-        (check_fold_images, all_overlap, "among the training images alone"),
-        (check_fold_images, without_novel, "not of those without"),
-        (check_fold_images, all_novel, "any of them, not all"),
-        (check_fold_images, pairs, "an image with two classes is one image"),
-        (check_fold_images, lambda p, n: (pairs(p, n)[0], images(p, n)[1]), "two base classes is one image"),
-        (check_fold_images, lambda p, n: (images(p, n)[0], pairs(p, n)[1]), "two novel classes is one image"),
-        (check_fold_images, lambda p, n: ((p[:, 0] > 0), (p[:, 1] > 0)), "count the images"),
-        (check_fold_images, lambda p, n: (1, 0), "yours is (1, 0)"),
-        (check_fold_images, lambda p, n: 3, "return a pair"),
-        (check_fold_images, lambda p, n: (None, 0), "returns nothing"),
-        (check_poly_rate, lambda *a: poly(*a, power=1), "the power is missing"),
-        (check_poly_rate, lambda *a: poly(*a, power=1 / 0.9), "not 1 / 0.9"),
-        (check_poly_rate, lambda *a: poly(*a, later=1), "count steps from 0"),
-        (check_poly_rate, lambda s, n, e, b, p: p * (s / (e * n // b)) ** 0.9, "the rate falls"),
-        (check_poly_rate, lambda s, n, e, b, p: poly(s, n, e, 1, p), "n_images / batch_size steps"),
-        (check_poly_rate, lambda s, n, e, b, p: p * max(0, 1 - s / (n / b)) ** 0.9, "not over one"),
-        (check_poly_rate, lambda s, n, e, b, p: p * (1 - s / (e * n / b)) ** 0.9, "rounded down: use //"),
-        (
-            check_poly_rate,
-            lambda s, n, e, b, p: p * (1 - s / (e * (n // b))) ** 0.9 if s < e * (n // b) else 0.0,
-            "not in each epoch",
-        ),
-        (check_poly_rate, lambda *a: 10 * poly(*a), "no factor of 10"),
-        (check_poly_rate, lambda *a: poly(*a) / 10, "do not divide it by 10"),
-        (check_poly_rate, lambda s, n, e, b, p: p, "the rate should be"),
-        (check_poly_rate, lambda *a: None, "returns nothing"),
-        (check_share, lambda s, *a: share(0, *a), "begin at step x batch_size"),
-        (check_share, parts_first, "all parts of process 0 come before"),
-        (check_share, lambda s, r, p, *a: share(s, r, 0, *a), "parts of a process are different"),
-        (check_share, lambda s, r, p, *a: share(s, 0, p, *a), "the processes take different"),
-        (check_share, spread, "run of neighbours"),
-        (check_share, round_robin, "run of neighbours"),
-        (check_share, lambda s, r, p, b, n, k: share(s, r, 0, b, n, 1), "episodes, not 4"),
-        (check_share, lambda *a: share(*a)[::-1], "the episodes should be"),
-        (check_share, lambda *a: 3, "return a list"),
-        (check_share, lambda *a: None, "returns nothing"),
+        (check_episodes_needed, lambda w, n, t: math.ceil(n * w / t), "four times as many"),
+        (check_episodes_needed, lambda w, n, t: needed(t, n, w), "upside down"),
+        (check_episodes_needed, lambda w, n, t: needed(w, n, t) - (needed(w, n, t) > n * (w / t) ** 2), "round up"),
+        (check_episodes_needed, lambda w, n, t: n * (w / t) ** 2, "a whole number"),
+        (check_episodes_needed, lambda *a: None, "returns nothing"),
         (check_contributions, nan_where_empty, "a stratum without episodes adds 0"),
         (check_masked_average, lambda f, m: np.zeros(5), "returns a ndarray; return a tensor"),
     ],

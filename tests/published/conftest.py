@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from coco_fss_trees import write_coco, write_fss
-
-from dpnet_lite.course.made_up_pascal import PascalTree, write_pascal
+from made_up_pascal import PascalTree, write_pascal
 
 
 @pytest.fixture(scope="session")

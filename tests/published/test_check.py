@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from coco_fss_trees import FSS_SPLITS, write_coco
+from made_up_pascal import PascalTree
 from PIL import Image
 from published_files import write_lines
 
-from dpnet_lite.course.made_up_pascal import PascalTree
 from dpnet_lite.published import check
 from dpnet_lite.published.check import Finding, examine, prepare_data
 from dpnet_lite.published.pascal import Pascal5i

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from coco_fss_trees import write_fss
+from made_up_pascal import PascalTree
 from places import SHARED
 from published_files import read_list
 
-from dpnet_lite.course.made_up_pascal import PascalTree
 from dpnet_lite.published.episode_lists import (
     EPISODES,
     HASHES,

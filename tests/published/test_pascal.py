@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_up_pascal import PascalTree, classes_of, draw_labels, write_pascal
 from PIL import Image
 from published_files import write_lines
 
-from dpnet_lite.course.made_up_pascal import PascalTree, classes_of, draw_labels, write_pascal
 from dpnet_lite.datasets.base import IGNORE_LABEL
 from dpnet_lite.datasets.folds import base_classes, novel_classes
 from dpnet_lite.datasets.novel import TrainingView

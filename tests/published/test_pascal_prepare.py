@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up_pascal import PascalTree, write_pascal, write_sbd_mat
 from PIL import Image
 from torchvision.datasets import SBDataset, VOCSegmentation, voc
 
-from dpnet_lite.course.made_up_pascal import PascalTree, write_pascal, write_sbd_mat
 from dpnet_lite.published.check import examine
 from dpnet_lite.published.pascal import Pascal5i
 from dpnet_lite.published.pascal_prepare import convert_mask, prepare_pascal
