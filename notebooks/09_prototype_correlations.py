@@ -22,7 +22,7 @@
 #
 # **Time.** About 80 minutes: 40 to read, 40 for the exercises. The cells run in about half a minute.
 #
-# In a hurry, or curious? Section [9.8](#9.8-Look-yourself) is an explorer of everything that follows: click on a cell of
+# In a hurry, or curious? Section 9.8 is an explorer of everything that follows: click on a cell of
 # the table of classes, and see the two images behind it.
 
 # %% [markdown]
@@ -87,8 +87,8 @@ by_hand = {
     "Pearson correlation": functional.cosine_similarity(a - a.mean(), b - b.mean(), dim=0),
     "centred cosine": functional.cosine_similarity(a - P.mean(dim=0), b - P_q.mean(dim=0), dim=0),
 }
-for name, value in by_hand.items():
-    assert torch.allclose(value, MEASURES[name](P, P_q)[0, 1], atol=1e-5)  # the package's tables, [N, N]
+for name, measure in MEASURES.items():
+    assert torch.allclose(by_hand[name], measure(P, P_q)[0, 1], atol=1e-5)  # the package's tables, [N, N]
 
 # %% [markdown]
 # ### Exercise 9.1: before you look (predict, then run, easy, 5 minutes)
