@@ -603,10 +603,12 @@ correlation_explorer(photographs=True)
 # different episodes, which share no photograph.
 
 # %%
+from dpnet_lite.course.analysis.prototypes import centred_cosines
 from dpnet_lite.course.explorers.correlations import collected
 
 photos = collected(True)[1]
-of_photos = class_table(MEASURES["centred cosine"](photos.vectors["P"], photos.vectors["P_q"]), photos.labels).numpy()
+alike = centred_cosines(photos.vectors["P"], photos.vectors["P_q"])  # [N, N]
+of_photos = class_table(alike, photos.labels).numpy()
 KIN = ({"sneaker", "shiny sneaker"}, {"teddy bear", "toy sloth", "toy wolf"})
 rows = {"object": [], "itself": [], "its kin": [], "strangers, mean": [], "nearest of all others": []}
 for k, name in enumerate(photos.class_names):
