@@ -48,7 +48,7 @@ FOLDS = """### Heads trained on folds of photographs, two backbones
 {commands}
 ```
 
-520 photographs of COCO 2017, four folds of classes as in COCO-20^i, 300 test episodes a fold and number of shots, one
+520 photographs of COCO 2017, four folds of classes as in COCO-20^i, 300 test episodes per fold and number of shots, one
 seed; a photograph that shows a novel class is not trained on. Input {size} px. Loss, temperatures, size and stages were
 chosen on these same folds (below), with MobileNetV2 and nearly always by DPNet's own score. So these scores are
 somewhat too good, least so for VGG-16, with which none of these choices was made. The rules have no settings; support
@@ -63,7 +63,7 @@ FOUND = """### What was wrong with large objects
 
 With the earlier settings (first row) the head was below training-free on large objects, and above it on all others.
 The table has the mIoU by fold, and the mean IoU of an episode by the share of the query that the object covers (in
-brackets: less training-free, on the features of that row), all in %; MobileNetV2, one seed, 500 one-shot episodes a
+brackets: minus training-free, on the features of that row), all in %; MobileNetV2, one seed, 500 one-shot episodes per
 fold. Two things were changed. The temperatures of the selection were those of the drawn world. On the shipped
 photographs they leave {drawn:.1f} cells in the selection of the shipped head, those of now {now:.1f} (median over the
 1-shot episodes of 1 / sum of squared shares). And the loss counted pixels, not overlap. Rows are in the order in which
@@ -94,13 +94,13 @@ def read(name: str) -> dict[str, Any]:
 
 
 def difference(runs: Runs, rival: str) -> str:
-    """DPNet less a rival, with its paired interval."""
+    """DPNet minus a rival, with its paired interval."""
     return percent(*mean_paired_difference(runs[FULL], runs[rival], "miou"), signed=True)
 
 
 def objects_table(record: Mapping[str, Any]) -> str:
     """Scores and differences on the shipped objects."""
-    rows = [["episodes", "method", "mIoU % [95 % interval]", "DPNet less it", "ahead on"]]
+    rows = [["episodes", "method", "mIoU % [95 % interval]", "DPNet minus it", "ahead on"]]
     for which, label in LISTS.items():
         runs = runs_of(record, which)
         for method, scores in runs.items():
@@ -126,7 +126,7 @@ def per_object(record: Mapping[str, Any]) -> str:
 
 def folds_table(records: Mapping[str, Mapping[str, Any]]) -> str:
     """Both backbones by fold, and differences over all folds."""
-    rows = [["backbone", "shots", "method", *(f"fold {fold}" for fold in range(4)), "mean", "DPNet less it"]]
+    rows = [["backbone", "shots", "method", *(f"fold {fold}" for fold in range(4)), "mean", "DPNet minus it"]]
     for backbone, record in records.items():
         for which in shots_of(record):
             runs = runs_of(record, which)
@@ -155,7 +155,7 @@ def margins(records: Mapping[str, Mapping[str, Any]]) -> str:
 def trials() -> str:
     """The trials by fold and by size of the object."""
     shares = ("below 5 %", "5 to 12 %", "12 to 25 %", "above 25 %")
-    rows = [["settings", "px", "mean", "less training-free", *(f"fold {fold}" for fold in range(4)), *shares]]
+    rows = [["settings", "px", "mean", "minus training-free", *(f"fold {fold}" for fold in range(4)), *shares]]
     for trial in read("trials"):
         lead = float(np.mean(trial["head"]) - np.mean(trial["free"]))
         numbers = [f"{value:.1f}" for value in trial["head"]]
@@ -167,7 +167,7 @@ def trials() -> str:
 
 def readme_table() -> str:
     """MobileNetV2 on the four folds, for README."""
-    rows = [["method", "shots", "mIoU %, mean of four folds", "DPNet less it [95 % interval]", "folds ahead"]]
+    rows = [["method", "shots", "mIoU %, mean of four folds", "DPNet minus it [95 % interval]", "folds ahead"]]
     record = read("mobilenet_v2")
     for which in shots_of(record):
         runs = runs_of(record, which)

@@ -94,7 +94,7 @@ def scores_of(results: Sequence[FoldResult]) -> list[dict]:
 def rivals_by_fold(results: Sequence[FoldResult]) -> str:
     """Paired differences of DPNet to each rival, fold by fold."""
     folds = sorted({result.fold for result in results})
-    rows = [["DPNet less", "shots", *(f"fold {fold}" for fold in folds)]]
+    rows = [["DPNet minus", "shots", *(f"fold {fold}" for fold in folds)]]
     for n_shot in sorted(results[0].episodes):
         for rival in METHODS:
             if rival == FULL:

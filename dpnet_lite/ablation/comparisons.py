@@ -22,7 +22,7 @@ _Label = tuple[str, str, int, int]  # variant, condition, fold, seed
 
 @dataclass(frozen=True)
 class Judged:
-    """A comparison under one condition, and what came out. Differences are variant less control, in mIoU (0 to 1)."""
+    """A comparison under one condition, and what came out. Differences are variant minus control, in mIoU (0 to 1)."""
 
     comparison: Comparison
     condition: str

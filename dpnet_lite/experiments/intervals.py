@@ -54,7 +54,7 @@ def run_weights(folds: ArrayLike, n_resamples: int, generator: np.random.Generat
     Runs are drawn within their fold. The plain bootstrap shows only (n - 1) / n of the variance of a mean, which
     matters for 2 to 5 training seeds; here n - 1 are drawn and weigh n / (n - 1) each, which gives all of it (Rao and
     Wu 1988). And a spread that is known from few runs may be too small by luck, so each resample's departure from
-    equal weights is stretched by sqrt(v / chi^2_v), as in Student's t, with v the runs less the folds. Without that,
+    equal weights is stretched by sqrt(v / chi^2_v), as in Student's t, with v the runs minus the folds. Without that,
     95 % intervals of 3 seeds on 2 folds hold the truth in 88 % of cases. Trainings are taken to scatter alike in all
     folds, and in each by themselves. Weights may be negative: apply them to observed values, not to ratios of sums.
 

@@ -71,7 +71,7 @@ def difference_table(runs: Sequence[_Run], *, resample_runs: bool = True) -> str
 
     Intervals: as in `summary_table`; where all runs are of one network, without `resample_runs`.
     """
-    rows = [["mIoU of DPNet less that of", "shots", "points [95 % interval]"]]
+    rows = [["mIoU of DPNet minus that of", "shots", "points [95 % interval]"]]
     for rival, n_shot in _methods_by_shots(runs[0]):
         if rival in (TRAINING_FREE, SUPPORT_ONLY) and (FULL, n_shot) in runs[0]:
             rows.append([rival, str(n_shot), difference_cell(runs, rival, n_shot, resample_runs=resample_runs)])

@@ -180,8 +180,8 @@ def training_free_logits(batch: EpisodeBatch, deep_channels: int) -> Tensor:
 def _comparison_maps(query: Tensor, prototypes: tuple[Tensor, ...], background: Tensor | None) -> list[Tensor]:
     """Cosine maps of a query [B, C, h, w] with prototypes [B, C], each [B, h, w] [ours].
 
-    One map a prototype, less its mean over the query; then, with a background prototype, one more each: the
-    cosine with the prototype less that with the background. All times _MAP_SCALE.
+    One map a prototype, minus its mean over the query; then, with a background prototype, one more each: the
+    cosine with the prototype minus that with the background. All times _MAP_SCALE.
     """
     stack = torch.stack([*prototypes, *([] if background is None else [background])], dim=1)  # [B, n, C]
     cosines = _MAP_SCALE * cosine_maps(query, stack)

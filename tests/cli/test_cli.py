@@ -120,7 +120,7 @@ def test_evaluate_prints_the_table_and_writes_the_counts(head, data, tmp_path, c
         found[method, n_shot] = 100 * np.mean(ious)
         row, *difference = [line for line in text.splitlines() if re.match(rf"\| {method} +\| {n_shot} ", line)]
         assert f"| {found[method, n_shot]:.1f} [" in row and len(difference) == (method == "training-free")
-    assert "mIoU of DPNet less that of" in text
+    assert "mIoU of DPNet minus that of" in text
     for n_shot in (1, 2):  # the last table
         cell = re.findall(rf"^\| training-free +\| {n_shot} +\| (\S+) \[(\S+), (\S+)\] +\|$", text, re.MULTILINE)[-1]
         points, low, high = map(float, cell)

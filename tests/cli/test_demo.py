@@ -129,7 +129,7 @@ def test_every_number_of_the_tables_comes_from_the_files(first_run):
         assert [low, high] == pytest.approx(
             [100 * x for x in mean_interval(runs, "miou", resample_runs=True)], abs=0.0501
         )
-    differences = table_rows(text, "mIoU of DPNet less that of")
+    differences = table_rows(text, "mIoU of DPNet minus that of")
     assert [(row[0], row[1]) for row in differences] == [(m, str(n)) for n in (1, 2) for m in METHODS[:2]]
     for rival, shots, cell in differences:
         value, low, high = numbers(cell)

@@ -152,7 +152,7 @@ def test_a_recipe_trains_and_its_head_is_scored(heads, trees, tmp_path, capsys, 
         assert f"| ours     | {r['method']:13} | 1     | 1 x 6            | {miou:.1f} " in table
         mious[r["method"]] = miou
     difference = f"{mious['DPNet'] - mious['training-free']:+.1f}"
-    assert "\n\nDifferences, by ours:\n\n| mIoU of DPNet less" in table
+    assert "\n\nDifferences, by ours:\n\n| mIoU of DPNet minus" in table
     assert re.search(rf"^\| training-free +\| 1 +\| {re.escape(difference)} +\|$", table, re.MULTILINE)
 
 

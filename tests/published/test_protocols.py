@@ -29,7 +29,7 @@ def sized(name: str, side: int):
     return replace(PROTOCOLS[name], size=PerBenchmark(side, side, side))
 
 
-# One prediction for all: logits [2, 1, 2], so no row differs from another. The margin (foreground less background) is
+# One prediction for all: logits [2, 1, 2], so no row differs from another. The margin (foreground minus background) is
 # 3 on the left and -1 on the right; resized, it is linear between them and changes sign at 3/4 of the way.
 MARGIN = torch.tensor([[3.0, -1.0]])
 LOGITS = torch.stack([torch.zeros_like(MARGIN), MARGIN])

@@ -79,7 +79,7 @@ def _along(study: Study, found: Iterable[tuple[float, Interval]]) -> Along:
 def differences_along(
     study: Study, rows: Sequence[Row], variant: str, control: str, *, n_resamples: int = JUDGED_RESAMPLES
 ) -> Along:
-    """mIoU of `variant` less that of `control` under each condition, paired as `judge` does it."""
+    """mIoU of `variant` minus that of `control` under each condition, paired as `judge` does it."""
     scores = {label(row): unpack_scores(row["scores"]) for row in rows if row["variant"] in (variant, control)}
     found = []
     for condition in study.conditions:
@@ -141,7 +141,7 @@ def by_fact(paired: PairedEpisodes, facts: dict[str, Floats], name: str) -> tupl
 def extremes(paired: PairedEpisodes, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Positions in 0 to N - 1 of the k episodes with the largest loss, and of the k with the largest win.
 
-    By the mean over seeds of variant less control, the largest first; of equals the earlier one.
+    By the mean over seeds of variant minus control, the largest first; of equals the earlier one.
     """
     means = paired.differences.mean(axis=0)  # [S, N] -> [N]
     return np.argsort(means, kind="stable")[:k], np.argsort(-means, kind="stable")[:k]

@@ -93,7 +93,7 @@ def collect_prototypes(shown: ShownEpisodes, episodes: Sequence[Episode]) -> Pro
 
 
 def centred(points: Tensor) -> Tensor:
-    """Points [N, C] less their mean over the N rows: what sets them apart from the average of their kind."""
+    """Points [N, C] minus their mean over the N rows: what sets them apart from the average of their kind."""
     return points - points.mean(dim=0)
 
 

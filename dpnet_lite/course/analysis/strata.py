@@ -37,7 +37,7 @@ class PairedEpisodes:
 
     @property
     def differences(self) -> Floats:
-        """[S, N], variant less control."""
+        """[S, N], variant minus control."""
         return self.variant - self.control
 
 
@@ -54,7 +54,7 @@ class Stratum:
 
     @property
     def difference(self) -> float:
-        """Variant less control."""
+        """Variant minus control."""
         return self.variant - self.control
 
     @property
@@ -68,7 +68,7 @@ class Stratified:
     """A difference by strata, lowest values first; empty strata are left out."""
 
     strata: tuple[Stratum, ...]
-    contrast: float  # difference in the last stratum less that in the first
+    contrast: float  # difference in the last stratum minus that in the first
     contrast_interval: Interval  # 95 %
 
     @property
