@@ -69,6 +69,8 @@ notebooks: $(STAMP) ## rebuild notebooks/*.ipynb from their .py, with outputs
 
 figures: $(STAMP) ## make the pictures in figures/ and of docs/architecture.md again
 	.venv/bin/python tools/make_figures.py
+	.venv/bin/python tools/draw_network.py
+	.venv/bin/python tools/draw_cycle.py
 	.venv/bin/python tools/draw_architecture.py
 
 weights: $(STAMP) ## make the weights for photographs again, from the folders in SHARED (they do not come with the project)

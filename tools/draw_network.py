@@ -56,7 +56,8 @@ PARTS = {
     "P'": "P', support prototype after the interaction, [C]",
     "P_q'": "P_q', pseudo-prototype after the interaction, [C]",
     "F_q'": "F_q', query features after the interaction, [C, h, w]",
-    "compare": "dense comparison: cosine of every query cell with both prototypes, and with that of the background",
+    "compare": "dense comparison: cosines of every query cell with both prototypes and that of the background, in F_q'"
+    " and in both stages of X_q",
     "Y": "Y, 12 comparison maps, [12, h, w]",
     "MSF": "multi-scale fusion module: F_q', P', P_q' and Y at several scales",
     "F_q^final": "F_q^final, fused features, [C, h, w]",
@@ -116,6 +117,7 @@ svg { --card: #ffffff; --edge: #d8dde3; --ink: #1f2933; --soft: #52606d; --line:
 svg { --card: #171b21; --edge: #39424e; --ink: #eef2f6; --soft: #b4bfca; --line: #9aa7b4; --faint: #343c47;
       --trained: #44371a; --trained-edge: #e0ab35; --plain: #262d36; --frozen: #1d3648; --frozen-edge: #6fb4dd;
       --support: #2bbf94; --query: #4aa3dc; --training: #e08fbb; } }
+.card { fill: var(--card); stroke: var(--edge); }
 text { font-family: Helvetica, Arial, sans-serif; font-size: 22px; fill: var(--ink); }
 .name { font-weight: bold; font-size: 24px; }
 .symbol { font-family: Georgia, "Times New Roman", serif; font-style: italic; font-size: 30px; }
@@ -132,7 +134,6 @@ text { font-family: Helvetica, Arial, sans-serif; font-size: 22px; fill: var(--i
 .box.frozen { fill: var(--frozen); stroke: var(--frozen-edge); }
 .box.training { stroke: var(--training); stroke-dasharray: 7 5; }
 .lit .box { stroke-width: 5; }
-.legend .box { stroke-width: 2; }
 .support { fill: var(--support); }
 .query { fill: var(--query); }
 .flake { stroke: var(--frozen-edge); stroke-width: 2.6; stroke-linecap: round; fill: none; }
@@ -220,8 +221,9 @@ def grid_mask(x: float, y: float) -> str:
     """M_s as a grid of 4 x 4 shares, 48 x 48."""
     shares = (0.1, 0.1, 0.1, 0.1, 0.5, 0.9, 0.9, 0.4, 0.6, 1, 1, 0.5, 0.1, 0.7, 0.6, 0.1)
     return "".join(
-        f'<rect x="{x + 12 * (k % 4)}" y="{y + 12 * (k // 4)}" width="11" height="11" class="support" fill-opacity="{s}"/>'
-        for k, s in enumerate(shares)
+        f'<rect x="{x + 12 * (k % 4)}" y="{y + 12 * (k // 4)}" width="11" height="11" class="support"'
+        f' fill-opacity="{share}"/>'
+        for k, share in enumerate(shares)
     )
 
 
@@ -245,7 +247,8 @@ def _images() -> dict[str, str]:
         "X": text(206, 481, frozen, "symbol middle")
         + text(206, 509, "[D, h, w]", "shape middle")
         + text(902, 50, frozen, "symbol middle"),
-        "reduce": box(224, 92, 36, 360, "trained") + text(250, 272, "1 × 1 convolution", "middle", turned=True),
+        "reduce": box(224, 92, 36, 360, "trained")
+        + text(250, 272, "1 \N{MULTIPLICATION SIGN} 1 convolution", "middle", turned=True),
     }
 
 
@@ -316,40 +319,49 @@ def legend() -> str:
 
 def picture(lesson: int | None = None) -> str:
     """The SVG: of the whole network, or with the parts of one lesson lit."""
-    chosen = LESSONS[lesson] if lesson else None
-    lit = chosen.boxes | chosen.symbols if chosen else frozenset(PARTS)
-
-    def state(*names: str) -> str:
-        if not lit.issuperset(names):
-            return " faded"
-        return " lit" if chosen and chosen.boxes.issuperset(names) and len(names) == 1 else ""
-
-    def line(ends: tuple[str, str], way: str, training: str = "", head: str = "head") -> str:
-        faded = state(*ends)
-        arrow = f' marker-end="url(#{"faint" if faded and head else head})"' if head else ""
-        return f'<path class="line{training}{faded}" d="{way}"{arrow}/>'
-
-    lines = [line(*ends_way) for ends_way in LINES.items()]
-    lines += [line(*ends_way, head="") for ends_way in JOINING.items()]
-    lines += [line(*ends_way, " training", "train") for ends_way in TRAINING_LINES.items()]
-    marker = '<marker id="{}" viewBox="0 0 10 10" refX="8.5" refY="5" markerWidth="13" markerHeight="13"'
-    marker += ' markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0.5L10 5L0 9.5z" fill="var({})"/></marker>'
-    heads = {"head": "--line", "faint": "--faint", "train": "--training"}
+    lit = LESSONS[lesson].boxes | LESSONS[lesson].symbols if lesson else frozenset(PARTS)
+    outlined = LESSONS[lesson].boxes if lesson else frozenset()
+    states = {name: "lit" if name in outlined else "" if name in lit else "faded" for name in PARTS}
     drawn = drawn_parts()
+    card = f'<rect x="1" y="1" width="{WIDTH - 2}" height="{HEIGHT - 2}" rx="18" class="card"/>'
     rows = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
         ' role="img" aria-labelledby="title desc">',
         f'<title id="title">{title(lesson)}</title>',
         f'<desc id="desc">{description()}</desc>',
         f"<style>{STYLE}</style>",
-        "<defs>" + "".join(marker.format(*head) for head in heads.items()) + "</defs>",
-        f'<rect x="1" y="1" width="{WIDTH - 2}" height="{HEIGHT - 2}" rx="18" fill="var(--card)" stroke="var(--edge)"/>',
-        *sorted(lines, key=lambda line: " faded" not in line),  # what is lit lies on top
-        *(f'<g id="{name}" class="part{state(name)}"><title>{PARTS[name]}</title>{drawn[name]}</g>' for name in PARTS),
+        f"<defs>{heads()}</defs>",
+        card,
+        *lines(lit),
+        *(
+            f'<g data-part="{name}" class="part {state}"><title>{PARTS[name]}</title>{drawn[name]}</g>'
+            for name, state in states.items()
+        ),
         legend(),
         "</svg>",
     ]
     return "\n".join(rows) + "\n"
+
+
+def lines(lit: frozenset[str]) -> list[str]:
+    """All lines; those between parts that are lit come last and so lie on top."""
+    kinds = ((LINES, "", "head"), (JOINING, "", ""), (TRAINING_LINES, "training", "train"))
+    drawn: dict[bool, list[str]] = {False: [], True: []}
+    for ways, kind, head in kinds:
+        for ends, way in ways.items():
+            shown = lit.issuperset(ends)
+            arrow = f' marker-end="url(#{head if shown else "faint"})"' if head else ""
+            drawn[shown].append(f'<path class="line {kind}{"" if shown else " faded"}" d="{way}"{arrow}/>')
+    return drawn[False] + drawn[True]
+
+
+def heads() -> str:
+    """The heads of arrows, one of each colour of line."""
+    shape = '<path d="M0 0.5L10 5L0 9.5z" fill="var({})"/>'
+    marker = '<marker id="{}" viewBox="0 0 10 10" refX="8.5" refY="5" markerWidth="13" markerHeight="13"'
+    marker += f' markerUnits="userSpaceOnUse" orient="auto">{shape}</marker>'
+    colours = {"head": "--line", "faint": "--faint", "train": "--training"}
+    return "".join(marker.format(*colour) for colour in colours.items())
 
 
 def title(lesson: int | None) -> str:
