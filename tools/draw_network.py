@@ -127,7 +127,7 @@ text { font-family: Helvetica, Arial, sans-serif; font-size: 22px; fill: var(--i
 .middle { text-anchor: middle; }
 .line { fill: none; stroke: var(--line); stroke-width: 2.5; stroke-linejoin: round; }
 .line.training { stroke: var(--training); stroke-dasharray: 7 5; }
-.faded { opacity: 0.2; }
+.faded { opacity: 0.26; }
 .line.faded { opacity: 1; stroke: var(--faint); }
 .box { stroke-width: 2; stroke: var(--line); fill: var(--plain); }
 .box.trained { fill: var(--trained); stroke: var(--trained-edge); }
