@@ -12,179 +12,265 @@
 # [Start here](00_start_here.ipynb) | [10 Your own images](10_your_own_images.ipynb) | **11 Ablations** |
 # [12 When does it pay?](12_when_does_it_pay.ipynb)
 #
-# **What you will learn.** What an ablation is, five ways in which it can deceive, and what this project does against
-# each; what cycle comparison, prototype interaction and multi-scale fusion are worth on the toy world, also where a
-# module does *not* help; how to run an ablation of your own, here on the page or over night.
+# **What you will learn.** What an ablation is, how it can deceive, and three answers that this project's own ablations
+# give:
+#
+# 1. Is the second prototype worth anything?
+# 2. Which of the three modules earns its place?
+# 3. What in the second prototype is it that helps?
+#
+# Each has an experiment, a picture and an answer. All other studies are linked at the end of question 3.
 #
 # **What you need.** [Notebook 7](07_evaluation.ipynb) (mIoU, intervals, paired differences). The modules are those of
 # [notebooks 3](03_cycle_comparison.ipynb), [4](04_prototype_interaction.ipynb) and [5](05_multi_scale_fusion.ipynb).
 #
-# **Time.** About 45 minutes with the two exercises. The cells run in well under a minute; the live lab takes as long as
-# you play with it.
+# **Time.** About 50 minutes with the five exercises. The cells run in about half a minute.
 
 # %%
 # %matplotlib inline
-import textwrap
-from collections import Counter
+import json
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from IPython.display import Markdown, display
 
-from dpnet_lite.ablation.comparisons import holm, judge, label, runs_of, sign_flip_p
-from dpnet_lite.ablation.figures import differences_figure, scores_figure
-from dpnet_lite.ablation.report import cost_table, score_table
+import dpnet_lite
+from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, judge, labelled_scores, runs_of, sign_flip_p
+from dpnet_lite.ablation.figures import differences_figure, kind_of
 from dpnet_lite.ablation.studies import load_study
-from dpnet_lite.ablation.table import shipped_names, shipped_rows, unpack_scores
+from dpnet_lite.ablation.table import shipped_rows, unpack_scores
+from dpnet_lite.course.page import claim, table
+from dpnet_lite.course.quiz import quiz
+from dpnet_lite.experiments.intervals import mean_paired_difference, multiplicities, percent, run_weights
 from dpnet_lite.experiments.plots import BLUE, ORANGE
 
-study, rows = load_study("modules"), shipped_rows("modules")
-scores = {label(row): unpack_scores(row["scores"]) for row in rows}  # by variant, condition, fold, seed
-print(f"{study.question}\n{len(rows)} rows; shipped studies: {', '.join(shipped_names())}")
+study = load_study("modules")
+rows = {data: shipped_rows("modules", data) for data in ("toy", "photos")}
+judged = {data: {entry.comparison.name: entry for entry in judge(study, rows[data])} for data in rows}
+assert all(rows.values())
 
 # %% [markdown]
-# ## 11.1 What an ablation is
+# ## 11.1 How an ablation is done, and how it deceives
 #
 # Take a part out, train again, score again. What the score loses is what the part was worth, *in that network, on that
-# data, with that budget*. The paper may have such a table, but it was not available to us; the one below is this
-# project's own, on the built-in toy world.
+# data, with that budget*. The paper may have such a table, but it was not available to us; what follows are this
+# project's own measurements.
 #
 # **Reminder.** An *episode* is a support image with its mask, and a query. *P* is the mean feature of the support's
-# object, *$P_q$* that of the query pixels that the cycle comparison selects. In each *fold* a quarter of the classes is
-# *novel*: never trained on, all tests are on them. A *seed* starts the random numbers of a training. *mIoU* and
-# *FB-IoU*: notebook 7. All studies up to section 11.6 are on the toy world at gap 0.5, unless they
-# vary the gap.
+# object, *$P_q$* that of the query pixels that the cycle comparison (CCM) selects. PIM lets the two prototypes
+# interact, MSF looks at several scales. In each *fold* a quarter of the classes is *novel*: never trained on; all tests
+# are on them. A *seed* starts the random numbers of a training.
 #
-# A *study* is a list of *variants* (networks that differ in a setting), each trained on several folds and with several
-# seeds. Its *full* network has
-#
-# - CCM, the cycle comparison of notebook 3;
-# - PIM in its form "joint": the correlation of P and $P_q$, and one weight a channel for both and the query;
-# - MSF in its form "ASPP": dilated convolutions and a global mean.
-#
-# Which form a module has is *our choice*. Both were chosen in trials with other training seeds than those shown here
-# ([results](../docs/results.md)). The novel classes were the same, so this protects against the luck of a seed, not
-# against that of these classes.
+# A *study* is a list of *variants*, networks that differ in a setting, each trained on several folds with several
+# seeds:
 
 # %%
-for variant in study.variants:
-    print(f"{variant.name:14} {variant.what}")
+budget = {data: next(r["identity"] for r in rows[data] if "training" in r["identity"]) for data in rows}
+parameters = {row["variant"]: row["parameters"] for row in rows["toy"]}
+columns = {
+    "variant": [variant.name for variant in study.variants],
+    "what it is": [variant.what for variant in study.variants],
+    "trained parameters": [f"{parameters[variant.name]:,}" for variant in study.variants],
+}
+display(table(columns, "The variants of the study 'modules'; parameters on the drawn world"))
+columns = {
+    "data": ["drawn world, gap 0.5", "photographs of COCO 2017, VGG-16"],
+    "folds": [len({row["fold"] for row in rows[data]}) for data in rows],
+    "seeds": [len({row["seed"] for row in rows[data]}) for data in rows],
+    "steps": [budget[data]["training"]["steps"] for data in rows],
+    "test episodes per fold": [budget[data]["n_episodes"] for data in rows],
+}
+table(columns, "The same study was run twice")
 
 # %% [markdown]
-# ## 11.2 Five ways to be deceived
+# An ablation deceives in five ways, and each has a remedy:
 #
-# **One: luck of the draw.** Train the same network twice with two seeds and the scores differ; test it on other
-# episodes and they differ again. The remedy is *pairs*: in every fold and seed, all variants see the same training
-# episodes, start with the same weights where shapes allow, and are scored on the same test episodes. Luck that both
-# share cancels in the difference. The next cell draws it: every line is one pair.
+# 1. **Luck of the draw.** Other seeds, other test episodes, other scores. *Remedy:* pairs. In every fold and seed all
+#    variants see the same training episodes, start with the same weights where shapes allow, and are scored on the same
+#    test episodes. What both share cancels in the difference.
+# 2. **Unequal chances.** More parameters or more steps can win without the idea. *Remedy:* the same number of steps for
+#    all, and a control with the same layers. *Support only* is the full network with P in the place of $P_q$: look at
+#    its parameters in the table. PIM and MSF have no such control: a verdict on them is on the module *with* its
+#    parameters.
+# 3. **Choosing and reporting on the same numbers.** The forms of PIM ("joint") and MSF ("ASPP") were chosen in trials
+#    with seeds 11 to 13; the tables are of other seeds ![our choice](../figures/badges/ours.svg). The novel classes were
+#    the same, so this guards against the luck of seeds, not against that of these classes. On photographs one setting,
+#    the weight of the foreground, was chosen on fold 0 with seed 1, which is in the tables.
+# 4. **Many questions.** With 95 % intervals, one in twenty questions *about nothing* finds something. *Remedy:* Holm's
+#    correction, in question 2.
+# 5. **Few seeds.** A handful of seeds can scatter little by luck, and the interval comes out too short. *Remedy:* the
+#    bootstrap over seeds is widened as Student's t is ![our choice](../figures/badges/ours.svg). Does it work? The next
+#    cell draws 3 seeds on 2 folds, 4,000 times, from networks *whose true difference is 0*, and counts how many 95 %
+#    intervals hold the 0.
 
 # %%
-full, control = (runs_of(scores, name, "1-shot") for name in ("full", "support only"))
-pairs = np.array([[100 * control[key].miou, 100 * full[key].miou] for key in full])  # [pairs, 2]
-figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
-for low, high in pairs:
-    axes.plot([0, 1], [low, high], "o-", color=BLUE if high > low else ORANGE, markersize=4, linewidth=1)
-axes.set_xticks([0, 1], ["support only", "full"], fontsize=11)
-axes.set_ylabel("mIoU of novel classes, %", fontsize=11)
-axes.set_xlim(-0.3, 1.3)
-plt.show()
-spread_of_differences = (pairs[:, 1] - pairs[:, 0]).std(ddof=1)
-unpaired = np.sqrt(pairs.var(axis=0, ddof=1).sum())  # variances of unrelated numbers add up
-print(
-    f"standard deviation of a difference: {unpaired:.1f} points between unrelated runs, "
-    f"{spread_of_differences:.1f} within pairs"
-)
-
-# %% [markdown]
-# *What to see:* blue lines rise; a falling one would be orange. The ends of the lines are scattered, for folds and
-# seeds differ. Are the slopes more alike than the ends? The two printed numbers say it: how much a difference would
-# vary if its two runs had nothing in common (other fold, other seed), and how much it varies within pairs. Pairing
-# takes away the luck that both share; what is left is the luck of each network's own training, and folds in which a
-# module is worth more than in others.
-#
-# **Two: unequal chances.** A variant with more parameters or more steps can win without its idea. All trained variants
-# have the same number of steps; their parameters are printed; and "support only" is the full network with P in the
-# place of P_q: all its layers, not its idea. It is the fair control for the pseudo-prototype. Not every module has such
-# a control: the last lines name the questions whose two networks differ in size.
-
-# %%
-print(cost_table(study, rows) + "\n")
-parameters = {row["variant"]: row["parameters"] for row in rows}
-for question in study.comparisons:
-    ratio = parameters[question.variant] / max(1, parameters[question.control])
-    if abs(ratio - 1) > 0.01:
-        print(f"{question.name}: {question.variant!r} has {ratio:.2f} times the parameters of {question.control!r}")
-
-# %% [markdown]
-# **Three: choosing and reporting on the same numbers.** Take ten variants that are *exactly as good* as the control,
-# and report the best. The cell simulates it with the noise measured above: the winner looks better, although none is.
-# (Some of that noise is real, folds differ; so the printed lead is an upper estimate.)
-
-# %%
-generator = np.random.default_rng(0)
-noise = spread_of_differences / np.sqrt(len(pairs))  # standard error of a mean difference
-scores_of_equals = generator.normal(0, noise / np.sqrt(2), (2000, 11))  # ten variants and their control, 2000 times
-best = scores_of_equals[:, :10].max(axis=1) - scores_of_equals[:, 10]
-print(f"the best of ten equal variants leads the control by {best.mean():+.2f} points on average, in truth by 0")
-
-# %% [markdown]
-# So the forms of PIM and MSF were chosen on seeds 11 to 13, and the tables here are of other seeds *(our rule)*. One
-# setting breaks the rule: on photographs, the weight of the foreground was chosen on fold 0 with seed 1.
-#
-# **Four: many questions.** With 95 % intervals, one in twenty questions *about nothing* finds something. Ask ten
-# independent questions and the chance of at least one false find is about 40 %. *Holm's correction* makes the p-values
-# hold for all questions together; section 11.4 does it by hand.
-#
-# **Five: few seeds.** An interval needs to know how much trainings scatter, and a handful of seeds can scatter little
-# by luck. The cell draws 3 seeds on 2 folds, 4,000 times, from networks *whose true difference is 0*, and counts how
-# many of the 95 % intervals hold the 0: of the plain bootstrap, which draws the seeds of each fold anew with
-# replacement; and of the package's, which widens it as Student's t does *(our choice)*.
-
-# %%
-from dpnet_lite.experiments.intervals import multiplicities, run_weights
-
 generator = np.random.default_rng(0)
 n_seeds, n_folds = 3, 2
-runs = generator.normal(size=(n_folds * n_seeds, 4000))  # differences of 6 runs, 4,000 studies
+luck = generator.normal(size=(n_folds * n_seeds, 4000))  # differences of 6 runs, 4,000 studies
 plain = np.concatenate([multiplicities(n_seeds, 2000, generator) for _ in range(n_folds)], axis=1)  # [resamples, runs]
 wide = run_weights(np.repeat(np.arange(n_folds), n_seeds), 2000, generator)
-for name, weights in (("plain bootstrap", plain), ("as the package does", wide)):
-    low, high = np.quantile(weights @ runs / len(runs), [0.025, 0.975], axis=0)
-    print(f"{name:20} {100 * np.mean((low <= 0) & (high >= 0)):.0f} % of the intervals hold the truth")
+for name, weights in (("plain bootstrap", plain), ("widened, as the package does", wide)):
+    low, high = np.quantile(weights @ luck / len(luck), [0.025, 0.975], axis=0)
+    print(f"{name}: {100 * np.mean((low <= 0) & (high >= 0)):.0f} % of the intervals hold the truth")
 
 # %% [markdown]
 # Whether that holds for real trainings too is tested by `tools/check_null.py`: it trains one network again and again,
 # calls half of the runs *variant* and half *control*, and counts how often a difference is found.
 #
-# ## 11.3 A paired difference by hand
+# ## 11.2 Question 1: is the second prototype worth anything?
 #
-# For one comparison, with plain NumPy: the mean difference, the number of *wins* (pairs in which the variant is ahead),
-# and a p-value from the *sign-flip test*: if the two networks were equally good, each pair's difference could as well
-# have the other sign; how often do random signs give a mean at least as far from 0? Here 20,000 random patterns of
-# signs are tried; the package counts all patterns up to 16 pairs, and tries 100,000 where there are more.
+# **Experiment.** *Full* against *support only*: the same layers, the same number of parameters; one has $P_q$, the
+# other P in its place. A *pair* is one fold with one seed, trained and tested twice. Each line of the picture is a pair.
+
+# %% alt=["Two panels, a line per pair from support only to full. Drawn world: all twenty lines rise by about five points. Photographs: the twelve lines are nearly level, four fall"] jupyter={"source_hidden": true}
+pairs = {}
+figure, panels = plt.subplots(1, 2, figsize=(6.5, 3.8), layout="constrained", sharey=True)
+for axes, data, title in zip(panels, rows, ("drawn world", "photographs"), strict=True):
+    scores = labelled_scores(rows[data])
+    control, full = (runs_of(scores, name, "1-shot") for name in ("support only", "full"))
+    pairs[data] = {key: (100 * control[key].miou, 100 * full[key].miou) for key in full}
+    for low, high in pairs[data].values():
+        axes.plot([0, 1], [low, high], "o-" if high > low else "s--", color=BLUE if high > low else ORANGE, linewidth=1)
+    axes.set_xticks([0, 1], ["support\nonly", "full"], fontsize=13)
+    axes.set_title(f"{title}, {len(full)} pairs", fontsize=13)
+    axes.set_xlim(-0.3, 1.3)
+    axes.tick_params(axis="y", labelsize=12)
+panels[0].set_ylabel("mIoU of novel classes, %", fontsize=13)
+plt.show()
+
+# %% [markdown]
+# *What to see:* blue lines with dots rise, orange dashed ones with squares fall. On the drawn world the ends are
+# scattered, for folds and seeds differ, but the slopes are alike: that is what pairing buys. On photographs the lines
+# are nearly level.
+#
+# **From the picture to a number**, in plain NumPy: the mean difference, the *wins* (pairs in which full is ahead), and
+# the p-value of the *sign-flip test*. If the two networks were equally good, each difference could as well have the
+# other sign; how often do random signs give a mean at least as far from 0?
 
 # %%
-differences = pairs[:, 1] - pairs[:, 0]
+differences = np.array([high - low for low, high in pairs["toy"].values()])
 mean, wins = differences.mean(), int((differences > 0).sum())
 signs = np.random.default_rng(0).choice([-1, 1], size=(20_000, len(differences)))
 p = np.mean(np.abs((signs * differences).mean(axis=1)) >= abs(mean))
-judged = {entry.comparison.name: entry for entry in judge(study, rows)}
-entry = judged["full network"]
-assert np.isclose(mean, 100 * entry.difference) and wins == entry.wins
+main = judged["toy"]["full network"]
+assert np.isclose(mean, 100 * main.difference) and wins == main.wins
 assert abs(p - sign_flip_p(differences)) < 0.01
-shown = f"about {p:.4f}" if p else f"below 1 / {len(signs):,}"
-print(f"full less support only: {mean:+.1f} points, {wins} wins in {len(differences)} pairs, p {shown}")
-print(entry.sentence)
+print(f"full minus support only: {mean:+.1f} points, {wins} wins in {len(differences)} pairs")
+print(f"{int(p * len(signs))} of {len(signs):,} random patterns of signs give a mean as far from 0")
 
 # %% [markdown]
-# The interval in the last line resamples episodes, as in notebook 7, and seeds, as in section 11.2: it says how far the
-# difference could be off. **A difference whose interval contains 0 is called "no measurable difference"**, whatever its
-# sign: these runs cannot tell. It does not say that there is none.
+# **What these numbers stand for.** Three things a careful reader asks:
 #
-# ### Exercise 11.1: a paired difference (easy, 5 minutes)
+# - *What is drawn anew for the interval?* 2,000 times, the test episodes within each class, one draw for all networks
+#   that share the list; and the training seeds within each fold. Folds and classes are not: the interval speaks of
+#   these classes, these folds and this budget of training.
+# - *What is one observation for p?* A pair. The test treats pairs as independent, but pairs of one fold share their
+#   classes and test episodes. So p, too, speaks of these folds. For a claim about *new* classes the fold is the
+#   observation, and there are four: the table has their means.
+# - *What if the interval contains 0?* It is called **"no measurable difference"**, whatever its sign. These runs cannot
+#   tell; that is not the same as "there is none".
+
+# %%
+by_fold = {
+    title: [np.mean([high - low for (fold, _), (low, high) in pairs[data].items() if fold == k]) for k in range(4)]
+    for data, title in (("toy", "drawn world"), ("photos", "photographs"))
+}
+assert min(by_fold["drawn world"]) > 0  # all four folds agree
+columns = {"data": [*by_fold], **{f"fold {k}": [values[k] for values in by_fold.values()] for k in range(4)}}
+columns["p by folds alone"] = [sign_flip_p(values) for values in by_fold.values()]
+table(columns, "Full minus support only, points, mean over the seeds of each fold", formats="{:+.2f}")
+
+# %% [markdown]
+# With four folds no difference, however large, can get a p below 2 / 2$^4$: on new classes we have agreement of folds,
+# not proof.
+#
+# **And on photographs?** Four measurements exist. They differ in network and in how much they can say, so they stand
+# side by side. The first is the study of the picture. The others are later heads, trained with other settings, with one
+# seed per fold, so their intervals hold the luck of the episodes, *not that of a training*. Their settings were chosen
+# with MobileNetV2 on these same folds, nearly always by DPNet's own score, while *support only* took them over: that
+# leans towards DPNet. With VGG-16 none of them was chosen. See
+# [results](../docs/results.md#heads-trained-on-folds-of-photographs-two-backbones).
+
+# %%
+folder = Path(dpnet_lite.__file__).parents[1] / "docs" / "results" / "photographs"
+
+
+def later(name, episodes):
+    """The difference of DPNet and support only on stored episodes, with its interval, and the number of runs."""
+    record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    found = [row for fold in record["folds"].values() for row in fold if row[1] == episodes]
+    runs = [[unpack_scores(row[2]) for row in found if row[0] == method] for method in ("DPNet", "support only")]
+    assert runs[0] and len(runs[0]) == len(runs[1])
+    return *mean_paired_difference(*runs), len(runs[0])
+
+
+photos = judged["photos"]["full network"]
+heads = {
+    "later heads, VGG-16, 1 shot": later("vgg16", "1-shot"),
+    "later heads, MobileNetV2, 1 shot": later("mobilenet_v2", "1-shot"),
+    "later heads, MobileNetV2, 5 shots": later("mobilenet_v2", "5-shot"),
+}
+columns = {
+    "measurement": ["the study, VGG-16, 1 shot", *heads],
+    "trainings": [photos.pairs, *(runs for *_, runs in heads.values())],
+    "full minus support only, points": [
+        percent(photos.difference, photos.interval, signed=True),
+        *(percent(value, interval, signed=True) for value, interval, _ in heads.values()),
+    ],
+    "the interval holds": ["episodes and training seeds", *["episodes only"] * 3],
+    "settings chosen on these folds": ["one of them", "no", "yes, by DPNet's score", "yes, by DPNet's score"],
+}
+table(columns, "The second prototype on photographs")
+
+# %% [markdown]
+# **Answer.** On the drawn world: yes, clearly. On photographs it depends on whom you ask: the study with several seeds
+# and the later heads on VGG-16 measure no difference; the later heads on MobileNetV2 find a small lead, in the setting
+# that favours it and without the luck of training in the interval. We would not build on it before it is seen with more
+# seeds.
+#
+# **What does such a difference look like?** The package brings a full network and its *support only* for photographs,
+# on MobileNetV2, one training each: an illustration, not evidence. Of five episodes for each of 13 objects that no head
+# saw in training, the code shows three by the difference of their IoU: the largest, the median, the smallest.
+
+# %% alt=["Three rows of photographs, each with support, query, and the masks of support only and full: the episode in which full gains most, the median one, where the masks differ along the border only, and the one in which it loses most"] jupyter={"source_hidden": true}
+from dpnet_lite.course.explorers.episode import object_episodes, open_variants
+from dpnet_lite.course.explorers.panels import new_figure, show_image
+from dpnet_lite.datasets import OBJECTS_CREDIT
+from dpnet_lite.experiments.plots import overlay
+
+photographs, SHOWN = object_episodes(), ("support only", "full")
+episodes = photographs.episodes(count=5 * len(photographs.novel))
+answers = [open_variants(photographs, "photographs", episode) for episode in episodes]
+gains = np.array([answer["full"].iou - answer["support only"].iou for answer in answers])
+order = np.argsort(gains, kind="stable")
+figure, grid = new_figure(4, 3, width=1.65, height=1.9)
+chosen = {"full gains most": order[-1], "median": order[len(order) // 2], "full loses most": order[0]}
+for row, (name, number) in zip(grid, chosen.items(), strict=True):
+    first = answers[number]["full"]
+    show_image(row[0], first.support_images[0], f"support: {first.class_name}", outline=first.support_masks[0])
+    row[0].set_ylabel(name, fontsize=12)
+    show_image(row[1], first.query_image, "query")
+    for axes, variant in zip(row[2:], SHOWN, strict=True):
+        v = answers[number][variant]
+        show_image(axes, overlay(v.query_image, v.prediction, ORANGE), f"{variant}: {v.iou:.2f}", outline=v.truth)
+print(OBJECTS_CREDIT)
+figure
+
+# %% [markdown]
+# *What to see:* orange is what a network found, the outline is the truth, the number the IoU. In the middle row, what
+# is typical, the masks differ along the border only. The outer rows are chosen to differ: there a whole part comes or
+# goes.
+#
+# ### Exercise 11.1: a paired difference (write, easy, 5 minutes)
 #
 # Write `paired(variant, control)`. It takes two arrays of scores, entry i of both from the same pair, and returns two
-# numbers: the mean of variant less control, and in how many pairs the variant is ahead (a draw is no win).
+# numbers: the mean of variant minus control, and in how many pairs the variant is ahead (a draw is no win).
+#
+# <details><summary>Hint 1</summary>Subtract first, entry by entry; both numbers come from that one array.</details>
+#
+# <details><summary>Hint 2</summary>A comparison of an array with 0 gives True and False, and a sum counts the True.
+# Which comparison leaves draws out?</details>
 
 
 # %% jupyter={"source_hidden": true}
@@ -201,37 +287,79 @@ from dpnet_lite.course.exercises.lesson_11 import check_paired
 check_paired(paired)
 
 # %% [markdown]
-# ## 11.4 Many questions: Holm's correction
+# ### Exercise 11.2: break the pairs (break it on purpose, easy, 5 minutes)
 #
-# Sort the m p-values. The smallest is multiplied by m, the next by m - 1, and so on; none may fall below the one
-# before it, and none exceed 1. The cell does it for this study's questions and compares with the package. If you want
-# to do exercise 11.2, do it before you read the cell.
+# `pairs["toy"]` has (support only, full) for every fold and seed. Pair each full network with the *wrong* support only:
+#
+# ```python
+# low, high = np.array(list(pairs["toy"].values())).T
+# for shift in (0, 5, 10, 15):
+#     wrong = high - np.roll(low, shift)
+#     print(shift, wrong.mean(), wrong.std(ddof=1), sign_flip_p(wrong))
+# ```
+#
+# Predict before you run it: which of the three numbers change, and which way?
+#
+# <details><summary>Hint 1</summary>A mean of differences is a difference of means. Does the order matter to it?</details>
+#
+# <details><summary>Hint 2</summary>There are five seeds per fold, in this order: a shift by 5 pairs each network with
+# one of another fold, whose classes are easier or harder.</details>
+#
+# <details><summary>Answer</summary>The mean stays to the last digit: moving the controls does not change their mean.
+# The standard deviation grows, since the luck of the fold (its classes, its episodes) no longer cancels; an interval
+# would widen by the same factor. The p-value hardly moves here, because the effect is many times larger than
+# either scatter. With an effect as small as that of the photographs, the pairing decides whether one sees
+# anything.</details>
+#
+# ## 11.3 Question 2: which module earns its place?
+#
+# **Experiment.** Eight questions, each a network with a module minus the same network without it: CCM alone and with
+# MSF, PIM with CCM and with both others, MSF alone and with the others.
+#
+# Eight questions are eight chances to be fooled. **Holm's correction** makes the p-values hold for all together: sort
+# the m of them; the smallest is multiplied by m, the next by m - 1, and so on; none may fall below the one before it,
+# and none exceed 1. The m questions are those of one study ![our choice](../figures/badges/ours.svg); different studies
+# are not corrected together, and intervals are not corrected at all. The colours below go by the corrected p.
+
+# %% alt=["Eight differences with intervals on the drawn world. CCM: three rows near +4.5, blue. PIM: two rows near 0, grey. MSF: three rows near +2, blue"] jupyter={"source_hidden": true}
+differences_figure(list(judged["toy"].values()))
+plt.show()
+
+# %% [markdown]
+# *What to see:* each row says what is subtracted from what. Right of the line at 0 the module helps. Blue dots: ahead
+# after correction; grey diamonds: these runs cannot tell. The bars differ in length, too: questions differ in how sure
+# one can be. Next, the same eight on photographs; mind the scale.
+
+# %% alt=["The same eight differences on photographs, all below one point. CCM and PIM: grey, at 0. MSF: two rows blue near +0.5, one grey although its interval is clear of 0"] jupyter={"source_hidden": true}
+differences_figure(list(judged["photos"].values()))
+plt.show()
 
 # %%
-names = list(judged)
-p_values = np.array([judged[name].p for name in names])
-order = np.argsort(p_values, kind="stable")
-by_hand = np.empty(len(names))
-by_hand[order] = np.minimum(1, np.maximum.accumulate((len(names) - np.arange(len(names))) * p_values[order]))
-assert np.allclose(by_hand, [judged[name].p_corrected for name in names])
-assert np.allclose(by_hand, holm(p_values))
-for index in order:
-    print(f"{names[index]:24} p {p_values[index]:.5f}, corrected {by_hand[index]:.5f}")
-print(
-    f"smallest p that {len(differences)} pairs can give: 2 / 2^{len(differences)} = {2 / 2 ** len(differences):.1e}; "
-    f"that 100,000 patterns of signs can show: {1e-5:.0e}"
-)
+weak = [name for name, entry in judged["photos"].items() if entry.graded_verdict.endswith("weak")]
+assert weak == ["MSF, alone"]  # the text below says so
+for data, title in (("toy", "drawn world"), ("photos", "photographs")):
+    for module in ("CCM", "PIM", "MSF"):
+        kinds = [kind_of(entry) for name, entry in judged[data].items() if name.startswith(f"{module},")]
+        print(f"{title}, {module}: " + ", ".join(f"{kind} in {kinds.count(kind)}" for kind in dict.fromkeys(kinds)))
 
 # %% [markdown]
-# *What to see:* several questions may share the smallest p. Where it is that of the sampling, at most one pattern, the
-# observed one, was as far from 0; it says nothing of how large the effects are. A pair is a fold with a seed; pairs of
-# one fold share classes and test episodes, so p holds for these folds.
-
-# %% [markdown]
-# ### Exercise 11.2: Holm's correction (medium, 10 minutes)
+# **Answer.** On the drawn world CCM and MSF earn their place in every company. PIM does not show: nothing measurable in
+# either question. On photographs only MSF shows, by about half a point, and *MSF, alone* is a lesson in itself: its
+# interval is clear of 0, its corrected p is not small. An interval speaks of its one question, the p of all eight.
+#
+# MSF comes with more parameters than its controls (11.1), so these rows cannot say how much of it is the idea.
+# Parameters are an unlikely reason for CCM, which adds none.
+#
+# ### Exercise 11.3: Holm's correction (write, medium, 10 minutes)
 #
 # Write `my_holm(p_values)`. It takes a list of p-values in any order and returns the list of their corrected values in
 # the same order. Example: [0.01, 0.04, 0.03] becomes [0.03, 0.06, 0.06].
+#
+# <details><summary>Hint 1</summary>Go through the p-values from the smallest to the largest, but remember where each
+# came from: sort the <i>indices</i>.</details>
+#
+# <details><summary>Hint 2</summary>Keep the largest corrected value so far. At rank k (from 0) it becomes the greater
+# of itself and (m - k) times the p-value; what you store is at most 1.</details>
 
 
 # %% jupyter={"source_hidden": true}
@@ -251,293 +379,178 @@ from dpnet_lite.course.exercises.lesson_11 import check_holm
 check_holm(my_holm)
 
 # %% [markdown]
-# ## 11.5 The modules
+# ### Exercise 11.4: two colleagues and PIM (explain, medium, 5 minutes)
 #
-# - **CCM** hypothesis: a prototype from the query itself helps where support and query differ. Experiment: with P_q,
-#   and with P in its place, with and without the other modules.
-# - **PIM** hypothesis: two prototypes that correct each other are better than two that do not. Experiment: with the
-#   interaction and without, both prototypes present.
-# - **MSF** hypothesis: context at several scales helps the dense comparison. Experiment: dilated convolutions and a
-#   global mean against neither; the pyramid, another form, is in section 11.6.
+# Look at the row *PIM, with CCM and MSF* on the drawn world. One colleague writes: "PIM improves DPNet, in most pairs
+# the network with it is ahead." Another: "PIM has no effect." Say what is wrong with each sentence, and write a right
+# one.
+#
+# <details><summary>Hint 1</summary>Would you be surprised to see as many heads among twenty throws of a fair coin? Ask
+# the p-value, not the count.</details>
+#
+# <details><summary>Hint 2</summary>Read the interval at both ends: which effects do these runs <i>not</i>
+# exclude?</details>
+#
+# <details><summary>Answer</summary>The first takes luck for an effect: with equal networks, so lopsided a result comes
+# up too often, all the more among eight questions. The second takes "cannot tell" for "is none": the interval reaches
+# from a little below 0 to about a point, so a gain worth a quarter of CCM's is not excluded. Right: "No measurable
+# difference; if PIM helps in this network and at this budget, then by less than the upper end of the interval." It is
+# also a finding about <i>our</i> formula of PIM; the paper's is not public.</details>
+#
+# ### Exercise 11.5: the best of ten (predict, then run, medium, 5 minutes)
+#
+# Somebody tries ten variants that are *exactly as good* as the control and reports the best one. The standard error of
+# one mean difference is `noise`. Predict the average lead of the winner: 0, half of `noise`, or about `noise`? And how
+# often does it pass the usual bound for one question, 1.96 `noise`: in 5 %, or more often? Then run:
+#
+# ```python
+# generator = np.random.default_rng(0)
+# noise = differences.std(ddof=1) / np.sqrt(len(differences))
+# equals = generator.normal(0, noise / np.sqrt(2), (2000, 11))  # ten variants and their control, 2000 times
+# best = equals[:, :10].max(axis=1) - equals[:, 10]
+# print(best.mean() / noise, (best > 1.96 * noise).mean())
+# ```
+#
+# <details><summary>Hint 1</summary>Each of the ten differences scatters around 0 by <code>noise</code>. Is the largest of
+# them still around 0?</details>
+#
+# <details><summary>Hint 2</summary>The largest of ten normal numbers lies about one and a half of their standard
+# deviations above their mean, and here that of a variant is <code>noise</code> divided by the root of 2.</details>
+#
+# <details><summary>Answer</summary>About <code>noise</code>, although none is better; and the winner passes the bound
+# several times as often as the one in forty that a single equal variant would. That is why the forms of PIM and MSF
+# were chosen on seeds that no table shows. (Some of the scatter is real, for folds differ, so <code>noise</code> is an
+# upper estimate.)</details>
+#
+# ## 11.4 Question 3: what in the second prototype is it that helps?
+#
+# $P_q$ has two sides: *which* query pixels are selected, by the cycle, and *how* they are averaged, with weights and
+# two rounds of consensus on one object (lesson 3).
+#
+# **Experiment.** The same network with other rules of selection. *Threshold* and *top 12* have the weights and the
+# consensus, but no way back. *Plain cycle* has the way back, but takes the mean of the selected pixels as they are.
+# *Soft* averages over all pixels. The *oracle* is told the truth: a bound, not a method, so it has an axis of its own.
 
-# %%
-display(Markdown(score_table(study, rows)))
-scores_figure(study, rows)
+# %% alt=["Differences of selection rules on the drawn world. The cycle is ahead of support only by about 4.6 points. Query first, threshold and top 12 cannot be told from it, soft and plain cycle are behind. On an axis of its own: the oracle, about 25 points ahead"] jupyter={"source_hidden": true}
+selection = {entry.comparison.name: entry for entry in judge(load_study("selection"), shipped_rows("selection"))}
+differences_figure(list(selection.values()))
 plt.show()
 
-
 # %%
-def tell(entry, condition=""):
-    corrected = "below 0.001" if entry.p_corrected < 0.001 else f"{entry.p_corrected:.3f}"
-    start = f"{condition}: " if condition else ""
-    print(textwrap.fill(f"{start}{entry.sentence}; p after Holm {corrected}", 110, subsequent_indent="    "))
-
-
-differences_figure(list(judged.values()))
-plt.show()
-for entry in judged.values():
-    tell(entry)
-print()
-for module in ("CCM", "PIM", "MSF"):
-    own = [entry for entry in judged.values() if entry.comparison.name.startswith(f"{module},")]
-    verdicts = Counter(entry.verdict for entry in own)
-    print(f"{module}: " + ", ".join(f"{word} in {count} of {len(own)} questions" for word, count in verdicts.items()))
+kinds = {name: kind_of(entry).split(",")[0] for name, entry in selection.items()}
+assert kinds["support first"] == kinds["oracle"] == "ahead"
+assert kinds["plain cycle"] == kinds["soft"] == "behind"
+assert kinds["threshold"] == kinds["top 12"] == kinds["query first"] == "cannot tell"
+on_photos = {
+    e.comparison.name: kind_of(e) for e in judge(load_study("selection"), shipped_rows("selection", "photos"))
+}
+print("on photographs, ahead after correction:", *[name for name, kind in on_photos.items() if kind.startswith("ahead")])
 
 # %% [markdown]
-# *What to see:* each row is one question, its bar the interval, the line at 0 "no difference". Blue bars lie to the
-# right of the line, vermilion ones to the left, grey ones touch it. The sentences under the picture are the verdicts,
-# made from the numbers; the last lines sum them up for each module, also where one adds nothing that these runs can
-# measure. A verdict goes by the interval of its one question; believe a "better" only if its corrected p is small, too.
-# Compare the length of the bars: questions differ in how sure one can be. And go back to the list of section
-# 11.2: where the two networks differ in size, the verdict is on the module *with its parameters*. These rows cannot say
-# how much of it is the idea.
+# **Answer.** The idea of a prototype from the query pays on the drawn world. The *way back* is not what makes it good
+# there: without it, a threshold or the twelve best pixels, nothing measurable is lost. The weights and the consensus
+# matter: without them the plain cycle falls behind. And the oracle says how much a better selection could still win,
+# many times what $P_q$ wins now. (It is an upper bound in earnest: its $P_q$ carries the truth into the network.) On
+# photographs no rule can be told from another, and only the oracle is ahead.
 #
-# ## 11.6 The alternatives of each module
+# ### All other studies
 #
-# Each module could have been built otherwise. The next cells show one study each, with its question and its verdicts.
+# The numbers stand in the [results](../docs/results.md#ablations); the links lead to the reports with figures, costs
+# and provenance. The counts are after Holm's correction, within each study.
 
 
 # %%
-found = {}  # verdicts by data and study
+def line(name, data):
+    found = [kind_of(entry).split(",")[0] for entry in judge(load_study(name), shipped_rows(name, data))]
+    counts = " | ".join(str(found.count(word)) for word in ("ahead", "behind", "cannot tell"))
+    where = "drawn" if data == "toy" else "photographs"
+    return f"| {load_study(name).question} | [{where}](../docs/ablations/{data}/{name}/report.md) | {counts} |"
 
 
-def show(name, data="toy"):
-    if name not in shipped_names(data):
-        print(f"{name}: its rows on {data} do not come with the package; run it with: dpnet-lite ablate {name}")
-        return
-    study, rows = load_study(name), shipped_rows(name, data)
-    verdicts = judge(study, rows)
-    display(Markdown(f"{study.question}\n\n{score_table(study, rows)}"))
-    differences_figure(verdicts, several=len(study.conditions) > 1)
-    plt.show()
-    for entry in verdicts:
-        tell(entry, entry.condition if len(study.conditions) > 1 else "")
-    found[data, name] = {entry.comparison.name: entry.verdict for entry in verdicts}
-
+others = [(name, "toy") for name in ("interaction", "scales", "aux", "rivals")]
+others += [(name, "photos") for name in ("selection", "rivals", "shots")]
+head = "| question | report | ahead | behind | cannot tell |\n|---|---|---|---|---|\n"
+Markdown(head + "\n".join(line(*other) for other in others))
 
 # %% [markdown]
-# **Selection.** How CCM picks pixels. Hypothesis: the cycle finds pixels that a plain threshold on the similarity does
-# not. The oracle knows the truth: its lead is what a better selection could still win in this network.
-
-# %%
-show("selection")
-verdicts = found["toy", "selection"]  # the text below says so
-assert verdicts["oracle"] == verdicts["support first"] == "better"
-assert verdicts["plain cycle"] == verdicts["soft"] == "worse"
-
-# %% [markdown]
-# *What to see:* three things. The oracle is far ahead of all rules: a better selection could still win much. It is an
-# upper bound, since the oracle's $P_q$ carries the truth into the network. *Plain cycle*, which takes the mean of the
-# selected pixels as they are, is behind: the weights and the consensus on one object (lesson 3) are worth more than the
-# choice between most rules. And compare *threshold* and *top 12*, which have the same weights and consensus but no way
-# back, with the cycle. If neither is behind, the way back is not what makes the selection good *here*; the idea of a
-# prototype from the query is, as *support first* against *support only* says. *Soft* averages over too much: it loses
-# nearly all of that.
-
-# %% [markdown]
-# **Interaction.** Forms of PIM against none. Hypothesis: two prototypes that take from each other what they share
-# compare better than two that do not. *Joint* against *correlation* asks whether it matters that the prototypes are
-# weighed as the query is.
-
-# %%
-show("interaction")
-
-# %% [markdown]
-# *What to see:* which intervals are clear of 0, and how large is what they show, beside the CCM of section 11.5? Where
-# none is, the hypothesis is not supported; and of several forms, one can be ahead by luck: that is what Holm's p is
-# for. It may be that the fusion behind it computes from P, $P_q$ and the query whatever the interaction offers *(our
-# guess)*. Whatever is so, it is a finding about *our* formulas; the paper's are not public.
-
-# %% [markdown]
-# **Scales.** Pyramids of two to four scales, and dilated convolutions at one. Hypothesis: the more scales, the better.
-# Objects of other data may differ more in size, which may leave a pyramid more to gain there.
-
-# %%
-show("scales")
-
-# %% [markdown]
-# *What to see:* how much more scales of a pyramid bring, and how much dilated convolutions do. Both give each cell a
-# view of its surroundings; the pyramid by averaging maps and features first, which loses where small objects end.
-
-# %% [markdown]
-# **Auxiliary branch**, used in training only. Hypothesis: a second loss close to the prototypes teaches them more
-# directly.
-
-# %%
-show("aux")
-
-# %% [markdown]
-# *What to see:* both branches are compared with none; *query head* is the default.
-
-# %% [markdown]
-# **Rivals**, ideas from outside the paper under the same protocol: small reconstructions on the same frozen features,
-# not the published networks (see [the method](../docs/method.md#rivals)). Hypothesis: $P_q$ is worth more than what
-# these ideas bring.
-
-# %%
-show("rivals")
-
-# %% [markdown]
-# *What to see:* how far behind are the rules without training? Compare *support only*, our head without $P_q$, with the
-# three networks after other papers as well. Where it is level with one of them, the head alone is no advance, and $P_q$
-# is. They are not quite equal rivals: our head's settings and its auxiliary branch were searched for, theirs were not.
+# Two remarks. *Interaction*: no form of PIM can be told from none. It may be that the fusion computes from P, $P_q$ and
+# the query whatever the interaction offers (our guess, untested). *Rivals*: small reconstructions on the same frozen
+# features, not the published networks; our head's settings were searched for, theirs were not.
 #
-# ## 11.7 The same on photographs
+# ## 11.5 Try it
 #
-# Photographs of COCO 2017, classes in four folds as in COCO-20$^i$, a VGG-16 backbone trained on ImageNet. The variants
-# have the same names, but photographs are few, so the networks may learn less: training is shorter, the fusion sees
-# similarity maps alone (which leaves little for PIM to act on), the selection compares frozen features, and the
-# training-free score is added to the logits. The last study is that of notebook 12.2, more support images at the test;
-# it has two seeds, the others three.
-
-# %%
-show("modules", data="photos")
-
-# %%
-show("selection", data="photos")
-
-# %%
-show("rivals", data="photos")
-
-# %%
-show("shots", data="photos")
-
-# %% [markdown]
-# *What to see:* compare each verdict with that on the toy world. Is $P_q$ worth something here? The oracle says whether
-# it *could* be: if the oracle is far ahead and the cycle is not, then a selection from these frozen features does not
-# find the object often enough, or finds what P would have found anyway. Which rule without training is the best rival
-# here, and which is it on the toy world? Do the weights and the consensus matter here, as they did in 11.6? And look at
-# the width of the scale before you call a difference large.
-#
-# ### What such differences look like
-#
-# A difference of a few points is an average; what is it in one picture? The package brings the full network for
-# photographs and three of its variants: with P in the place of $P_q$ (*support only*), without PIM (*no interaction*),
-# and without MSF (*one scale*). They stand on the MobileNetV2 of the package, not on the VGG-16 of the studies above.
-# Each is one training, so this is an illustration, not evidence. Of five episodes for each of 13 objects that no head
-# saw in training, the code shows three by the IoU of full less that of support only: the largest, the median, and the
-# smallest.
-
-# %%
-from dpnet_lite.course.explorers.episode import VARIANTS, open_variants
-from dpnet_lite.course.explorers.panels import new_figure, show_image
-from dpnet_lite.course.opened_episode import ObjectEpisodes
-from dpnet_lite.datasets import OBJECTS_CREDIT
-from dpnet_lite.experiments.plots import overlay
-
-photographs = ObjectEpisodes("photographs")
-episodes = photographs.episodes(count=5 * len(photographs.novel))
-answers = [open_variants(photographs, "photographs", episode) for episode in episodes]
-ious = {name: np.array([answer[name].iou for answer in answers]) for name in VARIANTS["photographs"]}
-for name, values in ious.items():
-    less = ious["full"] - values
-    ahead, behind = (less > 0.02).sum(), (less < -0.02).sum()
-    words = f"; full ahead by more than 0.02 in {ahead}, behind in {behind} of {len(less)}"
-    print(f"{name:15} mean IoU {values.mean():.2f}, worst {values.min():.2f}{words if name != 'full' else ''}")
-
-order = np.argsort(ious["full"] - ious["support only"], kind="stable")
-figure, grid = new_figure(2 + len(ious), 3, width=1.75, height=2.0)
-rows_shown = {"full gains most": order[-1], "median": order[len(order) // 2], "full loses most": order[0]}
-for row, (name, number) in zip(grid, rows_shown.items(), strict=True):
-    first = answers[number]["full"]
-    show_image(row[0], first.support_images[0], f"support: {first.class_name}", outline=first.support_masks[0])
-    row[0].set_ylabel(name, fontsize=11)
-    show_image(row[1], first.query_image, "query")
-    for axes, (variant, v) in zip(row[2:], answers[number].items(), strict=True):
-        show_image(axes, overlay(v.query_image, v.prediction, ORANGE), f"{variant}: {v.iou:.2f}", outline=v.truth)
-print(OBJECTS_CREDIT)
-figure
-
-# %% [markdown]
-# *What to see:* orange is what a network found, the outline is the truth, the number the IoU. The rows at the top and
-# at the bottom are the extremes, chosen to differ; the row in between is what a difference is like on an episode in the
-# middle. Look at *where* masks differ. In the middle row they differ along the border only; in the outer rows a whole
-# part comes or goes.
-#
-# Then the printed lines: how often full is ahead of each variant, and behind. The networks without PIM and without MSF
-# are at least as good as full here; only the one without $P_q$ is behind it on average, by little. One training each on
-# 13 objects cannot decide what a module is worth; where a variant is as good or better here, it shows that a module can
-# be worth nothing on other data.
-#
-# ## 11.8 The live lab
-#
-# Change a switch: a short paired run trains that variant and the full network, on two folds with two seeds each, in the
-# background. Its orange bar joins the blue ones of the shipped study, which trained far longer and in more pairs (both
-# budgets are printed). A second variant takes half the time, for the full network is trained
-# already. *Stop* gives a run up.
+# The switches change the network. The masks of the variants stand side by side at once, from weights that come with the
+# package, and the bar of that comparison in the shipped study lights up. One episode is an illustration; the bar is the
+# evidence. Training a variant live is the second step: a few short runs are a weak witness, so expect a wide interval,
+# and where a short bar disagrees with a long one, believe the shipped one.
 
 # %%
 from dpnet_lite.course.explorers.apps import live_ablation
-from dpnet_lite.course.live_ablation import Bench
 
-bench = Bench()  # the defaults of the live lab
-budget = next(row["identity"]["training"] for row in rows if row["parameters"])
-print(
-    f"live: {bench.training.steps} steps of {bench.training.batch_size} episodes, {len(bench.pairs())} pairs; "
-    f"shipped: {budget['steps']} steps of {budget['batch_size']} episodes, {len(differences)} pairs"
-)
 live_ablation()
 
 # %% [markdown]
-# *What to see:* before you change a switch there are only the shipped bars, each a variant *less the full network*; it
-# has just the modules that it names, *support only* all but $P_q$. So the sign is the other way round than in section
-# 11.5: left of 0 the variant is worse, and where the bar is clear of 0, what it lacks was worth that much. Blue says
-# only that a bar was shipped. Expect the live bars to be long: a short run is a weak witness. If a short bar disagrees
-# with a long one, believe the long one.
-#
-# ## 11.9 A study of your own
+# ## 11.6 A study of your own
 #
 # A study is a text file. `model` sets the full network, each `[[variant]]` changes something of it, and each
-# `[[comparison]]` asks a question: variant less control. This one asks whether the background prototype helps:
+# `[[comparison]]` asks a question: variant minus control. This one asks whether the background prototype helps:
+#
+# ```toml
+# title = "The background prototype"
+# question = "Does comparing with the support's background help?"
+# seeds = [1, 2, 3]
+# model = { interaction = "joint", fusion = "aspp" }
+# training = { steps = 500, batch_size = 4 }
+#
+# [[variant]]
+# name = "without"
+# model = { background = false }
+#
+# [[variant]]
+# name = "with"
+#
+# [[comparison]]
+# name = "background"
+# variant = "with"
+# control = "without"
+# ```
+#
+# Save it as `background.toml` and call `dpnet-lite ablate background.toml`. The report lies in
+# `outputs/ablation/toy/background/` afterwards. You may stop it at any time and go on with the same command.
+# `--data folder:my_photos` runs it on photographs of your own.
+#
+# ## What was found
 
 # %%
-import tempfile
-from pathlib import Path
-
-text = """
-title = "The background prototype"
-question = "Does comparing with the support's background help?"
-seeds = [1, 2, 3]
-model = { interaction = "joint", fusion = "aspp" }
-training = { steps = 500, batch_size = 4 }
-
-[[variant]]
-name = "without"
-model = { background = false }
-
-[[variant]]
-name = "with"
-
-[[comparison]]
-name = "background"
-variant = "with"
-control = "without"
-"""
-with tempfile.TemporaryDirectory() as folder:
-    path = Path(folder) / "background.toml"
-    path.write_text(text)
-    own = load_study(str(path))
-runs = len(own.variants) * len(own.folds) * len(own.seeds)
-trained = [row for row in rows if row["parameters"]]
-minutes = runs * np.mean([row["training_seconds"] for row in trained]) / 60
-print(
-    f"{own.title}: {runs} runs; the shipped rows would have taken {minutes:.0f} minutes, one after the other, "
-    f"on their machine ({trained[0]['machine']}); one core of a laptop takes several times as long"
+pim = [entry for name, entry in judged["toy"].items() if name.startswith("PIM")]
+assert kind_of(main).startswith("ahead") and photos.verdict == NO_DIFFERENCE
+assert all(entry.verdict == NO_DIFFERENCE for entry in pim)
+one_shot, (low, high), _ = heads["later heads, MobileNetV2, 1 shot"]
+assert low > 0 and heads["later heads, VGG-16, 1 shot"][1].low < 0  # a lead with one backbone, none with the other
+assert all(judged["toy"][f"MSF, {what}"].p_corrected < 0.05 for what in ("alone", "with CCM", "with CCM and PIM"))
+show = {name: percent(e.difference, e.interval, signed=True) for name, e in selection.items()}
+claim(
+    f"With the second prototype {percent(main.difference, main.interval, signed=True)} points on the drawn world "
+    f"({main.wins} of {main.pairs} pairs), {percent(photos.difference, photos.interval, signed=True)} on photographs "
+    f"in the study with three seeds; later heads on MobileNetV2, one training per fold: "
+    f"{percent(one_shot, (heads['later heads, MobileNetV2, 1 shot'][1]), signed=True)}. "
+    f"PIM: no measurable difference ({percent(pim[-1].difference, pim[-1].interval, signed=True)}). "
+    f"Selection: without the way back nothing measurable is lost (threshold {show['threshold']}), without weights and "
+    f"consensus {show['plain cycle']}; a perfect selection would win {show['oracle']}."
 )
 
 # %% [markdown]
-# Save such a text as `background.toml` and call `dpnet-lite ablate background.toml`. The report lies in
-# `outputs/ablation/toy/background/` afterwards, as Markdown and as a web page. You may stop it at any time and go on
-# with the same command. `--data folder:my_photos` runs it on photographs of your own, `--engine ray` on many machines.
-#
 # ## Recap
 #
-# - Pair what you compare: same episodes, same start, same test.
+# - Pair what you compare: same episodes, same start, same test. Say what was drawn anew, and what was not.
 # - Give every variant the same budget, and add a control that has the parameters without the idea.
 # - Choose on some seeds, report on others; correct for the number of questions.
-# - "No measurable difference" is a result. Say it.
+# - "No measurable difference" is a result. Say it, with the interval.
 #
 # **Further reading.** [All studies](../docs/results.md#ablations); Holm, *A simple sequentially rejective multiple test
 # procedure*, 1979; Bouthillier et al., *Accounting for variance in machine learning benchmarks*, MLSys 2021.
 #
 # Previous: [10 Your own images](10_your_own_images.ipynb). Next: [12 When does it pay?](12_when_does_it_pay.ipynb)
+
+# %%
+quiz("11")

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, Judged, labelled_scores, runs_of
+from dpnet_lite.ablation.comparisons import Judged, labelled_scores, runs_of
 from dpnet_lite.ablation.studies import Study
 from dpnet_lite.ablation.table import Row
-from dpnet_lite.experiments.intervals import mean_interval
+from dpnet_lite.experiments.intervals import Interval, mean_interval, percent
 from dpnet_lite.experiments.plots import BLACK, BLUE, GREEN, ORANGE
 
 VERMILION, _PURPLE, _SKY, _GREY = "#D55E00", "#CC79A7", "#56B4E9", "#767676"  # Okabe and Ito's
@@ -36,7 +36,13 @@ OTHER_STYLES = tuple(
     )
 )
 _MAIN = ("full", "support only")  # drawn thicker
-_VERDICT_STYLES = {"better": (BLUE, "o"), "worse": (VERMILION, "s"), NO_DIFFERENCE: (_GREY, "D")}
+_BOUNDS = ("oracle",)  # variants that no method can reach: drawn on a scale of their own
+# By the p-value after Holm's correction; colour and mark say the same.
+P_STYLES = {
+    "ahead, p below 0.05": (BLUE, "o"),
+    "behind, p below 0.05": (VERMILION, "s"),
+    "cannot tell, p 0.05 or more": (_GREY, "D"),
+}
 
 
 def study_figures(study: Study, rows: Sequence[Row], judged: Sequence[Judged]) -> dict[str, Figure]:
@@ -48,25 +54,63 @@ def study_figures(study: Study, rows: Sequence[Row], judged: Sequence[Judged]) -
 
 
 def differences_figure(judged: Sequence[Judged], *, several: bool = False) -> Figure:
-    """Each comparison's difference with its interval; colour and mark say the verdict, which the axis says as well."""
-    figure, axes = plt.subplots(figsize=(7.5, 1.3 + 0.42 * len(judged)), layout="constrained")
-    for row, entry in enumerate(judged):
-        colour, mark = _VERDICT_STYLES[entry.verdict]
-        low, high = (100 * end for end in entry.interval)
-        axes.plot([low, high], [row, row], color=colour, linewidth=2.5, solid_capstyle="butt")
-        axes.plot(100 * entry.difference, row, mark, color=colour, markersize=8)
-    names = [f"{e.comparison.name}{f', {e.condition}' if several else ''}" for e in judged]
-    axes.axvline(0, color=BLACK, linewidth=1)
-    axes.set_yticks(range(len(judged)), names, fontsize=11)
-    axes.set_ylim(len(judged) - 0.5, -0.5)
-    axes.set_xlabel("difference of mIoU, points, with its 95 % interval", fontsize=12)
-    for verdict in dict.fromkeys(e.verdict for e in judged):
-        colour, mark = _VERDICT_STYLES[verdict]
-        axes.plot([], [], mark, color=colour, linestyle="-", linewidth=2.5, markersize=8, label=verdict)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=11)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="x", labelsize=11)
+    """A row for each comparison: variant minus control with its interval; colour and mark go by the corrected p.
+
+    Variants that are upper bounds have an axis of their own. `several` conditions are named in the rows.
+    """
+    bounds = [entry for entry in judged if entry.comparison.variant in _BOUNDS]
+    groups = [group for group in ([entry for entry in judged if entry not in bounds], bounds) if group]
+    figure, grid = plt.subplots(
+        len(groups),
+        figsize=(7, 0.8 + 0.55 * len(judged) + 0.6 * len(groups)),
+        height_ratios=[len(group) for group in groups],
+        layout="constrained",
+        squeeze=False,
+    )
+    for axes, group in zip(grid[:, 0], groups, strict=True):
+        for row, entry in enumerate(group):
+            _draw_difference(axes, row, entry, several)
+        axes.axvline(0, color=BLACK, linewidth=1)
+        axes.set(yticks=[], ylim=(len(group) - 0.5, -0.75))
+        axes.tick_params(axis="x", labelsize=12)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+    if len(groups) > 1:
+        grid[-1, 0].set_title("an upper bound, on its own scale", loc="left", fontsize=12, style="italic")
+    grid[-1, 0].set_xlabel("difference of mIoU, points, with its 95 % interval; p after Holm", fontsize=12)
+    for kind, (colour, mark) in P_STYLES.items():
+        if kind in map(kind_of, judged):
+            grid[0, 0].plot([], [], mark, color=colour, linestyle="-", linewidth=2.5, markersize=8, label=kind)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=12)
     return figure
+
+
+def kind_of(entry: Judged) -> str:
+    """Which of `P_STYLES` a comparison gets."""
+    ahead, behind, unclear = P_STYLES
+    return unclear if entry.p_corrected >= 0.05 else ahead if entry.difference > 0 else behind
+
+
+def _draw_difference(axes: Axes, row: int, entry: Judged, several: bool) -> None:
+    pair, name = f"{entry.comparison.variant} minus {entry.comparison.control}", entry.comparison.name
+    what = entry.condition if several else "" if name.removeprefix("against ") in pair else name
+    p = "p < 0.001" if entry.p_corrected < 0.001 else f"p {entry.p_corrected:.3f}"
+    numbers = f"{percent(entry.difference, entry.interval, signed=True)}, {p}"
+    style = P_STYLES[kind_of(entry)]
+    draw_bar(axes, row, f"{what}: {pair}" if what else pair, numbers, entry.difference, entry.interval, style)
+
+
+def draw_bar(
+    axes: Axes, row: int, what: str, numbers: str, value: float, interval: Interval, style: tuple[str, str]
+) -> None:
+    """A value with its interval, both in percent of what is given; above it, on the left what it is, its numbers right."""
+    colour, mark = style
+    axes.plot([100 * end for end in interval], [row, row], color=colour, linewidth=2.5, solid_capstyle="butt")
+    axes.plot(100 * value, row, mark, color=colour, markersize=8)
+    for place, side, text in ((0, "left", what), (1, "right", numbers)):
+        free = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # no line shines through
+        axes.text(
+            place, row - 0.45, text, ha=side, va="center", fontsize=12, transform=axes.get_yaxis_transform(), bbox=free
+        )
 
 
 def scores_figure(study: Study, rows: Sequence[Row]) -> Figure:

@@ -69,7 +69,7 @@ class Stratified:
 
     strata: tuple[Stratum, ...]
     contrast: float  # difference in the last stratum minus that in the first
-    contrast_interval: Interval  # 95 %
+    contrast_interval: Interval  # 95 % unless `stratified` was asked for another level
 
     @property
     def verdict(self) -> str:
@@ -140,9 +140,17 @@ def strata_of(values: ArrayLike, edges: Sequence[float]) -> np.ndarray:
 
 
 def stratified(
-    paired: PairedEpisodes, values: ArrayLike, edges: Sequence[float], *, n_resamples: int = 1000, seed: int = 0
+    paired: PairedEpisodes,
+    values: ArrayLike,
+    edges: Sequence[float],
+    *,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> Stratified:
     """The difference within each stratum of `values`, [N] for facts of episodes or [S, N] for those of runs.
+
+    `level` is that of the contrast's interval: one of several contrasts may ask for more than 0.95.
 
     Raises:
         ValueError: fewer than two strata hold an episode, or the edges do not rise.
@@ -157,7 +165,7 @@ def stratified(
         _stratum(paired, inside, edges[k], edges[k + 1], draws)
         for k, inside, draws in zip(kept, insides, resampled, strict=True)
     )
-    contrast = percentile_interval(resampled[-1] - resampled[0])
+    contrast = percentile_interval(resampled[-1] - resampled[0], level)
     return Stratified(strata, strata[-1].difference - strata[0].difference, contrast)
 
 

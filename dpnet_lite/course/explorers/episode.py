@@ -147,15 +147,21 @@ def tiles_figure(rows: Sequence[Sequence[OpenedEpisode]], row_names: Sequence[st
     return figure
 
 
-def cases_figure(episodes: Sequence[OpenedEpisode]) -> Figure:
-    """A column for each: its first support with the mask, the selection in the query, and the predicted mask."""
-    figure, grid = new_figure(len(episodes), 3, width=1.45, height=1.7)
-    for opened, (support, selected, predicted) in zip(episodes, grid.T, strict=True):
+def cases_figure(episodes: Sequence[OpenedEpisode], **rivals: Sequence[OpenedEpisode]) -> Figure:
+    """A column for each: its first support with the mask, the selection in the query, and the predicted mask.
+
+    `rivals` are other networks' answers to the same episodes, a row more for each, by name.
+    """
+    predicted = {"predicted mask": episodes, **{name.replace("_", " "): own for name, own in rivals.items()}}
+    figure, grid = new_figure(len(episodes), 2 + len(predicted), width=1.6, height=1.85)
+    for opened, support, selected in zip(episodes, grid[0], grid[1], strict=True):
         show_image(support, opened.support_images[0], opened.class_name, outline=opened.support_masks[0])
         _selection(selected, opened, f"precision {precision_of(opened):.2f}")
-        painted = overlay(opened.query_image, opened.prediction, ORANGE)
-        show_image(predicted, painted, f"IoU {opened.iou:.2f}", outline=opened.truth)
-    for axes, name in zip(grid[:, 0], ("support", "selected pixels", "predicted mask"), strict=True):
+    for answers, row in zip(predicted.values(), grid[2:], strict=True):
+        for opened, axes in zip(answers, row, strict=True):
+            painted = overlay(opened.query_image, opened.prediction, ORANGE)
+            show_image(axes, painted, f"IoU {opened.iou:.2f}", outline=opened.truth)
+    for axes, name in zip(grid[:, 0], ("support", "selected pixels", *predicted), strict=True):
         axes.set_ylabel(name, fontsize=12)
     return figure
 

@@ -14,71 +14,79 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dpnet_lite.ablation.figures import OTHER_STYLES, VARIANT_STYLES, VERMILION, draw_line
-from dpnet_lite.ablation.studies import load_study
-from dpnet_lite.course.analysis.payoff import PRECISION, Along, by_fact, differences_along, facts_of, study_rows
+from dpnet_lite.ablation.comparisons import Judged
+from dpnet_lite.ablation.figures import P_STYLES, VERMILION, draw_bar, draw_line, kind_of
+from dpnet_lite.ablation.studies import Study, load_study
+from dpnet_lite.course.analysis.payoff import PRECISION, by_fact, facts_of, judged_along, study_rows
 from dpnet_lite.course.analysis.scenes import FACTS
 from dpnet_lite.course.analysis.strata import PairedEpisodes, Stratified, overall, paired_ious
 from dpnet_lite.course.explorers.shell import Explorer, dropdown
 from dpnet_lite.evaluation import Floats
+from dpnet_lite.experiments.intervals import percent
 from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE
 
 _STUDIES = ("gap", "shots", "label-noise")
 _VARIANT, _CONTROL = "full", "support only"
-# Differences have styles of their own, by the module they are about; a precision has that of its variant.
-_DIFFERENCE_STYLES = {
-    "full less support only": VARIANT_STYLES["full"],
-    "CCM less baseline": VARIANT_STYLES["CCM"],
-    "MSF less baseline": VARIANT_STYLES["MSF"],
-    "CCM + PIM less CCM": VARIANT_STYLES["CCM + PIM"],
-}
+_WIDTH = 6.5  # inches of a picture: at letters of 12 points it can be read at half the page's width
+_AHEAD, _BEHIND, _UNCLEAR = P_STYLES.values()
 
 
-def along_figure(series: Mapping[str, Along], what: str, *, percent: bool = False, zero: bool = True) -> Figure:
-    """Lines along the conditions of a study, each with its intervals; they differ in colour, mark and dashes."""
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+def along_figure(series: Mapping[str, tuple[Study, Sequence[Judged]]]) -> Figure:
+    """A panel for each study, on one scale: the difference along its conditions; colour and mark go by Holm's p."""
+    figure = Figure(figsize=(_WIDTH, 0.6 + 2.1 * len(series)), layout="constrained")
+    panels = figure.subplots(len(series), squeeze=False, sharey=True)[:, 0]
+    for axes, (name, (study, judged)) in zip(panels, series.items(), strict=True):
+        _along(axes, study, judged)
+        axes.set_title(name, fontsize=13, loc="left")
+    for kind, (colour, mark) in P_STYLES.items():
+        panels[0].plot([], [], mark, color=colour, markersize=8, label=kind)
+    figure.supylabel("full minus support only, points of mIoU", fontsize=12)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=12)
+    return figure
+
+
+def contrasts_figure(tables: Mapping[str, tuple[Stratified, Sequence[str]]]) -> Figure:
+    """A row for each fact: by how much the difference of its last stratum is above that of its first."""
+    figure = Figure(figsize=(_WIDTH, 0.8 + 0.55 * len(tables)), layout="constrained")
     axes = figure.subplots()
-    others = iter(OTHER_STYLES * len(series))
-    for number, (name, along) in enumerate(series.items()):
-        style = {**VARIANT_STYLES, **_DIFFERENCE_STYLES}.get(name) or next(others)
-        _line(axes, along, 0.05 * (number - (len(series) - 1) / 2), style, name)
-    _finish(axes, what, zero=zero)
-    if percent:
-        axes.set_ylim(0, 100)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=11)
+    for row, (name, (table, names)) in enumerate(tables.items()):
+        style = {"grows": _AHEAD, "shrinks": _BEHIND}.get(table.verdict, _UNCLEAR)
+        numbers = percent(table.contrast, table.contrast_interval, signed=True)
+        what = f"{name}: {names[-1]} against {names[0]}"
+        draw_bar(axes, row, what, numbers, table.contrast, table.contrast_interval, style)
+    axes.axvline(0, color=BLACK, linewidth=1)
+    axes.set(yticks=[], ylim=(len(tables) - 0.5, -0.75))
+    axes.tick_params(axis="x", labelsize=12)
+    axes.set_xlabel("change of the difference, points of IoU", fontsize=12)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
 
 
-def strata_figure(tables: Mapping[str, tuple[Stratified, Sequence[str]]], mean: float) -> Figure:
-    """A panel for each fact, two a row: the difference in each stratum with its interval, beside the mean of all."""
-    n_rows = -(-len(tables) // 2)
-    figure = Figure(figsize=(7.5, 2.7 * n_rows), layout="constrained")
-    grid = figure.subplots(n_rows, 2, squeeze=False, sharey=True)
-    for axes in grid.flat[len(tables) :]:
-        axes.remove()
-    for axes, (name, (table, names)) in zip(grid.flat, tables.items(), strict=False):
-        _strata(axes, table, names, mean)
-        axes.set_title(name, fontsize=12)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("difference of IoU, points", fontsize=11)
+def strata_figure(table: Stratified, names: Sequence[str], mean: float, what: str) -> Figure:
+    """The difference in each stratum of a fact with its interval, beside the mean of all; below: share of episodes."""
+    figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
+    axes = figure.subplots()
+    _strata(axes, table, names, mean)
+    axes.set_xlabel(f"{what}\n(in brackets: share of the scored episodes, %)", fontsize=12)
     return figure
 
 
-def _line(axes: Axes, along: Along, aside: float, style: tuple[str, str, str], name: str | None) -> None:
-    values = 100 * along.values
-    ends = 100 * np.array(along.intervals)  # [conditions, 2]
-    places = np.arange(len(values)) + aside
-    for way in along.ways:
-        draw_line(axes, places[way], values[way], ends[way], style)
-    draw_line(axes, [], [], np.empty((0, 2)), style, label=name)
-    axes.set_xticks(range(len(values)), along.conditions, fontsize=11, rotation=25 if len(values) > 5 else 0)
+def _along(axes: Axes, study: Study, judged: Sequence[Judged]) -> None:
+    """A grey line along the conditions, joined where they are steps along one way, and a mark for each."""
+    values = 100 * np.array([entry.difference for entry in judged])
+    ends = 100 * np.array([entry.interval for entry in judged])  # [conditions, 2]
+    for way in study.ways:
+        axes.plot(np.arange(len(values))[way], values[way], color="#999999", linewidth=1.5)
+    for place, entry in enumerate(judged):
+        draw_line(axes, [place], values[[place]], ends[[place]], (*P_STYLES[kind_of(entry)], "-"))
+    names = [entry.condition.replace(" by ", "\nby ") for entry in judged]
+    axes.set_xticks(range(len(values)), names, fontsize=12)
+    _finish(axes)
 
 
-def _finish(axes: Axes, what: str, *, zero: bool) -> None:
-    if zero:
-        axes.axhline(0, color=BLACK, linewidth=1)
-    axes.set_ylabel(what, fontsize=11)
-    axes.tick_params(axis="y", labelsize=11)
+def _finish(axes: Axes) -> None:
+    axes.axhline(0, color=BLACK, linewidth=1)
+    axes.tick_params(axis="y", labelsize=12)
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -86,18 +94,15 @@ def _strata(axes: Axes, table: Stratified, names: Sequence[str], mean: float) ->
     """Points with intervals at a line for 0 and a dashed one for the mean of all; below each its share of episodes."""
     values = np.array([100 * stratum.difference for stratum in table.strata])
     ends = 100 * np.array([stratum.interval for stratum in table.strata])  # [strata, 2]
-    axes.axhline(100 * mean, color=ORANGE, linewidth=1.5, linestyle="--")
+    axes.axhline(100 * mean, color=ORANGE, linewidth=1.5, linestyle="--", label="mean of all episodes")
     reach = np.abs(ends.T - values)
-    axes.errorbar(range(len(values)), values, reach, fmt="o", color=BLUE, capsize=4, markersize=7, linewidth=2)
+    axes.errorbar(range(len(values)), values, reach, fmt="o", color=BLUE, capsize=4, markersize=8, linewidth=2.5)
     labels = [f"{name}\n({100 * stratum.share:.0f})" for name, stratum in zip(names, table.strata, strict=True)]
-    axes.set_xticks(range(len(values)), labels, fontsize=10)
+    axes.set_xticks(range(len(values)), labels, fontsize=12)
     axes.set_xlim(-0.5, len(values) - 0.5)
-    _finish(axes, "", zero=True)
-
-
-@lru_cache(maxsize=16)
-def _along(study: str) -> Along:
-    return differences_along(load_study(study), study_rows(study), _VARIANT, _CONTROL)
+    axes.set_ylabel("difference of IoU, points", fontsize=12)
+    axes.legend(frameon=False, fontsize=12)
+    _finish(axes)
 
 
 @lru_cache(maxsize=32)
@@ -108,20 +113,19 @@ def _episodes(study: str, position: int) -> tuple[PairedEpisodes, dict[str, Floa
 
 
 def _payoff_figure(study: str, position: int, fact: str) -> Figure:
-    """Left: full less support only along the study, the chosen condition ringed; right: by strata of the fact."""
-    figure = Figure(figsize=(10, 4.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    along = _along(study)
-    _line(left, along, 0, VARIANT_STYLES["full"], None)
-    left.plot(position, 100 * along.values[position], "o", markersize=16, mfc="none", mec=VERMILION, mew=2)
-    _finish(left, "difference of mIoU, points", zero=True)
-    left.set_title(f"{_VARIANT} less {_CONTROL}", fontsize=12)
+    """Above: full minus support only along the study, the chosen condition ringed; below: by strata of the fact."""
+    figure = Figure(figsize=(_WIDTH, 7.2), layout="constrained")
+    above, below = figure.subplots(2)
+    found, judged = judged_along(study)
+    _along(above, found, judged)
+    above.plot(position, 100 * judged[position].difference, "o", markersize=18, mfc="none", mec=VERMILION, mew=2)
+    above.set_ylabel("difference of mIoU, points", fontsize=12)
+    above.set_title(f"{_VARIANT} minus {_CONTROL}", fontsize=13)
     paired, facts = _episodes(study, position)
     table, names = by_fact(paired, facts, fact)
-    _strata(right, table, names, overall(paired).difference)
-    right.set_ylabel("difference of IoU, points", fontsize=11)
-    right.set_title(f"{along.conditions[position]}, by {fact}", fontsize=12)
-    right.set_xlabel(f"in brackets: share of episodes, %\nlast less first: {table.verdict}", fontsize=11)
+    _strata(below, table, names, overall(paired).difference)
+    below.set_title(f"{judged[position].condition}, by {fact}", fontsize=13)
+    below.set_xlabel(f"in brackets: share of episodes, %\nlast minus first: {table.verdict}", fontsize=12)
     return figure
 
 
