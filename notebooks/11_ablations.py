@@ -33,7 +33,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import Markdown, display
+from IPython.display import display
 
 import dpnet_lite
 from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, judge, labelled_scores, runs_of, sign_flip_p
@@ -65,12 +65,11 @@ assert all(rows.values())
 # A *study* is a list of *variants*, networks that differ in a setting, each trained on several folds with several
 # seeds:
 
-# %%
+# %% jupyter={"source_hidden": true}
 budget = {data: next(r["identity"] for r in rows[data] if "training" in r["identity"]) for data in rows}
 parameters = {row["variant"]: row["parameters"] for row in rows["toy"]}
 columns = {
-    "variant": [variant.name for variant in study.variants],
-    "what it is": [variant.what for variant in study.variants],
+    "variant": [f"{variant.name}: {variant.what.replace('P_q', 'P<sub>q</sub>')}" for variant in study.variants],
     "trained parameters": [f"{parameters[variant.name]:,}" for variant in study.variants],
 }
 display(table(columns, "The variants of the study 'modules'; parameters on the drawn world"))
@@ -171,7 +170,7 @@ print(f"{int(p * len(signs))} of {len(signs):,} random patterns of signs give a 
 # - *What if the interval contains 0?* It is called **"no measurable difference"**, whatever its sign. These runs cannot
 #   tell; that is not the same as "there is none".
 
-# %%
+# %% jupyter={"source_hidden": true}
 by_fold = {
     title: [np.mean([high - low for (fold, _), (low, high) in pairs[data].items() if fold == k]) for k in range(4)]
     for data, title in (("toy", "drawn world"), ("photos", "photographs"))
@@ -179,20 +178,21 @@ by_fold = {
 assert min(by_fold["drawn world"]) > 0  # all four folds agree
 columns = {"data": [*by_fold], **{f"fold {k}": [values[k] for values in by_fold.values()] for k in range(4)}}
 columns["p by folds alone"] = [sign_flip_p(values) for values in by_fold.values()]
-table(columns, "Full minus support only, points, mean over the seeds of each fold", formats="{:+.2f}")
+formats = {name: "{:+.2f}" for name in columns if name.startswith("fold")} | {"p by folds alone": "{:.3f}"}
+table(columns, "Full minus support only, points, mean over the seeds of each fold", formats=formats)
 
 # %% [markdown]
 # With four folds no difference, however large, can get a p below 2 / 2$^4$: on new classes we have agreement of folds,
 # not proof.
 #
-# **And on photographs?** Four measurements exist. They differ in network and in how much they can say, so they stand
-# side by side. The first is the study of the picture. The others are later heads, trained with other settings, with one
+# **And on photographs?** Here four measurements stand side by side, for they differ in network and in how much they can
+# say (older ones, with settings that were given up, are in the results). The first is the study of the picture. The others are later heads, trained with other settings, with one
 # seed per fold, so their intervals hold the luck of the episodes, *not that of a training*. Their settings were chosen
 # with MobileNetV2 on these same folds, nearly always by DPNet's own score, while *support only* took them over: that
-# leans towards DPNet. With VGG-16 none of them was chosen. See
+# leans towards DPNet. For VGG-16 nothing was chosen anew. See
 # [results](../docs/results.md#heads-trained-on-folds-of-photographs-two-backbones).
 
-# %%
+# %% jupyter={"source_hidden": true}
 folder = Path(dpnet_lite.__file__).parents[1] / "docs" / "results" / "photographs"
 
 
@@ -219,7 +219,12 @@ columns = {
         *(percent(value, interval, signed=True) for value, interval, _ in heads.values()),
     ],
     "the interval holds": ["episodes and training seeds", *["episodes only"] * 3],
-    "settings chosen on these folds": ["one of them", "no", "yes, by DPNet's score", "yes, by DPNet's score"],
+    "settings chosen on these folds": [
+        "one, on fold 0",
+        "not for VGG-16",
+        "yes, by DPNet's score",
+        "yes, by DPNet's score",
+    ],
 }
 table(columns, "The second prototype on photographs")
 
@@ -293,9 +298,9 @@ check_paired(paired)
 #
 # ```python
 # low, high = np.array(list(pairs["toy"].values())).T
-# for shift in (0, 5, 10, 15):
+# for shift in (0, 5, 10, 15):  # then the same with pairs["photos"] and (0, 3, 6, 9)
 #     wrong = high - np.roll(low, shift)
-#     print(shift, wrong.mean(), wrong.std(ddof=1), sign_flip_p(wrong))
+#     print(shift, wrong.mean(), wrong.std(), sign_flip_p(wrong))
 # ```
 #
 # Predict before you run it: which of the three numbers change, and which way?
@@ -308,8 +313,8 @@ check_paired(paired)
 # <details><summary>Answer</summary>The mean stays to the last digit: moving the controls does not change their mean.
 # The standard deviation grows, since the luck of the fold (its classes, its episodes) no longer cancels; an interval
 # would widen by the same factor. The p-value hardly moves here, because the effect is many times larger than
-# either scatter. With an effect as small as that of the photographs, the pairing decides whether one sees
-# anything.</details>
+# either scatter. On photographs the scatter grows many times over and p goes to where nothing can be seen: the smaller the
+# effect, the more the pairing matters.</details>
 #
 # ## 11.3 Question 2: which module earns its place?
 #
@@ -334,13 +339,17 @@ plt.show()
 differences_figure(list(judged["photos"].values()))
 plt.show()
 
-# %%
+# %% jupyter={"source_hidden": true}
+# The text below says so.
 weak = [name for name, entry in judged["photos"].items() if entry.graded_verdict.endswith("weak")]
-assert weak == ["MSF, alone"]  # the text below says so
+assert weak == ["MSF, alone"]
+columns = {"module": ["CCM", "PIM", "MSF"]}
 for data, title in (("toy", "drawn world"), ("photos", "photographs")):
-    for module in ("CCM", "PIM", "MSF"):
-        kinds = [kind_of(entry) for name, entry in judged[data].items() if name.startswith(f"{module},")]
-        print(f"{title}, {module}: " + ", ".join(f"{kind} in {kinds.count(kind)}" for kind in dict.fromkeys(kinds)))
+    columns[title] = []
+    for module in columns["module"]:
+        own = [kind_of(entry) for name, entry in judged[data].items() if name.startswith(f"{module},")]
+        columns[title].append(f"{sum(kind.startswith('ahead') for kind in own)} of {len(own)}")
+table(columns, "In how many of its questions a module is ahead, after Holm's correction")
 
 # %% [markdown]
 # **Answer.** On the drawn world CCM and MSF earn their place in every company. PIM does not show: nothing measurable in
@@ -393,7 +402,7 @@ check_holm(my_holm)
 #
 # <details><summary>Answer</summary>The first takes luck for an effect: with equal networks, so lopsided a result comes
 # up too often, all the more among eight questions. The second takes "cannot tell" for "is none": the interval reaches
-# from a little below 0 to about a point, so a gain worth a quarter of CCM's is not excluded. Right: "No measurable
+# from a little below 0 to about a point, so a small gain is not excluded. Right: "No measurable
 # difference; if PIM helps in this network and at this budget, then by less than the upper end of the interval." It is
 # also a finding about <i>our</i> formula of PIM; the paper's is not public.</details>
 #
@@ -406,7 +415,7 @@ check_holm(my_holm)
 # ```python
 # generator = np.random.default_rng(0)
 # noise = differences.std(ddof=1) / np.sqrt(len(differences))
-# equals = generator.normal(0, noise / np.sqrt(2), (2000, 11))  # ten variants and their control, 2000 times
+# equals = generator.normal(0, noise / np.sqrt(2), (2000, 11))  # ten and their control
 # best = equals[:, :10].max(axis=1) - equals[:, 10]
 # print(best.mean() / noise, (best > 1.96 * noise).mean())
 # ```
@@ -441,36 +450,37 @@ kinds = {name: kind_of(entry).split(",")[0] for name, entry in selection.items()
 assert kinds["support first"] == kinds["oracle"] == "ahead"
 assert kinds["plain cycle"] == kinds["soft"] == "behind"
 assert kinds["threshold"] == kinds["top 12"] == kinds["query first"] == "cannot tell"
-on_photos = {
-    e.comparison.name: kind_of(e) for e in judge(load_study("selection"), shipped_rows("selection", "photos"))
-}
-print("on photographs, ahead after correction:", *[name for name, kind in on_photos.items() if kind.startswith("ahead")])
+on_photos = {e.comparison.name: kind_of(e) for e in judge(load_study("selection"), shipped_rows("selection", "photos"))}
+print(
+    "on photographs, ahead after correction:", *[name for name, kind in on_photos.items() if kind.startswith("ahead")]
+)
 
 # %% [markdown]
 # **Answer.** The idea of a prototype from the query pays on the drawn world. The *way back* is not what makes it good
 # there: without it, a threshold or the twelve best pixels, nothing measurable is lost. The weights and the consensus
 # matter: without them the plain cycle falls behind. And the oracle says how much a better selection could still win,
 # many times what $P_q$ wins now. (It is an upper bound in earnest: its $P_q$ carries the truth into the network.) On
-# photographs no rule can be told from another, and only the oracle is ahead.
+# photographs no rule can be told from the cycle, and only the oracle is ahead.
 #
 # ### All other studies
 #
-# The numbers stand in the [results](../docs/results.md#ablations); the links lead to the reports with figures, costs
-# and provenance. The counts are after Holm's correction, within each study.
+# Reports with all numbers, figures, costs and provenance, on the drawn world:
+# [modules](../docs/ablations/toy/modules/report.md), [selection](../docs/ablations/toy/selection/report.md),
+# [interaction](../docs/ablations/toy/interaction/report.md), [scales](../docs/ablations/toy/scales/report.md),
+# [auxiliary branch](../docs/ablations/toy/aux/report.md), [rivals](../docs/ablations/toy/rivals/report.md); on
+# photographs: [modules](../docs/ablations/photos/modules/report.md),
+# [selection](../docs/ablations/photos/selection/report.md), [rivals](../docs/ablations/photos/rivals/report.md),
+# [number of support images](../docs/ablations/photos/shots/report.md). In one line each:
 
-
-# %%
-def line(name, data):
-    found = [kind_of(entry).split(",")[0] for entry in judge(load_study(name), shipped_rows(name, data))]
-    counts = " | ".join(str(found.count(word)) for word in ("ahead", "behind", "cannot tell"))
-    where = "drawn" if data == "toy" else "photographs"
-    return f"| {load_study(name).question} | [{where}](../docs/ablations/{data}/{name}/report.md) | {counts} |"
-
-
+# %% jupyter={"source_hidden": true}
 others = [(name, "toy") for name in ("interaction", "scales", "aux", "rivals")]
-others += [(name, "photos") for name in ("selection", "rivals", "shots")]
-head = "| question | report | ahead | behind | cannot tell |\n|---|---|---|---|---|\n"
-Markdown(head + "\n".join(line(*other) for other in others))
+others += [(name, "photos") for name in ("rivals", "shots")]
+found = [[kind_of(e).split(",")[0] for e in judge(load_study(n), shipped_rows(n, data))] for n, data in others]
+columns = {"question": [load_study(name).question.replace("P_q", "P<sub>q</sub>") for name, _ in others]}
+columns["on"] = ["drawn world" if data == "toy" else "photographs" for _, data in others]
+columns |= {word: [own.count(word) for own in found] for word in ("ahead", "behind", "cannot tell")}
+assert set(found[0]) == {"cannot tell"}  # the text below says so
+table(columns, "How many of a study's comparisons are ahead, behind, or cannot be told apart, after Holm's correction")
 
 # %% [markdown]
 # Two remarks. *Interaction*: no form of PIM can be told from none. It may be that the fusion computes from P, $P_q$ and

@@ -102,7 +102,7 @@ def _draw_difference(axes: Axes, row: int, entry: Judged, several: bool) -> None
 def draw_bar(
     axes: Axes, row: int, what: str, numbers: str, value: float, interval: Interval, style: tuple[str, str]
 ) -> None:
-    """A value with its interval, both in percent of what is given; above it, on the left what it is, its numbers right."""
+    """A value with its interval as a bar, in percent; above it, at the left, what it is, at the right its numbers."""
     colour, mark = style
     axes.plot([100 * end for end in interval], [row, row], color=colour, linewidth=2.5, solid_capstyle="butt")
     axes.plot(100 * value, row, mark, color=colour, markersize=8)

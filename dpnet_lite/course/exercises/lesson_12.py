@@ -15,7 +15,7 @@ _Floats = NDArray[np.float64]
 
 
 def check_hidden_share(function: Callable[[_Masks, _Masks], float]) -> str:
-    """12.1: function(masks bool [n, H, W] in the order of painting, own bool [n]) -> hidden share of the own ones."""
+    """12.2: function(masks bool [n, H, W] in the order of painting, own bool [n]) -> hidden share of the own ones."""
     generator = np.random.default_rng(0)
     given, wanted, mistakes = [], [], []
     for _ in range(40):
@@ -31,7 +31,7 @@ def check_hidden_share(function: Callable[[_Masks, _Masks], float]) -> str:
         return f"case {case}: the share should be {wanted[case]:.3f}, yours is {given[case]:.3f}"
 
     compare_cases(given, wanted, mistakes, otherwise, atol=1e-8, rtol=1e-5)
-    return right("12.1", "the hidden shares of 40 random scenes agree with the package")
+    return right("12.2", "the hidden shares of 40 random scenes agree with the package")
 
 
 def _wrong_shares(masks: _Masks, own: _Masks) -> dict[str, float]:
@@ -51,7 +51,7 @@ def _wrong_shares(masks: _Masks, own: _Masks) -> dict[str, float]:
 
 
 def check_contributions(function: Callable[[_Floats, NDArray[np.int64], int], _Floats]) -> str:
-    """12.2: function(differences [N], numbers int [N], n_strata) -> what each stratum adds to the mean, [n_strata]."""
+    """12.3: function(differences [N], numbers int [N], n_strata) -> what each stratum adds to the mean, [n_strata]."""
     generator = np.random.default_rng(1)
     for case in range(20):
         n_strata, n = int(generator.integers(2, 6)), int(generator.integers(8, 30))
@@ -73,4 +73,4 @@ def check_contributions(function: Callable[[_Floats, NDArray[np.int64], int], _F
         }
         otherwise = f"case {case}: the contributions should be {wanted.round(3)}, yours are {given.round(3)}"
         compare(given, wanted, mistakes, otherwise, atol=1e-8, rtol=1e-5)
-    return right("12.2", "the contributions of 20 random tables add up to the mean of all")
+    return right("12.3", "the contributions of 20 random tables add up to the mean of all")

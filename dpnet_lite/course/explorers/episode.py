@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -147,12 +147,17 @@ def tiles_figure(rows: Sequence[Sequence[OpenedEpisode]], row_names: Sequence[st
     return figure
 
 
-def cases_figure(episodes: Sequence[OpenedEpisode], **rivals: Sequence[OpenedEpisode]) -> Figure:
+def cases_figure(
+    episodes: Sequence[OpenedEpisode],
+    rivals: Mapping[str, Sequence[OpenedEpisode]] | None = None,
+    *,
+    name: str = "predicted mask",
+) -> Figure:
     """A column for each: its first support with the mask, the selection in the query, and the predicted mask.
 
-    `rivals` are other networks' answers to the same episodes, a row more for each, by name.
+    `rivals` are other networks' answers to the same episodes, a row more for each; `name` stands before the first's.
     """
-    predicted = {"predicted mask": episodes, **{name.replace("_", " "): own for name, own in rivals.items()}}
+    predicted = {name: episodes, **(rivals or {})}
     figure, grid = new_figure(len(episodes), 2 + len(predicted), width=1.6, height=1.85)
     for opened, support, selected in zip(episodes, grid[0], grid[1], strict=True):
         show_image(support, opened.support_images[0], opened.class_name, outline=opened.support_masks[0])
@@ -161,8 +166,8 @@ def cases_figure(episodes: Sequence[OpenedEpisode], **rivals: Sequence[OpenedEpi
         for opened, axes in zip(answers, row, strict=True):
             painted = overlay(opened.query_image, opened.prediction, ORANGE)
             show_image(axes, painted, f"IoU {opened.iou:.2f}", outline=opened.truth)
-    for axes, name in zip(grid[:, 0], ("support", "selected pixels", *predicted), strict=True):
-        axes.set_ylabel(name, fontsize=12)
+    for axes, what in zip(grid[:, 0], ("support", "selected pixels", *predicted), strict=True):
+        axes.set_ylabel(what, fontsize=12)
     return figure
 
 
