@@ -24,7 +24,7 @@
 # **What you need.** [Notebook 7](07_evaluation.ipynb) (mIoU, intervals, paired differences). The modules are those of
 # [notebooks 3](03_cycle_comparison.ipynb), [4](04_prototype_interaction.ipynb) and [5](05_multi_scale_fusion.ipynb).
 #
-# **Time.** About 50 minutes with the five exercises. The cells run in about half a minute.
+# **Time.** About 55 minutes: 25 to read, 30 for the exercises. The cells run in about half a minute.
 
 # %%
 # %matplotlib inline
@@ -315,7 +315,8 @@ check_paired(paired)
 # would widen by the same factor. The p-value hardly moves here, because the effect is many times larger than
 # either scatter. On photographs the scatter grows many times over and p goes to where nothing can be seen: the smaller the
 # effect, the more the pairing matters.</details>
-#
+
+# %% [markdown]
 # ## 11.3 Question 2: which module earns its place?
 #
 # **Experiment.** Eight questions, each a network with a module minus the same network without it: CCM alone and with
@@ -405,7 +406,8 @@ check_holm(my_holm)
 # from a little below 0 to about a point, so a small gain is not excluded. Right: "No measurable
 # difference; if PIM helps in this network and at this budget, then by less than the upper end of the interval." It is
 # also a finding about <i>our</i> formula of PIM; the paper's is not public.</details>
-#
+
+# %% [markdown]
 # ### Exercise 11.5: the best of ten (predict, then run, medium, 5 minutes)
 #
 # Somebody tries ten variants that are *exactly as good* as the control and reports the best one. The standard error of
@@ -430,7 +432,8 @@ check_holm(my_holm)
 # several times as often as the one in forty that a single equal variant would. That is why the forms of PIM and MSF
 # were chosen on seeds that no table shows. (Some of the scatter is real, for folds differ, so <code>noise</code> is an
 # upper estimate.)</details>
-#
+
+# %% [markdown]
 # ## 11.4 Question 3: what in the second prototype is it that helps?
 #
 # $P_q$ has two sides: *which* query pixels are selected, by the cycle, and *how* they are averaged, with weights and

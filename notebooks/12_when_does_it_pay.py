@@ -59,7 +59,7 @@ Markdown(
 # [Notebook 7](07_evaluation.ipynb): mIoU and bootstrap intervals. [Notebook 11](11_ablations.ipynb): variants, pairs,
 # Holm's correction, and what the intervals stand for.
 #
-# **Time.** About 50 minutes with the four exercises. The cells run in about a minute.
+# **Time.** About 70 minutes: 25 to read, 45 for the exercises. The cells run in about half a minute.
 #
 # ## 12.1 Question 1: under which conditions?
 #
@@ -179,7 +179,8 @@ table(columns, "mIoU along the gap, and how much of its weight the selection put
 # describes background and the cycle accepts query pixels of the background, since their way back lands in the mask. The
 # error counts twice. But look at <i>support only</i> as well: little is left of it, so this is a difference between two
 # networks that have both failed. With masks dilated by 3 the score of both falls, yet the lead is there.</details>
-#
+
+# %% [markdown]
 # ## 12.2 Question 2: in which scenes?
 #
 # A mean over all episodes hides where it comes from. We need facts about single episodes. Some are in the labels: how
@@ -449,7 +450,8 @@ table(columns, "What sets the tails apart: one in twenty of the study's episodes
 # choosing on some seeds and reporting on others removes it. So a gallery of failures, ours above as well, shows
 # <i>how</i> a network fails, not how often nor whether it would fail there again. The strata of 12.2 are the safer
 # evidence, for they choose by a fact, not by the result.</details>
-#
+
+# %% [markdown]
 # ## 12.4 Look yourself
 #
 # Choose a study, one of its conditions and a fact. Does the pattern by precision stay the same along the dial? With

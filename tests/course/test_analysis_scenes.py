@@ -6,10 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
-from dpnet_lite.backbones.backbone import build_backbone
-from dpnet_lite.course.analysis.payoff import scored_episodes
 from dpnet_lite.course.analysis.scenes import (
     FACTS,
     PlannedScenes,
@@ -21,7 +18,6 @@ from dpnet_lite.course.analysis.scenes import (
     scored_scenes,
 )
 from dpnet_lite.datasets.toy import ToyWorld
-from dpnet_lite.datasets.transforms import normalise
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.experiments.experiment import TEST_SEED, toy_test_world
 
@@ -134,16 +130,3 @@ def test_facts_of_episodes():
             1 - (plan.labels == own + 1).sum() / plan.masks[[c == own for c in plan.classes]].any(axis=0).sum(),
         )
         assert [facts[name][number] for name in FACTS] == pytest.approx(wanted)
-
-
-def test_scored_episodes_are_opened_on_the_scored_scenes():
-    episodes = scored_scenes(1).episodes().episodes[3:5]
-    world = toy_test_world(1)
-    backbone = build_backbone("tiny")
-    for episode, opened in zip(episodes, scored_episodes(1, episodes), strict=True):
-        truth = world[episode.query].labels.numpy() == episode.class_index + 1
-        assert opened.class_name == world.class_names[episode.class_index] and np.array_equal(opened.truth, truth)
-        given = {episode.query: opened.batch.query_features, episode.support[0]: opened.batch.support_features[:, 0]}
-        for index, features in given.items():
-            wanted = backbone(normalise(world[index].image[None]))
-            assert torch.allclose(features, wanted, atol=1e-2, rtol=1e-2)

@@ -22,6 +22,7 @@ from answers import (
     hidden,
     holm,
     interval,
+    late_holm,
     loss,
     mask,
     means,
@@ -50,6 +51,7 @@ from answers import (
     without_order,
     zero_diagonal,
 )
+from scipy.stats import false_discovery_control
 
 from dpnet_lite.course.exercises import Wrong
 from dpnet_lite.course.exercises.lesson_01 import check_episode, check_folds
@@ -297,6 +299,8 @@ def test_a_verdict_names_the_exercise():
         (check_holm, without_order, "these are sorted"),
         (check_holm, without_largest, "take the largest so far"),
         (check_holm, without_limit, "is no probability"),
+        (check_holm, false_discovery_control, "Benjamini"),
+        (check_holm, late_holm, "not by m - 1"),
         (check_holm, lambda p: p, "for [0.04, 0.01, 0.03, 0.9] it is"),
         (check_holm, lambda p: p[:-1], "give 4 numbers for 4 p-values"),
         (check_holm, lambda p: None, "returns nothing"),

@@ -320,6 +320,9 @@ def test_tables_of_tiles_and_cases_show_each_episode_in_its_place(toy):
         tiles_figure([others[:2], others[2:]], ["one"])
     cases = titles(cases_figure(others))
     assert cases[:4] == [one.class_name for one in others] and cases[8:] == [f"IoU {one.iou:.2f}" for one in others]
+    both = cases_figure(others, {"rival": others[::-1]}, name="own")
+    assert titles(both)[12:] == [f"IoU {one.iou:.2f}" for one in others[::-1]]
+    assert [axes.get_ylabel() for axes in both.axes[::4]] == ["support", "selected pixels", "own", "rival"]
 
 
 def test_every_way_is_marked_where_it_starts_matches_and_lands(far):

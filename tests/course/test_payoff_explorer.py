@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,15 +12,14 @@ pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: note
 
 from dpnet_lite.ablation.studies import load_study
 from dpnet_lite.ablation.table import pack, pack_scores
-from dpnet_lite.course.analysis import scenes
-from dpnet_lite.course.analysis.payoff import PRECISION, Along, by_fact, differences_along
+from dpnet_lite.course.analysis import payoff, scenes
+from dpnet_lite.course.analysis.payoff import PRECISION, by_fact, judged_along
 from dpnet_lite.course.analysis.scenes import FACTS, HIDDEN, scored_scenes
 from dpnet_lite.course.analysis.strata import overall, paired_ious
 from dpnet_lite.course.explorers import payoff as explorer
-from dpnet_lite.course.explorers.payoff import along_figure, payoff_explorer, strata_figure
+from dpnet_lite.course.explorers.payoff import along_figure, contrasts_figure, payoff_explorer, strata_figure
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.experiment import toy_test_world
-from dpnet_lite.experiments.intervals import Interval
 
 
 def made_rows(name):
@@ -30,7 +30,7 @@ def made_rows(name):
         planned = scored_scenes(0, 0.5 if condition.gap is None else condition.gap)
         episodes = planned.episodes(n_shot=condition.n_shot, count=60)
         classes = np.array([episode.class_index for episode in episodes])
-        for variant in ("full", "support only"):
+        for variant in ("full", "support only", "CCM", "baseline"):
             for seed in (1, 2):
                 hits = generator.integers(0, 400, 60)
                 counts = np.stack([hits, np.full(60, 400), np.full(60, 600), 1000 - hits], axis=1)
@@ -44,7 +44,7 @@ def made_rows(name):
 
 
 def forget():
-    for cached in (explorer._along, explorer._episodes, scenes.scored_scenes):
+    for cached in (judged_along, explorer._episodes, scenes.scored_scenes):
         cached.cache_clear()
 
 
@@ -55,7 +55,8 @@ def rows():
         forget()
         patch.setattr(scenes, "toy_test_world", partial(toy_test_world, n_scenes=120))
         found = {name: made_rows(name) for name in ("gap", "shots", "label-noise")}
-        patch.setattr(explorer, "study_rows", found.__getitem__)
+        for module in (explorer, payoff):
+            patch.setattr(module, "study_rows", found.__getitem__)
         yield found
     forget()
 
@@ -88,7 +89,7 @@ def test_the_picture_shows_the_numbers(rows):
     }
     wanted = 100 * (np.mean(pairs["full"]) - np.mean(pairs["support only"]))
     assert left.lines[0].get_ydata()[2] == pytest.approx(wanted)
-    ring = next(line for line in left.lines if line.get_markersize() == 16)
+    ring = next(line for line in left.lines if line.get_markersize() == 18)
     assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (2, pytest.approx(wanted))
 
     paired = paired_ious(rows["shots"], "full", "support only", "5-shot")
@@ -105,28 +106,36 @@ def test_an_error_is_shown_where_rows_are_missing(rows, monkeypatch):
     def missing(name):
         raise FileNotFoundError(f"no rows of {name}")
 
-    monkeypatch.setattr(explorer, "study_rows", missing)
-    explorer._along.cache_clear()
+    monkeypatch.setattr(payoff, "study_rows", missing)
+    judged_along.cache_clear()
     widget = payoff_explorer()
     assert isinstance(widget.error, FileNotFoundError) and "no rows of gap" in widget.message.value
 
 
-def test_differences_along_pair_the_runs(rows):
-    found = differences_along(load_study("gap"), rows["gap"], "full", "support only", n_resamples=50)
-    assert found.conditions == ("gap 0", "gap 0.25", "gap 0.5", "gap 0.75", "gap 1") and found.ways == (slice(0, 5),)
-    assert all(low < value < high for value, (low, high) in zip(found.values, found.intervals, strict=True))
-    with pytest.raises(ValueError, match="'full' and 'MSF' need the same runs under 'gap 0'"):
-        differences_along(load_study("gap"), rows["gap"], "full", "MSF")
+def test_a_study_is_judged_along_its_conditions_and_corrected_over_all_it_asks(rows):
+    judged_along.cache_clear()
+    study, found = judged_along("gap")
+    assert [entry.condition for entry in found] == ["gap 0", "gap 0.25", "gap 0.5", "gap 0.75", "gap 1"]
+    assert {entry.comparison.variant for entry in found} == {"full"} and len(study.comparisons) == 2
+    # Two pairs: p is 0.5 or 1, ten questions make it 1.
+    assert all(entry.pairs == 2 and entry.p >= 0.5 and entry.p_corrected == 1 for entry in found)
 
 
-def test_figures_hold_every_line_and_panel(rows):
-    one = Along(("a", "b"), np.array([0.1, -0.2]), (Interval(0, 0.2), Interval(-0.3, -0.1)), (slice(0, 2),))
-    figure = along_figure({"first": one, "second": one}, "points")
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["first", "second"]
-    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["a", "b"]
+def test_figures_hold_every_mark_and_panel(rows):
+    study, found = judged_along("label-noise")
+    clear = [replace(found[0], p_corrected=0.01, difference=0.2), *found[1:]]
+    figure = along_figure({"first": (study, clear), "second": (study, found)})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["first", "second"]
+    marks = [[line.get_marker() for line in axes.lines if line.get_marker() in "osD"] for axes in figure.axes]
+    assert marks[0][:7] == ["o"] + 6 * ["D"] and marks[1][:7] == 7 * ["D"]
+    assert figure.axes[0].get_xticklabels()[0].get_text() == "eroded\nby 6"
     paired = paired_ious(rows["gap"], "full", "support only", "gap 1")
-    tables = {PRECISION: by_fact(paired, {PRECISION: paired.precision}, PRECISION)}
-    panels = strata_figure(tables, overall(paired).difference).axes
-    assert [axes.get_title() for axes in panels] == [PRECISION]
-    dashed = next(line for line in panels[0].lines if line.get_linestyle() == "--")
+    table, names = by_fact(paired, {PRECISION: paired.precision}, PRECISION)
+    wide, _ = by_fact(paired, {PRECISION: paired.precision}, PRECISION, level=0.999)
+    assert wide.contrast_interval.low < table.contrast_interval.low < table.contrast
+    panel = strata_figure(table, names, overall(paired).difference, PRECISION).axes[0]
+    dashed = next(line for line in panel.lines if line.get_linestyle() == "--")
     assert dashed.get_ydata()[0] == pytest.approx(100 * paired.differences.mean())
+    bar, point = contrasts_figure({PRECISION: (table, names)}).axes[0].lines[:2]
+    assert [*bar.get_xdata()] == pytest.approx([100 * end for end in table.contrast_interval])
+    assert point.get_xdata()[0] == pytest.approx(100 * (table.strata[-1].difference - table.strata[0].difference))
