@@ -124,7 +124,8 @@ columns["p, times 3"] = [f"{p:.3f}" if p >= 0.001 else "< 0.001" for p in correc
 table(columns, "Last condition minus first", formats="{:+.1f}")
 
 # %% [markdown]
-# Three questions, so each p is multiplied by 3. It takes pairs as independent and speaks of these folds, as in lesson
+# The two ends of a way are compared, not the two points that look best. Three questions, so each p is multiplied by 3. It
+# takes pairs as independent and speaks of these folds, as in lesson
 # 11; the scenes at the two ends of a panel are other scenes.
 #
 # **Is a growing lead a rescue?** It could be that P breaks down along the gap and $P_q$ does not. Call the drop of a
@@ -484,13 +485,13 @@ claim(
     f"masks dilated by 6 ({tell['label-noise', 'dilated by 6']}) or shifted by 12 "
     f"({tell['label-noise', 'shifted by 12']}); on the photographs of lesson 11's study no measurable "
     f"difference ({on_photos}). Where less than a fifth of the selection lies on the object, in "
-    f"{100 * bad.share:.0f} % of the scored episodes, it costs {percent(bad.difference, bad.interval, signed=True)} "
-    "points of IoU."
+    f"{100 * bad.share:.0f} % of the scored episodes, the difference is "
+    f"{percent(bad.difference, bad.interval, signed=True)} points of IoU."
 )
 
 # %% [markdown]
-# All this is measured on a drawn world, with our formulas, a small backbone and a short training. It says nothing about
-# the paper's own numbers.
+# But for the photographs all this is measured on a drawn world, with our formulas, a small backbone and a short
+# training. It says nothing about the paper's own numbers.
 #
 # ## Recap
 #
