@@ -70,7 +70,7 @@ answer_figure(answer, support, mask, query, truth)
 # |---|---|
 # | **30 minutes** | this notebook; then follow a cycle yourself in [3.7](03_cycle_comparison.ipynb) |
 # | **one lecture** | this notebook, lessons [2](02_support_prototype.ipynb) and [3](03_cycle_comparison.ipynb), parts of [8](08_inside_the_selection.ipynb) |
-# | **a term** | all lessons, in weeks |
+# | **the whole course** | all lessons in order, in weeks |
 #
 # [Teaching with it](../docs/teaching.md) has the plan of the lecture, the weeks and the minutes of each lesson; section
 # 8 says what each lesson is for.
@@ -81,7 +81,7 @@ answer_figure(answer, support, mask, query, truth)
 # **What you need.** Python and a first idea of neural networks. No GPU, no network connection, no data: everything
 # is in the package.
 #
-# **Time.** TIME_LINE The cells run in less than a minute.
+# **Time.** About 25 minutes to read. The cells run in less than a minute.
 
 # %% [markdown]
 # ## 1. Every object once, not chosen
@@ -141,7 +141,7 @@ figure
 # and pose differ from scene to scene ![our choice](../figures/badges/ours.svg). No file is read: scene number i is
 # always the same for a given seed.
 
-# %% alt=["Six drawn scenes with stars, kites and other outlines in many colours and textures; above each, the name of its novel class"]
+# %% jupyter={"source_hidden": true} alt=["Six drawn scenes with stars, kites and other outlines in many colours and textures; above each, the name of its novel class"]
 import matplotlib.pyplot as plt
 
 from dpnet_lite.datasets.folds import base_classes, novel_classes
@@ -238,6 +238,8 @@ from dpnet_lite.features import compute_features
 bank = compute_features(world, build_backbone("tiny"), size=facts["size"])  # features of all scenes, computed once
 one_shot = replace(episodes, n_shot=1, episodes=tuple(replace(e, support=e.support[:1]) for e in episodes))
 figure = episodes_figure(bank, one_shot[:4], {"DPNet": head})
+for axes in figure.axes:
+    axes.title.set_fontsize(12)
 plt.show()
 
 # %% [markdown]
@@ -362,7 +364,7 @@ episode_explorer(FOLD)
 # [README](../README.md#your-own-images), your own images from the command line. `make demo` trains a network in front
 # of your eyes and scores it beside two rivals.
 
-# %%
+# %% jupyter={"source_hidden": true}
 from dpnet_lite.experiments.intervals import bootstrap_weights, percentile_interval
 
 on_photographs = sum(o.iou for o in opened) / len(opened)

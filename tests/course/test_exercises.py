@@ -67,7 +67,7 @@ from dpnet_lite.course.exercises.lesson_10 import check_class_mask, check_merged
 from dpnet_lite.course.exercises.lesson_11 import check_holm, check_paired
 from dpnet_lite.course.exercises.lesson_12 import check_contributions, check_hidden_share
 from dpnet_lite.course.exercises.lesson_13 import check_episodes_needed
-from dpnet_lite.datasets.folds import novel_classes
+from dpnet_lite.datasets.folds import base_classes, novel_classes
 
 RIGHT = {
     check_folds: folds,
@@ -138,13 +138,21 @@ def test_a_verdict_names_the_exercise():
     ("check", "answer", "reason"),
     [
         (check_folds, lambda n, fold, m: novel_classes(n, fold, m, "blocked"), "blocks, as in PASCAL"),
-        (check_folds, lambda n, fold, m: range(fold + 1, n, m), "do not hold every class from 0 once"),
+        (check_folds, lambda n, fold, m: range(fold + 1, n, m), "these begin one later"),
+        (check_folds, lambda n, fold, m: range(fold + 1, n + 1, m), "classes count from 0, not from 1"),
+        (check_folds, lambda n, fold, m: range(fold, n - 1, m), "the last class is missing"),
+        (check_folds, lambda n, fold, m: [c for c in range(n) if c // m == fold], "not class // n_folds"),
+        (check_folds, base_classes, "these are the base classes"),
+        (check_folds, lambda n, fold, m: range(fold + 2, n, m), "do not hold every class from 0 once"),
+        (check_folds, lambda n, fold, m: range((fold + 1) % m, n, m), "fold 0 should hold [0, 4, 8, 12]"),
         (check_folds, lambda n, fold, m: range(n), "novel in more than one fold"),
         (check_episode, lambda h, k, g: (int(h[0]), h[1 : k + 1].tolist()), "all should be as likely"),
         (check_episode, lambda h, k, g: (int(g.choice(h)), g.permutation(h)[:k].tolist()), "in its own support"),
         (check_episode, lambda h, k, g: (int(h[0]), [int(h[1])] * k), "repeats an image"),
         (check_episode, lambda h, k, g: (int(h[0]), []), "support images, there are 0"),
-        (check_episode, lambda h, k, g: (500, h[:k]), "does not show the class"),
+        (check_episode, lambda h, k, g: (500, h[:k]), "does not show the class; draw it from holders"),
+        (check_episode, lambda h, k, g: (0, h[:k]), "return the number that stands there"),
+        (check_episode, lambda h, k, g: episode(h, k, np.random.default_rng(0)), "generator you are given"),
         (check_episode, lambda h, k, g: 3, "return a pair"),
         (check_episode, lambda h, k, g: episode(h, k, g)[::-1], "the query comes first"),
         (check_folds, lambda n, fold, m: None, "return a list of class numbers"),

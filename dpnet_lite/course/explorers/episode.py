@@ -80,10 +80,12 @@ def answer_figure(answer: Prediction, support: ImageLike, mask: MaskLike, query:
     shares = answer.traces[0].reliable[0].cpu().numpy()  # [h, w]
     weights = Image.fromarray(shares / shares.max()).resize(found.shape[::-1], Image.Resampling.NEAREST)
     iou = (found & inside).sum() / max(1, (found | inside).sum())
-    figure, grid = new_figure(5, width=1.7, height=2.0)
+    figure, grid = new_figure(5, width=1.8, height=2.15)
     outline = to_mask(mask).numpy()
     show_image(grid[0, 0], to_image(support).permute(1, 2, 0).numpy(), "support and its mask", outline=outline)
     draw_answer(grid[0, 1:], picture, np.array(weights), found, inside, iou)
+    for axes in grid.flat:
+        axes.title.set_fontsize(12)
     return figure
 
 
