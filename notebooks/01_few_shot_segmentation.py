@@ -17,7 +17,7 @@
 #
 # **What you need.** [Start here](00_start_here.ipynb), some Python and NumPy. No GPU, no network connection.
 #
-# **Time.** About 45 minutes: 20 to read, 25 for the exercises. The cells run in about a minute.
+# **Time.** About 50 minutes: 25 to read, 25 for the exercises. The cells run in about a minute.
 #
 # The marks are those of the first lesson: ![stated](../figures/badges/stated.svg) the paper's abstract or the caption
 # of its Figure 2 says so; ![precedent](../figures/badges/precedent.svg) a public relative does exactly this;
