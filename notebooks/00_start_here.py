@@ -327,7 +327,8 @@ episode_explorer(FOLD)
 
 # %% [markdown]
 # *What to see:* the support with the outline of its mask, the query, the prediction in orange with its IoU, the truth
-# in green. Move the gap to 1 and back to 0, and give the network more shots.
+# in green. Move the gap to 1 and back to 0, and give the network more shots. The button *show a failure* brings an
+# episode that goes wrong, with a sentence on why.
 #
 # `make app` shows this explorer and the others on one web page, without code.
 

@@ -146,6 +146,7 @@ for axes, image in zip(grid.flat, pool.tolist(), strict=False):
     axes.set(xlabel=f"scene {image}", xticks=[], yticks=[])
     axes.spines[:].set(color=colour, linewidth=5 if image in roles else 1)
 figure.suptitle(f"the pool of the class {names[episode.class_index]!r}")
+figure.get_layout_engine().set(h_pad=0.12)  # inches, so that the rows keep apart
 plt.show()
 
 # %% [markdown]
