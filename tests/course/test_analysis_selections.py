@@ -14,6 +14,7 @@ from dpnet_lite.course.analysis.selections import (
     SIGNS,
     all_cycles,
     land_cover,
+    shown_in_cells,
     survey,
     trust_signs,
     weight_places,
@@ -44,6 +45,16 @@ def test_the_cover_is_that_of_a_loop_over_pixels(far, episodes):
         assert np.allclose(cover.numpy(), wanted, atol=1e-6)
         seen += cover.sum(dim=(1, 2))
     assert (seen > 0).all()  # these episodes show every place
+
+
+def test_a_cell_shows_the_label_of_most_of_its_pixels(far, episodes):
+    labels = far.world[episodes[0].query].labels
+    shown = shown_in_cells(labels, (24, 24)).tolist()
+    for cell, own in enumerate(shown):
+        row, column = divmod(cell, 24)
+        counts = np.bincount(labels[4 * row : 4 * row + 4, 4 * column : 4 * column + 4].flatten())
+        assert counts[own] == counts.max()
+    assert len(set(shown)) == len(labels.unique()) > 2
 
 
 def test_shares_of_the_weight_by_hand():

@@ -79,6 +79,13 @@ def land_cover(toy: ToyEpisodes, episode: Episode) -> Tensor:
     return masks_at(torch.stack([target, outline, texture, rest, background]), cells)
 
 
+def shown_in_cells(labels: Tensor, cells: tuple[int, int]) -> Tensor:
+    """The label that fills most of each cell, of labels uint8 [H, W]: int64 [h * w]."""
+    values = labels.unique()
+    shares = masks_at(torch.stack([labels == value for value in values]), cells)  # [n, h, w]
+    return values.long()[shares.argmax(dim=0)].flatten()
+
+
 def weight_places(weights: Tensor, cover: Tensor) -> Tensor:
     """Share of the weight [h, w] that lies in each place of a cover [n, h, w]: float [n], adding up to 1."""
     return (weights * cover).sum(dim=(1, 2)) / weights.sum()

@@ -38,7 +38,7 @@ def check_masked_average(function: Callable[[Tensor, Tensor], Tensor]) -> str:
 
 
 def check_two_prototypes(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> str:
-    """2.2: function(query [C, h, w], foreground [C], background [C]) -> mask [h, w] of the nearer one."""
+    """2.3: function(query [C, h, w], foreground [C], background [C]) -> mask [h, w] of the nearer one."""
     generator = torch.Generator().manual_seed(1)
     query, support = (torch.randn(6, 8, 8, generator=generator) + 0.3 for _ in range(2))
     query = query * torch.linspace(0.2, 5, 64).view(8, 8)  # vectors of very different length
@@ -54,4 +54,4 @@ def check_two_prototypes(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -
         "these are plain products; divide by the lengths of both vectors": products,
     }
     compare(given, wanted, mistakes, f"{int((given != wanted).sum())} of 64 cells differ from the larger cosine")
-    return right("2.2", "every cell goes to the prototype with the larger cosine")
+    return right("2.3", "every cell goes to the prototype with the larger cosine")

@@ -59,6 +59,15 @@ def check_quality(function: Callable[[Tensor, Tensor], tuple[float, float]]) -> 
         wanted = selection_quality(selected.float(), truth.float())
         swapped = "the two are exchanged: precision asks about the selected cells"
         require(close(*wanted, atol=1e-6, rtol=0) or not close(given, wanted[::-1], atol=1e-6, rtol=0), swapped)
+        hits, of_all = float((selected & truth).sum()), float((selected == truth).float().mean())
         for name, own, other in zip(("precision", "recall"), given, wanted, strict=True):
-            compare(own, other, {}, f"{name} should be {other:.3f}, yours is {own:.3f}", atol=1e-6, rtol=0)
+            mistakes = {
+                f"{name}: that is a number of cells; divide the hits by how many there could be": hits,
+                f"{name}: you divide by all cells; cells that are neither selected nor true do not count": hits / 30,
+                f"{name}: that is the share of cells that are right, background and all; count hits alone": of_all,
+                f"{name}: that is the IoU; divide by one of the two sets, not by their union": (
+                    hits / float((selected | truth).sum())
+                ),
+            }
+            compare(own, other, mistakes, f"{name} should be {other:.3f}, yours is {own:.3f}", atol=1e-6, rtol=0)
     return right("3.2", "precision and recall agree with the package in 20 random cases")
