@@ -50,7 +50,7 @@ def check_cycle(function: Callable[[Tensor, Tensor], Tensor]) -> str:
 
 
 def check_quality(function: Callable[[Tensor, Tensor], tuple[float, float]]) -> str:
-    """3.2: function(selected bool [N], truth bool [N]) -> (precision, recall)."""
+    """3.3: function(selected bool [N], truth bool [N]) -> (precision, recall)."""
     generator = torch.Generator().manual_seed(1)
     for _ in range(20):
         selected, truth = torch.rand(30, generator=generator) < 0.3, torch.rand(30, generator=generator) < 0.6
@@ -70,4 +70,4 @@ def check_quality(function: Callable[[Tensor, Tensor], tuple[float, float]]) -> 
                 ),
             }
             compare(own, other, mistakes, f"{name} should be {other:.3f}, yours is {own:.3f}", atol=1e-6, rtol=0)
-    return right("3.2", "precision and recall agree with the package in 20 random cases")
+    return right("3.3", "precision and recall agree with the package in 20 random cases")
