@@ -336,7 +336,8 @@ HTML(f"<details><summary>Your prediction first; then open this</summary>{made._r
 # background or border, of which every query is full. P then stands for *object and background*, and is like both.
 # In doubt, paint inside the line.
 # </details>
-#
+
+# %% [markdown]
 # How bright is bright enough? A threshold would have to be chosen, and the next query needs another. Two prototypes
 # need none: one of the foreground, one of everything else, and every cell goes to the nearer
 # ![precedent](../figures/badges/precedent.svg) *PANet*.

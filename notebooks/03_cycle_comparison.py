@@ -238,7 +238,8 @@ table(rows, "All ways of sixty episodes, by what fills most of the cell", format
 # still more like it, as in the second picture. Background is everywhere in every support, so a match on
 # background has something of its own to name.
 # </details>
-#
+
+# %% [markdown]
 # The same on photographs, of objects that the head never saw in training. The code takes, of sixty episodes, the one in
 # which the smallest share of the ways is kept, and follows the rejected way that lands farthest from its start. This
 # head compares the frozen features of the backbone for its cycles, not the reduced ones of 3.1: a switch, which the
@@ -403,7 +404,7 @@ print(f"tau {config.selection_temperature}, tau_c {config.consensus_temperature}
 # most, and the one whose precision they lower most.
 
 
-# %% jupyter={"source_hidden": true} alt=["Two rows of four queries: what the plain cycle keeps, the weights (round 0), rounds 1 and 2. In the upper row the weight gathers on the object, in the lower row on another object. The titles give precision and recall."]
+# %% jupyter={"source_hidden": true} alt=["Two rows of the same query: what the plain cycle keeps, the weights (round 0), rounds 1 and 2. In the upper row the weight gathers on the object, in the lower row on another object. The titles give precision and recall."]
 def steps_of(v):
     """What the plain cycle keeps and the weights of rounds 0, 1 and 2, [h, w] each."""
     kept, F_q = v.trace.selections[0].weights[0] > 0, v.trace.query[0].flatten(1)
@@ -417,8 +418,10 @@ precisions = np.array(
 )
 gains = precisions[:, 3] - precisions[:, 0]
 enough = np.array([float(kept.sum()) >= 10 for kept, *_ in steps])
+both = (np.where(enough, gains, -1).argmax(), np.where(enough, gains, 1).argmin())
+assert len({surveyed[number][0].episode.query for number in both}) == 1  # the text below says so
 figure, grid = plt.subplots(2, 4, figsize=(7.6, 4.5), layout="constrained")
-for axes, number in zip(grid, (np.where(enough, gains, -1).argmax(), np.where(enough, gains, 1).argmin()), strict=True):
+for axes, number in zip(grid, both, strict=True):
     v = surveyed[number][0]
     for one, weights, name in zip(axes, steps[number], ("cycle", "round 0", "round 1", "round 2"), strict=True):
         precision, recall = selection_quality(weights, v.truth_shares)
@@ -430,10 +433,10 @@ better, worse = int((gains > 0.05).sum()), int((gains < -0.05).sum())
 print(f"precision, round 2 minus plain cycle: {gains.mean():+.2f} on average; up in {better}, down in {worse} episodes")
 
 # %% [markdown]
-# *What to see:* P and R are precision and recall, the outline is the truth. Above, the cycle keeps cells on several
-# objects; the weights thin them out, and the rounds gather them on the right one and fill it. Below, more of the weight
-# lies on another object to begin with, and the rounds agree on *that* one. Consensus makes a selection clean; which
-# object it is clean *of* is decided before it.
+# *What to see:* P and R are precision and recall, the outline is the truth. It is the *same query*, with two supports
+# (not shown). In both the cycle keeps cells on two objects. Above, the weights thin them out to one on the object, and
+# the rounds gather there and fill it. Below, most of the weight lies on another object to begin with, and the rounds
+# agree on *that* one. Consensus makes a selection clean; which object it is clean *of* is decided before it.
 #
 # ### Exercise 3.4: the temperature of the consensus (predict, then run, medium, 10 minutes)
 #
@@ -482,7 +485,8 @@ folded("Your prediction first; then open this", table(rows, "Sixty episodes, oth
 # $P_q$ is the mean of the whole query. The mask suffers at both ends, far more at the hot one: a spot of the object is
 # still a prototype of the object, the mean of everything is none.
 # </details>
-#
+
+# %% [markdown]
 # ### Exercise 3.5: break the consensus (break it on purpose, medium, 10 minutes)
 #
 # The next cell starts the consensus, in each episode, from ten cells: `ON_OBJECT` of them lie on the object, the others
@@ -535,7 +539,8 @@ folded("All numbers from 0 to 10", table(rows, "Where two rounds of consensus en
 # objects, whose features do not add up to one dense place. The folded table above has the numbers. The
 # plain cycle usually gives a good half and more: its mean precision is in the table of rules below.
 # </details>
-#
+
+# %% [markdown]
 # **Several shots.** With K support images, each shot has its own cycles and its own weights; each shot's weights are
 # brought to a sum of 1 and averaged ![our choice](../figures/badges/ours.svg):
 #
