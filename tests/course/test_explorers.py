@@ -123,10 +123,17 @@ def test_the_drawn_attention_is_a_row_of_the_softmax(opened):
     order = np.argsort(-P, kind="stable")
     row = P[order[3]] * P_q / np.sqrt(len(P))
     weights = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
-    axes = next(a for a in interaction_figure(opened, 3).axes if a.get_title() == "gate and attention")
-    assert np.allclose(np.sort(axes.lines[1].get_ydata()), len(P) * np.sort(weights), atol=1e-4)
-    drawn, strong = axes.lines[0].get_ydata(), P[order] > 0  # channels at 0 have no order among themselves
-    assert np.allclose(drawn[strong], opened.trace.interaction.gate[0].numpy()[order][strong], atol=1e-6)
+    lines = {axes.get_title(): axes.lines for axes in interaction_figure(opened, 3).axes}
+    assert np.allclose(np.sort(lines["attention of channel 3"][1].get_ydata()), len(P) * np.sort(weights), atol=1e-4)
+    drawn = lines["weight $u$ by channel"][1].get_ydata()
+    strong = P[order] > 0  # channels at 0 have no order among themselves
+    assert np.allclose(drawn[strong], opened.trace.interaction.weights[0].numpy()[order][strong], atol=1e-6)
+
+
+def test_the_drawn_changes_are_after_minus_before(opened):
+    before, after, before_q, after_q = similarity_maps(opened).values()
+    drawn = [axes.images[0].get_array() for axes in interaction_figure(opened).axes if "minus" in axes.get_title()]
+    assert np.allclose(drawn[0], after - before) and np.allclose(drawn[1], after_q - before_q)
 
 
 def test_wrong_channels_and_other_interactions_are_refused(opened):

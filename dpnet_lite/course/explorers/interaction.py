@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dpnet_lite.course.explorers.panels import SIMILARITY, draw_outline, new_figure, show_image, show_map
+from dpnet_lite.course.explorers.panels import SIMILARITY, draw_outline, enlarge, new_figure, show_image, show_map
 from dpnet_lite.course.opened_episode import OpenedEpisode
-from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE
+from dpnet_lite.experiments.plots import BLUE, ORANGE
 from dpnet_lite.model.prototypes import cosine_map
 
 
@@ -29,7 +30,7 @@ def similarity_maps(opened: OpenedEpisode) -> dict[str, np.ndarray]:
 
 
 def interaction_figure(opened: OpenedEpisode, channel: int = 0) -> Figure:
-    """Above: query, correlation A, a channel's row of A with the gate; below: maps before and after.
+    """Right: correlation A, the gate, a channel's row of A as attention; left: maps before, and what PIM changes.
 
     The channels of A are in the order of P, largest first; `channel` counts in that order.
 
@@ -44,35 +45,34 @@ def interaction_figure(opened: OpenedEpisode, channel: int = 0) -> Figure:
         raise ValueError(f"channel is {channel}; choose 0 to {correlation.shape[1] - 1}")
     order = opened.trace.prototype[0].argsort(descending=True)
     size = opened.query_image.shape[0]
-    figure, grid = new_figure(4, 2, width=2.7, height=2.7)
+    figure, grid = new_figure(3, 3, width=2.7, height=2.5)
     show_image(grid[0, 0], opened.support_images[0], f"support: {opened.class_name}", outline=opened.support_masks[0])
     show_image(grid[0, 1], opened.query_image, "query", outline=opened.truth)
     _show_correlation(grid[0, 2], correlation[0][order][:, order].numpy(), channel)
-    attention = correlation[0][order][:, order].softmax(dim=1)[channel]
-    _show_channel(grid[0, 3], gate[0][order].numpy(), attention.numpy(), channel)
-    maps = similarity_maps(opened)
-    limits = (min(float(m.min()) for m in maps.values()), 1.0)
-    for axes, (title, values) in zip(grid[1], maps.items(), strict=True):
-        show_map(axes, values, title, size=size, limits=limits, colour_bar=axes is grid[1, -1])
-        draw_outline(axes, opened.truth)
+    attention = len(gate[0]) * correlation[0][order][:, order].softmax(dim=1)[channel]  # 1: the plain mean
+    _show_channels(grid[1, 2], 2 * gate[0][order].numpy(), "weight $u$ by channel")
+    _show_channels(grid[2, 2], attention.numpy(), f"attention of channel {channel}")
+    before, after, before_q, after_q = similarity_maps(opened).values()
+    largest = max(float(np.abs(change).max()) for change in (after - before, after_q - before_q))
+    for line, name, first, second in ((grid[1], "$P$", before, after), (grid[2], "$P_q$", before_q, after_q)):
+        show_map(line[0], first, f"cosine with {name}, before", size=size, limits=(-0.1, 1.0))
+        show_map(line[1], second - first, "after minus before", size=size, signed=True, limits=(-largest, largest))
+        for axes in line[:2]:
+            draw_outline(axes, opened.truth)
+    enlarge(figure)
     return figure
 
 
-def _show_correlation(axes, values: np.ndarray, channel: int) -> None:  # type: ignore[no-untyped-def]
+def _show_correlation(axes: Axes, values: np.ndarray, channel: int) -> None:
     """A with the chosen row framed."""
     image = axes.imshow(values, cmap=SIMILARITY, interpolation="nearest")
-    axes.axhline(channel - 0.5, color=ORANGE, linewidth=1)
-    axes.axhline(channel + 0.5, color=ORANGE, linewidth=1)
-    axes.set(xlabel="channel of $P_q$", ylabel="channel of $P$")
-    axes.set_title("correlation $A$", fontsize=10)
+    axes.axhspan(channel - 0.5, channel + 0.5, facecolor="none", edgecolor=ORANGE, linewidth=1.5)
+    axes.set(xlabel="channel of $P_q$", ylabel="channel of $P$", title="correlation $A$")
     axes.figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02)
 
 
-def _show_channel(axes, gate: np.ndarray, attention: np.ndarray, channel: int) -> None:  # type: ignore[no-untyped-def]
-    """The gate of every channel, and the attention that one channel of P pays to those of P_q."""
-    axes.plot(gate, ".", color=BLUE, label="gate")
-    relative = len(attention) * attention  # 1 everywhere is the plain mean
-    axes.plot(relative, "-", color=BLACK, linewidth=1, label=f"$C$ x attention of channel {channel}")
-    axes.set(xlabel="channel, by size in $P$", ylim=(-0.03, max(1.03, 1.05 * float(relative.max()))))
-    axes.set_title("gate and attention", fontsize=10)
-    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.25))
+def _show_channels(axes: Axes, values: np.ndarray, title: str) -> None:
+    """A number per channel, beside a line at 1: no change, or the plain mean."""
+    axes.axhline(1, color="grey", linewidth=1)
+    axes.plot(values, ".", color=BLUE)
+    axes.set(xlabel="channel, by size in $P$", ylim=(0, max(2.0, 1.05 * float(values.max()))), title=title)

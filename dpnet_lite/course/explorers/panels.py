@@ -67,6 +67,15 @@ def draw_outline(axes: Axes, mask: np.ndarray) -> None:
         axes.contour(mask, levels=[0.5], colors=colour, linewidths=width)
 
 
+def enlarge(figure: Figure) -> None:
+    """Letters that can still be read where the picture is shown at half its width."""
+    for axes in figure.axes:
+        axes.title.set_fontsize(13)
+        axes.xaxis.label.set_fontsize(12)
+        axes.yaxis.label.set_fontsize(12)
+        axes.tick_params(labelsize=11)
+
+
 def _finish(axes: Axes, title: str) -> None:
     axes.set_title(title, fontsize=10)
     axes.set_xticks([])

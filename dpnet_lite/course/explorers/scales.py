@@ -10,9 +10,9 @@ import torch.nn.functional as functional
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dpnet_lite.course.explorers.panels import draw_outline, new_figure, show_image, show_map
+from dpnet_lite.course.explorers.panels import draw_outline, enlarge, new_figure, show_image, show_map
 from dpnet_lite.course.opened_episode import OpenedEpisode, ShownEpisodes
-from dpnet_lite.experiments.plots import GREEN, ORANGE, overlay
+from dpnet_lite.experiments.plots import BLUE, ORANGE, overlay
 from dpnet_lite.model.dpnet import DPNet
 
 
@@ -51,7 +51,7 @@ def level_titles(head: DPNet, opened: OpenedEpisode) -> list[str]:
 
 
 def scales_figure(shown: ShownEpisodes, opened: OpenedEpisode, level: int) -> Figure:
-    """Above: support, query, the maps of P' and P_q' as this level gets them; below: what it sees, F_q^final, answers.
+    """Support, query, the maps of P' and P_q' as this level gets them; what it sees, F_q^final; the answers.
 
     The levels of a pyramid get pooled maps; the dilated convolutions of "aspp" all start from the whole grid.
     """
@@ -61,21 +61,25 @@ def scales_figure(shown: ShownEpisodes, opened: OpenedEpisode, level: int) -> Fi
     size = opened.query_image.shape[0]
     seen_by_level = opened.trace.levels[level]
     rows, columns = (seen_by_level if pyramid else opened.trace.maps).shape[-2:]
-    figure, grid = new_figure(4, 2, width=2.7, height=2.7)
+    figure, grid = new_figure(3, 3, width=2.7, height=2.6)
     show_image(grid[0, 0], opened.support_images[0], f"support: {opened.class_name}", outline=opened.support_masks[0])
-    show_image(grid[0, 1], overlay(opened.query_image, opened.truth, GREEN), "query with the truth")
+    show_image(grid[0, 1], opened.query_image, "query", outline=opened.truth)
     maps = functional.adaptive_avg_pool2d(opened.trace.maps, (rows, columns))[0]  # [n_maps, h_b, w_b]
-    for axes, name in zip(grid[0, 2:], ("P'", "P_q'"), strict=True):
+    for axes, name in zip((grid[0, 2], grid[1, 0]), ("P'", "P_q'"), strict=True):
         pooled = maps[opened.trace.map_names.index(name)].numpy()
         show_map(axes, pooled, f"map of ${name}$, {rows} x {columns}", size=size, signed=True)
         draw_outline(axes, opened.truth)
     lengths = {
-        f"length of ${'X_b' if pyramid else 'Z'}$, {title}": seen_by_level,
+        f"length of ${'X_b' if pyramid else 'Z'}$,\n{title}": seen_by_level,
         "length of $F_q^{final}$": opened.trace.fused,
     }
-    for axes, (caption, features) in zip(grid[1, :2], lengths.items(), strict=True):
+    for axes, (caption, features) in zip(grid[1, 1:], lengths.items(), strict=True):
         show_map(axes, features[0].norm(dim=0).numpy(), caption, size=size)
         draw_outline(axes, opened.truth)
-    for axes, seen, caption in ((grid[1, 2], opened, "all scales"), (grid[1, 3], silenced, "this one flattened")):
-        show_image(axes, overlay(seen.query_image, seen.prediction, ORANGE), f"{caption}: IoU {seen.iou:.2f}")
+    for axes, seen, caption in ((grid[2, 0], opened, "all scales"), (grid[2, 1], silenced, "flattened")):
+        painted = overlay(seen.query_image, seen.prediction, ORANGE)
+        show_image(axes, painted, f"{caption}: IoU {seen.iou:.2f}", outline=opened.truth)
+    changed = overlay(opened.query_image, opened.prediction != silenced.prediction, BLUE)
+    show_image(grid[2, 2], changed, "where they differ")
+    enlarge(figure)
     return figure
