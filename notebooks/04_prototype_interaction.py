@@ -13,61 +13,151 @@
 # [2 The support prototype](02_support_prototype.ipynb) | [3 Cycle comparison](03_cycle_comparison.ipynb) |
 # **4 Prototype interaction** | [5 Multi-scale fusion](05_multi_scale_fusion.ipynb)
 #
+# ![The network from images to mask. Lit: the prototype interaction module, which takes P, P_q and F_q and gives
+# P', P_q' and F_q'; the rest is faded](../figures/network_4.svg)
+#
 # **What you will learn.** How the correlation of P and $P_q$ serves to reinforce three things, and how to measure
 # whether it does.
 #
 # **What you need.** [Notebook 3](03_cycle_comparison.ipynb): P, $P_q$ and the reliable set; what a softmax and a small
 # fully connected network are.
 #
-# **Time.** About 25 minutes with the two exercises. The cells run in about a quarter of a minute.
+# **Time.** TIME_LINE
 
 # %%
 # %matplotlib inline
+from contextlib import contextmanager
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as functional
 
 from dpnet_lite.course.explorers.episode import toy_episodes
-from dpnet_lite.course.explorers.interaction import interaction_figure
+from dpnet_lite.course.page import claim, table
+from dpnet_lite.experiments.plots import BLUE, GREEN, ORANGE
 
-FOLD = 0
-toy = toy_episodes(FOLD, gap=0.5)
+plt.rcParams.update({"font.size": 13})
+toy = toy_episodes(0, gap=0.5)
 episodes = toy.episodes(count=60)
-opened = toy.open(episodes[0])
+opened = toy.open(episodes[0])  # what the network made of one episode; .trace holds all that came about on the way
 P, P_q = opened.trace.prototype[0], opened.trace.pseudo_prototype[0]  # [C] each
 F_q = opened.trace.query[0]  # [C, h, w]
-channels = len(P)
-print(f"class: {opened.class_name}; C = {channels} channels")
+print(f"class: {opened.class_name}; C = {len(P)} channels")
 
 # %% [markdown]
-# ## 4.1 What is known, and what we chose
+# ## 4.1 The idea
 #
-# The correlation of P and $P_q$ serves to reinforce three things: P, $P_q$ and the query feature $F_q$ *(stated)*. No
-# formula is public and no relative does the same, so all formulas below are *(our choice)*:
+# There are now two summaries of one class. P comes from the support: its mask is certain, but it shows *another* object.
+# $P_q$ comes from the query: it shows *this* object, but nobody has confirmed its pixels. Each may know what the other
+# lacks.
 #
-# $$A = \frac{P\,P_q^\top}{\sqrt{C}}, \qquad
-# P^+ = P + g_1\,\mathrm{softmax_{row}}(A)\,P_q, \qquad
-# P_q^+ = P_q + g_2\,\mathrm{softmax_{row}}(A^\top)\,P$$
+# A prototype is a list of C numbers, one per **channel**, and each channel is a small detector: one answers to stripes,
+# another to blue. The prototype interaction module (PIM) does two things with the channels:
 #
-# $$\mathrm{gate} = \sigma(\mathrm{MLP}[P^+;\,P_q^+;\,P^+ * P_q^+]), \qquad u = 2\,\mathrm{gate}, \qquad
-# P' = u * P^+, \quad P_q' = u * P_q^+, \quad F_q' = u * F_q$$
+# 1. **Exchange.** Every channel of P looks at all channels of $P_q$ and takes a little from them; and the other way
+#    round.
+# 2. **Weights.** Both prototypes together decide how much each channel counts *in this episode*, like the volume
+#    controls of a mixing desk: where support and query differ in colour, colour had better be turned down.
 #
-# - A is a C x C table: entry (a, b) is large where channel a is strong in P *and* channel b is strong in $P_q$.
-# - The softmax turns a row of A into weights that add up to 1. So every channel of P looks at the channels of $P_q$ and
-#   takes a weighted mean of them; then the same the other way round.
-# - $g_1$ and $g_2$ are two learned numbers that start at 0: training begins without any exchange.
-# - The gate has one number between 0 and 1 for each channel, and u is twice that: 1 leaves the channel as it is, 2
-#   doubles it, 0 closes it. All three get the *same* weights, so that they can still be compared: a cosine then counts
-#   the channels that P and $P_q$ make important. $\sigma$ is the logistic function, the MLP is two linear layers with a
-#   ReLU between them, and * multiplies element by element.
+# ![stated](../figures/badges/stated.svg) The correlation of P and $P_q$ serves to reinforce three things: P, $P_q$ and
+# the query feature $F_q$. ![our choice](../figures/badges/ours.svg) No formula is public and no relative does the same,
+# so every formula below is ours.
+#
+# Four channels and made-up numbers will do to see each step. The support's object is striped and blue; the query's is
+# striped and bright, but not blue.
+
+# %%
+CHANNELS = ("stripes", "blue", "round", "bright")
+hand_P = torch.tensor([2.0, 1.5, 0.0, 0.5])
+hand_P_q = torch.tensor([2.0, 0.0, 0.0, 1.5])
+
+# %% [markdown]
+# ## 4.2 A table of all pairs of channels
+#
+# $$A = \frac{P\,P_q^\top}{\sqrt{C}}$$
+#
+# A has C rows and C columns. Entry (a, b) is large where channel a is strong in P *and* channel b is strong in $P_q$.
+# The root of C keeps the numbers in range when there are many channels.
 #
 # Do not mix up two correlations: S of lesson 3 compares *cells* of two images, A compares *channels* of two vectors.
 
+# %%
+hand_A = torch.outer(hand_P, hand_P_q) / len(hand_P) ** 0.5  # [C, C]
+
+
+# %% alt=["A table of 4 by 4 numbers, darkest where both prototypes are strong: 2.0 for stripes and stripes, 1.5 for stripes and bright and for blue and stripes; the row and the column of round are 0"] jupyter={"source_hidden": true}
+def show_table(axes, values, title):
+    """Numbers of channel pairs in cells, darker where larger."""
+    axes.imshow(values, cmap="Blues", vmin=0, vmax=float(values.max()) * 1.8)
+    for (row, column), value in np.ndenumerate(values.numpy()):
+        axes.text(column, row, f"{value:.2f}", ha="center", va="center", color="black")
+    axes.set_xticks(range(len(CHANNELS)), CHANNELS, rotation=45, ha="right")
+    axes.set_yticks(range(len(CHANNELS)), CHANNELS)
+    axes.set(xlabel="channel of $P_q$", ylabel="channel of $P$", title=title)
+
+
+figure, axes = plt.subplots(figsize=(5, 4.2), layout="constrained")
+show_table(axes, hand_A, "$A$")
+plt.show()
+
 # %% [markdown]
-# ### Exercise 4.1: reinforce both prototypes (medium, 15 minutes)
+# ### Exercise 4.1: a channel that is silent (predict, then run, easy, 5 minutes)
 #
-# Write `my_reinforced(P, P_q, g1, g2)` for two prototypes [C] and two numbers. Return $(P^+, P_q^+)$.
+# The next step turns every row of A into weights that add up to 1, with a softmax. *Round* is 0 in P, so its row of A
+# is all 0. Which weights does this row get, and what then does *round* take from $P_q$? Write your answer down; then
+# run `hand_A.softmax(dim=1)` in a cell of your own, or read on.
+#
+# <details><summary>Hint 1</summary>A softmax is exp(value), divided by the sum of all exp(value) of the row.</details>
+#
+# <details><summary>Hint 2</summary>exp(0) is 1, for every entry of that row.</details>
+#
+# <details><summary>Answer</summary>Every weight is 1/4: the channel looks at all channels of $P_q$ alike and takes
+# their plain mean. So even a channel that is silent in P takes something: the exchange cannot say "nothing here
+# concerns me". That is a weakness of this formula.</details>
+
+# %% [markdown]
+# ## 4.3 The exchange
+#
+# $$P^+ = P + g_1\,\mathrm{softmax_{row}}(A)\,P_q, \qquad P_q^+ = P_q + g_2\,\mathrm{softmax_{row}}(A^\top)\,P$$
+#
+# The softmax of a row gives weights, and so every channel of P takes a weighted mean of the channels of $P_q$; then the
+# same the other way round. This is *attention*, between channels in place of words. $g_1$ and $g_2$ are two learned
+# numbers that start at 0: training begins without any exchange. For the channel *stripes*, with $g_1 = 0.5$:
+
+# %%
+weights_of_stripes = hand_A[0].softmax(dim=0)  # [C], they add up to 1
+taken = (weights_of_stripes * hand_P_q).sum()  # a weighted mean of P_q's channels
+print(f"stripes: {hand_P[0]:.2f} + 0.5 * {taken:.2f} = {hand_P[0] + 0.5 * taken:.2f}")
+
+# %% alt=["Left, the softmax of each row of A: stripes looks mostly at stripes and bright, round at all four alike, 0.25 each. Right, bars of the four channels of P before and after the exchange: all grow, by a half to one"] jupyter={"source_hidden": true}
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
+attention = hand_A.softmax(dim=1)
+show_table(left, attention, "softmax of each row")
+places = np.arange(len(CHANNELS))
+right.bar(places - 0.2, hand_P, 0.4, color=BLUE, label="$P$")
+right.bar(places + 0.2, hand_P + 0.5 * (attention * hand_P_q).sum(dim=1), 0.4, color=ORANGE, label="$P^+$")
+right.set_xticks(places, CHANNELS, rotation=45, ha="right")
+right.set_title("the exchange with $g_1 = 0.5$")
+right.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# *What to see:* strong channels attend to strong channels, and weak ones to all alike. Every channel of P grows by
+# about the same, whatever it stands for: the exchange adds much of one and the same mean. Keep this in mind for
+# section 4.6, where training chooses $g_1$ and $g_2$.
+
+# %% [markdown]
+# ### Exercise 4.2: reinforce both prototypes (write, medium, 15 minutes)
+#
+# Write `my_reinforced(P, P_q, g1, g2)` for two prototypes [C] and two numbers, without a loop over the channels. Return
+# $(P^+, P_q^+)$.
+#
+# <details><summary>Hint 1</summary>A table of weights [C, C] times a vector [C], with <code>@</code>, is the weighted
+# mean of every row at once.</details>
+#
+# <details><summary>Hint 2</summary>For the way back transpose A <i>first</i>, then take the softmax along the rows of
+# what you get: <code>dim=1</code> both times.</details>
 
 
 # %% jupyter={"source_hidden": true}
@@ -85,69 +175,100 @@ from dpnet_lite.course.exercises.lesson_04 import check_reinforced
 check_reinforced(my_reinforced)
 
 # %% [markdown]
-# ### Exercise 4.2: the weighted query (easy, 5 minutes)
+# ## 4.4 A weight for each channel
 #
-# Write `my_weighted(F_q, gate)` for a feature map [C, h, w] and a gate [C]. Return $F_q'$, [C, h, w].
+# $$\mathrm{gate} = \sigma(\mathrm{MLP}[P^+;\,P_q^+;\,P^+ * P_q^+]), \qquad u = 2\,\mathrm{gate}$$
+#
+# The MLP is two linear layers with a ReLU between them, * multiplies element by element, and $\sigma$ is the logistic
+# function: the gate has one number between 0 and 1 per channel, and u is twice that. A weight of 1 leaves the channel
+# as it is, 2 doubles it, 0 closes it. Then all three get the *same* weights:
+#
+# $$P' = u * P^+, \qquad P_q' = u * P_q^+, \qquad F_q' = u * F_q$$
+#
+# Why the same? Because they are to be compared, by a cosine, channel by channel. An example: the query has a cell on the
+# object (striped, bright) and one on something else (blue, roundish, a little striped). Let u turn both colours down:
 
-
-# %% jupyter={"source_hidden": true}
-def my_weighted(F_q: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
-    """The query feature, each channel times twice its gate."""
-    # BEGIN SOLUTION
-    return 2 * gate[:, None, None] * F_q
-    # END SOLUTION
-
-
-# %% tags=["check"]
-from dpnet_lite.course.exercises.lesson_04 import check_weighted
-
-check_weighted(my_weighted)
+# %%
+on_object, elsewhere = torch.tensor([1.2, 0.0, 0.2, 1.6]), torch.tensor([0.6, 1.5, 0.9, 0.2])  # cells of F_q
+u = torch.tensor([1.5, 0.2, 1.0, 0.2])
+for name, cell in (("on the object", on_object), ("elsewhere", elsewhere)):
+    before = functional.cosine_similarity(cell, hand_P, dim=0)
+    after = functional.cosine_similarity(u * cell, u * hand_P, dim=0)
+    print(f"{name}: cosine with P {before:.2f}, with both weighted {after:.2f}")
 
 # %% [markdown]
-# ## 4.2 By hand, and as the package has it
+# Unweighted, the support's blue misleads: the wrong cell is *more* similar. Weighted, it is the right one. That is what
+# the module could do; sections 4.6 and 4.7 look at what it does.
+
+# %% [markdown]
+# ### Exercise 4.3: who is weighted? (predict, then run, easy, 5 minutes)
 #
-# The formulas line by line with the shipped network's learned numbers. The assertions compare with what the network
-# itself used.
+# First: suppose that the gate is 0.9 in *every* channel, so u = 1.8 everywhere. What happens to the two cosines? Second:
+# what, if only P is weighted with the u of the example, and the cells are not? Predict up, down or the same for both
+# cells, then change the cell above and run it.
+#
+# <details><summary>Hint 1</summary>A cosine divides by the lengths of both vectors.</details>
+#
+# <details><summary>Hint 2</summary>If only P is weighted, the colours of a cell still count in its own length, but they
+# hardly meet anything in P any more.</details>
+#
+# <details><summary>Answer</summary>First: nothing at all, a cosine sees directions only. (The fusion of lesson 5 also
+# gets the vectors themselves, and they are 1.8 times as long.) Second: the wrong cell falls, but the object's cell does not
+# rise: its brightness, which P does not share, still stands in its length and holds the cosine down. Weighted on one
+# side, a colour counts as a <i>mismatch</i>; weighted on both, it does not count. Only the second makes the colour
+# irrelevant.</details>
+
+# %% [markdown]
+# ## 4.5 The same with the network's numbers
+#
+# The formulas once more, now with what the shipped network has learned; `trace` holds what it computed itself.
 
 # %%
 module = toy.head.interaction
 with torch.no_grad():
-    g1, g2 = float(module.g1), float(module.g2)
-    A = P[:, None] * P_q[None, :] / channels**0.5  # [C, C]
+    g1, g2 = module.g1.item(), module.g2.item()
+    A = P[:, None] * P_q[None, :] / len(P) ** 0.5  # [C, C]
     P_plus = P + g1 * (functional.softmax(A, dim=1) @ P_q)
     P_q_plus = P_q + g2 * (functional.softmax(A.T, dim=1) @ P)
     gate = module.gate(torch.cat([P_plus, P_q_plus, P_plus * P_q_plus]))  # the MLP with the logistic function, [C]
     u = 2 * gate
     P_new, P_q_new, F_q_new = u * P_plus, u * P_q_plus, u[:, None, None] * F_q
 
-interaction = opened.trace.interaction
-assert torch.allclose(A, interaction.correlation[0], atol=1e-4)
-assert torch.allclose(P_new, interaction.prototype[0], atol=1e-4)
-assert torch.allclose(P_q_new, interaction.pseudo_prototype[0], atol=1e-4)
-assert torch.allclose(F_q_new, interaction.query[0], atol=1e-4)
-print(f"learned: g1 = {g1:+.3f}, g2 = {g2:+.3f}; the gate runs from {gate.min():.2f} to {gate.max():.2f}")
+theirs = opened.trace.interaction
+assert torch.allclose(A, theirs.correlation[0], atol=1e-4)
+assert torch.allclose(P_new, theirs.prototype[0], atol=1e-4)
+assert torch.allclose(P_q_new, theirs.pseudo_prototype[0], atol=1e-4)
+assert torch.allclose(F_q_new, theirs.query[0], atol=1e-4)
+learned = {"number": ["g1", "g2", "smallest u", "largest u"], "value": [g1, g2, u.min().item(), u.max().item()]}
+table(learned, "What training has made of it", formats="{:+.2f}")
 
 # %% [markdown]
-# ## 4.3 Look inside
+# ## 4.6 Look inside
 
-# %%
+# %% alt=["Above: support, query and the correlation A, bright in its upper left corner. Middle and below: the cosine maps of P and P_q before the interaction, what the interaction changes in them, the weights u around 1, and the attention of channel 0, which falls from 2 to below 1"]
+from dpnet_lite.course.explorers.interaction import interaction_figure
+
 interaction_figure(opened)
 
 # %% [markdown]
-# *What to see:* above, the support, the query, the table A with its channels in the order of P (strong ones first),
-# and for each channel the gate (dots) and what the first channel attends to (line; its row of A lies between the orange
-# lines). The line is C times the weight: 1 everywhere would be the plain mean of the other prototype. Below, the
-# similarity maps of both prototypes, before and after, all with the same colours; the outline is the true mask. Compare
-# the first map with the second and the third with the fourth.
+# *What to see:* above, the support, the query and the table A, with its channels in the order of P, strong ones first.
+# Below, left, the cosine of every query cell with P and with $P_q$ *before* the interaction; in the middle what the
+# interaction *changes* in these maps: purple is up, orange down (look at the small numbers of its scale). Right, the
+# weight of every channel, and how channel 0 of P attends to the channels of $P_q$; the grey line at 1 would be no
+# change, and the plain mean. White outlines are the truth.
+#
+# In this episode the other objects lose a little against the true one; but by far too little to change the order of the
+# cells. The two learned numbers of section 4.5 say the same: training has kept $g_1$ and $g_2$
+# small. Look at their signs as well. A negative one means that training came to *subtract* a little of the other
+# prototype, which is not what *reinforce* suggests.
 
 # %% [markdown]
-# ## 4.4 Does it help? Measure it
+# ## 4.7 Does it help the trained network? Over many episodes
 #
-# Two tables, over many episodes. *Best IoU* is the IoU of a similarity map with the best threshold for that query, as
-# in notebook 2. It is taken four times: before; with the exchange between the prototypes alone ($P^+$ for P); with the
-# weights alone (u P and u $F_q$); with both (P' and $F_q'$). Then cosines before, after the exchange and after both;
-# *own* is the prototype that the query's true mask would give, and is weighted as the others are.
-
+# *Best IoU* is the IoU of a similarity map with the best threshold for that query, as in notebook 2. It is taken four
+# times: before; with the exchange alone ($P^+$ for P); with the weights alone (u P and u $F_q$); with both (P' and
+# $F_q'$). Then cosines between prototypes; *own* is the prototype that the query's true mask would give, weighted as
+# the others are.
 
 # %%
 from dpnet_lite.course.opened_episode import best_threshold_iou
@@ -169,75 +290,172 @@ def vectors(v, way: str) -> dict[str, torch.Tensor]:
     return {**{name: u * value for name, value in found.items()}, "query": u[..., None, None] * old.query}
 
 
+# %%
+by_way = [[vectors(v, way) for way in WAYS] for v in all_opened]
+rows = {}
 best = {}
-for kind in KINDS:
-    rows = []
-    for v in all_opened:
-        each = [vectors(v, way) for way in WAYS]
-        maps = [cosine_map(one["query"], one[kind])[0] for one in each]
-        rows.append([best_threshold_iou(found, v.truth_shares >= 0.5) for found in maps])
-    best[kind] = 100 * np.array(rows)  # [episodes, 4]
-print(f"{'best IoU of the map of':24}" + "".join(f"{way:>10}" for way in WAYS))
 for kind, name in KINDS.items():
-    print(f"{name:24}" + "".join(f"{value:10.1f}" for value in best[kind].mean(axis=0)))
-
-print(f"\n{'cosine of':24}" + "".join(f"{way:>10}" for way in WAYS))
+    maps = [[cosine_map(one["query"], one[kind])[0] for one in each] for each in by_way]
+    truths = [v.truth_shares >= 0.5 for v in all_opened]
+    scores = [[best_threshold_iou(found, truth) for found in each] for each, truth in zip(maps, truths, strict=True)]
+    best[kind] = 100 * np.array(scores)  # [episodes, 4]
+    rows[f"best IoU of {name}'s map, %"] = best[kind].mean(axis=0)
 for first, second in (("prototype", "pseudo_prototype"), ("prototype", "own"), ("pseudo_prototype", "own")):
-    means = []
-    for way in WAYS:
-        each = [vectors(v, way) for v in all_opened]
-        means.append(np.mean([float(functional.cosine_similarity(one[first], one[second])) for one in each]))
-    name = f"{KINDS[first]} and {KINDS.get(second, second)}"
-    print(f"{name:24}" + "".join(f"{mean:10.3f}" for mean in means))
+    cosines = [[functional.cosine_similarity(one[first], one[second]).item() for one in each] for each in by_way]
+    rows[f"100 x cosine of {KINDS[first]} and {KINDS.get(second, second)}"] = 100 * np.mean(cosines, axis=0)
+columns = {way: [row[number] for row in rows.values()] for number, way in enumerate(WAYS)}
+table({"mean over the episodes": list(rows), **columns}, "What each step does to the maps", formats="{:.1f}")
 
-figure, grid = plt.subplots(1, 2, figsize=(8, 3.8), layout="constrained", sharey=True)
+# %% alt=["Two scatter plots, of P's map and of P_q's map: best IoU after both steps against best IoU before; most of the 60 dots lie close to the diagonal"] jupyter={"source_hidden": true}
+figure, grid = plt.subplots(1, 2, figsize=(8, 4), layout="constrained", sharey=True)
 for axes, (kind, name) in zip(grid, (("prototype", "$P$"), ("pseudo_prototype", "$P_q$")), strict=True):
     axes.plot([0, 104], [0, 104], color="grey", linewidth=1)
-    axes.scatter(best[kind][:, 0], best[kind][:, 3], color="#0072B2", alpha=0.6)
-    axes.set(xlabel="best IoU before", xlim=(0, 104), ylim=(0, 104), aspect=1, title=f"map of {name}")
-grid[0].set_ylabel("best IoU after both")
+    axes.scatter(best[kind][:, 0], best[kind][:, 3], color=BLUE, alpha=0.6)
+    axes.set(xlabel="best IoU before, %", xlim=(0, 104), ylim=(0, 104), aspect=1, title=f"map of {name}")
+grid[0].set_ylabel("best IoU after both, %")
 plt.show()
 
 # %% [markdown]
-# *What to see:* a dot is an episode; above the grey line the whole interaction made the map better. Most dots lie close
-# to the line. The first table says which part does what: compare *exchange* with *before*, then *weights* with
-# *before*. Neither moves the maps by much on average. The prototypes themselves do move: both steps make P and $P_q$ a
-# little less alike; lesson 9 finds in which direction they go.
-#
-# The learned $g_1$ and $g_2$ of section 4.2 say the same: training has kept them small. Look at their signs as well. A
-# negative one means that training came to *subtract* a little of the other prototype, which is not what *reinforce*
-# suggests. All this is a finding about *our* formulas on *this* data, not about the paper's module, whose formula is
-# not public.
+# *What to see:* one dot per episode; above the grey line the whole interaction made the map better. The table says
+# which step does what: compare *exchange* with *before*, then *weights* with *before*. Neither moves the maps by much on
+# average. The prototypes themselves do move: both steps make P and $P_q$ a little less alike; lesson 9 finds in which
+# direction they go.
 #
 # The weights do differ, from channel to channel and from episode to episode:
 
-# %%
-u = torch.cat([v.trace.interaction.weights for v in all_opened])  # [episodes, C]
-order = u.mean(dim=0).argsort(descending=True)
-figure, axes = plt.subplots(figsize=(8, 3), layout="constrained")
-low, middle, high = np.quantile(u[:, order].numpy(), [0.1, 0.5, 0.9], axis=0)
-axes.fill_between(range(channels), low, high, color="#56B4E9", alpha=0.5, label="middle 80 % of the episodes")
-axes.plot(middle, color="#0072B2", label="median")
+# %% alt=["The weight u of each of 64 channels in order of its median, which falls from about 1.2 to 0.8; a light band of the middle 80 percent of the episodes is about 0.3 wide everywhere"] jupyter={"source_hidden": true}
+all_u = torch.cat([v.trace.interaction.weights for v in all_opened])  # [episodes, C]
+order = all_u.mean(dim=0).argsort(descending=True)
+figure, axes = plt.subplots(figsize=(8, 3.4), layout="constrained")
+low, middle, high = np.quantile(all_u[:, order].numpy(), [0.1, 0.5, 0.9], axis=0)
+axes.fill_between(range(len(P)), low, high, color=BLUE, alpha=0.25, label="middle 80 % of the episodes")
+axes.plot(middle, color=BLUE, label="median")
 axes.axhline(1, color="grey", linewidth=1)
 axes.set(xlabel="channel, by its mean weight", ylabel="weight $u$", ylim=(0, 2))
 axes.legend(frameon=False)
 plt.show()
-between, within = u.mean(dim=0).std(), u.std(dim=0).mean()
+between, within = all_u.mean(dim=0).std(), all_u.std(dim=0).mean()
 print(f"u differs by {between:.2f} from channel to channel, and by {within:.2f} from episode to episode")
 
 # %% [markdown]
 # *What to see:* the grey line, 1, leaves a channel as it is. A narrow band away from it is the same in every episode
 # and could as well have been learned by the reduction; a wide band means that the weight depends on the prototypes,
 # which is what it is for.
-#
-# Whether a network *trained* without the interaction is worse is another question. It needs training runs, with the
-# same budget and several seeds: [notebook 11](11_ablations.ipynb).
 
 # %% [markdown]
-# ## 4.5 Turn it yourself
+# ### Exercise 4.4: pull the plug (break it on purpose, medium, 10 minutes)
 #
-# With a running kernel: choose an episode, click on a row of A (or move `channel`), and compare the first map below
-# with the second. Set the selection to *oracle*: what does a perfect $P_q$ change?
+# The next cell damages the trained interaction in three ways and scores the *masks* again: without any interaction;
+# with u of a wrong channel (each channel gets its neighbour's weight); with u on the prototypes but not on the query,
+# against the rule of section 4.4. Rank the three by the harm that you expect, then run the cell. Then explain the
+# result, and add a fourth damage of your own: for instance, let P and $P_q$ change places.
+#
+# <details><summary>Hint 1</summary>Two of the three still let all three things be compared in the same channels.
+# </details>
+#
+# <details><summary>Hint 2</summary>How far from 1 are the weights, and how many of the 12 comparison maps of lesson 5
+# come from features that never pass the interaction? (Eight: those of the frozen features.)</details>
+#
+# <details><summary>Answer</summary>Almost nothing breaks. Look at the standard errors: no damage does harm that can be
+# told from 0, and without the interaction, or without u on the query, these masks are even a little <i>better</i>,
+# although the network was trained with it. The weights are close to 1, so that a wrong one does little, and most of the
+# comparison comes from frozen features. To exchange P and $P_q$:
+# <code>lambda old, new: new._replace(prototype=new.pseudo_prototype, pseudo_prototype=new.prototype)</code>. Without
+# this test one might have read much into the picture of section 4.6.</details>
+
+
+# %%
+@contextmanager
+def damaged(change):
+    """The head with `change(old, new)` behind its interaction; old is (P, P_q, F_q), new what came out."""
+    hook = module.register_forward_hook(lambda _, old, new: change(old, new))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def neighbours_weights(old, new):
+    u = new.weights.roll(1, dims=1)  # [B, C]
+    turn = u / new.weights
+    query = new.query * turn[:, :, None, None]
+    return new._replace(
+        prototype=new.prototype * turn, pseudo_prototype=new.pseudo_prototype * turn, query=query, weights=u
+    )
+
+
+DAMAGES = {
+    "no interaction": lambda old, new: new._replace(
+        prototype=old[0], pseudo_prototype=old[1], query=old[2], weights=torch.ones_like(new.weights)
+    ),
+    "u of the neighbour channel": neighbours_weights,
+    "u not on the query": lambda old, new: new._replace(query=old[2]),
+}
+
+# %%
+intact = np.array([v.iou for v in all_opened])
+losses = {}
+for name, change in DAMAGES.items():
+    with damaged(change):
+        losses[name] = 100 * (np.array([toy.open(episode).iou for episode in episodes]) - intact)
+rows = {
+    "damage": list(losses),
+    "IoU, points, damaged minus intact": [loss.mean() for loss in losses.values()],
+    "standard error": [loss.std(ddof=1) / len(loss) ** 0.5 for loss in losses.values()],
+}
+assert losses["no interaction"].mean() > 0
+table(rows, f"Masks of {len(intact)} episodes with a damaged interaction; intact: {100 * intact.mean():.1f} %")
+
+# %% [markdown]
+# ## 4.8 Does it help to *train* with it?
+#
+# All this asked a network that was trained with the interaction. Whether one trained *without* it is worse needs
+# training runs: pairs of networks with the same episodes and the same budget, over several seeds and folds. They are
+# stored with the package, for the drawn world and for photographs. [Lesson 11](11_ablations.ipynb) explains how to read
+# them; here it is enough that an interval around 0 means *no measurable difference*.
+
+# %%
+from dpnet_lite.ablation.comparisons import judge
+from dpnet_lite.ablation.studies import load_study
+from dpnet_lite.ablation.table import shipped_rows
+from dpnet_lite.experiments.intervals import percent
+
+study = load_study("modules")
+judged = {
+    data: {j.comparison.name: j for j in judge(study, shipped_rows("modules", data))} for data in ("toy", "photos")
+}
+WORLDS = {"toy": "drawn world", "photos": "photographs"}
+pim = {
+    f"{WORLDS[data]}, {name.removeprefix('PIM, ')}": judged[data][name]
+    for data in WORLDS
+    for name in ("PIM, with CCM", "PIM, with CCM and MSF")
+}
+beside = {f"CCM, {WORLDS[data]}, for comparison": judged[data]["CCM, with MSF"] for data in WORLDS}
+
+# %% alt=["Six differences with their intervals. The four of the interaction lie around 0, from the drawn world and from photographs; below, for comparison, cycle comparison on the drawn world is far to the right, at 4 to 6 points, and on photographs around 0"] jupyter={"source_hidden": true}
+figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
+for place, (name, found) in enumerate({**pim, **beside}.items()):
+    low, high = (100 * end for end in (found.interval.low, found.interval.high))
+    axes.plot([low, high], [-place, -place], color=BLUE if name in pim else GREEN, linewidth=3)
+    axes.plot(100 * found.difference, -place, "o", color=BLUE if name in pim else GREEN, markersize=8)
+axes.axvline(0, color="grey", linewidth=1)
+axes.set_yticks(-np.arange(len(pim) + len(beside)), [*pim, *beside])
+axes.set_xlabel("mIoU with the module minus without, points")
+plt.show()
+
+# %% [markdown]
+# *What to see:* blue, the interaction: dot and 95 % interval of its gain, with CCM alone and with CCM and MSF. Green,
+# for the size of things, what the second prototype itself brings.
+#
+# All this is a finding about *our* formulas on *this* data, not about the paper's module, whose formula is not public.
+# Why is it kept then? Because the method has it, and because a lesson on a part that does nothing measurable is the
+# cheapest protection against believing in the next one.
+
+# %% [markdown]
+# ## 4.9 Turn it yourself
+#
+# With a running kernel: choose an episode, click on a row of A (or move `channel`), and look at what changes in the
+# maps. Set the selection to *oracle*: what does a perfect $P_q$ change?
 
 # %%
 from dpnet_lite.course.explorers.apps import interaction_explorer
@@ -247,13 +465,36 @@ interaction_explorer()
 # %% [markdown]
 # ## Recap
 #
-# - The correlation A of P and $P_q$ lets each prototype take from the other, and one weight a channel reinforces both
-#   and the query alike *(that three things are reinforced is stated, how is our choice)*.
-# - Measured on trained weights, neither step moves the maps by much here.
-#
+# - The correlation A of P and $P_q$ lets each prototype take from the other, and one weight per channel reinforces both
+#   and the query alike. ![stated](../figures/badges/stated.svg) That three things are reinforced;
+#   ![our choice](../figures/badges/ours.svg) how.
+# - A plausible mechanism and a convincing picture are not yet a gain. Take the part out and measure: in the trained
+#   network, and in networks trained without it.
+
+# %%
+assert all(j.interval.low <= 0 <= j.interval.high for j in pim.values())
+assert judged["toy"]["CCM, with MSF"].interval.low > 0.03
+assert all(loss.mean() > -1 for loss in losses.values())
+told = "; ".join(f"{name}: {percent(j.difference, j.interval, signed=True)}" for name, j in pim.items())
+claim(
+    f"The interaction makes <b>no measurable difference</b>. Points of mIoU with it minus without, in networks trained "
+    f"either way: {told}. Switched off in the trained network, its masks change by "
+    f"{losses['no interaction'].mean():+.1f} points of IoU in {len(intact)} episodes. The second prototype itself is "
+    f"worth {percent(judged['toy']['CCM, with MSF'].difference, judged['toy']['CCM, with MSF'].interval, signed=True)} "
+    f"on the drawn world."
+)
+
+# %% [markdown]
 # **Further reading.** Vaswani et al., *Attention is all you need*, NeurIPS 2017 (attention); Hu et al.,
 # *Squeeze-and-excitation networks*, CVPR 2018 (gates for channels);
 # [The method](../docs/method.md#prototype-interaction-module-pim).
 #
 # Previous: [3 Cycle comparison](03_cycle_comparison.ipynb).
 # Next: [5 Multi-scale fusion](05_multi_scale_fusion.ipynb)
+#
+# ## Five questions
+
+# %%
+from dpnet_lite.course.quiz import quiz
+
+quiz("04")

@@ -52,13 +52,21 @@ def reinforced(P, P_q, g1, g2):
     return P + g1 * A.softmax(dim=1) @ P_q, P_q + g2 * A.T.softmax(dim=1) @ P
 
 
-def weighted(F_q, gate):
-    return F_q * 2 * gate.reshape(-1, 1, 1)
+def comparison_maps(query, prototype, background):
+    cosines = [
+        torch.einsum("chw,c->hw", query, vector) / query.norm(dim=0) / vector.norm()
+        for vector in (prototype, background)
+    ]
+    return 10 * torch.stack([cosines[0] - cosines[0].mean(), cosines[0] - cosines[1]])
 
 
-def pyramid(features, scales):
-    steps = [round(1 / scale) for scale in scales]
-    return [torch.nn.functional.avg_pool2d(features[None], step)[0] for step in steps]
+def pooled(features, weights):
+    return torch.einsum("kchw,khw->c", features, weights) / weights.sum()
+
+
+def shots(F_s, masks, F_q, weights):
+    P = sum(pooled(f[None], m[None]) for f, m in zip(F_s, masks, strict=True)) / len(masks)
+    return P, sum(pooled(F_q[None], w[None]) for w in weights) / len(weights)
 
 
 def mask(logits, size):

@@ -14,6 +14,7 @@ from answers import (
     average,
     bonferroni,
     class_mask,
+    comparison_maps,
     contributions,
     correlation,
     episode,
@@ -37,15 +38,15 @@ from answers import (
     pair_loop,
     paired,
     places,
-    pyramid,
+    pooled,
     quality,
     rate,
     reinforced,
     reliable,
     safe_average,
+    shots,
     shuffled,
     sums,
-    weighted,
     without_largest,
     without_limit,
     without_order,
@@ -57,8 +58,9 @@ from dpnet_lite.course.exercises import Wrong
 from dpnet_lite.course.exercises.lesson_01 import check_episode, check_folds
 from dpnet_lite.course.exercises.lesson_02 import check_masked_average, check_two_prototypes
 from dpnet_lite.course.exercises.lesson_03 import check_cycle, check_quality
-from dpnet_lite.course.exercises.lesson_04 import check_reinforced, check_weighted
-from dpnet_lite.course.exercises.lesson_05 import check_mask, check_pyramid
+from dpnet_lite.course.exercises.lesson_04 import check_reinforced
+from dpnet_lite.course.exercises.lesson_05 import check_maps, check_mask
+from dpnet_lite.course.exercises.lesson_05b import check_shots
 from dpnet_lite.course.exercises.lesson_06 import check_learning_rate, check_loss
 from dpnet_lite.course.exercises.lesson_07 import check_interval, check_miou
 from dpnet_lite.course.exercises.lesson_08 import check_auc, check_weight_places
@@ -77,9 +79,9 @@ RIGHT = {
     check_cycle: reliable,
     check_quality: quality,
     check_reinforced: reinforced,
-    check_weighted: weighted,
-    check_pyramid: pyramid,
+    check_maps: comparison_maps,
     check_mask: mask,
+    check_shots: shots,
     check_loss: loss,
     check_learning_rate: rate,
     check_miou: miou,
@@ -207,15 +209,24 @@ def test_a_verdict_names_the_exercise():
         ),
         (check_reinforced, lambda p, q, a, b: (reinforced(p, q, a, b)[0], q), "P_q+ differs"),
         (check_reinforced, lambda p, q, a, b: p, "return a pair"),
-        (check_weighted, lambda f, g: g[:, None, None] * f, "twice the gate"),
-        (check_weighted, lambda f, g: 2 * g * f, "one number per channel"),
-        (check_weighted, lambda f, g: f + g[:, None, None] * f, "do not add F_q once more"),
-        (check_weighted, lambda f, g: f, "the numbers differ"),
-        (check_pyramid, lambda f, s: [f[:, :: round(1 / x), :: round(1 / x)] for x in s], "picks single cells"),
-        (check_pyramid, lambda f, s: [torch.nn.functional.max_pool2d(f, round(1 / x)) for x in s], "takes the largest"),
-        (check_pyramid, lambda f, s: [f] * 4, "scale 0.5 returns the shape"),
-        (check_pyramid, lambda f, s: f, "one tensor per scale"),
-        (check_pyramid, lambda f, s: [2 * x for x in pyramid(f, s)], "differs from the mean"),
+        (check_maps, lambda q, p, b: comparison_maps(q, p, b) / 10, "factor 10"),
+        (check_maps, lambda q, p, b: comparison_maps(q, p, b).flip(0), "are exchanged"),
+        (
+            check_maps,
+            lambda q, p, b: torch.stack([comparison_maps(q, p, b)[0], comparison_maps(q, b, p)[1]]),
+            "other way",
+        ),
+        (
+            check_maps,
+            lambda q, p, b: comparison_maps(q * 2, p, b)[:1].expand(2, -1, -1),
+            "differ from the two formulas",
+        ),
+        (check_maps, lambda q, p, b: comparison_maps(q, p, b)[0], "returns the shape"),
+        (check_shots, lambda f, m, q, w: (pooled(f, m), shots(f, m, q, w)[1]), "counts large objects more"),
+        (check_shots, lambda f, m, q, w: (3 * shots(f, m, q, w)[0], shots(f, m, q, w)[1]), "not their sum"),
+        (check_shots, lambda f, m, q, w: (shots(f, m, q, w)[0], pooled(q[None], w.sum(0)[None])), "outvote"),
+        (check_shots, lambda f, m, q, w: (shots(f, m, q, w)[0], pooled(q[None], w.prod(0)[None])), "a product keeps"),
+        (check_shots, lambda f, m, q, w: shots(f, m, q, w)[0], "return a pair"),
         (check_mask, lambda x, s: torch.nn.functional.interpolate(x[None], s)[0].argmax(0), "steps as large as a cell"),
         (check_mask, lambda x, s: 1 - mask(x, s), "exchanged"),
         (check_mask, lambda x, s: torch.zeros(s), "pixels differ"),

@@ -1,38 +1,39 @@
-"""Checks of notebook 05: scales, and from logits to a mask."""
+"""Checks of notebook 05: comparison maps, and from logits to a mask."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from dpnet_lite.course.exercises import ask, compare, require, require_tensor, right
+from dpnet_lite.course.exercises import ask, close, compare, require, require_tensor, right
 from dpnet_lite.scoring import predicted_mask
 
 
-def check_pyramid(function: Callable[[Tensor, Sequence[float]], Sequence[Tensor]]) -> str:
-    """5.1: function(features [C, h, w], scales) -> one pooled tensor per scale, [C, round(s h), round(s w)]."""
+def check_maps(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -> str:
+    """5.1: function(query [C, h, w], prototype [C], background [C]) -> the two comparison maps [2, h, w]."""
     generator = torch.Generator().manual_seed(0)
-    for height, width in ((24, 24), (8, 16)):
-        features, scales = torch.randn(3, height, width, generator=generator), (1.0, 0.5, 0.25, 0.125)
-        answer = ask(function, features, scales)
-        require(isinstance(answer, list | tuple) and len(answer) == 4, "return a list with one tensor per scale")
-        for scale, given in zip(scales, answer, strict=True):
-            size, step = (round(scale * height), round(scale * width)), round(1 / scale)
-            level = require_tensor(given, (3, *size), f"the level of scale {scale:g}")
-            mistakes = {
-                f"scale {scale:g} picks single cells; take the mean of each block": features[:, ::step, ::step],
-                f"scale {scale:g} takes the largest; take the mean": functional.adaptive_max_pool2d(features, size),
-            }
-            otherwise = f"scale {scale:g} differs from the mean of each block of cells"
-            compare(level, functional.adaptive_avg_pool2d(features, size), mistakes, otherwise)
-    return right("5.1", "every level is the mean of the cells that it covers")
+    query, prototype, background = (torch.rand(shape, generator=generator) for shape in ((6, 4, 5), (6,), (6,)))
+    given = require_tensor(ask(function, query, prototype, background), (2, 4, 5), "my_maps")
+    p, b = (functional.cosine_similarity(query, vector[:, None, None], dim=0) for vector in (prototype, background))
+    first, second, dots = p - p.mean(), p - b, torch.einsum("chw,c->hw", query, prototype)
+    mistakes = {
+        "the factor 10 is missing": torch.stack([first, second]),
+        "the first map lacks minus its mean over the query": 10 * torch.stack([p, second]),
+        "the two maps are exchanged": 10 * torch.stack([second, first]),
+        "the second map is the cosine with the prototype minus that with the background, not the other way round": (
+            10 * torch.stack([first, -second])
+        ),
+    }
+    require(not close(given[0], 10 * (dots - dots.mean())), "a cosine divides by the lengths of both vectors")
+    compare(given, 10 * torch.stack([first, second]), mistakes, "the numbers differ from the two formulas")
+    return right("5.1", "both maps agree with the package")
 
 
 def check_mask(function: Callable[[Tensor, tuple[int, int]], Tensor]) -> str:
-    """5.2: function(logits [2, h, w], (H, W)) -> mask [H, W], 1 where the foreground's logit is larger."""
+    """5.4: function(logits [2, h, w], (H, W)) -> mask [H, W], 1 where the foreground's logit is larger."""
     generator = torch.Generator().manual_seed(1)
     for size in ((40, 40), (37, 50)):
         logits = torch.randn(2, 10, 10, generator=generator)
@@ -43,7 +44,7 @@ def check_mask(function: Callable[[Tensor, tuple[int, int]], Tensor]) -> str:
         # Corners may be aligned or not; the package does not align them, as PyTorch's default has it.
         otherwise = f"{different} of {wanted.numel()} pixels differ (mode='bilinear', align_corners=False)"
         compare(given, wanted, _wrong_masks(logits, size), otherwise)
-    return right("5.2", "the logits are resized, not the mask")
+    return right("5.4", "the logits are resized, not the mask")
 
 
 def _wrong_masks(logits: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
