@@ -9,17 +9,19 @@
 # %% [markdown]
 # # 5. Multi-scale fusion and the decoder: from comparison to mask
 #
-# [Start here](00_start_here.ipynb) | [1 The task](01_few_shot_segmentation.ipynb) |
-# [2 The support prototype](02_support_prototype.ipynb) | [3 Cycle comparison](03_cycle_comparison.ipynb) |
+# [Start here](00_start_here.ipynb) | [3 Cycle comparison](03_cycle_comparison.ipynb) |
 # [4 Prototype interaction](04_prototype_interaction.ipynb) | **5 Multi-scale fusion** |
-# [6 Training](06_training.ipynb)
+# [5b Build it yourself](05b_build_it_yourself.ipynb) | [6 Training](06_training.ipynb)
+#
+# ![The network from images to mask. Lit: the dense comparison, which gives the maps Y, multi-scale fusion and the
+# decoder; the rest is faded](../figures/network_5.svg)
 #
 # **What you will learn.** How both prototypes are compared with the query, how far the network looks around a cell
 # while it compares, how these scales are merged, how the mask comes out, and how to find out what a scale is good for.
 #
 # **What you need.** [Notebook 4](04_prototype_interaction.ipynb): $P'$, $P_q'$ and $F_q'$; what a convolution is.
 #
-# **Time.** About 25 minutes with the two exercises. The cells run in about a quarter of a minute.
+# **Time.** TIME_LINE
 
 # %%
 # %matplotlib inline
@@ -29,140 +31,283 @@ import torch
 import torch.nn.functional as functional
 
 from dpnet_lite.course.explorers.episode import toy_episodes
-from dpnet_lite.course.explorers.scales import level_titles, scales_figure, without_scale
+from dpnet_lite.course.explorers.panels import draw_outline, enlarge, new_figure, show_image, show_map
+from dpnet_lite.course.explorers.scales import without_scale
+from dpnet_lite.course.page import claim, table
+from dpnet_lite.experiments.plots import BLUE, GREEN, ORANGE, overlay
 
-FOLD = 0
-toy = toy_episodes(FOLD, gap=0.5)
+plt.rcParams.update({"font.size": 13})
+toy = toy_episodes(0, gap=0.5)
 episodes = toy.episodes(count=60)
-opened = toy.open(episodes[0])
-fusion, trace = toy.head.fusion, opened.trace
+opened = toy.open(episodes[0])  # what the network made of one episode; .trace holds all that came about on the way
+trace, after = opened.trace, opened.trace.interaction
+fusion = toy.head.fusion
 names = list(fusion.seen_by())
-print(f"class: {opened.class_name}; scales, finest first: {', '.join(level_titles(toy.head, opened))}")
+print(f"class: {opened.class_name}; scales: {', '.join(names)}")
 
 # %% [markdown]
-# ## 5.1 What is known, and what we chose
+# ## 5.1 The idea
 #
-# Both prototypes are fused with the query feature at several scales, to capture context in the dense comparison; the
-# result is $F_q^{final}$, which goes to a separate decoder *(stated)*. How, is not public. There are two ways to see at
-# several scales: make the *grid* coarser, a **pyramid** (PFENet has one), or look *further* on the same grid. The
-# second is what the shipped network does. A **dilated** convolution with dilation d is a 3 x 3 convolution whose nine
-# cells lie d apart: it looks 2d + 1 cells wide and costs no more than d = 1. Several of them side by side, and a mean
-# over the whole query, are known as *atrous spatial pyramid pooling*, **ASPP** *(precedent: DeepLab; CANet has it
-# behind its dense comparison)*. The formulas are *(our choice)*:
+# How would you find a class by hand, given its two prototypes? For every cell of the query: *compare* it with both.
+# Then *look around*: a cell that compares badly but lies in the middle of good ones belongs to the object; one good cell
+# alone in the background does not. How far to look depends on the object's size, which nobody knows beforehand. So look
+# near and far at once, and let training decide what to make of it. Then *decide*.
 #
-# $$U = \mathrm{Conv}_{1\times1}(F_q') + \mathrm{Linear}[P';\,P_q'] + \mathrm{Conv}_{1\times1}(Y), \qquad
-# X = U + \mathrm{Conv}_{3\times3}(\mathrm{ReLU}(\mathrm{Conv}_{3\times3}(\mathrm{ReLU}(U))))$$
+# That is the rest of the network: comparison maps (5.2), mixing (5.3), several scales (5.4), the merge (5.5), the
+# decoder (5.7).
 #
-# $$Z_d = \mathrm{Conv}_{3\times3}^{\,d}(X),\; d = 1, 3, 6, \qquad
-# Z_g = \mathrm{Conv}_{1\times1}(\mathrm{mean}(X)), \qquad
-# F_q^{final} = \mathrm{Conv}_{1\times1}\big(X + \mathrm{Conv}_{1\times1}(\mathrm{ReLU}[Z_1;\,Z_3;\,Z_6;\,Z_g])\big)$$
-#
-# U compares cell by cell, X mixes neighbours, and every Z looks at X with its own width; $Z_g$ is one vector for the
-# whole query. With the settings `fusion="pyramid"` the network has the pyramid of exercise 5.1 instead
-# ([details](../docs/method.md#multi-scale-fusion-module-msf)). Why it is not the default is
-# a matter of measurement ([trials](../docs/results.md#trials-that-led-to-the-defaults)).
-#
-# Y are the **comparison maps**, made from cosines *(our choice)*. A convolution would have to *learn* what a comparison
-# is, from base classes only; a cosine is one, for any class. There are three sets of features: the reduced ones after
-# the interaction, and two stages of the frozen backbone, its *middle* and its *deep* one. In each, both prototypes are
-# compared with every cell of the query, and each cosine gives two maps: 10 times (the cosine less its mean over the
-# query), and 10 times (the cosine less the cosine with the mean of the support's *background*). Cosines of one image
-# lie close together; the factor 10 spreads them, so the maps go beyond 1
-# ([details](../docs/method.md#comparison-maps)). The background's mean is a poor judge by itself (lesson 2), but one
-# hint among others.
-
-# %%
-print("the comparison maps Y:")
-for name, values in zip(trace.map_names, trace.maps[0], strict=True):
-    inside, outside = values[opened.truth_shares >= 0.5].mean(), values[opened.truth_shares < 0.5].mean()
-    print(f"  {name:26} on the object {inside:+.2f}, elsewhere {outside:+.2f}")
+# ![stated](../figures/badges/stated.svg) Both prototypes are fused with the query feature at several scales, to capture
+# context in the dense comparison; the result is $F_q^{final}$, which goes to a separate decoder.
+# ![our choice](../figures/badges/ours.svg) How, is not public; the formulas below are ours.
 
 # %% [markdown]
-# ### Exercise 5.1: the other way, a pyramid (easy, 10 minutes)
+# ## 5.2 Compare
 #
-# Write `my_pyramid(features, scales)` for features [C, h, w] and scales such as (1, 0.5, 0.25). Return a list with one
-# tensor per scale s, [C, round(s h), round(s w)]: each of its cells is the *mean* of the block of cells that it covers.
+# A convolution would have to *learn* what a comparison is, from base classes only; a cosine is one, for any class. Each
+# prototype p gives two **comparison maps** of the query. The first asks: more like p than the query's average cell?
+#
+# $$Y_1 = 10\,\big(\cos(F_q, p) - \mathrm{mean}\,\cos(F_q, p)\big)$$
+#
+# The second asks: more like p than like b, the mean of the support's *background*?
+#
+# $$Y_2 = 10\,\big(\cos(F_q, p) - \cos(F_q, b)\big)$$
+#
+# Cosines of one image lie close together; the factor 10 spreads them. The background's mean is a poor judge by itself
+# (lesson 2), but one hint among others.
+
+# %% [markdown]
+# ### Exercise 5.1: two comparison maps (write, medium, 10 minutes)
+#
+# Write `my_maps(query, prototype, background)` for a feature map [C, h, w] and two vectors [C]. Return both maps as one
+# tensor [2, h, w].
+#
+# <details><summary>Hint 1</summary><code>functional.cosine_similarity(query, prototype[:, None, None], dim=0)</code> is
+# the cosine of every cell, [h, w].</details>
+#
+# <details><summary>Hint 2</summary><code>torch.stack([first, second])</code> puts two maps into one tensor; the mean of
+# the first runs over all cells.</details>
 
 
 # %% jupyter={"source_hidden": true}
-def my_pyramid(features: torch.Tensor, scales: tuple[float, ...]) -> list[torch.Tensor]:
-    """The features at each scale, every cell the mean of its block."""
+def my_maps(query: torch.Tensor, prototype: torch.Tensor, background: torch.Tensor) -> torch.Tensor:
+    """The cosine minus its mean, and minus the background's cosine, times 10."""
     # BEGIN SOLUTION
-    height, width = features.shape[-2:]
-    sizes = [(round(scale * height), round(scale * width)) for scale in scales]
-    return [functional.adaptive_avg_pool2d(features[None], size)[0] for size in sizes]
+    p, b = (functional.cosine_similarity(query, vector[:, None, None], dim=0) for vector in (prototype, background))
+    return 10 * torch.stack([p - p.mean(), p - b])
     # END SOLUTION
 
 
 # %% tags=["check"]
-from dpnet_lite.course.exercises.lesson_05 import check_pyramid
+from dpnet_lite.course.exercises.lesson_05 import check_maps
 
-check_pyramid(my_pyramid)
+check_maps(my_maps)
 
 # %% [markdown]
-# ## 5.2 By hand, and as the package has it
-#
-# The formulas with the shipped network's weights, from the comparison to the merge. The assertions compare with what
-# the network itself computed.
+# The network does this with three sets of features: the reduced ones after the interaction, and two stages of the frozen
+# backbone, its *middle* and its *deep* one. Three sets, two prototypes, two maps each: twelve maps Y
+# ([details](../docs/method.md#comparison-maps)).
+
+# %% alt=["Support and query, and twelve comparison maps of the query, in three rows: reduced, middle and deep features. In most of them the true object is dark purple; other objects are lighter purple, above all in the middle row; the background is orange"] jupyter={"source_hidden": true}
+ROWS = {"reduced": "P'", "middle": "middle P", "deep": "deep P"}
+figure, grid = new_figure(5, 3, width=2.2, height=2.2)
+show_image(grid[0, 0], opened.support_images[0], "support", outline=opened.support_masks[0])
+show_image(grid[1, 0], opened.query_image, "query", outline=opened.truth)
+grid[2, 0].set_axis_off()
+for line, (row, name) in zip(grid, ROWS.items(), strict=True):
+    second = name.replace("P'", "P_q'") if "'" in name else name + "_q"
+    for axes, wanted in zip(line[1:], (name, second, f"{name} - background", f"{second} - background"), strict=True):
+        values = trace.maps[0][trace.map_names.index(wanted)].numpy()
+        symbol = wanted.replace("middle ", "").replace("deep ", "").replace("background", "b")
+        show_map(
+            axes, values, f"{row}: ${symbol}$", size=len(opened.truth), signed=True, limits=(-6, 6), colour_bar=False
+        )
+        draw_outline(axes, opened.truth)
+enlarge(figure)
+figure
+
+# %% [markdown]
+# *What to see:* purple is above 0, "more like the prototype"; orange below; the outline is the truth. No map is a mask,
+# and they fail in different places. That is why the network gets all twelve.
 
 # %%
-after, level, atrous = trace.interaction, fusion.levels[0], fusion.atrous
+inside, outside = opened.truth_shares >= 0.5, opened.truth_shares < 0.5  # [h, w] each
+rows = {
+    "map": [name.replace("P'", "reduced P").replace("P_q'", "reduced P_q") for name in trace.map_names],
+    "on the object": [values[inside].mean().item() for values in trace.maps[0]],
+    "elsewhere": [values[outside].mean().item() for values in trace.maps[0]],
+}
+table(rows, "Means of the twelve comparison maps", formats="{:+.2f}")
+
+# %% [markdown]
+# ## 5.3 Mix, cell by cell and with the neighbours
+#
+# The maps are not all that goes in. The query's features and both prototypes themselves come with them, each through a
+# linear layer of its own, and are added up in every cell:
+#
+# $$U = \mathrm{Conv}_{1\times1}(F_q') + \mathrm{Linear}[P';\,P_q'] + \mathrm{Conv}_{1\times1}(Y)$$
+
+# %%
+level = fusion.levels[0]  # where the shipped weights of these three layers are
 prototypes = torch.cat([after.prototype, after.pseudo_prototype], dim=1)  # [P'; P_q'], [1, 2C]
 with torch.no_grad():
     U = level.pixel(after.query) + level.prototypes(prototypes)[:, :, None, None] + level.maps(trace.maps)
+
+# %% [markdown]
+# Then two ordinary 3 x 3 convolutions mix neighbours; what they find is added to U, so that they need to learn only what
+# is new (a *residual* connection):
+#
+# $$X = U + \mathrm{Conv}_{3\times3}(\mathrm{ReLU}(\mathrm{Conv}_{3\times3}(\mathrm{ReLU}(U))))$$
+
+# %%
+with torch.no_grad():
     X = U + level.residual.second(torch.relu(level.residual.first(torch.relu(U))))
+print(f"U and X: {tuple(X.shape[1:])}, C channels in each of the query's cells")
+
+# %% [markdown]
+# ## 5.4 Look further: several scales
+#
+# There are two ways to see at several scales. Make the *grid* coarser: a **pyramid**; or look *further* on the same
+# grid. The shipped network does the second. A **dilated** convolution with dilation d is a 3 x 3 convolution whose nine
+# cells lie d apart. It looks 2d + 1 cells wide and costs no more than d = 1.
+
+# %% alt=["Three grids of 24 by 24 cells with the nine cells that a dilated 3 by 3 convolution reads around one cell: next to each other for dilation 1, three apart for dilation 3, six apart for dilation 6, where for this cell near the corner five of the nine lie outside the grid and are drawn as crosses"] jupyter={"source_hidden": true}
+figure, grid = plt.subplots(1, 3, figsize=(10, 3.9), layout="constrained")
+for axes, d in zip(grid, (1, 3, 6), strict=True):
+    for centre, colour in (((14, 14), BLUE), ((3, 3), ORANGE)):
+        taps = np.array([(centre[0] + d * i, centre[1] + d * j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+        inside_grid = (taps >= 0).all(axis=1)
+        axes.plot(*taps[inside_grid].T, "s", color=colour, markersize=7)
+        axes.plot(*taps[~inside_grid].T, "x", color=colour, markersize=7, markeredgewidth=2)
+    axes.plot([-0.5, 23.5, 23.5, -0.5, -0.5], [-0.5, -0.5, 23.5, 23.5, -0.5], color="black")
+    axes.set(xlim=(-4.5, 24), ylim=(24, -4.5), aspect=1, title=f"dilation {d}: {2 * d + 1} cells wide")
+    axes.set_xticks(np.arange(0.5, 23), minor=True)
+    axes.set_yticks(np.arange(0.5, 23), minor=True)
+    axes.grid(which="minor", linewidth=0.3)
+    axes.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
+plt.show()
+
+# %% [markdown]
+# *What to see:* what one cell in the middle (blue) and one near the corner (orange) look at. A cross is a place outside
+# the query: it counts as 0.
+#
+# ### Exercise 5.2: the edge of the grid (predict, then run, easy, 5 minutes)
+#
+# The next picture shows, for each cell, the length of its vector in Z, for each dilation. Where will the crosses be
+# seen? Predict the shape of the trace that they leave for d = 6 on a grid of 24 x 24 cells, and for d = 1. Then run the
+# next two cells.
+#
+# <details><summary>Hint 1</summary>How many rows from the upper edge can a cell be and still have a tap above it?
+# </details>
+#
+# <details><summary>Hint 2</summary>Along a column, the number of taps inside the grid changes at two places only.
+# </details>
+#
+# <details><summary>Answer</summary>With dilation 6, the 6 outermost rows lose the three taps on their side at once, the
+# columns as well. So there are straight edges 6 cells from each border, nine blocks in all: four corners that see 4 of
+# the 9 taps, four sides that see 6, and the middle that sees all. The blocks say nothing about the image. With dilation 1
+# it is a frame one cell wide.</details>
+
+# %% [markdown]
+# $$Z_d = \mathrm{Conv}_{3\times3}^{\,d}(X),\; d = 1, 3, 6, \qquad Z_g = \mathrm{Conv}_{1\times1}(\mathrm{mean}(X))$$
+#
+# Several dilations side by side, and $Z_g$, one vector made from the mean over the whole query, are known as *atrous
+# spatial pyramid pooling*, **ASPP**. ![precedent](../figures/badges/precedent.svg) *DeepLab; CANet has it behind its
+# dense comparison.*
+
+# %%
+atrous = fusion.atrous
+with torch.no_grad():
     Z = []
-    for convolution, d in zip(atrous.branches, atrous.dilations, strict=True):
+    for convolution, d in zip(atrous.branches, (1, 3, 6), strict=True):
         Z.append(functional.conv2d(X, convolution.weight, convolution.bias, padding=d, dilation=d))
     Z.append(atrous.globally(X.mean(dim=(2, 3), keepdim=True)))  # one vector, [1, C, 1, 1]
+
+# %% alt=["The query, and the length of each cell's vector for dilations 1, 3 and 6. With dilation 1 the object stands out, with 3 as well; straight edges 1, 3 and 6 cells from each border cut the maps into nine blocks, the more clearly the larger the dilation"] jupyter={"source_hidden": true}
+figure, grid = new_figure(4, width=2.6, height=2.6)
+show_image(grid[0, 0], opened.query_image, "query", outline=opened.truth)
+for axes, z, d in zip(grid[0, 1:], Z, (1, 3, 6), strict=False):
+    show_map(axes, z[0].norm(dim=0).numpy(), f"length of $Z_{d}$", size=len(opened.truth))
+    draw_outline(axes, opened.truth)
+enlarge(figure)
+figure
+
+# %% [markdown]
+# *What to see:* the length of a cell's vector differs between object and background, but length alone does not say what
+# the decoder makes of it. $Z_g$ has no picture: it is the same everywhere.
+
+# %% [markdown]
+# ## 5.5 Merge
+#
+# $$F_q^{final} = \mathrm{Conv}_{1\times1}\big(X + \mathrm{Conv}_{1\times1}(\mathrm{ReLU}[Z_1;\,Z_3;\,Z_6;\,Z_g])\big)$$
+
+# %%
+with torch.no_grad():
     wide = torch.cat([*Z[:-1], Z[-1].expand_as(X)], dim=1)  # [1, 4C, h, w]
     final = fusion.merge(X + atrous.merge(torch.relu(wide)))
 
 assert all(torch.allclose(mine, theirs, atol=1e-3) for mine, theirs in zip(Z, trace.levels, strict=True))
 assert torch.allclose(final, trace.fused, atol=1e-3)
-print(f"F_q^final: {tuple(final.shape[1:])}")
+print(f"F_q^final: {tuple(final.shape[1:])}, as the network itself computed it")
 
 # %% [markdown]
-# ## 5.3 One scale at a time
-
-# %%
-scales_figure(toy, opened, level=0)
-
-# %%
-scales_figure(toy, opened, level=2)
+# With the setting `fusion="pyramid"` the network makes the grid coarser instead, and with `fusion="single"` it has one
+# scale only ([details](../docs/method.md#multi-scale-fusion-module-msf)). Section 5.8 compares the three.
 
 # %% [markdown]
-# *What to see:* above, the maps of $P'$ and $P_q'$; purple is above the query's mean, orange below. Below, the length
-# of each cell's vector in $Z$ and in $F_q^{final}$. It differs between object and background, but length alone does not
-# say what the decoder does with it. Green paint and outline are the truth. Then the network's answer, and its answer
-# when this scale is *flattened*: it says the same everywhere, its own mean over the query. It can no longer tell
-# *where* anything is.
-
-# %% [markdown]
-# ## 5.4 Which scale carries small and large objects?
+# ## 5.6 Which scale carries what?
 #
-# Flatten one scale after the other, over many episodes, and look at the loss of IoU separately by size: the share of
-# the query that the class covers, all its objects together. The global mean says the same everywhere as it is; it is
-# set to 0 instead. The network was not trained without that scale, so this asks what the *trained* network relies on,
-# not what a network without the scale could learn.
+# *Flatten* one scale: let it say the same everywhere, its own mean over the query. It can then no longer tell *where*
+# anything is. The global mean says the same everywhere as it is; it is set to 0 instead. Compare the answers. The
+# network was not trained without that scale, so this asks what the *trained* network relies on, not what a network
+# without the scale could learn.
+#
+# ### Exercise 5.3: which one will it miss? (predict, then run, medium, 5 minutes)
+#
+# Before you look at the results: which of dilation 1, 3, 6 and the global mean does the network need most to segment
+# *small* objects, and which for *large* ones? Give a reason for each.
+#
+# <details><summary>Hint 1</summary>How many cells wide is a small object that covers 4 % of 24 x 24 cells?</details>
+#
+# <details><summary>Hint 2</summary>The global mean sees no place; but it does see how much of the query compares
+# well.</details>
+#
+# <details><summary>Answer</summary>Most people say: dilation 1 for small, dilation 6 for large objects. The result is
+# another. The global mean matters most, for small objects: without it too much of the query is called foreground, which
+# harms where the truth is small and even helps where it is large. Large objects miss dilation 3 most; where dilation 6
+# sees something is hardly used at all.
+# What a part is made for and what training uses it for are two questions.</details>
 
 # %%
 all_opened = [toy.open(episode) for episode in episodes]
-area = np.array([v.truth.mean() for v in all_opened])
+area = np.array([v.truth.mean() for v in all_opened])  # share of the query that the class covers
 full = np.array([v.iou for v in all_opened])
-losses, marked = [], []  # of IoU; share of the query that the network calls foreground
+flattened = []  # for each scale, all episodes opened without it
 for number in range(len(names)):
     with without_scale(toy.head, number):
-        without = [toy.open(episode) for episode in episodes]
-    losses.append(full - np.array([v.iou for v in without]))
-    marked.append(np.array([v.prediction.mean() for v in without]))
+        flattened.append([toy.open(episode) for episode in episodes])
+losses = [full - np.array([v.iou for v in without]) for without in flattened]  # [episodes] each
 
+# %% alt=["Three episodes in rows: the query with the outlined truth, the mask with all scales, and the masks with dilation 1, 3, 6 or the global mean flattened, each with its IoU. Without the global mean the mask runs over onto other objects; without dilation 6 nothing changes"] jupyter={"source_hidden": true}
+shown = np.argsort(-np.max([np.abs(loss) for loss in losses], axis=0))[:3]  # where flattening changes most
+figure, grid = new_figure(6, len(shown), width=1.75, height=2.0)
+for line, number in zip(grid, shown, strict=True):
+    show_image(line[0], all_opened[number].query_image, "query", outline=all_opened[number].truth)
+    answers = {"all": all_opened[number], **dict(zip(names, (w[number] for w in flattened), strict=True))}
+    for axes, (name, v) in zip(line[1:], answers.items(), strict=True):
+        label = name if name == "all" else f"no {name.replace('dilation', 'dil.')}"
+        show_image(axes, overlay(v.query_image, v.prediction, ORANGE), f"{label}\n{v.iou:.2f}", outline=v.truth)
+enlarge(figure)
+figure
+
+# %% [markdown]
+# *What to see:* the three episodes (of all) in which flattening changes most, chosen for that; a number is an IoU. One
+# episode proves nothing. So the same over all of them, in three groups of equal number by the size of the truth:
+
+# %% alt=["Bars of the loss of IoU for each flattened scale, for small, medium and large objects, with standard errors. The global mean is the largest loss for small objects and a gain for large ones, dilation 1 likewise but less; dilation 3 loses a little, most for large ones; dilation 6 is near 0"] jupyter={"source_hidden": true}
 thirds = np.quantile(area, [1 / 3, 2 / 3])
 groups = {"small": area < thirds[0], "medium": (area >= thirds[0]) & (area < thirds[1]), "large": area >= thirds[1]}
-figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
-for offset, (name, chosen), colour in zip(
-    (-0.25, 0, 0.25), groups.items(), ("#E69F00", "#56B4E9", "#0072B2"), strict=True
-):
+figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+for offset, (name, chosen), colour in zip((-0.25, 0, 0.25), groups.items(), (ORANGE, "#56B4E9", BLUE), strict=True):
     heights = [100 * loss[chosen].mean() for loss in losses]
     errors = [100 * loss[chosen].std(ddof=1) / chosen.sum() ** 0.5 for loss in losses]
     label = f"{name}: {100 * area[chosen].min():.0f} to {100 * area[chosen].max():.0f} % of the image"
@@ -170,39 +315,48 @@ for offset, (name, chosen), colour in zip(
 axes.axhline(0, color="black", linewidth=0.8)
 axes.set_xticks(range(len(names)), names)
 axes.set(xlabel="scale that is flattened", ylabel="loss of IoU, points")
-axes.legend(frameon=False, title="objects")
+axes.legend(frameon=False, loc="upper left")
 plt.show()
-print(f"{'':21}mean IoU of {''.join(f'{name:>8}' for name in groups)}   marked, against the truth of the same")
-rows = {"with all": (full, np.array([v.prediction.mean() for v in all_opened]))}
-rows |= {f"without {name}": (full - loss, share) for name, loss, share in zip(names, losses, marked, strict=True)}
-for name, (iou, share) in rows.items():
-    scores = "".join(f"{100 * iou[chosen].mean():8.1f}" for chosen in groups.values())
-    shares = "".join(f"{share[chosen].mean() / area[chosen].mean():8.2f}" for chosen in groups.values())
-    print(f"{name:20}{100 * iou.mean():9.1f}    {scores}   {shares}")
+
+# %%
+rows = {"": ["all scales", *(f"{name} flattened" for name in names)]}
+ious = [full, *(full - loss for loss in losses)]
+marked = [np.array([v.prediction.mean() for v in seen]) for seen in (all_opened, *flattened)]
+for name, chosen in groups.items():
+    rows[f"IoU, {name}"] = [100 * iou[chosen].mean() for iou in ious]
+for name, chosen in groups.items():
+    rows[f"area, {name}"] = [share[chosen].mean() / area[chosen].mean() for share in marked]
+formats = {column: "{:.1f}" if column.startswith("IoU") else "{:.2f}" for column in list(rows)[1:]}
+table(rows, "Mean IoU in %, and the area that the network marks, over the true area", formats=formats)
 
 # %% [markdown]
-# *What to see:* a bar is the mean loss over a third of the episodes, the whisker is one standard error; below zero the
-# answer got *better*. The right half of the table is the area that the network marks, over the true area. With all
-# scales it marks too much of small objects and too little of large ones. Without the global mean it marks far more,
-# whatever the size: small objects lose by that, and large ones, of which it had marked too little, gain. So the global
-# mean, which knows no place, takes part in how much of the query is called foreground. (Set to 0, it also loses what it
-# says in every query alike; this does not tell how much it goes by the query.) Dilation 1 does some of the same.
-# Dilation 3 adds a little to objects of every size, and most to large ones. Where dilation 6
-# sees something is hardly used. Where a
-# bar's whisker reaches zero, nothing can be said with so few episodes.
+# *What to see:* a bar is the mean loss over a third of the episodes, the whisker one standard error; below zero the
+# answer got *better*. In the table, an area of 1 is the truth's: with all scales the network marks too much of small
+# objects and too little of large ones. Without the global mean it marks far more, whatever the size: small objects lose
+# by that, and large ones, of which it had marked too little, gain. So the global mean, which knows no place, takes part
+# in how much of the query is called foreground. (Set to 0, it also loses what it says in every query alike; this does
+# not tell how much it goes by the query.) Dilation 1 does some of the same. Dilation 3 adds a little to objects of every
+# size, and most to large ones. Where a whisker reaches zero, nothing can be said with so few episodes.
 
 # %% [markdown]
-# ## 5.5 The decoder, and the mask
+# ## 5.7 The decoder, and the mask
 #
 # A small stack of convolutions turns $F_q^{final}$ into two **logits** per cell, one for background and one for
-# foreground; the larger one wins *(that there is a separate decoder is stated, its layers are our choice)*. The cells
-# are larger than pixels, so something has to be resized. It is the logits that are resized, bilinearly, never the
-# true mask: a mask that is shrunk loses small objects before they are scored *(our choice)*.
+# foreground; the larger one wins. ![stated](../figures/badges/stated.svg) That there is a separate decoder;
+# ![our choice](../figures/badges/ours.svg) its layers. The cells are larger than pixels, so something has to be resized.
+# ![our choice](../figures/badges/ours.svg) It is the logits that are resized, bilinearly, never the true mask: a mask
+# that is shrunk loses small objects before they are scored.
 #
-# ### Exercise 5.2: from logits to a mask (easy, 5 minutes)
+# ### Exercise 5.4: from logits to a mask (write, easy, 5 minutes)
 #
 # Write `my_mask(logits, size)` for logits [2, h, w] (background first) and a size (H, W). Return the mask [H, W] with
 # 1 for foreground. Do not align corners.
+#
+# <details><summary>Hint 1</summary><code>functional.interpolate</code> wants a batch: <code>logits[None]</code>, and
+# gives one back.</details>
+#
+# <details><summary>Hint 2</summary><code>mode="bilinear", align_corners=False</code>; the number of the larger logit is
+# its <code>argmax</code> over the first dimension.</details>
 
 
 # %% jupyter={"source_hidden": true}
@@ -236,10 +390,52 @@ for v in all_opened:
     for found, masks in ((blocks, early), (smooth, late)):
         masks.append(float((found & truth).sum() / (found | truth).sum().clamp_min(1)))
 assert np.allclose(late, full)  # the second is what the network does
-print(f"decide, then resize: mean IoU {100 * np.mean(early):.1f} %; resize, then decide: {100 * np.mean(late):.1f} %")
+rows = {
+    "order": ["decide, then resize", "resize, then decide"],
+    "mean IoU, %": [100 * np.mean(early), 100 * np.mean(late)],
+}
+table(rows, "The same logits, two orders", formats="{:.1f}")
 
 # %% [markdown]
-# ## 5.6 Turn it yourself
+# ## 5.8 What is it worth to *train* with several scales?
+#
+# As in lesson 4, the stored studies answer: pairs of networks with and without MSF, on the same episodes with the same
+# budget; and networks with other fusions.
+
+# %%
+from dpnet_lite.ablation.comparisons import judge
+from dpnet_lite.ablation.studies import load_study
+from dpnet_lite.ablation.table import shipped_rows
+from dpnet_lite.experiments.intervals import percent
+
+modules = load_study("modules")
+msf = {
+    f"MSF{j.comparison.name.removeprefix('MSF')}: {world}": j
+    for world, data in (("drawn world", "toy"), ("photographs", "photos"))
+    for j in judge(modules, shipped_rows("modules", data))
+    if j.comparison.name.startswith("MSF")
+}
+scales = {j.comparison.name: j for j in judge(load_study("scales"), shipped_rows("scales"))}
+pyramid = {f"pyramid of {name}: drawn world": scales[name] for name in ("two scales", "three scales", "four scales")}
+
+# %% alt=["Nine differences to a network with one scale, with intervals. MSF, dilated convolutions, on the drawn world: 1 to 3 points; on photographs: around half a point; pyramids of two, three and four scales on the drawn world: around 0"] jupyter={"source_hidden": true}
+figure, axes = plt.subplots(figsize=(8, 4.6), layout="constrained")
+for place, (name, found) in enumerate({**msf, **pyramid}.items()):
+    low, high = (100 * end for end in (found.interval.low, found.interval.high))
+    axes.plot([low, high], [-place, -place], color=BLUE if name in msf else GREEN, linewidth=3)
+    axes.plot(100 * found.difference, -place, "o", color=BLUE if name in msf else GREEN, markersize=8)
+axes.axvline(0, color="grey", linewidth=1)
+axes.set_yticks(-np.arange(len(msf) + len(pyramid)), [*msf, *pyramid])
+axes.set_xlabel("mIoU minus that of one scale, points")
+plt.show()
+
+# %% [markdown]
+# *What to see:* dot and 95 % interval. Blue, the shipped fusion (dilated convolutions and the global mean) against one
+# scale, in three surroundings; green, pyramids of two to four scales against one. To have several scales is not enough:
+# *how* the network has them makes the difference here.
+
+# %% [markdown]
+# ## 5.9 Turn it yourself
 #
 # With a running kernel: choose an episode and a scale, and compare the two answers below. Look for an episode in which
 # the answer without the global mean is worse than any other.
@@ -252,15 +448,40 @@ scale_explorer()
 # %% [markdown]
 # ## Recap
 #
-# - The query feature, both prototypes and the comparison maps are mixed cell by cell; dilated convolutions and a global
-#   mean then look around each cell at several scales *(several scales are stated, the rest is our choice)*.
+# - The query feature, both prototypes and twelve comparison maps are mixed cell by cell; dilated convolutions and a
+#   global mean then look around each cell at several scales. ![stated](../figures/badges/stated.svg) Several scales;
+#   ![our choice](../figures/badges/ours.svg) the rest.
 # - Flattening a scale shows what the trained network relies on it for.
 # - Resize the logits, not the predicted mask and never the true one.
-#
+
+# %%
+with_both, on_photographs = msf["MSF, with CCM and PIM: drawn world"], msf["MSF, with CCM and PIM: photographs"]
+mean_lost = {name: 100 * losses[-1][chosen].mean() for name, chosen in groups.items()}  # without the global mean
+assert with_both.interval.low > 0.01 and on_photographs.interval.low > 0
+assert all(j.interval.low <= 0 <= j.interval.high for j in pyramid.values())
+assert mean_lost["small"] > max(100 * loss[groups["small"]].mean() for loss in losses[:-1]) and mean_lost["large"] < 0
+assert abs(losses[2].mean()) < 0.01
+claim(
+    f"MSF is worth {percent(with_both.difference, with_both.interval, signed=True)} points of mIoU on the drawn world "
+    f"and {percent(on_photographs.difference, on_photographs.interval, signed=True)} on photographs, against one scale. A "
+    f"<b>pyramid</b> of four scales is not: {percent(scales['four scales'].difference, scales['four scales'].interval, signed=True)}. "
+    f"Of the trained scales the <b>global mean</b> carries most for small objects, {mean_lost['small']:.1f} points of "
+    f"IoU, while large ones gain {-mean_lost['large']:.1f} without it; dilation 6 carries {100 * losses[2].mean():.1f}."
+)
+
+# %% [markdown]
 # **Further reading.** Tian et al., *Prior guided feature enrichment network for few-shot segmentation*, TPAMI 2020
-# (PFENet); Chen et al., *Rethinking atrous convolution for semantic image segmentation*, 2017 (ASPP with a global
-# mean); Zhang et al., *CANet*, CVPR 2019;
-# [The method](../docs/method.md#multi-scale-fusion-module-msf).
+# (PFENet, which has a pyramid); Chen et al., *Rethinking atrous convolution for semantic image segmentation*, 2017 (ASPP
+# with a global mean); Zhang et al., *CANet*, CVPR 2019;
+# [The method](../docs/method.md#multi-scale-fusion-module-msf);
+# [trials](../docs/results.md#trials-that-led-to-the-defaults).
 #
 # Previous: [4 Prototype interaction](04_prototype_interaction.ipynb).
-# Next: [6 Training](06_training.ipynb)
+# Next: [5b Build it yourself](05b_build_it_yourself.ipynb), from features to mask in plain PyTorch.
+#
+# ## Five questions
+
+# %%
+from dpnet_lite.course.quiz import quiz
+
+quiz("05")

@@ -3,6 +3,8 @@
 Only the batch and the pair of outputs are the package's. Shapes: B episodes, K shots, C channels, N = h * w cells.
 """
 
+from typing import Self
+
 import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
@@ -102,8 +104,8 @@ class Fusion(nn.Module):
         return self.merge(X + self.join(torch.relu(torch.cat(Z, dim=1))))
 
 
-class PlainDPNet(nn.Module):
-    """From a batch of episodes to logits; of the D channels of its features the last `deep` are the deep stage's."""
+class Layers(nn.Module):
+    """All that learns, on features of D channels, of which the last `deep` are those of the deep stage."""
 
     def __init__(self, D: int, deep: int, C: int = 64, dropout: float = 0.1) -> None:
         super().__init__()
@@ -121,6 +123,15 @@ class PlainDPNet(nn.Module):
             kept = torch.full((len(both), 1, reduced.shape[2], 1, 1), 1 - self.dropout).bernoulli()
             reduced = reduced * kept / (1 - self.dropout)
         return reduced[:, :-1], reduced[:, -1]
+
+    def load(self, head: nn.Module) -> Self:
+        """Take the weights of the package's DPNet: the same in the same order, under other names."""
+        self.load_state_dict(dict(zip(self.state_dict(), head.state_dict().values(), strict=True)))
+        return self
+
+
+class PlainDPNet(Layers):
+    """What is done with the layers: from a batch of episodes to logits."""
 
     def forward(self, batch: EpisodeBatch, size: tuple[int, int]) -> Output:
         """Logits [B, 2, *size] and, in training, the auxiliary branch's [B, 2, h, w]."""
@@ -141,8 +152,3 @@ class PlainDPNet(nn.Module):
         logits = functional.interpolate(logits, size, mode="bilinear", align_corners=False)
         score = self.auxiliary[0] * (cosine(F_q_new, P_new) - self.auxiliary[1])  # [B, h, w]
         return Output(logits, torch.stack([-score, score], dim=1) if self.training else None)
-
-    def load(self, head: nn.Module) -> "PlainDPNet":
-        """Take the weights of the package's DPNet: the same in the same order, under other names."""
-        self.load_state_dict(dict(zip(self.state_dict(), head.state_dict().values(), strict=True)))
-        return self
