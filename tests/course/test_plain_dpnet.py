@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
+from places import ROOT
 
 from dpnet_lite.config import ModelConfig
+from dpnet_lite.course import plain_dpnet
 from dpnet_lite.course.plain_dpnet import PlainDPNet
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.model.episode_batch import EpisodeBatch
@@ -58,3 +63,14 @@ def test_load_takes_the_weights_and_refuses_another_network() -> None:
     torch.testing.assert_close(plain.load(packaged)(batch, (8, 8)).logits, wanted, atol=1e-5, rtol=1e-4)
     with pytest.raises(RuntimeError, match="size mismatch"):
         plain.load(DPNet(ModelConfig(channels=32), 24, 16))
+
+
+def test_the_notebook_has_the_same_text() -> None:
+    source = Path(plain_dpnet.__file__).read_text(encoding="utf-8")
+    notebook = (ROOT / "notebooks" / "05b_build_it_yourself.py").read_text(encoding="utf-8")
+    parts = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert len(parts) >= 11
+    for node in parts:
+        first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+        text = "\n".join(source.splitlines()[first - 1 : node.end_lineno])
+        assert f"\n{text}\n\n" in notebook, f"{node.name} differs from lesson 5b"
