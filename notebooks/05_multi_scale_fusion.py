@@ -109,7 +109,7 @@ check_maps(my_maps)
 
 # %% alt=["Support and query, and twelve comparison maps of the query, in three rows: reduced, middle and deep features. In most of them the true object is dark purple; other objects are lighter purple, above all in the middle row; the background is orange"] jupyter={"source_hidden": true}
 ROWS = {"reduced": "P'", "middle": "middle P", "deep": "deep P"}
-figure, grid = new_figure(5, 3, width=2.2, height=2.2)
+figure, grid = new_figure(5, 3, width=1.6, height=1.75)
 show_image(grid[0, 0], opened.support_images[0], "support", outline=opened.support_masks[0])
 show_image(grid[1, 0], opened.query_image, "query", outline=opened.truth)
 grid[2, 0].set_axis_off()
@@ -171,12 +171,12 @@ print(f"U and X: {tuple(X.shape[1:])}, C channels in each of the query's cells")
 # cells lie d apart. It looks 2d + 1 cells wide and costs no more than d = 1.
 
 # %% alt=["Three grids of 24 by 24 cells with the nine cells that a dilated 3 by 3 convolution reads around one cell: next to each other for dilation 1, three apart for dilation 3, six apart for dilation 6, where for this cell near the corner five of the nine lie outside the grid and are drawn as crosses"] jupyter={"source_hidden": true}
-figure, grid = plt.subplots(1, 3, figsize=(10, 3.9), layout="constrained")
+figure, grid = plt.subplots(1, 3, figsize=(9, 3.5), layout="constrained")
 for axes, d in zip(grid, (1, 3, 6), strict=True):
     for centre, colour in (((14, 14), BLUE), ((3, 3), ORANGE)):
         taps = np.array([(centre[0] + d * i, centre[1] + d * j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
         inside_grid = (taps >= 0).all(axis=1)
-        axes.plot(*taps[inside_grid].T, "s", color=colour, markersize=7)
+        axes.plot(*taps[inside_grid].T, "s", color=colour, markersize=6)
         axes.plot(*taps[~inside_grid].T, "x", color=colour, markersize=7, markeredgewidth=2)
     axes.plot([-0.5, 23.5, 23.5, -0.5, -0.5], [-0.5, -0.5, 23.5, 23.5, -0.5], color="black")
     axes.set(xlim=(-4.5, 24), ylim=(24, -4.5), aspect=1, title=f"dilation {d}: {2 * d + 1} cells wide")
@@ -223,9 +223,9 @@ with torch.no_grad():
     Z.append(atrous.globally(X.mean(dim=(2, 3), keepdim=True)))  # one vector, [1, C, 1, 1]
 
 # %% alt=["The query, and the length of each cell's vector for dilations 1, 3 and 6. With dilation 1 the object stands out, with 3 as well; straight edges 1, 3 and 6 cells from each border cut the maps into nine blocks, the more clearly the larger the dilation"] jupyter={"source_hidden": true}
-figure, grid = new_figure(4, width=2.6, height=2.6)
+figure, grid = new_figure(2, 2, width=2.9, height=2.5)
 show_image(grid[0, 0], opened.query_image, "query", outline=opened.truth)
-for axes, z, d in zip(grid[0, 1:], Z, (1, 3, 6), strict=False):
+for axes, z, d in zip(grid.flat[1:], Z, (1, 3, 6), strict=False):
     show_map(axes, z[0].norm(dim=0).numpy(), f"length of $Z_{d}$", size=len(opened.truth))
     draw_outline(axes, opened.truth)
 enlarge(figure)
@@ -289,12 +289,12 @@ losses = [full - np.array([v.iou for v in without]) for without in flattened]  #
 
 # %% alt=["Three episodes in rows: the query with the outlined truth, the mask with all scales, and the masks with dilation 1, 3, 6 or the global mean flattened, each with its IoU. Without the global mean the mask runs over onto other objects; without dilation 6 nothing changes"] jupyter={"source_hidden": true}
 shown = np.argsort(-np.max([np.abs(loss) for loss in losses], axis=0))[:3]  # where flattening changes most
-figure, grid = new_figure(6, len(shown), width=1.75, height=2.0)
+figure, grid = new_figure(6, len(shown), width=1.3, height=1.7)
 for line, number in zip(grid, shown, strict=True):
     show_image(line[0], all_opened[number].query_image, "query", outline=all_opened[number].truth)
     answers = {"all": all_opened[number], **dict(zip(names, (w[number] for w in flattened), strict=True))}
     for axes, (name, v) in zip(line[1:], answers.items(), strict=True):
-        label = name if name == "all" else f"no {name.replace('dilation', 'dil.')}"
+        label = name if name == "all" else f"no {name.replace('dilation', 'dil.').removesuffix(' mean')}"
         show_image(axes, overlay(v.query_image, v.prediction, ORANGE), f"{label}\n{v.iou:.2f}", outline=v.truth)
 enlarge(figure)
 figure

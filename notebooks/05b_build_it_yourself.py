@@ -196,14 +196,14 @@ share = cycle_comparison(F_s[:, 0], masks[:, 0], F_q, P)
 agree("share of every cell", share, trace.reliable)
 agree("P_q, 1 shot", masked_average(F_q, share), trace.pseudo_prototype)
 
-# %% alt=["One query: the outlined truth, the cells that a cycle keeps, their weights, and the weights after two rounds of consensus, which cover the whole object"] jupyter={"source_hidden": true}
+# %% alt=["One query: the outlined truth, the cells that a cycle keeps, their weights, and the weights after two rounds of consensus, which cover more of the object"] jupyter={"source_hidden": true}
 opened = toy.open(lists[1][0])
 stages = {
     "kept by a cycle": kept.float(),
     "weighted": pooling_weights(cosine(F_q, P).flatten(1), kept),
     "after consensus": share.flatten(1) / share.flatten(1).amax(dim=1, keepdim=True),
 }
-figure, grid = new_figure(4, width=2.4, height=2.4)
+figure, grid = new_figure(4, width=2.0, height=2.2)
 show_image(grid[0, 0], opened.query_image, "query", outline=opened.truth)
 for axes, (name, values) in zip(grid[0, 1:], stages.items(), strict=True):
     show_map(axes, values[0].unflatten(0, F_q.shape[2:]).numpy(), name, size=96, limits=(0, 1), colour_bar=False)
@@ -221,7 +221,7 @@ figure
 # - **P** is the mean of the K prototypes: each shot has the same say, be its object large or small.
 # - **$P_q$**: each shot runs its own cycles, weights and consensus (its cosines are taken with the common P), and gives
 #   shares that add up to 1. The shares of all shots are averaged, and $P_q$ is the mean of the query under *that*. Again
-#   every shot has the same say, and a shot that fails is outvoted by the others, not followed.
+#   every shot has the same say, and one that fails has one vote of K.
 #   ![our choice](../figures/badges/ours.svg)
 #
 # Write `my_shots(F_s, masks, F_q, weights)` for *one* episode: features [K, C, h, w], masks [K, h, w], the query's
@@ -439,7 +439,7 @@ for n_shot in lists:
     agree(f"logits, {n_shot} shots", logits, wanted)
 
 # %% alt=["Three episodes, one per row: support, query with the outlined truth, the mask of the network built here, and that of the package, which is the same"] jupyter={"source_hidden": true}
-figure, grid = new_figure(4, 3, width=2.3, height=2.3)
+figure, grid = new_figure(4, 3, width=2.1, height=2.2)
 for line, number in zip(grid, (0, 1, 4), strict=True):
     opened = toy.open(lists[1][number])
     with torch.no_grad():
@@ -536,7 +536,7 @@ table(
 
 # %% alt=["Three episodes in rows: the query with the outlined truth, the right mask, and the masks under the five faults, each with its IoU. Faults make the mask run over onto other objects, lose the true one, or, in some, fit better than the right one"] jupyter={"source_hidden": true}
 changes = np.max([np.abs(ious - scores[1]) for ious in each.values()], axis=0)
-figure, grid = new_figure(7, 3, width=1.6, height=1.95)
+figure, grid = new_figure(7, 3, width=1.3, height=1.7)
 for line, number in zip(grid, np.argsort(-changes)[:3], strict=True):
     opened = toy.open(lists[1][number])
     show_image(line[0], opened.query_image, "query", outline=opened.truth)
@@ -550,8 +550,7 @@ enlarge(figure)
 figure
 
 # %% [markdown]
-# *What to see:* the three episodes in which the faults change most, chosen for that; a number is an IoU. Elsewhere the
-# masks can hardly be told apart.
+# *What to see:* the three episodes in which the faults change most, chosen for that; a number is an IoU.
 
 # %% [markdown]
 # ## 5b.10 In training, too
