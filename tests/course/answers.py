@@ -52,7 +52,7 @@ def reinforced(P, P_q, g1, g2):
     return P + g1 * A.softmax(dim=1) @ P_q, P_q + g2 * A.T.softmax(dim=1) @ P
 
 
-def comparison_maps(query, prototype, background):
+def two_maps(query, prototype, background):
     cosines = [
         torch.einsum("chw,c->hw", query, vector) / query.norm(dim=0) / vector.norm()
         for vector in (prototype, background)

@@ -14,25 +14,22 @@ from dpnet_lite.model.prototypes import masked_average
 def check_shots(function: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]) -> str:
     """5b.2: function(F_s [K, C, h, w], masks [K, h, w], F_q [C, h, w], weights [K, h, w]) -> (P [C], P_q [C])."""
     generator = torch.Generator().manual_seed(0)
-    shapes = ((3, 5, 4, 4), (3, 4, 4), (5, 4, 4), (3, 4, 4))
-    F_s, masks, F_q, weights = (torch.rand(shape, generator=generator) for shape in shapes)
-    masks, weights = (masks * torch.tensor([0.1, 0.6, 1.0])[:, None, None] > 0.3).float() + 0.01, weights**4
+    F_s, F_q = torch.rand(3, 5, 4, 4, generator=generator), torch.rand(5, 4, 4, generator=generator)
+    masks, weights = torch.rand(2, 3, 4, 4, generator=generator) ** torch.tensor([1, 4, 9])[:, None, None]
     pair = require_pair(ask(function, F_s, masks, F_q, weights), "(P, P_q)")
     P, P_q = (require_tensor(part, (5,), "my_shots") for part in pair)
+    means = masked_average(F_s, masks)  # [K, C]
     together = (F_s * masks[:, None]).sum(dim=(0, 2, 3)) / masks.sum()
     mistakes = {
         "take the mean of each shot first, then that of the shots: yours counts large objects more": together,
-        "P is the mean over the shots, not their sum": masked_average(F_s, masks).sum(dim=0),
+        "P is the mean over the shots, not their sum": means.sum(dim=0),
     }
-    compare(P, masked_average(F_s, masks).mean(dim=0), mistakes, "P differs from the mean of the shots' prototypes")
-    shares = weights / weights.sum(dim=(1, 2), keepdim=True)
+    compare(P, means.mean(dim=0), mistakes, "P differs from the mean of the shots' prototypes")
     mistakes = {
-        "divide each shot's weights by their sum first: yours lets one shot outvote the others": (
-            masked_average(F_q, weights.sum(dim=0))
-        ),
-        "a product keeps only what all shots select; take the mean of their shares": masked_average(
-            F_q, weights.prod(0)
-        ),
+        "divide each shot's weights by their sum first: yours lets one shot outvote the others": weights.sum(dim=0),
+        "a product keeps only what all shots select; take the mean of their shares": weights.prod(dim=0),
     }
-    compare(P_q, masked_average(F_q, shares.mean(dim=0)), mistakes, "P_q differs from the mean under the mean share")
+    mistakes = {reason: masked_average(F_q, wrong) for reason, wrong in mistakes.items()}
+    wanted = torch.stack([masked_average(F_q, shot) for shot in weights]).mean(dim=0)
+    compare(P_q, wanted, mistakes, "P_q differs from the mean under the mean share")
     return right("5b.2", "every shot has the same say in P and in P_q")

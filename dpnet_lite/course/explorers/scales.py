@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as functional
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -51,26 +50,20 @@ def level_titles(head: DPNet, opened: OpenedEpisode) -> list[str]:
 
 
 def scales_figure(shown: ShownEpisodes, opened: OpenedEpisode, level: int) -> Figure:
-    """Support, query, the maps of P' and P_q' as this level gets them; what it sees, F_q^final; the answers.
-
-    The levels of a pyramid get pooled maps; the dilated convolutions of "aspp" all start from the whole grid.
-    """
+    """Support, query, the maps of P' and P_q'; what this level of "aspp" sees, F_q^final; the answers without it."""
     with without_scale(shown.head, level):
         silenced = shown.open(opened.episode)
-    title, pyramid = level_titles(shown.head, opened)[level], shown.head.fusion.atrous is None
+    title = level_titles(shown.head, opened)[level]
     size = opened.query_image.shape[0]
-    seen_by_level = opened.trace.levels[level]
-    rows, columns = (seen_by_level if pyramid else opened.trace.maps).shape[-2:]
     figure, grid = new_figure(3, 3, width=2.7, height=2.6)
     show_image(grid[0, 0], opened.support_images[0], f"support: {opened.class_name}", outline=opened.support_masks[0])
     show_image(grid[0, 1], opened.query_image, "query", outline=opened.truth)
-    maps = functional.adaptive_avg_pool2d(opened.trace.maps, (rows, columns))[0]  # [n_maps, h_b, w_b]
     for axes, name in zip((grid[0, 2], grid[1, 0]), ("P'", "P_q'"), strict=True):
-        pooled = maps[opened.trace.map_names.index(name)].numpy()
-        show_map(axes, pooled, f"map of ${name}$, {rows} x {columns}", size=size, signed=True)
+        values = opened.trace.maps[0, opened.trace.map_names.index(name)].numpy()
+        show_map(axes, values, f"map of ${name}$", size=size, signed=True)
         draw_outline(axes, opened.truth)
     lengths = {
-        f"length of ${'X_b' if pyramid else 'Z'}$,\n{title}": seen_by_level,
+        f"length of $Z$,\n{title}": opened.trace.levels[level],
         "length of $F_q^{final}$": opened.trace.fused,
     }
     for axes, (caption, features) in zip(grid[1, 1:], lengths.items(), strict=True):
