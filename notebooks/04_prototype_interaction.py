@@ -143,9 +143,9 @@ right.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# *What to see:* strong channels attend to strong channels, and weak ones to all alike. Every channel of P grows by
-# about the same, whatever it stands for: the exchange adds much of one and the same mean. Keep this in mind for
-# section 4.6, where training chooses $g_1$ and $g_2$.
+# *What to see:* strong channels attend to strong channels, and weak ones to all alike. Every channel of P grows, *round*
+# too, which neither prototype has: much of what is added is one and the same mean. Keep this in mind for section 4.5,
+# where training has chosen $g_1$ and $g_2$.
 
 # %% [markdown]
 # ### Exercise 4.2: reinforce both prototypes (write, medium, 15 minutes)
@@ -474,11 +474,12 @@ interaction_explorer()
 assert all(j.interval.low <= 0 <= j.interval.high for j in pim.values())
 assert judged["toy"]["CCM, with MSF"].interval.low > 0.03
 assert all(loss.mean() > -1 for loss in losses.values())
+off = losses["no interaction"]
 told = "; ".join(f"{name}: {percent(j.difference, j.interval, signed=True)}" for name, j in pim.items())
 claim(
     f"The interaction makes <b>no measurable difference</b>. Points of mIoU with it minus without, in networks trained "
     f"either way: {told}. Switched off in the trained network, its masks change by "
-    f"{losses['no interaction'].mean():+.1f} points of IoU in {len(intact)} episodes. The second prototype itself is "
+    f"{off.mean():+.1f} points of IoU (standard error {off.std(ddof=1) / len(off) ** 0.5:.1f}) in {len(off)} episodes. The second prototype itself is "
     f"worth {percent(judged['toy']['CCM, with MSF'].difference, judged['toy']['CCM, with MSF'].interval, signed=True)} "
     f"on the drawn world."
 )

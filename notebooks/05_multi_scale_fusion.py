@@ -457,6 +457,8 @@ scale_explorer()
 # %%
 with_both, on_photographs = msf["MSF, with CCM and PIM: drawn world"], msf["MSF, with CCM and PIM: photographs"]
 mean_lost = {name: 100 * losses[-1][chosen].mean() for name, chosen in groups.items()}  # without the global mean
+errors = {name: 100 * losses[-1][chosen].std(ddof=1) / chosen.sum() ** 0.5 for name, chosen in groups.items()}
+far_error = 100 * losses[2].std(ddof=1) / len(losses[2]) ** 0.5
 assert with_both.interval.low > 0.01 and on_photographs.interval.low > 0
 assert all(j.interval.low <= 0 <= j.interval.high for j in pyramid.values())
 assert mean_lost["small"] > max(100 * loss[groups["small"]].mean() for loss in losses[:-1]) and mean_lost["large"] < 0
@@ -465,8 +467,8 @@ claim(
     f"MSF is worth {percent(with_both.difference, with_both.interval, signed=True)} points of mIoU on the drawn world "
     f"and {percent(on_photographs.difference, on_photographs.interval, signed=True)} on photographs, against one scale. A "
     f"<b>pyramid</b> of four scales is not: {percent(scales['four scales'].difference, scales['four scales'].interval, signed=True)}. "
-    f"Of the trained scales the <b>global mean</b> carries most for small objects, {mean_lost['small']:.1f} points of "
-    f"IoU, while large ones gain {-mean_lost['large']:.1f} without it; dilation 6 carries {100 * losses[2].mean():.1f}."
+    f"Of the trained scales the <b>global mean</b> carries most for small objects, {mean_lost['small']:.1f} ± {errors['small']:.1f} points of "
+    f"IoU, while large ones gain {-mean_lost['large']:.1f} ± {errors['large']:.1f} without it; dilation 6 carries {100 * losses[2].mean():.1f} ± {far_error:.1f} (± one standard error)."
 )
 
 # %% [markdown]
