@@ -9,21 +9,25 @@
 # %% [markdown]
 # # 6. Training: the whole loop, live
 #
-# [Start here](00_start_here.ipynb) | [5 Multi-scale fusion](05_multi_scale_fusion.ipynb) | **6 Training** |
+# [Start here](00_start_here.ipynb) | [5b Build it yourself](05b_build_it_yourself.ipynb) | **6 Training** |
 # [7 Evaluation](07_evaluation.ipynb)
 #
-# **What you will learn.** What one training step does, and that a dozen lines of PyTorch give the package's weights;
-# how to watch a run, stop it and go on; what over-fitting to the base classes looks like; and how a network that you
-# trained in this notebook compares with the one that comes with the package.
+# ![The network from images to mask. What training changes is lit: the head and its auxiliary branch; the frozen
+# backbone is faded](../figures/network_6.svg)
 #
-# **What you need.** [Notebook 5](05_multi_scale_fusion.ipynb), and how a network is trained in PyTorch: loss, gradient,
-# optimiser.
+# **What you will learn.** What one training step does, and that a dozen lines of PyTorch train the network that you
+# built in lesson 5b as the package trains its own; how to watch a run, stop it and go on; what over-fitting to the base
+# classes looks like; and how your network compares with the one that comes with the package.
 #
-# **Time.** About 30 minutes with the two exercises. The cells run in about a minute.
+# **What you need.** [Notebook 5b](05b_build_it_yourself.ipynb), and how a network is trained in PyTorch: loss,
+# gradient, optimiser.
+#
+# **Time.** About 60 minutes.
 
 # %%
 # %matplotlib inline
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,12 +37,16 @@ import torch
 import torch.nn.functional as functional
 
 from dpnet_lite.config import ModelConfig
-from dpnet_lite.course.live_training import LiveTraining, small_toy_fold
+from dpnet_lite.course.explorers.panels import show_image, show_map
+from dpnet_lite.course.live_training import Score, small_toy_fold
+from dpnet_lite.course.page import claim, table
+from dpnet_lite.course.plain_dpnet import PlainDPNet
+from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE, overlay
 from dpnet_lite.experiments.presets import TOY
 
+plt.rcParams.update({"font.size": 12, "axes.spines.top": False, "axes.spines.right": False})
 FOLD = 0
 data = small_toy_fold(FOLD)
-model = ModelConfig()
 settings = replace(TOY.training, steps=120, batch_size=4)
 print(f"{len(data.train.dataset)} training scenes, {len(data.base)} base classes; {len(data.novel)} novel classes")
 print(f"a step takes {settings.batch_size} episodes of {settings.n_shot} shot; {settings.steps} steps")
@@ -46,26 +54,76 @@ print(f"a step takes {settings.batch_size} episodes of {settings.n_shot} shot; {
 # %% [markdown]
 # ## 6.1 What is trained, and on what
 #
-# - The **backbone** is frozen *(precedent: PFENet, HSNet)*. It is run once over every scene, and its features are kept
-#   in a `FeatureBank`: that is why training takes seconds here.
-# - The **head** is everything else: the reduction, the interaction, the fusion, the decoder.
-# - Training is made of episodes, as the test is. Each has a *base* class, K support images with masks and a query; here
-#   the query's mask is known too. No scene of the training set shows a novel class.
+# - The **backbone** is frozen. ![precedent](../figures/badges/precedent.svg) *PFENet, HSNet*. It is run once over every
+#   scene, and its features are kept in a `FeatureBank`: that is why training takes seconds here.
+# - The **head** is everything else: the reduction, the interaction, the fusion, the decoder. It has all the weights
+#   that learn.
+# - Training is made of **episodes**, as the test is. Each has a *base* class, K support images with masks and a query;
+#   here the query's mask is known too. No scene of the training set shows a novel class.
 #
-# The loss is the cross-entropy of the query's pixels, plus that of an **auxiliary branch**, which segments the query
-# coarsely with P' alone and is thrown away after training. That there is such a branch in training is *(stated)*; what
-# it does, and its weight $\lambda$, are *(our choice)*:
-#
-# $$L = \mathrm{CE}(\text{main}) + \lambda\,\mathrm{CE}(\text{auxiliary}),\qquad
-# \mathrm{CE} = -\frac{1}{|V|}\sum_{x \in V} \log \mathrm{softmax}(\text{logits})_{y(x)}(x)$$
-#
-# y(x) is the label of pixel x, 0 or 1. V is the set of pixels that count: those with the label 255 (*ignored*) do not.
+# **What is a good answer?** The network gives every pixel of the query a probability of being the object. It should be
+# near 1 on the object and near 0 elsewhere. Where the *true* label has the probability p, the pixel pays
+# $-\log p$: nothing for p = 1, more and more as p goes to 0. The right panel below shows what each pixel pays.
+
+# %%
+from dpnet_lite.checkpoints import load_head, shipped_head
+from dpnet_lite.episodes import draw_episodes
+
+shipped, facts = load_head(shipped_head(FOLD))
+size = (data.train.size, data.train.size)
+count = settings.steps * settings.batch_size
+episodes = draw_episodes(data.train.dataset, data.base, fold=FOLD, n_shot=1, count=count, seed=settings.seed)
+batch = data.train.batch([episodes[0], episodes[1]])
+with torch.no_grad():
+    logits = shipped(batch, size).logits  # [2, 2, H, W]
+probability = logits.softmax(dim=1)[:, 1]  # of the object, [2, H, W]
+paid = functional.cross_entropy(logits, batch.query_labels, reduction="none")  # [2, H, W]
+assert paid[1].mean() > 4 * paid[0].mean()
+print("mean over all pixels:", *(f"{pays.mean():.3f}" for pays in paid))
+
+# %% jupyter={"source_hidden": true} alt=["Two training episodes, one per row: the query with the outline of the true mask, the probability of the object, and what each pixel pays. Above, the object is found and only its border pays a little. Below, the network is sure of another object: the whole true object pays much"]
+figure, grid = plt.subplots(2, 3, figsize=(9.5, 6.2), layout="constrained")
+for row, episode, seen, pays, labels in zip(grid, episodes[:2], probability, paid, batch.query_labels, strict=True):
+    image = data.train.dataset[episode.query].image.permute(1, 2, 0).numpy()
+    show_image(row[0], image, "query, truth outlined", outline=(labels == 1).numpy())
+    show_map(row[1], seen.numpy(), "probability of the object", size=size[0], limits=(0, 1))
+    show_map(row[2], pays.numpy(), "what a pixel pays", size=size[0], limits=(0, float(paid.max())))
+    for panel in row:
+        panel.title.set_fontsize(14)
+plt.show()
 
 # %% [markdown]
-# ### Exercise 6.1: the loss (easy, 10 minutes)
+# *What to see:* above, the network is right and sure, and pays a little along the border. Below it is sure of another
+# object: every pixel of the true one pays much, and those of the wrong one pay too. Being sure and wrong is the most
+# expensive answer, so this is where the gradient comes from.
+#
+# The **loss** is the mean of what the pixels pay, the *cross-entropy*:
+#
+# $$\mathrm{CE} = -\frac{1}{|V|}\sum_{x \in V} \log \mathrm{softmax}(\text{logits})_{y(x)}(x)$$
+#
+# y(x) is the label of pixel x, 0 or 1. V is the set of pixels that count: those with the label 255 (*ignored*) do not.
+# It is taken twice, of the decoder's logits and of an **auxiliary branch**, which segments the query coarsely with P'
+# alone and is thrown away after training:
+#
+# $$L = \mathrm{CE}(\text{main}) + \lambda\,\mathrm{CE}(\text{auxiliary})$$
+#
+# That there is such a branch in training is ![stated](../figures/badges/stated.svg); what it does, and its weight
+# $\lambda$, are ![our choice](../figures/badges/ours.svg).
+
+# %% [markdown]
+# ### Exercise 6.1: the loss (write, easy, 10 minutes)
 #
 # Write `my_loss(logits, labels)` for logits [B, 2, H, W] and labels, int64 [B, H, W] with 0, 1 and 255. Return the mean
 # cross-entropy over the pixels that are not 255. `torch.log_softmax` is allowed, `cross_entropy` is not.
+#
+# <details><summary>Hint 1</summary>
+# First the logarithms of both probabilities, [B, 2, H, W]. Over which dimension must they add up to 1?
+# </details>
+#
+# <details><summary>Hint 2</summary>
+# <code>torch.where(labels == 1, a, b)</code> takes from each pixel the logarithm of its own label. A bool index,
+# <code>[labels != 255]</code>, keeps the pixels that count; the mean comes after that.
+# </details>
 
 
 # %% jupyter={"source_hidden": true}
@@ -84,62 +142,40 @@ from dpnet_lite.course.exercises.lesson_06 import check_loss
 check_loss(my_loss)
 
 # %% [markdown]
-# ## 6.2 Three steps by hand
+# ## 6.2 How large a step
 #
-# The loop below is the whole training, without comfort. The package's `Trainer` does the same on Lightning Fabric,
-# which adds GPUs and mixed precision. The last cell of the section asserts that both end with the same weights.
-#
-# - The **learning rate** rises over the first steps (*warm-up*) and then falls along half a cosine *(our choice)*:
-#   $\eta_t = \eta\,\min(1, \frac{t+1}{w})\,\frac{1 + \cos(\pi t / T)}{2}$, with the step t counted from 0, w warm-up
-#   steps and T steps in all.
-# - **Gradient clipping** scales the gradient down where its length is above a bound.
-# - **Dropout** sets whole feature channels to 0 at random. Its random numbers are seeded anew at each step from the
-#   seed and the step's number. So a resumed run needs no saved random state.
+# At the start the gradients are large and point anywhere, so the **learning rate** rises over the first steps
+# (*warm-up*). Towards the end small steps settle what large ones keep stirring, so it falls along half a cosine
+# ![our choice](../figures/badges/ours.svg).
 
-# %%
-from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.model.dpnet import DPNet
-from dpnet_lite.training import Trainer, initial_network
+# %% alt=["The learning rate against the step: a rise over the warm-up steps, up to a dotted line, then a fall along half a cosine to 0"]
+from dpnet_lite.losses import learning_rate
 
-size = (data.train.size, data.train.size)
-episodes = draw_episodes(
-    data.train.dataset, data.base, fold=FOLD, n_shot=1, count=settings.steps * settings.batch_size, seed=settings.seed
-)
-backbone = data.train.backbone
-torch.manual_seed(settings.seed)
-head = DPNet(model, backbone.out_channels, backbone.deep_channels)
-optimiser = torch.optim.AdamW(head.parameters(), weight_decay=settings.weight_decay)
-
-for t in range(3):
-    rise = min(1, (t + 1) / settings.warmup_steps)
-    optimiser.param_groups[0]["lr"] = settings.learning_rate * rise * (1 + np.cos(np.pi * t / settings.steps)) / 2
-    batch = data.train.batch([episodes[i] for i in range(t * settings.batch_size, (t + 1) * settings.batch_size)])
-    mixed = np.random.SeedSequence((settings.seed, t, 0)).generate_state(1, np.uint64)[0]
-    torch.manual_seed(int(mixed >> np.uint64(1)))  # for dropout
-    output = head(batch, size)
-    main = functional.cross_entropy(output.logits, batch.query_labels, ignore_index=255)
-    share = functional.adaptive_avg_pool2d(batch.query_labels.float(), output.auxiliary_logits.shape[-2:])
-    auxiliary = functional.cross_entropy(output.auxiliary_logits, (share >= 0.5).long())
-    loss = main + settings.auxiliary_weight * auxiliary
-    optimiser.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(head.parameters(), settings.gradient_clip)
-    optimiser.step()
-    print(f"step {t}: main {main:.3f}, auxiliary {auxiliary:.3f}")
-
-# %%
-trainer = Trainer(initial_network(model, backbone, settings.seed), settings, data.train, data.base, fold=FOLD)
-packaged = trainer.run(stop_after=3).head
-pairs = zip(head.parameters(), packaged.parameters(), strict=True)
-largest = max(float((a - b).detach().abs().max()) for a, b in pairs)
-assert largest < 1e-5
-print(f"{sum(p.numel() for p in head.parameters()):,} weights; the largest difference is {largest:.1e}")
+figure, axes = plt.subplots(figsize=(6, 2.8), layout="constrained")
+axes.plot([learning_rate(t, settings) for t in range(settings.steps)], color=BLUE, linewidth=2)
+axes.axvline(settings.warmup_steps, color=BLACK, linewidth=1, linestyle=":")
+axes.set(xlabel="step", ylabel="learning rate")
+axes.ticklabel_format(axis="y", scilimits=(0, 0))
+plt.show()
 
 # %% [markdown]
-# ### Exercise 6.2: the learning rate (easy, 5 minutes)
+# With the step t counted from 0, w warm-up steps and T steps in all, the rise (up to the dotted line) times the fall is
 #
-# Write `my_rate(step, steps, peak, warmup_steps)` after the formula above; `peak` is $\eta$. With no warm-up steps the
-# first factor is 1.
+# $$\eta_t = \eta\,\min\left(1, \frac{t+1}{w}\right)\,\frac{1 + \cos(\pi t / T)}{2}$$
+#
+# ### Exercise 6.2: the learning rate (write, easy, 5 minutes)
+#
+# Write `my_rate(step, steps, peak, warmup_steps)` after the formula; `peak` is $\eta$. With no warm-up steps the first
+# factor is 1.
+#
+# <details><summary>Hint 1</summary>
+# Two factors times the peak. Compute each by itself and look at its value at steps 0, w - 1 and T - 1.
+# </details>
+#
+# <details><summary>Hint 2</summary>
+# <code>max(1, warmup_steps)</code> in the denominator saves the case without warm-up. The cosine takes the step from
+# the very start, not from the end of the warm-up.
+# </details>
 
 
 # %% jupyter={"source_hidden": true}
@@ -157,24 +193,110 @@ from dpnet_lite.course.exercises.lesson_06 import check_learning_rate
 check_learning_rate(my_rate)
 
 # %% [markdown]
-# ## 6.3 Watch it train
+# ## 6.3 Your network, your loop
 #
-# `LiveTraining` runs the `Trainer` in pieces and scores the weights now and then: on episodes of the base classes,
-# drawn from the training scenes themselves, and on episodes of novel classes. The second score is for *looking*. Who
-# chooses the step by it has looked at the answer; [lesson 7](07_evaluation.ipynb) shows what such a choice does to a
-# score.
+# The loop below is the whole training, without comfort, and what it trains is the plain network of lesson 5b,
+# `PlainDPNet`. Two more terms:
+#
+# - **Gradient clipping** scales the gradient down where its length is above a bound, so that one odd episode cannot
+#   throw the weights far away.
+# - **Dropout** sets whole feature channels to 0 at random. Its random numbers are seeded anew at each step from the
+#   seed and the step's number. So a resumed run needs no saved random state.
 
 # %%
+from dpnet_lite.training import Trainer, initial_network
+
+backbone = data.train.backbone
+
+
+def train(base: tuple[int, ...], rate_factor: float = 1.0) -> Iterator[tuple[PlainDPNet, float]]:
+    """One training step per turn: the network so far, and the cross-entropy of the step's episodes."""
+    episodes = draw_episodes(data.train.dataset, base, fold=FOLD, n_shot=1, count=count, seed=settings.seed)
+    head = PlainDPNet(backbone.out_channels, backbone.deep_channels)
+    head.load(initial_network(ModelConfig(), backbone, settings.seed))  # only to start where the package starts
+    optimiser = torch.optim.AdamW(head.parameters(), weight_decay=settings.weight_decay)
+    for t in range(settings.steps):
+        head.train()
+        optimiser.param_groups[0]["lr"] = rate_factor * learning_rate(t, settings)
+        batch = data.train.batch([episodes[t * settings.batch_size + i] for i in range(settings.batch_size)])
+        mixed = np.random.SeedSequence((settings.seed, t, 0)).generate_state(1, np.uint64)[0]
+        torch.manual_seed(int(mixed >> np.uint64(1)))  # for dropout
+        output = head(batch, size)
+        main = functional.cross_entropy(output.logits, batch.query_labels, ignore_index=255)
+        share = functional.adaptive_avg_pool2d(batch.query_labels.float(), output.auxiliary_logits.shape[-2:])
+        auxiliary = functional.cross_entropy(output.auxiliary_logits, (share >= 0.5).long())
+        loss = main + settings.auxiliary_weight * auxiliary
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(head.parameters(), settings.gradient_clip)
+        optimiser.step()
+        yield head, float(main.detach())
+
+
+# %% [markdown]
+# The package's `Trainer` does the same with the package's DPNet, on Lightning Fabric, which adds GPUs and mixed
+# precision. Three steps of each end with the same weights, up to rounding:
+
+
+# %%
+def largest_difference(a: torch.nn.Module, b: torch.nn.Module) -> float:
+    """Between the weights of two networks, which have them in the same order."""
+    with torch.no_grad():
+        return max(float((x - y).abs().max()) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+by_hand = train(data.base)
+for step in range(1, 4):
+    mine, main = next(by_hand)
+    print(f"step {step}: cross-entropy {main:.3f}")
+start = initial_network(ModelConfig(), backbone, settings.seed)
+network = initial_network(ModelConfig(), backbone, settings.seed)
+packaged = Trainer(network, settings, data.train, data.base, fold=FOLD).run(stop_after=3).head
+moved, largest = largest_difference(mine, start), largest_difference(mine, packaged)
+assert largest < 1e-5 < moved / 10
+print(
+    f"{sum(p.numel() for p in mine.parameters()):,} weights; they moved by up to {moved:.0e}, differ by {largest:.0e}"
+)
+
+# %% [markdown]
+# ## 6.4 Watch it train
+#
+# `watch` runs all steps and scores the weights now and then: on episodes of the base classes, drawn from the training
+# scenes themselves, and on episodes of novel classes. The second score is for *looking*. Who chooses the step by it has
+# looked at the answer; [lesson 7](07_evaluation.ipynb) shows what such a choice does to a score.
+
+# %%
+from dpnet_lite.experiments.experiment import TEST_SEED
+from dpnet_lite.scoring import head_segmenter, score_episodes
+
+EVERY = 30  # steps between two scores
+
+
+def watch(base: tuple[int, ...], rate_factor: float = 1.0) -> tuple[PlainDPNet, list[dict], list[Score]]:
+    """Train on the base classes: the network, a row for every tenth step, and the scores."""
+    seen, unseen = (
+        draw_episodes(bank.dataset, classes, fold=FOLD, n_shot=1, count=100, seed=TEST_SEED)
+        for bank, classes in ((data.train, base), (data.test, data.novel))
+    )
+    losses, scores = [], []
+    for step, (head, main) in enumerate(train(base, rate_factor), start=1):
+        if step % 10 == 0:
+            losses.append({"step": step, "main": main})
+        if step % EVERY == 0:
+            segment = head_segmenter(head.eval())
+            on_base, on_novel = (
+                score_episodes(segment, *pair).miou for pair in ((data.train, seen), (data.test, unseen))
+            )
+            scores.append(Score(step, on_base, on_novel))
+    return head, losses, scores
+
+
+yours, losses, scores = watch(data.base)
+
+# %% alt=["Left: the cross-entropy against the step falls quickly and stays rough. Right: mIoU of base classes, dashed, and of novel classes rise together"]
 from dpnet_lite.course.explorers.training import training_figure
 
-run = LiveTraining(data, model, settings, score_every=40)
-while not run.done:
-    run.advance(40)
-    score = run.scores[-1]
-    print(
-        f"step {score.step:3d}: loss {run.losses[-1]['main']:.3f}, mIoU {score.base:.2f} base, {score.novel:.2f} novel"
-    )
-training_figure(run.losses, run.scores, run.steps)
+training_figure(losses, scores, settings.steps)
 
 # %% [markdown]
 # *What to see:* left the loss of every tenth step. It falls quickly and stays rough, because every step has other
@@ -183,17 +305,46 @@ training_figure(run.losses, run.scores, run.steps)
 # down are chance.
 
 # %% [markdown]
-# ## 6.4 Stop and go on
+# ### Exercise 6.3: too large a step (break it on purpose, easy, 10 minutes)
 #
-# A run with a folder keeps its state there. The same run, stopped after 12 of 20 steps and resumed by a *new* trainer,
-# ends with the weights of one that was never stopped: not nearly, but exactly.
+# `watch(data.base, rate_factor=30)` trains with 30 times the learning rate. Predict: does the loss explode, as one
+# reads so often? What will the mIoU be? Then run it, and look at the loss *and* at what the network answers.
+#
+# <details><summary>Hint 1</summary>
+# The gradient is clipped, and AdamW divides it by its own size. Can a single step be arbitrarily long?
+# </details>
+#
+# <details><summary>Hint 2</summary>
+# What is the cheapest answer of a network that knows nothing of the image, where most pixels are background? Look at
+# the share of pixels that <code>head_segmenter(head)(batch).argmax(dim=1)</code> calls the object.
+# </details>
+
+# %%
+# Room for exercise 6.3.
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# It does not explode: steps have a bounded length. The network leaves what it started with and settles at an answer
+# that does not need the image: *background everywhere*. Its cross-entropy is small, because most pixels *are*
+# background, and lies not far above that of a network that works. Its mIoU is 0. A loss alone can look harmless where
+# nothing has been learned.
+# </details>
+
+# %% [markdown]
+# ## 6.5 Stop and go on
+#
+# A run of the package with a folder keeps its state there. The same run, stopped after 12 of 20 steps and resumed by a
+# *new* trainer, ends with the weights of one that was never stopped: not nearly, but exactly.
 
 # %%
 short = replace(settings, steps=20)
 
 
-def new_trainer(folder=None):
-    return Trainer(initial_network(model, backbone, short.seed), short, data.train, data.base, fold=FOLD, folder=folder)
+def new_trainer(folder: Path | None = None) -> Trainer:
+    """A trainer with a new network, which keeps its state in the folder."""
+    network = initial_network(ModelConfig(), backbone, short.seed)
+    return Trainer(network, short, data.train, data.base, fold=FOLD, folder=folder)
 
 
 with tempfile.TemporaryDirectory() as folder:
@@ -213,94 +364,164 @@ print(f"{resumed.step} steps with a stop and {whole.step} without give equal wei
 # ```
 
 # %% [markdown]
-# ## 6.5 Over-fitting to the base classes
+# ## 6.6 Over-fitting to the base classes
 #
 # The novel classes are new only if the network has learned to *compare*. With few base classes it can also learn what
 # these classes look like. The same run again, with 4 base classes drawn at random in place of all of them:
 
 # %%
-few = replace(data, base=tuple(sorted(np.random.default_rng(0).choice(data.base, 4, replace=False).tolist())))
-narrow = LiveTraining(few, model, settings, score_every=40)
-while not narrow.done:
-    narrow.advance(40)
-names = data.train.dataset.class_names
-print("base classes:", ", ".join(names[index] for index in few.base))
+N_BASE = 4
+few = tuple(sorted(np.random.default_rng(0).choice(data.base, N_BASE, replace=False).tolist()))
+narrow, _, narrow_scores = watch(few)
+print("base classes:", ", ".join(data.train.dataset.class_names[index] for index in few))
 
-figure, grid = plt.subplots(1, 2, figsize=(8, 3), layout="constrained", sharey=True)
-for axes, (title, seen) in zip(
-    grid, {f"{len(data.base)} base classes": run, "4 base classes": narrow}.items(), strict=True
-):
-    steps = [score.step for score in seen.scores]
-    axes.plot(steps, [score.base for score in seen.scores], "s--", color="#E69F00", label="base")
-    axes.plot(steps, [score.novel for score in seen.scores], "o-", color="#0072B2", label="novel")
-    axes.set(title=title, xlabel="step", ylim=(0, 1))
+# %% jupyter={"source_hidden": true} alt=["mIoU against the step for a training on all base classes and for one on 4. Left the curves of base and novel classes lie together; right the base classes, dashed, lie far above the novel ones"]
+figure, grid = plt.subplots(1, 2, figsize=(8.5, 3.4), layout="constrained", sharey=True)
+for axes, (n, seen) in zip(grid, {len(data.base): scores, N_BASE: narrow_scores}.items(), strict=True):
+    steps = [score.step for score in seen]
+    axes.plot(steps, [score.base for score in seen], "s--", color=ORANGE, label="base classes")
+    axes.plot(steps, [score.novel for score in seen], "o-", color=BLUE, label="novel classes")
+    axes.set(xlabel="step", ylim=(0, 1), xlim=(0, settings.steps + 4))
+    axes.set_title(f"trained on {n} base classes", fontsize=14)
 grid[0].set_ylabel("mIoU")
-grid[0].legend(frameon=False, loc="lower right")
+grid[0].legend(frameon=False, loc="upper left")
 plt.show()
-for title, seen in (("all", run), ("4", narrow)):
-    last = seen.scores[-1]
-    print(
-        f"{title:>3} base classes: mIoU {last.base:.2f} on base, {last.novel:.2f} on novel, "
-        f"difference {100 * (last.base - last.novel):+.1f} points"
-    )
+
+# %%
+last = {"all": scores[-1], str(N_BASE): narrow_scores[-1]}
+gap = {name: 100 * (score.base - score.novel) for name, score in last.items()}
+table(
+    {
+        "base classes": list(last),
+        "mIoU on base": [100 * score.base for score in last.values()],
+        "mIoU on novel": [100 * score.novel for score in last.values()],
+        "base minus novel": list(gap.values()),
+    },
+    "After the last step, in points; one training each",
+    formats="{:.1f}",
+)
 
 # %% [markdown]
-# *What to see:* the distance between the two curves of a panel, and its print below. On few classes the curve of the
+# *What to see:* the distance between the two curves of a panel, and the last column. On few classes the curve of the
 # base classes rises far above the other: what the network gains there does not all serve other classes. (The base
 # classes of the two panels are not the same, so compare within a panel.) The base score is taken on the scenes of the
 # training, so a part of it may be scenes learned by heart. The loss alone does not tell: it is the loss of base
-# classes. This is why a protocol must say which classes training has seen, and why the choice of a checkpoint needs
-# base classes that are *held out* (`--training n_held_out=6 validate_every=50`).
+# classes.
 
 # %% [markdown]
-# ## 6.6 Yours beside mine
+# ### Exercise 6.4: which curve may choose? (explain, medium, 5 minutes)
 #
-# Your network of section 6.3 and the one that comes with the package, on the same novel episodes. Mine was trained
+# You want to stop where the network is best. Three curves offer themselves: the loss, the mIoU of base classes, the
+# mIoU of novel classes. Why is none of them the right one, and which fourth one would be?
+#
+# <details><summary>Hint 1</summary>
+# Ask of each curve: on which *classes* and on which *images* is it taken, and what is the final score to speak about?
+# </details>
+#
+# <details><summary>Hint 2</summary>
+# Classes that training does not see, but that are not those of the test either: where could they come from?
+# </details>
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# The loss and the base score are taken on classes, and even on scenes, that are being trained: both go on improving
+# while the network learns four classes by heart. The novel score measures the right thing, but a step chosen by it is
+# chosen on the test; the score that is reported is then too high (lesson 7.6). The fourth curve is that of base classes
+# *held out* from training: as new to the network as novel ones, and not the test's. The package has it:
+# <code>--training n_held_out=6 validate_every=50</code>. It costs the held-out classes, which train no more.
+# </details>
+
+# %% [markdown]
+# ## 6.7 Yours beside mine
+#
+# Your network of section 6.4 and the one that comes with the package, on the same novel episodes. Mine was trained
 # longer, the cell says how long, and on more scenes.
 
 # %%
-from dpnet_lite.checkpoints import load_head, shipped_head
-from dpnet_lite.experiments.experiment import TEST_SEED
-from dpnet_lite.experiments.intervals import bootstrap_interval
-from dpnet_lite.experiments.plots import episodes_figure
-from dpnet_lite.scoring import head_segmenter, score_episodes
+from dpnet_lite.experiments.intervals import bootstrap_interval, paired_difference, percent
+from dpnet_lite.scoring import predicted_mask
 
-shipped, facts = load_head(shipped_head(FOLD))
 test_episodes = draw_episodes(data.test.dataset, data.novel, fold=FOLD, n_shot=1, count=200, seed=TEST_SEED)
-for name, candidate, steps in (("yours", run.head, run.steps), ("mine", shipped, facts["step"])):
-    scores = score_episodes(head_segmenter(candidate), data.test, test_episodes)
-    low, high = bootstrap_interval(scores)
-    print(f"{name:5}: {steps:4d} steps, mIoU {100 * scores.miou:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
-episodes_figure(data.test, test_episodes[:3], {"yours": run.head, "mine": shipped}, main="mine")
+heads = {"yours": yours, "yours, 4 base classes": narrow, "mine": shipped}
+final = {name: score_episodes(head_segmenter(head), data.test, test_episodes) for name, head in heads.items()}
+steps = {"yours": settings.steps, "yours, 4 base classes": settings.steps, "mine": facts["step"]}
+table(
+    {
+        "network": list(final),
+        "steps": [steps[name] for name in final],
+        "mIoU on novel classes [95 %]": [percent(score.miou, bootstrap_interval(score)) for score in final.values()],
+    },
+    f"On {len(test_episodes)} episodes of novel classes",
+)
+
+# %% jupyter={"source_hidden": true} alt=["Three test episodes, one per row: the support with the outline of its mask, the query with the outline of the truth, your prediction and mine with their IoU"]
+figure, grid = plt.subplots(3, 4, figsize=(9, 7.6), layout="constrained")
+for row, episode in zip(grid, test_episodes[:3], strict=True):
+    support, query = (data.test.dataset[index] for index in (episode.support[0], episode.query))
+    masks = [(view.labels == episode.class_index + 1).numpy() for view in (support, query)]
+    for axes, view, mask, title in zip(
+        row, (support, query), masks, ("support", "query, truth outlined"), strict=False
+    ):
+        show_image(axes, view.image.permute(1, 2, 0).numpy(), title, outline=mask)
+    for axes, name in zip(row[2:], ("yours", "mine"), strict=True):
+        with torch.no_grad():
+            answer = predicted_mask(head_segmenter(heads[name])(data.test.batch([episode]))[0], size).numpy() == 1
+        iou = (answer & masks[1]).sum() / (answer | masks[1]).sum()
+        show_image(axes, overlay(query.image.permute(1, 2, 0).numpy(), answer, ORANGE), f"{name}: IoU {iou:.2f}")
+    for axes in row:
+        axes.title.set_fontsize(15)
 plt.show()
 
 # %% [markdown]
-# *What to see:* three episodes, the first of the list. Where both answers go wrong in the same way, the features or the
-# selection mislead them; where only yours does, more training helps. The brackets are 95 % intervals over episodes;
-# lesson 7 says what they cover and what not.
+# *What to see:* the first three episodes of the list, not chosen. Where both answers go wrong in the same way, the
+# features or the selection mislead them; where only yours does, more training helps. The brackets are 95 % intervals
+# over episodes; lesson 7 says what they cover and what not.
 
 # %% [markdown]
-# ## 6.7 Train it yourself
+# ## 6.8 Train it yourself
 #
 # With a running kernel: *Start*, watch the curves, *Pause*, go on, *Stop*. The run goes on in the background, a few
-# steps at a time; another cell that you run meanwhile makes it wait. Without a kernel the picture below is empty; the
-# one of section 6.3 shows what it draws.
+# steps at a time; another cell that you run meanwhile makes it wait. Until you start, the picture shows the run of
+# section 6.4.
 
 # %%
 from dpnet_lite.course.explorers.apps import live_trainer
 
-live_trainer(FOLD)
+live_trainer(FOLD, example=(losses, scores, settings.steps))
 
 # %% [markdown]
 # ## Recap
 #
-# - A step takes a few episodes of base classes; the loss is the query's cross-entropy plus the auxiliary branch's
-#   *(the branch is stated, its form is our choice)*. The backbone stays as it is *(precedent)*.
+# - A step takes a few episodes of base classes. The loss is the query's cross-entropy plus the auxiliary branch's: the
+#   branch is ![stated](../figures/badges/stated.svg), its form ![our choice](../figures/badges/ours.svg). The backbone
+#   stays as it is ![precedent](../figures/badges/precedent.svg) *PFENet, HSNet*.
+# - A small loss does not say that anything was learned: *background everywhere* is cheap.
 # - Same seed, same weights, stopped or not.
 # - A network that over-fits to its base classes looks excellent on them. Only classes that it never saw can tell.
 #
 # **Further reading.** [The method](../docs/method.md#auxiliary-branch-and-loss); Lightning Fabric's documentation; Tian
 # et al., *Prior guided feature enrichment network for few-shot segmentation*, TPAMI 2020 (PFENet), for the frozen
 # backbone.
-#
-# Previous: [5 Multi-scale fusion](05_multi_scale_fusion.ipynb). Next: [7 Evaluation](07_evaluation.ipynb)
+
+# %%
+lost, lost_interval = paired_difference(final["yours, 4 base classes"], final["yours"])
+assert gap[str(N_BASE)] > gap["all"] + 10 and lost_interval.high < 0
+claim(
+    f"The plain network of lesson 5b, trained by a loop of a dozen lines, has after three steps the weights of the "
+    f"package's, up to {largest:.0e}. Trained on {N_BASE} base classes it scores {gap[str(N_BASE)]:.1f} points higher "
+    f"on these than on novel classes; trained on all {len(data.base)} the difference is {gap['all']:+.1f}. On the novel classes "
+    f"the first is {percent(lost, lost_interval, signed=True)} points from the second (95 % interval over "
+    f"{len(test_episodes)} episodes, one training each)."
+)
+
+# %% [markdown]
+# ## Five questions
+
+# %%
+from dpnet_lite.course.quiz import quiz
+
+quiz("06")
+
+# %% [markdown]
+# Previous: [5b Build it yourself](05b_build_it_yourself.ipynb). Next: [7 Evaluation](07_evaluation.ipynb)

@@ -87,8 +87,17 @@ def student_version(notebook: NotebookNode) -> NotebookNode | None:
     return student if changed else None
 
 
-def execute(notebook: NotebookNode) -> float:
-    """Run all cells in notebooks/, in place. Returns the processor seconds that this took.
+def filled(student: NotebookNode, solved: NotebookNode) -> NotebookNode:
+    """A student's version in which every exercise has the lesson's solution; nothing else is changed."""
+    notebook = copy.deepcopy(student)
+    for cell, answer in zip(notebook.cells, solved.cells, strict=True):
+        if cell.cell_type == "code" and "raise NotImplementedError" in cell.source:
+            cell.source = answer.source
+    return notebook
+
+
+def execute(notebook: NotebookNode, folder: Path | None = None) -> float:
+    """Run all cells in a folder, by default notebooks/, in place. Returns the processor seconds that this took.
 
     Raises CellExecutionError at the first cell that fails, ValueError where a picture lacks its alternative text.
     """
@@ -102,7 +111,7 @@ def execute(notebook: NotebookNode) -> float:
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,
-        resources={"metadata": {"path": str(SOURCES)}},
+        resources={"metadata": {"path": str(folder or SOURCES)}},
     )
     notebook.cells.append(nbformat.v4.new_code_cell(MEASURE))
     client.execute()

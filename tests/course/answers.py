@@ -79,6 +79,11 @@ def loss(logits, labels):
     return -of_truth[labels != 255].mean()
 
 
+def of_truth(logits, labels):
+    probabilities = torch.where(labels == 1, logits.softmax(dim=1)[:, 1], logits.softmax(dim=1)[:, 0])
+    return probabilities[labels != 255]
+
+
 def rate(step, steps, peak, warmup):
     return peak * min(1, (step + 1) / max(1, warmup)) * (1 + np.cos(np.pi * step / steps)) / 2
 

@@ -12,6 +12,7 @@ pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: note
 
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.course.explorers.apps import PARTS, explorer_page
+from dpnet_lite.course.explorers.panels import png
 from dpnet_lite.course.explorers.training import LiveTrainer, training_figure
 from dpnet_lite.course.live_training import LiveTraining, Score, small_toy_fold
 from dpnet_lite.experiments.presets import TOY
@@ -61,6 +62,15 @@ def test_the_curves_are_the_numbers():
     assert loss.lines[0].get_xydata().tolist() == [[10, 0.5], [20, 0.25]] and loss.get_xlim() == (0, 40)
     drawn = {line.get_label(): line.get_xydata().tolist() for line in miou.lines}
     assert drawn == {"base classes": [[10, 0.3], [20, 0.6]], "novel classes": [[10, 0.2], [20, 0.4]]}
+
+
+def test_an_example_stands_until_the_first_start(make):
+    curves = ([{"step": 10, "main": 0.5}], [Score(10, 0.3, 0.2)], 40)
+    shown, empty = LiveTrainer(make, curves), LiveTrainer(make)
+    assert shown.picture.value == png(training_figure(*curves)) != empty.picture.value
+    assert "an example" in shown.message.value and "press Start" in [
+        t.get_text() for t in training_figure([], [], 1).axes[0].texts
+    ]
 
 
 def test_start_pause_go_on_and_stop(make):

@@ -225,6 +225,35 @@ def test_a_notebook_runs_within_its_budget_and_builds_clean(name: str, tmp_path:
     assert problems((NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8"), built) == []
 
 
+@NEEDS_HEAD
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [path.stem for path in sorted((NOTEBOOKS / "student").glob("*.ipynb"))])
+def test_a_students_notebook_with_its_solutions_runs_from_its_own_folder(name: str) -> None:
+    student = nbformat.read(NOTEBOOKS / "student" / f"{name}.ipynb", as_version=4)
+    notebook = build_notebooks.filled(student, build_notebooks.convert(NOTEBOOKS / f"{name}.py"))
+    assert "your lines go here" not in nbformat.writes(notebook)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the kernel's helpers
+        build_notebooks.execute(notebook, NOTEBOOKS / "student")  # raises at the first cell that fails
+    checks = [cell for cell in notebook.cells if "check" in cell.metadata.get("tags", [])]
+    assert all("is right" in cell.outputs[0].data["text/plain"] for cell in checks)
+
+
+RELATIVE = re.compile(r"""["'](\.\.?/|(docs|figures|dpnet_lite|notebooks|tests)/)""")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_lesson_reads_a_file_by_a_relative_path(name: str) -> None:
+    """A student's notebook runs in another folder than the lesson, and neither may care."""
+    cells = build_notebooks.convert(NOTEBOOKS / f"{name}.py").cells
+    assert [cell.source for cell in cells if cell.cell_type == "code" and RELATIVE.search(cell.source)] == []
+
+
+@pytest.mark.parametrize("code", ['Path("../docs/results")', "open('docs/a.json')", 'read("./a.json")'])
+def test_a_relative_path_is_found(code: str) -> None:
+    assert RELATIVE.search(code) and not RELATIVE.search('FOLDER / "docs"')
+
+
 BUSY = "# %%\nimport time\nend = time.process_time() + 3\nwhile time.process_time() < end:\n    pass\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
@@ -23,10 +24,17 @@ def check_loss(function: Callable[[Tensor, Tensor], Tensor]) -> str:
         given = require_tensor(ask(function, logits, labels), (), "loss")
         valid = labels != 255
         as_background = functional.cross_entropy(logits, torch.where(valid, labels, 0))
+        exchanged = functional.cross_entropy(logits.flip(1), labels, ignore_index=255)
+        of_truth = logits.softmax(dim=1).gather(1, torch.where(valid, labels, 0)[:, None])[:, 0][valid]
         mistakes = {
             "divide by the number of pixels that count, not by the number of all": wanted * valid.float().mean(),
             "255 is neither foreground nor background: leave these pixels out": as_background,
             "the sign is wrong: a probability below 1 has a negative logarithm": -wanted,
+            "this is the sum: divide by the number of pixels that count": wanted * valid.sum(),
+            "the labels are exchanged: channel 1 is the object, channel 0 the background": exchanged,
+            "this is a mean of probabilities: take the logarithm of each pixel's first": -of_truth.mean(),
+            "this is one minus the probability: pay minus its logarithm": 1 - of_truth.mean(),
+            "the logarithm is to the base 2: take the natural one": wanted / np.log(2),
         }
         otherwise = f"the loss should be {float(wanted):.4f}, yours is {float(given):.4f}"
         compare(given, wanted, mistakes, otherwise, atol=1e-5, rtol=0)
@@ -41,7 +49,13 @@ def check_learning_rate(function: Callable[[int, int, float, int], float]) -> st
             given = require_number(ask(function, step, steps, 2e-3, warmup), "my_rate")
             wanted = learning_rate(step, config)
             late = "the first step has the number 0 and must not stand still: it takes 1 / warmup_steps of the rate"
+            fall = 2e-3 * (1 + np.cos(np.pi * step / steps)) / 2
             mistakes = {late: wanted * step / (step + 1)} if step < warmup else {}
+            if step >= warmup:
+                mistakes["the rise goes on after the warm-up: it stops at 1"] = fall * (step + 1) / max(1, warmup)
+                begun = (1 + np.cos(np.pi * (step - warmup) / (steps - warmup))) / 2
+                mistakes["the cosine takes the step from the start, not from the end of the warm-up"] = 2e-3 * begun
+            mistakes["the cosine is not halved: 1 + cos goes from 2 to 0"] = 2 * wanted
             case = f"step {step} of {steps} with {warmup} warm-up steps"
             otherwise = f"{case}: the rate should be {wanted:.6f}, yours is {given:.6f}"
             compare(given, wanted, mistakes, otherwise, atol=1e-9, rtol=0)

@@ -21,10 +21,18 @@ def check_miou(function: Callable[[np.ndarray, np.ndarray], float]) -> str:
         scores = EpisodeScores(class_index, counts, tuple("abcdefgh"))
         given = require_number(ask(function, counts, class_index), "my_miou")
         pooled = intersection.sum() / union.sum()
+        kinds, n = np.unique(class_index, return_counts=True)
+        sums = np.stack([counts[class_index == kind].sum(axis=0) for kind in kinds])  # [classes, 4]
+        iou, background = (sums[:, k] / sums[:, k + 1] for k in (0, 2))
         mistakes = {
             "this is the mean over episodes: add up the pixels of a class": scores.episode_miou,
             "this is FB-IoU: leave the background out": scores.fb_iou,
             "this adds up the pixels of all classes: one IoU per class, then the mean": pooled,
+            "this is the background's: the foreground stands in columns 0 and 1": background.mean(),
+            "this weighs a class by its number of episodes: all classes weigh the same": float(iou @ n / n.sum()),
+            "this is the Dice score, 2 I / (I + U): divide the intersection by the union": (2 * iou / (1 + iou)).mean(),
+            "this is in percent: return a number between 0 and 1": 100 * scores.miou,
+            "this is the sum over the classes: divide by their number": iou.sum(),
         }
         otherwise = f"mIoU should be {scores.miou:.4f}, yours is {given:.4f}"
         compare(given, scores.miou, mistakes, otherwise, atol=1e-9, rtol=0)

@@ -32,7 +32,7 @@ from dpnet_lite.course.explorers.interaction import interaction_figure
 from dpnet_lite.course.explorers.payoff import payoff_explorer
 from dpnet_lite.course.explorers.scales import level_titles, scales_figure
 from dpnet_lite.course.explorers.shell import Explorer, dropdown, error_message, slider
-from dpnet_lite.course.explorers.training import LiveTrainer
+from dpnet_lite.course.explorers.training import Curves, LiveTrainer
 from dpnet_lite.course.explorers.your_images import YourImages
 from dpnet_lite.course.live_ablation import Bench
 from dpnet_lite.course.live_training import LiveTraining, small_toy_fold
@@ -231,10 +231,10 @@ def variants_explorer() -> Explorer:
     return Explorer(draw, controls, alt=alt, follow=_follow_world)
 
 
-def live_trainer(fold: int = 0, *, steps: int = 300) -> LiveTrainer:
+def live_trainer(fold: int = 0, *, steps: int = 300, example: Curves | None = None) -> LiveTrainer:
     """Train a small run on the fold's base classes; watch the loss and the mIoU of base and novel classes."""
     training = replace(TOY.training, steps=steps)
-    return LiveTrainer(lambda: LiveTraining(small_toy_fold(fold), ModelConfig(), training))
+    return LiveTrainer(lambda: LiveTraining(small_toy_fold(fold), ModelConfig(), training), example)
 
 
 def live_ablation() -> AblationLab:
