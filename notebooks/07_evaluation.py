@@ -19,7 +19,7 @@
 # **What you need.** [Notebook 1](01_few_shot_segmentation.ipynb) (episodes, folds, base and novel classes) and
 # [Notebook 6](06_training.ipynb). What a mean, a standard deviation and a quantile are; no more statistics.
 #
-# **Time.** About 75 minutes.
+# **Time.** About 75 minutes: 35 to read, 40 for the exercises. The cells run in about a minute.
 
 # %%
 # %matplotlib inline

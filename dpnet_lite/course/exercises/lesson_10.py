@@ -18,7 +18,7 @@ def _require_mask(given: object, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def check_class_mask(function: Callable[[np.ndarray, int], np.ndarray]) -> str:
-    """10.1: function(drawn uint8 [H, W], number) -> uint8 [H, W] with 0 and the number."""
+    """10.3: function(drawn uint8 [H, W], number) -> uint8 [H, W] with 0 and the number."""
     for number in (1, 7):
         drawn = np.array([[0, 255, 255], [0, 0, 255], [1, 128, 0]], dtype=np.uint8)
         given = _require_mask(ask(function, drawn, number), drawn.shape)
@@ -28,11 +28,11 @@ def check_class_mask(function: Callable[[np.ndarray, int], np.ndarray]) -> str:
             not missed.any(), f"{int(missed.sum())} pixels above 0 do not have the value {number}; 1 and 128 count too"
         )
         require(bool((given[drawn == 0] == 0).all()), "the background must stay 0")
-    return right("10.1", "every pixel above 0 has the class's number")
+    return right("10.3", "every pixel above 0 has the class's number")
 
 
 def check_merged(function: Callable[[list[np.ndarray]], np.ndarray]) -> str:
-    """10.2: function(list of bool [H, W]) -> uint8 [H, W]: k for mask k alone, 255 for an overlap, 0 for none."""
+    """10.4: function(list of bool [H, W]) -> uint8 [H, W]: k for mask k alone, 255 for an overlap, 0 for none."""
     generator = np.random.default_rng(0)
     for n_masks in (1, 2, 4):
         masks = [generator.random((6, 8)) < 0.4 for _ in range(n_masks)]
@@ -45,4 +45,4 @@ def check_merged(function: Callable[[list[np.ndarray]], np.ndarray]) -> str:
                 given[row, column] == wanted,
                 f"{place} lies in masks {inside} and should be {wanted}, not {given[row, column]}",
             )
-    return right("10.2", "single masks keep their number and overlaps are ignored")
+    return right("10.4", "single masks keep their number and overlaps are ignored")
