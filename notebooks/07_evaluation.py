@@ -78,7 +78,8 @@ one = episodes[0]
 query = data.test.dataset[one.query]
 picture = query.image.permute(1, 2, 0).numpy()
 target = data.test.binary_labels(one.query, one.class_index).numpy() == 1
-found = predicted_mask(segmenters["DPNet"](data.test.batch([one]))[0], target.shape).numpy() == 1
+segment = segmenters["DPNet"]
+found = predicted_mask(segment(data.test.batch([one]))[0], target.shape).numpy() == 1
 colours = np.full((*target.shape, 3), 0.85)
 names = ("right", "missed", "wrongly found")
 kinds = dict(zip(names, (found & target, target & ~found, found & ~target), strict=True))
@@ -412,9 +413,9 @@ plt.show()
 # %% [markdown]
 # *What to see:* bars are paired intervals over episodes. Left, the shaded band is the interval of the mean over all 20
 # pairs, and every single pair is above 0. Right, nothing is to be found, and still many intervals (orange) exclude 0.
-# They are not wrong: these two
-# networks do differ on such episodes. But that is luck of the training, not a better method. (The pairs share their
-# networks, five per fold, so take the share as a rough size.) **An interval over episodes speaks about two networks; only several seeds speak about two methods.**
+# They are not wrong: these two networks do differ on such episodes. But that is luck of the training, not a better
+# method. (The pairs share their networks, five per fold, so take the share as a rough size.) **An interval over
+# episodes speaks about two networks; only several seeds speak about two methods.**
 #
 # What each interval of this project draws anew, and what it takes as given:
 
