@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dpnet_lite.checkpoints import load_trained, shipped_head
 from dpnet_lite.datasets import objects
-from dpnet_lite.datasets.base import SegmentationDataset
+from dpnet_lite.datasets.base import IGNORE_LABEL, SegmentationDataset
 from dpnet_lite.datasets.folds import novel_classes
 from dpnet_lite.datasets.toy import DEFAULT_GAP, ToyWorld, catalogue_names
 from dpnet_lite.datasets.transforms import resize_sample
@@ -42,6 +42,7 @@ class OpenedEpisode:
     support_masks: np.ndarray  # bool [K, H, W]
     query_image: np.ndarray  # uint8 [H, W, 3]
     truth: np.ndarray  # bool [H, W]
+    others: dict[str, np.ndarray]  # bool [H, W] of each other class that the query's labels show
     batch: EpisodeBatch  # of this one episode: B = 1
     trace: Trace
     prediction: np.ndarray  # bool [H, W]
@@ -142,15 +143,20 @@ def open_episode(
     """
     batch = bank.batch([episode])
     output = head(batch, batch.cells, query_masks=None if oracle_weights is None else oracle_weights[None], trace=True)
-    value = bank.dataset.label_value(episode.query, episode.class_index)
+    value, names = bank.dataset.label_value(episode.query, episode.class_index), bank.dataset.class_names
     query, *supports = (resize_sample(bank.dataset[index], bank.size) for index in (episode.query, *episode.support))
     return OpenedEpisode(
         episode=episode,
-        class_name=bank.dataset.class_names[episode.class_index],
+        class_name=names[episode.class_index],
         support_images=np.stack([sample.image.permute(1, 2, 0).numpy() for sample in supports]),
         support_masks=np.stack([sample.labels.numpy() == value for sample in supports]),
         query_image=query.image.permute(1, 2, 0).numpy(),
         truth=query.labels.numpy() == value,
+        others={
+            names[k - 1]: query.labels.numpy() == k
+            for k in query.labels.unique().tolist()
+            if k not in (0, value, IGNORE_LABEL)
+        },
         batch=batch,
         trace=output.trace,
         prediction=predicted_mask(output.logits[0], (bank.size, bank.size)).numpy() == 1,

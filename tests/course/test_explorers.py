@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,16 +19,27 @@ import ipywidgets
 
 from dpnet_lite.checkpoints import load_trained
 from dpnet_lite.config import ModelConfig
+from dpnet_lite.course.explorers import apps
+from dpnet_lite.course.explorers.ablation import SWITCHES
 from dpnet_lite.course.explorers.apps import (
     RULES,
+    _open,
+    _setting,
     cycle_explorer,
     episode_explorer,
     gallery_explorer,
     interaction_explorer,
+    live_ablation,
     scale_explorer,
-    variants_explorer,
 )
-from dpnet_lite.course.explorers.cycle import cycle_figure, cycles_figure, first_inside, follow_cycle, similarity_figure
+from dpnet_lite.course.explorers.cycle import (
+    cycle_figure,
+    cycles_figure,
+    first_inside,
+    follow_back,
+    follow_cycle,
+    similarity_figure,
+)
 from dpnet_lite.course.explorers.episode import (
     VARIANTS,
     answer_figure,
@@ -39,9 +51,9 @@ from dpnet_lite.course.explorers.episode import (
     precision_of,
     tiles_figure,
     toy_episodes,
-    variants_figure,
 )
 from dpnet_lite.course.explorers.interaction import interaction_figure, similarity_maps
+from dpnet_lite.course.explorers.outcomes import why
 from dpnet_lite.course.explorers.panels import png
 from dpnet_lite.course.explorers.scales import without_scale
 from dpnet_lite.course.explorers.shell import Explorer, panel_at
@@ -220,19 +232,25 @@ VALUES = {
     "row": [0, 23],
     "column": [0, 23],
     "page": [5],
-    "best_first": [True],
+    "best_first": [False],
+    "from_query": [True],
 }
 
 
 EXPLORERS = [episode_explorer, cycle_explorer, gallery_explorer, interaction_explorer, scale_explorer]
 
 
-@pytest.mark.parametrize("explorer", [*EXPLORERS, variants_explorer])
+def ablation_masks():
+    """The explorer within the lab: its controls are the episode's, and the switches."""
+    return live_ablation().explorer
+
+
+@pytest.mark.parametrize("explorer", [*EXPLORERS, ablation_masks])
 def test_every_control_changes_the_picture_without_an_error(explorer):
     widget = explorer()
     assert widget.error is None and widget.message.value == ""
     for name, control in widget.controls.items():
-        if explorer is variants_explorer and name == "fold":
+        if name in SWITCHES or (explorer is ablation_masks and name == "fold"):
             continue  # variants are shipped for one fold
         seen = {widget.picture.value}
         for value in VALUES[name]:
@@ -243,7 +261,7 @@ def test_every_control_changes_the_picture_without_an_error(explorer):
         assert len(seen) > 1, f"{name} changes nothing"
 
 
-@pytest.mark.parametrize("explorer", [*EXPLORERS, variants_explorer])
+@pytest.mark.parametrize("explorer", [*EXPLORERS, ablation_masks])
 def test_photographs_have_controls_of_their_own_and_a_credit(explorer):
     widget, cells = explorer(), object_episodes().bank.features.shape[2]
     controls = widget.controls
@@ -269,7 +287,7 @@ def test_photographs_have_controls_of_their_own_and_a_credit(explorer):
             assert widget.error is None and widget.picture.value != before, name
             assert name not in largest or controls[name].max == largest[name]
     controls["photographs"].value = False
-    assert ends() == drawn and widget.error is None and widget.caption.value == ""
+    assert ends() == drawn and widget.error is None and OBJECTS_CREDIT not in widget.caption.value
 
 
 @pytest.mark.parametrize("world", ["toy", "photographs"])
@@ -289,8 +307,6 @@ def test_each_variant_answers_with_its_own_weights(world):
         for episode, (both, either, *_) in zip(episodes, counts, strict=True):
             answers = open_variants(shown, world, episode)
             assert answers[name].iou == pytest.approx(both / either)
-    panels = titles(variants_figure(answers))
-    assert panels[2:][: len(answers)] == [f"{name}: IoU {answer.iou:.2f}" for name, answer in answers.items()]
 
 
 def titles(figure):
@@ -298,9 +314,11 @@ def titles(figure):
 
 
 def click_on(widget, panel, place):
-    """A click on a place of a panel, in its units."""
+    """A click on a place of a panel, in its units, while the page shows the picture at half its size."""
     across, up = widget.figure.axes[panel].transData.transform(place) * (100 / widget.figure.dpi)
-    widget.clicked({"dataX": across, "dataY": picture(widget.picture.value).shape[0] - up})
+    height, width = picture(widget.picture.value).shape[:2]
+    shown = {"boundingRectWidth": width / 2, "boundingRectHeight": height / 2}
+    widget.clicked({"relativeX": across / 2, "relativeY": (height - up) / 2, "dataX": 0, "dataY": 0, **shown})
 
 
 def test_the_gallery_sorts_all_classes_by_precision():
@@ -310,9 +328,9 @@ def test_the_gallery_sorts_all_classes_by_precision():
         widget.controls["page"].value = page
         precisions += [float(title.split()[1]) for title in titles(widget.figure)[4:8]]
         names += titles(widget.figure)[:4]
-    assert precisions == sorted(precisions) and len(set(precisions)) > 5
+    assert precisions == sorted(precisions, reverse=True) and len(set(precisions)) > 5
     assert len(set(names)) == len(names) == 20
-    widget.change({"best_first": True, "page": 1})
+    widget.change({"best_first": False, "page": 1})
     assert titles(widget.figure)[4] == f"precision {precisions[-1]:.2f}"
 
 
@@ -402,8 +420,96 @@ def test_a_click_on_the_support_chooses_its_cell_and_draws_once(photographs):
         click_on(widget, 0, ((column + 0.85) * step - 0.5, (row + 0.15) * step - 0.5))
         assert (widget.state["row"], widget.state["column"], widget.error) == (row, column, None)
     assert len(drawn) == 2
-    click_on(widget, 1, (50, 50))
-    assert len(drawn) == 2  # a click on the query means nothing
+    for row, column in ((5, 9), (cells - 1, 1)):
+        click_on(widget, 1, ((column + 0.85) * step - 0.5, (row + 0.15) * step - 0.5))
+        found = follow_back(_open(**_setting(widget.state)), (row, column))
+        assert (widget.state["row"], widget.state["column"], widget.state["from_query"]) == (row, column, True)
+        assert titles(widget.figure)[1] == f"query: {found.verdict}" and widget.error is None
+    click_on(widget, 0, (10, 10))
+    assert not widget.state["from_query"] and len(drawn) == 5
+
+
+def test_the_way_back_from_the_query_is_that_of_a_plain_search(opened):
+    """Cell by cell: the nearest support cell, and the first one of the mask whose nearest query cell it is."""
+    support = torch.nn.functional.normalize(opened.trace.support[0, 0].double().flatten(1), dim=0)
+    query = torch.nn.functional.normalize(opened.trace.query[0].double().flatten(1), dim=0)
+    inside = opened.trace.support_masks[0, 0].flatten() >= 0.5
+    forward = {j: int((support[:, j] @ query).argmax()) for j in range(576) if inside[j]}
+    asked, seen = {match: divmod(j, 24) for j, match in reversed(forward.items())}, set()
+    for i in range(576):
+        back = int((query[:, i] @ support).argmax())
+        way = follow_back(opened, divmod(i, 24))
+        assert way.landing == divmod(back, 24) and way.lands_inside == bool(inside[back])
+        assert way.start == asked.get(i) and way.accepted == (bool(inside[back]) and i in asked)
+        assert way.verdict.startswith("kept") == way.accepted and ("outside" in way.verdict) != way.lands_inside
+        seen.add(way.verdict)
+    assert len(seen) == 4
+    with pytest.raises(ValueError, match=r"cell \(0, 24\) is outside the grid of 24 x 24"):
+        follow_back(opened, (0, 24))
+
+
+def plain_iou(widget, position, seed):
+    """Of an episode of the explorer's world, opened and counted anew."""
+    shown = toy_episodes(0, 0.5)
+    one = shown.open(pick_episode(shown, position, seed=seed), **RULES[widget.state.get("rule", list(RULES)[2])])
+    return (one.prediction & one.truth).sum() / (one.prediction | one.truth).sum()
+
+
+@pytest.mark.parametrize("explorer", [episode_explorer, cycle_explorer, interaction_explorer, scale_explorer])
+def test_the_first_success_in_list_order_comes_first_and_the_buttons_lead_on(explorer):
+    widget, shown = explorer(), toy_episodes(0, 0.5)
+    listed = [
+        (shown.novel.index(one.class_index), seed) for seed in (0, 1) for one in shown.episodes(count=20, seed=seed)
+    ]
+    ious = [plain_iou(widget, *place) for place in listed]
+    good = [place for place, iou in zip(listed, ious, strict=True) if iou >= 0.7]
+    bad = [place for place, iou in zip(listed, ious, strict=True) if iou < 0.5]
+    where = lambda: (widget.state["position"], widget.state["seed"])  # noqa: E731
+    assert where() == good[0] and "<b>Success</b>" in widget.caption.value
+    assert f"Episode {listed.index(good[0]) + 1} of the list with seed 0, the first with an IoU" in widget.caption.value
+    for wanted in [place for place in bad if listed.index(place) > listed.index(good[0])][:4]:
+        widget.buttons["failure"].click()
+        assert (
+            where() == wanted and "<b>Failure</b>" in widget.caption.value and "first with" not in widget.caption.value
+        )
+        assert "Failure, IoU" in widget._repr_mimebundle_()["text/plain"]  # the alternative text says so, too
+    widget.buttons["success"].click()
+    assert where() == next(place for place in good if listed.index(place) > listed.index(wanted))
+
+
+def test_the_gallery_leads_from_one_list_with_a_failure_to_the_next(monkeypatch):
+    widget = gallery_explorer()
+    assert "None of these is a failure" in widget.caption.value and widget.state["best_first"]
+    for seed in (0, 1):
+        widget.buttons["failure"].click()
+        assert (widget.state["best_first"], widget.state["seed"], widget.state["page"]) == (False, seed, 1)
+        failed = sum(float(title.split()[1]) < 0.5 for title in titles(widget.figure)[8:12])
+        assert failed == widget.caption.value.count("<b>Failure</b>") > 0
+    monkeypatch.setattr(apps, "outcome", lambda iou: "success")
+    widget.buttons["failure"].click()
+    assert widget.error is None and "no failure among the next episodes" in widget.message.value
+
+
+def test_the_words_on_a_failure_are_counts_of_pixels():
+    """One answer off the object, one over its edge, one empty: shares by hand."""
+    truth, other, mask = (np.zeros((10, 10), bool) for _ in range(3))
+    truth[:4, :5], other[6:, :5], mask[5:, :5] = True, True, True
+
+    def answer(found, selected):
+        iou = (found & truth).sum() / (found | truth).sum()
+        return SimpleNamespace(iou=iou, prediction=found, truth=truth, selected=selected, others={"cup": other})
+
+    weights = 0.1 * truth + 1.0 * other  # 2 and 20
+    text = why(answer(mask, weights), answer(truth, weights))
+    assert "<b>Failure</b>, IoU 0.00: the selection lies 9 % on the object and 91 % on another object (cup)" in text
+    assert "the mask 0 % on the object and 80 % on another object (cup); it misses 100 % of the object" in text
+    assert text.endswith("reach 1.00: the selection is to blame.")
+    bled = np.ones((10, 10), bool) & ~other
+    text = why(answer(bled, 1.0 * truth), answer(bled, 1.0 * truth))
+    assert "the selection lies 100 % on the object, the mask 25 % on the object and 75 % on the background." in text
+    assert text.endswith("reach 0.25: a better selection alone would not do.")
+    assert "the mask is empty; it misses 100 % of the object" in why(answer(mask & ~mask, weights))
+    assert why(answer(truth, weights)).startswith("<b>Success</b>, IoU 1.00")
 
 
 def test_a_click_on_the_correlation_chooses_a_channel():
@@ -417,6 +523,7 @@ def test_a_click_that_means_nothing_hides_no_error():
     right = widget.draw
     widget.draw = lambda **state: 1 // 0
     widget.redraw()
+    widget.click = lambda *place: {}
     click_on(widget, 1, (50, 50))
     assert isinstance(widget.error, ZeroDivisionError) and "ZeroDivisionError" in widget.message.value
     widget.draw = right
@@ -459,7 +566,7 @@ def test_every_rule_is_the_one_that_it_is_called():
 def test_an_error_of_a_click_is_shown():
     widget = cycle_explorer()
     widget.click = lambda *place: {"row": "far"}
-    widget.clicked({"dataX": 150, "dataY": 150})
+    click_on(widget, 0, (50, 50))
     assert widget.error is not None and "cannot be drawn" in widget.message.value
 
 

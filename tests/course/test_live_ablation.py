@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,22 +12,31 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from dpnet_lite.ablation.comparisons import judge
+from dpnet_lite.ablation.studies import Comparison, load_study
+from dpnet_lite.ablation.table import shipped_rows
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.course.explorers.ablation import (
     CONTROL,
     SWITCHES,
     AblationLab,
     ablation_figure,
+    answers_of,
     base_model,
+    changes_of,
+    expected_widths,
+    shipped_difference,
     shipped_differences,
     variant_model,
     variant_name,
 )
+from dpnet_lite.course.explorers.apps import live_ablation
+from dpnet_lite.course.explorers.episode import object_episodes, open_variants, toy_episodes
 from dpnet_lite.course.live_ablation import Bench, LiveAblation, LiveResult
 from dpnet_lite.course.live_training import small_toy_fold
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.experiments.experiment import TEST_SEED
-from dpnet_lite.experiments.intervals import Interval, mean_paired_difference
+from dpnet_lite.experiments.intervals import Interval, mean_paired_difference, percent
 from dpnet_lite.scoring import head_segmenter, score_episodes
 from dpnet_lite.training import Trainer, initial_network
 
@@ -171,38 +181,108 @@ def test_every_switch_is_a_setting_and_the_first_is_that_of_the_full_network():
     assert len(seen) == 1 + sum(len(values) - 1 for values in SWITCHES.values())
 
 
-def test_the_picture_shows_live_and_shipped_differences_apart():
+def bars_of(figure):
+    return figure.axes[4]  # under four pictures
+
+
+def difference_of(chosen, data="toy"):
+    return shipped_difference("it", changes_of(chosen), data)
+
+
+def test_the_picture_shows_live_and_shipped_differences_apart_and_lights_those_of_the_variant(opened):
     shipped = shipped_differences()
-    live = [LiveResult("MSF off", -0.01, Interval(-0.03, 0.02), 4)]
-    axes = ablation_figure(live, shipped).axes[0]
-    assert [t.get_text() for t in axes.get_yticklabels()] == ["MSF off", *shipped]
-    colours = [line.get_color() for line in axes.lines[0 : 2 * (1 + len(shipped)) : 2]]
-    assert len(set(colours[1:])) == 1 and colours[0] != colours[1]
+    live = [LiveResult(name, -0.01, Interval(-0.03, 0.02), 4) for name in ("MSF off", "CCM off")]
+    axes = bars_of(ablation_figure([opened], "CCM off", live, list(shipped.values())))
+    names = [t.get_text() for t in axes.get_yticklabels()]
+    assert names == ["MSF off", "CCM off", *shipped]
+    lines = axes.lines[0 : 2 * len(names) : 2]
+    assert len({line.get_color() for line in lines[2:]}) == 1 and lines[0].get_color() != lines[2].get_color()
     np.testing.assert_allclose(axes.lines[0].get_xdata(), [-3, 2])
     assert axes.lines[1].get_xdata()[0] == pytest.approx(-1)
-    assert shipped["support only"].difference < 0
+    lit = [name for name, line in zip(names, lines, strict=True) if line.get_alpha() == 1]
+    bold = [text.get_text() for text in axes.get_yticklabels() if text.get_fontweight() == "bold"]
+    assert lit == bold == ["CCM off"] * 2
 
 
-def test_the_key_says_which_bars_are_short_and_which_full_length():
-    figure = ablation_figure([LiveResult("MSF off", -0.01, Interval(-0.03, 0.02), 4)], shipped_differences())
-    key = figure.legends[0]
+@pytest.mark.parametrize("data", ["toy", "photos"])
+def test_a_shipped_bar_is_that_of_the_study_that_trained_just_this_variant(data):
+    """Against the studies' own judgement, with the names that a reader of their files would look up."""
+    known = [
+        ("modules", "support only", "full", {"CCM": "off"}),
+        ("modules", "CCM + PIM", "full", {"MSF": "off"}),
+        ("modules", "CCM", "full", {"PIM": "off", "MSF": "off"}),
+        ("selection", "threshold", "cycle, support first", {"selection": "threshold"}),
+    ]
+    if data == "toy":
+        known += [("interaction", "correlation", "joint", {"PIM": "correlation"})]
+        known += [("scales", "four scales", "ASPP", {"MSF": "pyramid"})]
+    for name, variant, control, chosen in known:
+        study = replace(load_study(name), comparisons=(Comparison("asked", variant, control),))
+        (wanted,) = judge(study, shipped_rows(name, data))
+        found = difference_of(chosen, data)
+        assert (found.difference, found.interval, found.pairs) == (wanted.difference, wanted.interval, wanted.pairs)
+    assert difference_of({"prior": "on"}, data) is None and difference_of({"CCM": "on"}, data) is None
+    assert set(shipped_differences(data)) >= {"CCM off", "PIM off", "MSF off", "CCM off, PIM off, MSF off"}
+
+
+def test_the_width_foretold_is_that_of_shipped_runs_cut_down(bench):
+    bench.folds, bench.seeds, bench.n_episodes = (0, 1, 2, 3), (1, 2, 3, 4, 5), 500
+    low, high = expected_widths(changes_of({"CCM": "off"}), bench)  # nothing is cut: one choice of seeds
+    interval = difference_of({"CCM": "off"}).interval
+    assert low == high == pytest.approx(interval.high - interval.low, rel=0.2)  # fewer resamples
+    few = replace(bench, folds=(0, 1), seeds=(0, 1), n_episodes=100)
+    low_few, high_few = expected_widths(changes_of({"CCM": "off"}), few)
+    assert 2 * high < low_few < high_few
+    widths = [expected_widths(changes_of({name: "off"}), few) for name in ("CCM", "PIM", "MSF")]
+    assert expected_widths(changes_of({"prior": "on"}), few) == (
+        min(low for low, _ in widths),
+        max(high for _, high in widths),
+    )
+
+
+@pytest.mark.parametrize("world", ["toy", "photographs"])
+def test_a_mask_is_that_of_the_weights_that_have_just_these_settings(world):
+    shown = toy_episodes(0, 0.5) if world == "toy" else object_episodes()
+    episode = shown.episodes(count=len(shown.novel))[5]
+    by_name = open_variants(shown, world, episode)
+    for name, chosen in (
+        ("support only", {"CCM": "off"}),
+        ("one scale", {"MSF": "off"}),
+        ("no interaction", {"PIM": "off"}),
+    ):
+        masks = [one.prediction for one in answers_of(shown, world, episode, changes_of(chosen))]
+        wanted = [by_name[one].prediction for one in ("full", name) if one in by_name]
+        assert len(masks) == len(wanted) and all(np.array_equal(*pair) for pair in zip(masks, wanted, strict=True))
+    other = answers_of(shown, world, episode, changes_of({"selection": "threshold"}))[1]
+    assert np.array_equal(other.prediction, shown.open(episode, selection="threshold").prediction)
+    assert (
+        len(answers_of(shown, world, episode, changes_of({"prior": "on"})))
+        == 1
+        == len(answers_of(shown, world, episode, ()))
+    )
+
+
+def test_the_key_says_which_bars_are_short_and_which_full_length(opened):
+    live = [LiveResult("MSF off", -0.01, Interval(-0.03, 0.02), 4)]
+    figure = ablation_figure([opened], "MSF off", live, list(shipped_differences().values()))
+    key = bars_of(figure).figure.legends[0]
     handles = {text.get_text(): handle for text, handle in zip(key.texts, key.legend_handles, strict=True)}
-    lines = figure.axes[0].lines
+    lines = bars_of(figure).lines
     for name, dot in (("short live run", lines[1]), ("full length, shipped", lines[3])):
         assert (handles[name].get_color(), handles[name].get_marker()) == (dot.get_color(), dot.get_marker())
 
 
 @pytest.mark.filterwarnings("error")
-def test_names_of_many_switches_leave_room_for_the_bars():
+def test_names_of_many_switches_leave_room_for_the_bars(opened):
     last = {name: list(values)[-1] for name, values in SWITCHES.items()}
     live = [
         LiveResult(name, -0.01, Interval(-0.03, 0.02), 4)
         for name in (variant_name(last), f"{variant_name(last)} again")
     ]
-    figure = ablation_figure(live, shipped_differences())
+    figure = ablation_figure([opened], variant_name(last), live, list(shipped_differences().values()))
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw(renderer)
-    axes = figure.axes[0]
+    axes = bars_of(figure)
     assert axes.bbox.width > 0.5 * figure.bbox.width
     boxes = [text.get_window_extent(renderer) for text in axes.get_yticklabels()]
     assert all(box.x0 >= 0 for box in boxes)
@@ -210,36 +290,51 @@ def test_names_of_many_switches_leave_room_for_the_bars():
 
 
 def small_lab() -> AblationLab:
-    return AblationLab(Bench((0,), (1,), TrainingConfig(steps=12, batch_size=1, flip=False), n_episodes=20, n_train=70))
+    return live_ablation(
+        Bench((0,), (1,), TrainingConfig(steps=12, batch_size=1, flip=False), n_episodes=20, n_train=70)
+    )
 
 
-def test_a_switch_starts_a_run_and_its_bar_joins_the_picture():
+def test_a_switch_shows_masks_and_evidence_at_once_and_a_run_is_a_second_step():
     async def play(lab):
+        assert lab.explorer.error is None and "CCM off" in [axes.get_title().split("\n")[0] for axes in titles_of(lab)]
         before = lab.picture.value
-        lab.switches["MSF"].value = "off"
+        started = time.process_time()
+        lab.switches["CCM"].value, lab.switches["MSF"].value = "on", "off"
+        assert time.process_time() - started < 2  # of two changes
+        assert not lab.training and lab.picture.value != before
+        shipped = difference_of({"MSF": "off"})
+        assert percent(shipped.difference, shipped.interval, signed=True) in lab.message.value
+        low, high = expected_widths(changes_of({"MSF": "off"}), lab.bench)
+        assert f"{100 * low:.0f} to {100 * high:.0f} points wide" in lab.message.value
+        before = lab.picture.value
+        lab.start.click()
         assert lab.training and lab.pause.disabled  # it has not begun yet
         await lab.task
         assert lab.error is None and set(lab.results) == {"MSF off"} and lab.picture.value != before
         lab.switches["MSF"].value = "ASPP"
         assert not lab.training and "full network itself" in lab.message.value
         lab.switches["MSF"].value = "off"
-        assert not lab.training and "done before" in lab.message.value
+        assert not lab.training and "Done before" in lab.message.value
 
     asyncio.run(play(small_lab()))
 
 
-def test_a_run_can_be_stopped_and_another_switch_takes_its_place():
+def titles_of(lab):
+    return lab.explorer.figure.axes[:4]
+
+
+def test_a_run_can_be_stopped_and_a_switch_gives_it_up():
     async def play(lab):
-        lab.switches["CCM"].value = "off"
-        while lab.run is None or lab.run.step < 3:
-            await asyncio.sleep(0.005)
-        lab.stop.click()
-        await asyncio.sleep(0.05)
-        assert not lab.training and not lab.results and "stopped" in lab.message.value
+        for way_out in (lab.stop.click, lambda: setattr(lab.switches["PIM"], "value", "off")):
+            lab.start.click()
+            while lab.run is None or lab.run.step < 3:
+                await asyncio.sleep(0.005)
+            way_out()
+            await asyncio.sleep(0.05)
+            assert not lab.training and not lab.results
+        assert "CCM off, PIM off" in lab.message.value
         lab.start.click()
-        while lab.run is None or lab.run.step < 3:
-            await asyncio.sleep(0.005)
-        lab.switches["PIM"].value = "off"
         await lab.task
         assert set(lab.results) == {"CCM off, PIM off"}
 
@@ -251,7 +346,9 @@ def test_every_switch_can_be_driven_through_its_values(monkeypatch):
         for name, switch in lab.switches.items():
             for value in SWITCHES[name]:
                 switch.value = value
-                if lab.training:
+                assert lab.explorer.error is None, (name, value)
+                if variant_name(lab.chosen) != CONTROL:
+                    lab.start.click()
                     await lab.task
             switch.value = next(iter(SWITCHES[name]))
         assert lab.error is None
@@ -265,7 +362,7 @@ def test_every_switch_can_be_driven_through_its_values(monkeypatch):
 def test_an_error_is_shown_and_kept():
     async def play(lab):
         lab.bench.n_episodes = 0
-        lab.switches["MSF"].value = "off"
+        lab.start.click()
         await lab.task
         assert isinstance(lab.error, ValueError) and "n_episodes is 0; give at least 1" in lab.message.value
 

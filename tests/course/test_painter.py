@@ -14,6 +14,12 @@ from dpnet_lite.course.explorers.painter import KEPT, MaskPainter, stroke
 from dpnet_lite.datasets.images import to_image
 
 
+def pointer(kind, x, y, buttons=1, shown=(384, 384)):
+    """An event as ipyevents sends it while a new picture loads: its place on the page, the size there, no `dataX`."""
+    rect = {"boundingRectWidth": shown[0], "boundingRectHeight": shown[1]}
+    return {"type": kind, "buttons": buttons, "relativeX": x, "relativeY": y, "dataX": 0, "dataY": 0, **rect}
+
+
 @pytest.mark.parametrize(("start", "end"), [((3, 4), (14, 9)), ((5, 5), (5, 5)), ((-4, 2), (6, 25))])
 def test_a_stroke_is_all_that_is_near_the_line(start, end):
     mask = np.zeros((12, 18), bool)
@@ -29,14 +35,14 @@ def test_a_line_drawn_with_the_mouse():
     zoom = painter.zoom
     assert zoom == 4
     before = painter.picture.value
-    at = [{"dataX": zoom * x, "dataY": zoom * y} for x, y in ((20, 30), (40, 30), (40, 50), (70, 70))]
-    painter.moved({"type": "mousemove", "buttons": 0, **at[3]})  # the brush is up
+    at = [(zoom * x, zoom * y) for x, y in ((20, 30), (40, 30), (40, 50), (70, 70))]
+    painter.moved(pointer("mousemove", *at[3], buttons=0))  # the brush is up
     assert not painter.mask.any()
-    painter.moved({"type": "mousedown", "buttons": 1, **at[0]})
-    painter.moved({"type": "mousemove", "buttons": 1, **at[1]})
-    painter.moved({"type": "mousemove", "buttons": 1, **at[2]})
-    painter.moved({"type": "mouseup", "buttons": 0, **at[2]})
-    painter.moved({"type": "mousemove", "buttons": 1, **at[3]})  # pressed outside: nothing
+    painter.moved(pointer("mousedown", *at[0]))
+    painter.moved(pointer("mousemove", *at[1]))
+    painter.moved(pointer("mousemove", *at[2]))
+    painter.moved(pointer("mouseup", *at[2], buttons=0))
+    painter.moved(pointer("mousemove", *at[3]))  # pressed outside: nothing
     assert painter.mask[30, 20] and painter.mask[30, 30] and painter.mask[40, 40] and not painter.mask[60, 55]
     assert 3 * 2 * 40 < painter.mask.sum() < 4 * 2 * 50
     assert painter.picture.value != before
@@ -48,12 +54,12 @@ def test_a_line_drawn_with_the_mouse():
 def test_the_brush_paints_around_the_pixel_under_the_pointer_and_lifts_at_the_edge():
     painter = MaskPainter(np.full((96, 96, 3), 90, np.uint8), radius=3)
     middle = (painter.zoom - 1) / 2  # of an image pixel, in pixels of the page
-    painter.moved({"type": "mousedown", "buttons": 1, "dataX": 4 * 20 + middle, "dataY": 4 * 30 + middle})
+    painter.moved(pointer("mousedown", 4 * 20 + middle, 4 * 30 + middle))
     wanted = np.zeros((96, 96), bool)
     stroke(wanted, (20, 30), (20, 30), 3, True)
     assert np.array_equal(painter.mask, wanted)
-    painter.moved({"type": "mouseleave", "buttons": 1, "dataX": 0, "dataY": 0})
-    painter.moved({"type": "mousemove", "buttons": 1, "dataX": 4 * 80, "dataY": 4 * 80})  # it comes back elsewhere
+    painter.moved(pointer("mouseleave", 0, 0))
+    painter.moved(pointer("mousemove", 4 * 80, 4 * 80))  # it comes back elsewhere
     assert np.array_equal(painter.mask, wanted)
 
 
@@ -80,8 +86,8 @@ def test_only_the_last_strokes_can_be_taken_back():
 def test_a_finger_paints_too_and_the_eraser_takes_away():
     painter = MaskPainter(Image.new("L", (400, 500)))
     assert painter.image.shape == (500, 400, 3) and painter.zoom == 1
-    painter.moved({"type": "touchstart", "touches": [{"dataX": 100, "dataY": 100}]})
-    painter.moved({"type": "touchmove", "touches": [{"dataX": 200, "dataY": 100}]})
+    painter.moved({"type": "touchstart", "touches": [pointer("", 100, 100, shown=(400, 500))]})
+    painter.moved({"type": "touchmove", "touches": [pointer("", 200, 100, shown=(400, 500))]})
     painter.moved({"type": "touchend", "touches": []})
     assert painter.mask[100, 150]
     painter.tool.value = "erase"
@@ -133,7 +139,7 @@ def test_a_large_photograph_is_painted_small_and_its_mask_has_its_size():
     painter = MaskPainter(photo, radius=60)
     assert len(painter.picture.value) < 2e6  # sent at every move of the brush
     assert np.allclose(painter.image[7, 9], photo[42:48, 54:60].mean(axis=(0, 1)), atol=1)
-    painter.moved({"type": "mousedown", "buttons": 1, "dataX": 200, "dataY": 100})
+    painter.moved(pointer("mousedown", 200, 100, shown=(667, 500)))  # 3999 x 3000 at a sixth
     wanted = np.zeros((3000, 3999), bool)
     stroke(wanted, (1202.5, 602.5), (1202.5, 602.5), 60, True)  # the middle of the painted pixel, of 6 x 6
     assert painter.mask.shape == wanted.shape
@@ -152,12 +158,19 @@ def test_sixteen_bits_are_shown_as_the_network_sees_them():
     assert np.array_equal(MaskPainter(Image.fromarray(levels)).image[..., 0], (levels + 128) // 257)
 
 
-def test_a_place_that_the_browser_could_not_tell_is_left_out():
-    """While a new picture loads, its size is 0 and every place comes as (0, 0)."""
-    painter = MaskPainter(np.zeros((100, 100, 3), np.uint8), 3)
-    painter.moved({"type": "mousedown", "buttons": 1, "dataX": 60, "dataY": 60, "relativeX": 60, "relativeY": 60})
-    before = painter.mask.copy()
-    painter.moved({"type": "mousemove", "buttons": 1, "dataX": 0, "dataY": 0, "relativeX": 62, "relativeY": 60})
-    assert before.any() and (painter.mask == before).all()
-    painter.moved({"type": "mousemove", "buttons": 1, "dataX": 0, "dataY": 0, "relativeX": 0, "relativeY": 0})
-    assert painter.mask[0, 0]
+@pytest.mark.parametrize("shown", [(384, 384), (192, 192), (96, 240)])
+def test_a_stroke_in_a_picture_of_any_size_is_where_it_was_drawn(shown):
+    """Also where the page squeezes the picture, and while the browser does not know its own size."""
+    painter = MaskPainter(np.zeros((96, 96, 3), np.uint8), 3)
+    places = [(x / 96 * shown[0], y / 96 * shown[1]) for x, y in ((20.5, 30.5), (70.5, 60.5))]
+    for kind, (x, y) in zip(("mousedown", "mousemove"), places, strict=True):
+        painter.moved(pointer(kind, x - 0.5, y - 0.5, shown=shown))
+    wanted = np.zeros((96, 96), bool)
+    stroke(wanted, (20, 30), (70, 60), 3, True)
+    assert np.array_equal(painter.mask, wanted)
+
+
+def test_a_picture_that_is_not_shown_has_no_places():
+    painter = MaskPainter(np.zeros((96, 96, 3), np.uint8), 3)
+    painter.moved(pointer("mousedown", 0, 0, shown=(0, 0)))
+    assert not painter.mask.any()

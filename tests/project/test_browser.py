@@ -6,6 +6,8 @@ failure. DPNET_LITE_SCREENSHOTS names a folder for the pictures of the pages.
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import shlex
@@ -21,7 +23,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from places import ROOT
 
 from dpnet_lite.datasets import OBJECTS_CREDIT
@@ -169,6 +173,8 @@ def test_a_notebook_runs_in_jupyterlab_and_its_explorer_answers(browser: Any, la
     open_and_run(page, lab, name)
     picture = page.locator("img.widget-image, .widget-image img, img.jupyter-widgets").last
     picture.scroll_into_view_if_needed()
+    beginning = {"00": "Support images with outlined masks", "03": "A support pixel"}[name[:2]]
+    assert any(text.startswith(beginning) and "IoU" in text for text in image_names(page))
     slider = page.locator(".widget-slider", has=page.locator(f"label:text-is('{handle}')")).last
 
     def move() -> None:
@@ -205,6 +211,65 @@ def test_a_choice_in_a_lesson_on_ablations_changes_its_picture(
     page.close()
 
 
+def image_names(page: Any) -> list[str]:
+    """The alternative texts of the pictures in sight, as Chromium hands them to a screen reader."""
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    return [str(node["name"]["value"]) for node in tree if node.get("role", {}).get("value") == "image"]
+
+
+def reloading(page: Any) -> None:
+    """From now on no picture knows its own size, as at times while a new one loads; then `dataX` and `dataY` are 0."""
+    page.evaluate("Object.defineProperty(HTMLImageElement.prototype, 'naturalWidth', {get: () => 0})")
+    page.evaluate("Object.defineProperty(HTMLImageElement.prototype, 'naturalHeight', {get: () => 0})")
+
+
+@pytest.mark.parametrize("width", [1280, pytest.param(420, marks=pytest.mark.slow)])
+def test_strokes_and_clicks_arrive_where_the_mouse_was(browser: Any, app: str, width: int) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 1000})
+    page.goto(app, timeout=120_000)
+    page.get_by_role("tab", name="Your images").click()
+    page.locator("img.widget-image:visible").nth(1).wait_for(timeout=60_000)
+    page.get_by_role("button", name="clear").click()
+    painter = page.locator("img.widget-image:visible").first
+    painter.scroll_into_view_if_needed()
+    reloading(page)
+    box = painter.bounding_box()
+    wanted = []  # places of the mouse in shares of the picture
+    for n in range(5):
+        for step in range(12):
+            share = (0.3 + 0.04 * step, 0.2 + 0.14 * n + 0.01 * step)
+            page.mouse.move(box["x"] + share[0] * box["width"], box["y"] + share[1] * box["height"])
+            if step == 0:
+                page.mouse.down()
+            page.wait_for_timeout(20)
+            wanted.append(share)
+        page.wait_for_timeout(100)  # the last place goes out late
+        page.mouse.up()
+    page.get_by_role("button", name="Segment").click()
+    link = page.locator("a[download='support_mask.png']")
+    link.wait_for(timeout=60_000)
+    mask = np.array(Image.open(io.BytesIO(base64.b64decode(link.get_attribute("href").split(",")[1])))) > 0
+    rows, columns = mask.nonzero()
+    own = np.array(wanted) * mask.shape[::-1]  # (x, y) in pixels
+    distance = np.hypot(columns[:, None] - own[:, 0], rows[:, None] - own[:, 1])  # [painted, places]
+    brush, spacing = 12, 0.04 * mask.shape[1]
+    assert distance.min(axis=1).max() < brush + spacing, "something is painted where the mouse never was"
+    assert distance.min(axis=0).max() < 2, "the mouse was where nothing is painted"
+    keep(page, f"app_{width}_strokes")
+    page.get_by_role("tab", name="Cycle").click()
+    picture = page.locator("img.widget-image:visible").last
+    picture.wait_for(timeout=60_000)
+    box = picture.bounding_box()
+    change_of_picture(
+        page, picture, lambda: picture.click(position={"x": 0.5 * box["width"], "y": 0.5 * box["height"]})
+    )
+    start = page.locator(".widget-dropdown:visible", has=page.locator("label:text-is('start in the')")).locator(
+        "select"
+    )
+    assert start.input_value() == "query"
+    page.close()
+
+
 @pytest.mark.parametrize(
     ("theme", "width"), [("light", 1280), pytest.param("dark", 420, marks=pytest.mark.slow)], ids=["light", "dark"]
 )
@@ -213,16 +278,28 @@ def test_the_page_of_make_app_shows_every_explorer_and_takes_a_click(
 ) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(f"{app}/?theme={theme}", timeout=120_000)
-    tabs = "Episode, Cycle, Gallery, Interaction, Scales, Ablation, Variants, Payoff, Your images, Training"
+    tabs = "Episode, Cycle, Gallery, Interaction, Scales, Ablation, Payoff, Your images, Training"
     for tab in tabs.split(", "):
         page.get_by_role("tab", name=tab).click()
+        if tab == "Training":
+            page.get_by_role("button", name="Start").locator("visible=true").wait_for(timeout=60_000)
+            continue
         picture = page.locator("img.widget-image:visible, .widget-image:visible img").last
         picture.wait_for(timeout=60_000)
+        if tab in ("Episode", "Cycle", "Gallery", "Interaction", "Scales", "Ablation"):
+            failure = page.get_by_role("button", name="show a failure").locator("visible=true")
+            change_of_picture(page, picture, failure.click)
+            page.get_by_text("Failure, IoU").locator("visible=true").first.wait_for()
+            assert tab == "Gallery" or "Failure, IoU" in image_names(page)[-1]
+            change_of_picture(
+                page, picture, page.get_by_role("button", name="show a success").locator("visible=true").click
+            )
+        assert len(image_names(page)[-1]) > 40
         if tab == "Cycle":
             box = picture.bounding_box()
             place = {"x": 0.06 * box["width"], "y": 0.8 * box["height"]}
             change_of_picture(page, picture, lambda: picture.click(position=place))  # noqa: B023
-        if tab in ("Cycle", "Variants"):
+        if tab in ("Cycle", "Ablation"):
             world = page.locator(".widget-dropdown:visible", has=page.locator("label:text-is('world')"))
             change_of_picture(page, picture, lambda: world.locator("select").select_option(label="photographs"))  # noqa: B023
             page.get_by_text(OBJECTS_CREDIT).locator("visible=true").wait_for()

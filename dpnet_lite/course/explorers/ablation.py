@@ -1,25 +1,33 @@
-"""The live ablation: switches of the network, a short paired run in the background, bars with intervals."""
+"""The ablation explorer: switches of the network; masks and shipped evidence at once, a short paired run second."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import combinations, product
 from textwrap import fill
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from dpnet_lite.ablation.comparisons import Judged, judge
-from dpnet_lite.ablation.studies import Comparison, load_study
-from dpnet_lite.ablation.table import shipped_rows
+from dpnet_lite.ablation.comparisons import JUDGED_RESAMPLES, labelled_scores, runs_of
+from dpnet_lite.ablation.studies import load_study
+from dpnet_lite.ablation.table import Row, shipped_names, shipped_rows
 from dpnet_lite.config import ModelConfig
-from dpnet_lite.course.explorers.panels import new_figure, png
-from dpnet_lite.course.explorers.shell import BackgroundJob, dropdown, in_a_row
+from dpnet_lite.course.explorers.episode import variant_heads
+from dpnet_lite.course.explorers.panels import show_image
+from dpnet_lite.course.explorers.shell import BackgroundJob, Explorer, dropdown
 from dpnet_lite.course.live_ablation import Bench, LiveAblation, LiveResult
-from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE
+from dpnet_lite.course.opened_episode import OpenedEpisode, ShownEpisodes, open_episode, with_switches
+from dpnet_lite.episodes import Episode
+from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.experiments.intervals import mean_paired_difference, percent
+from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE, overlay
 
 # The first value of each is that of the full network.
 SWITCHES: dict[str, Mapping[str, dict[str, Any]]] = {
@@ -38,8 +46,16 @@ SWITCHES: dict[str, Mapping[str, dict[str, Any]]] = {
     "prior": {"off": {}, "on": {"prior": True}},
 }
 _LABEL = 30  # letters in a line of a row's name: more would leave the bars no room
-CONTROL = "full"  # of the study `modules`: every switch at its first value
-_ALT = "Difference of mIoU between each variant and the full network, with intervals: short live runs, shipped studies"
+CONTROL = "full"  # every switch at its first value
+# Each with the full network among its variants, tested under one condition.
+_STUDIES = ("modules", "selection", "interaction", "scales", "aux")
+_MODULES = ("CCM", "PIM", "MSF")
+Changes = tuple[tuple[str, Any], ...]  # settings and their new values
+Scores = dict[tuple[int, int], EpisodeScores]  # by fold and seed
+_ALT = (
+    "The masks of the full network and of a variant on one episode; the difference of mIoU between variants and the "
+    "full network, with intervals: shipped studies, short live runs"
+)
 
 
 def base_model() -> ModelConfig:
@@ -53,84 +69,207 @@ def variant_name(chosen: Mapping[str, str]) -> str:
     return ", ".join(changed) or CONTROL
 
 
+def changes_of(chosen: Mapping[str, str]) -> Changes:
+    """The settings that the chosen switches change."""
+    return tuple(item for name, value in chosen.items() for item in SWITCHES[name][value].items())
+
+
 def variant_model(chosen: Mapping[str, str]) -> ModelConfig:
     """The full network with the chosen switches."""
-    changes: dict[str, Any] = {}
-    for name, value in chosen.items():
-        changes |= SWITCHES[name][value]
-    return replace(base_model(), **changes)
+    return replace(base_model(), **dict(changes_of(chosen)))
 
 
-@lru_cache(maxsize=1)
-def shipped_differences() -> dict[str, Judged]:
-    """Each trained variant of the study `modules` less the full network, from the rows of the package."""
-    study, rows = load_study("modules"), shipped_rows("modules")
-    others = [v.name for v in study.variants if v.name != CONTROL and v.method == "trained"]
-    study = replace(study, comparisons=tuple(Comparison(name, name, CONTROL) for name in others))
-    return {entry.comparison.name: entry for entry in judge(study, rows, n_resamples=500)}
+@lru_cache(maxsize=64)
+def _shipped_scores(changes: Changes, data: str) -> tuple[Scores, Scores] | None:
+    """Shipped scores of the full network with these settings changed, and those of its control; None: not trained."""
+    full = next(row for row in _trained_rows("modules", data) if row["variant"] == CONTROL)["identity"]["model"]
+    for study in [one for one in _STUDIES if changes and one in shipped_names(data)]:
+        rows = _trained_rows(study, data)
+        names = [
+            next((row["variant"] for row in rows if row["identity"]["model"] == model), None)
+            for model in ({**full, **dict(changes)}, full)
+        ]
+        if None not in names:
+            scores, condition = labelled_scores(rows), load_study(study).conditions[0].name
+            own, other = (runs_of(scores, str(name), condition) for name in names)
+            return own, other
+    return None
 
 
-def ablation_figure(live: Sequence[LiveResult], shipped: Mapping[str, Judged]) -> Figure:
-    """A row for each short run and each shipped variant: the difference to the full network and its interval."""
-    rows = [(f"{r.name}", r.difference, r.interval, ORANGE, "s") for r in live]
-    rows += [(name, entry.difference, entry.interval, BLUE, "o") for name, entry in shipped.items()]
-    names = [fill(name, _LABEL) for name, *_ in rows]
-    heights = np.array([0.34 + 0.17 * name.count("\n") for name in names])  # inches, [rows]
-    ends = heights.cumsum()
-    places = ends - heights / 2
-    figure, grid = new_figure(1, width=7.5, height=1.6 + heights.sum())
-    axes = grid[0, 0]
-    for row, (_, difference, interval, colour, mark) in zip(places, rows, strict=True):
-        axes.plot([100 * interval.low, 100 * interval.high], [row, row], color=colour, linewidth=2.5)
-        axes.plot(100 * difference, row, mark, color=colour, markersize=8)
+@lru_cache(maxsize=8)
+def _trained_rows(study: str, data: str) -> list[Row]:
+    return [row for row in shipped_rows(study, data) if row["parameters"]]
+
+
+@lru_cache(maxsize=64)
+def shipped_difference(name: str, changes: Changes, data: str = "toy") -> LiveResult | None:
+    """A variant minus the full network in a shipped study on "toy" or "photos"; None where none trained it."""
+    found = _shipped_scores(changes, data)
+    if found is None:
+        return None
+    own, other = (list(scores.values()) for scores in found)
+    return LiveResult(name, *mean_paired_difference(own, other, n_resamples=JUDGED_RESAMPLES), len(own))
+
+
+def shipped_differences(data: str = "toy") -> dict[str, LiveResult]:
+    """Every shipped combination of modules that are off, minus the full network, by name."""
+    values = product(*([next(iter(SWITCHES[name])), "off"] for name in _MODULES))
+    switched = [dict(zip(_MODULES, chosen, strict=True)) for chosen in values]
+    found = [shipped_difference(variant_name(chosen), changes_of(chosen), data) for chosen in switched]
+    return {one.name: one for one in found if one is not None}
+
+
+def expected_widths(changes: Changes, bench: Bench) -> tuple[float, float]:
+    """The narrowest and the widest interval of shipped runs cut down to a bench's folds, episodes and number of seeds.
+
+    Each choice of seeds gives one; of this variant, or of all with one module off where it was not trained. A bench
+    trains for fewer steps, and scatters more.
+    """
+    tried = [changes] if _shipped_scores(changes, "toy") else [changes_of({name: "off"}) for name in _MODULES]
+    widths = []
+    for own, other in filter(None, (_shipped_scores(one, "toy") for one in tried)):
+        for seeds in combinations(sorted({seed for _, seed in own}), len(bench.seeds)):
+            runs = [(fold, seed) for fold in bench.folds for seed in seeds]
+            cut, rest = ([_first(scores[run], bench.n_episodes) for run in runs] for scores in (own, other))
+            _, interval = mean_paired_difference(cut, rest, n_resamples=300)
+            widths.append(interval.high - interval.low)
+    return min(widths), max(widths)
+
+
+def _first(scores: EpisodeScores, count: int) -> EpisodeScores:
+    return replace(scores, class_index=scores.class_index[:count], counts=scores.counts[:count])
+
+
+def answers_of(shown: ShownEpisodes, world: str, episode: Episode, changes: Changes) -> list[OpenedEpisode]:
+    """The full network's answer, then the variant's, if weights of it are shipped or it only selects otherwise."""
+    heads = variant_heads(world)
+    full, changed = heads[CONTROL], dict(changes)
+    trained = [head for head in heads.values() if head.config == replace(full.config, **changed)]
+    if not trained and changed.keys() <= {"selection"}:
+        trained = [with_switches(full, **changed)]
+    return [open_episode(head, shown.bank, episode) for head in [full, *trained][: 1 + bool(changes)]]
+
+
+def ablation_figure(
+    answers: Sequence[OpenedEpisode],
+    name: str,
+    live: Sequence[LiveResult],
+    shipped: Sequence[LiveResult],
+) -> Figure:
+    """Above: support, query, the masks of the full network and of the variant `name`. Below: differences to the full
+    network with intervals, a row for each short run and each shipped variant; those of the variant are lit.
+    """
+    rows = [(result, ORANGE, "s") for result in live] + [(result, BLUE, "o") for result in shipped]
+    names = [fill(result.name, _LABEL) for result, *_ in rows]
+    heights = np.array([0.34 + 0.17 * text.count("\n") for text in names])  # inches, [rows]
+    below = 1.3 + float(heights.sum())
+    figure = Figure(figsize=(7.5, 2.2 + below), layout=ConstrainedLayoutEngine(h_pad=0.08))
+    masks, bars = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.2, below))[:, 0]
+    _draw_masks(masks.subplots(1, 4, squeeze=False)[0], answers, name)
+    axes = bars.subplots(squeeze=False)[0, 0]
+    places = heights.cumsum() - heights / 2
+    for row, (result, colour, mark) in zip(places, rows, strict=True):
+        style: dict[str, Any] = {"color": colour, "alpha": 1.0 if result.name == name else 0.4}
+        ends = [100 * result.interval.low, 100 * result.interval.high]
+        axes.plot(ends, [row, row], linewidth=4 if result.name == name else 2.5, **style)
+        axes.plot(100 * result.difference, row, mark, markersize=8, **style)
     if live and shipped:
-        axes.axhline(ends[len(live) - 1], color=BLACK, linewidth=0.8, linestyle=":")
+        axes.axhline(heights[: len(live)].sum(), color=BLACK, linewidth=0.8, linestyle=":")
     axes.axvline(0, color=BLACK, linewidth=1)
-    axes.set_yticks(places, names, fontsize=10)
+    axes.set_yticks(places, names, fontsize=11)
+    for text, (result, *_) in zip(axes.get_yticklabels(), rows, strict=True):
+        text.set_fontweight("bold" if result.name == name else "normal")
     axes.set_ylim(max(heights.sum(), 0.1), 0)
-    axes.set_xlabel("mIoU less that of the full network, points, with 95 % interval", fontsize=11)
+    axes.tick_params(axis="x", labelsize=11)
+    axes.set_xlabel("mIoU minus that of the full network, points, with 95 % interval", fontsize=11)
     for label, colour, mark in (("short live run", ORANGE, "s"), ("full length, shipped", BLUE, "o")):
         axes.plot([], [], mark, color=colour, linestyle="-", linewidth=2.5, label=label)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=10)
+    bars.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=11)
     axes.spines[["top", "right", "left"]].set_visible(False)
     return figure
 
 
+def _draw_masks(panels: Sequence[Axes], answers: Sequence[OpenedEpisode], name: str) -> None:
+    first = answers[0]
+    show_image(panels[0], first.support_images[0], f"support: {first.class_name}", outline=first.support_masks[0])
+    show_image(panels[1], first.query_image, "query")
+    for axes, title, answer in zip(panels[2:], (CONTROL, fill(name, 24)), answers, strict=False):
+        painted = overlay(answer.query_image, answer.prediction, ORANGE)
+        show_image(axes, painted, f"{title}\nIoU {answer.iou:.2f}", outline=answer.truth)
+    for axes in panels[2 + len(answers) :]:
+        axes.set_axis_off()
+        told = "change a switch" if name == CONTROL else "no weights of\nthis variant\nare shipped"
+        axes.text(0.5, 0.5, told, ha="center", va="center", fontsize=11, transform=axes.transAxes)
+
+
 class AblationLab(BackgroundJob[LiveAblation]):
-    """Change a switch, and a short paired run against the full network starts; its bar joins the others.
+    """Change a switch: masks and shipped bar follow at once; Start trains that variant and the full network in pairs.
 
     Args:
         bench: data and budget of the short runs.
+        controls: of the episode, see `Explorer`.
+        choose: from their values to the episode and what it is from.
+        named: for `Explorer`: `follow`, `tell`, `seek`.
     """
 
     preparing = "drawing scenes and computing their features ..."
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
+    def __init__(
+        self,
+        bench: Bench,
+        controls: Mapping[str, Any],
+        choose: Callable[[Mapping[str, Any]], tuple[ShownEpisodes, Episode]],
+        **named: Any,
+    ) -> None:
+        self.bench, self.choose = bench, choose
         self.results: dict[str, LiveResult] = {}
         layout = widgets.Layout(width="220px")
         self.switches = {name: dropdown(name, list(values), layout=layout) for name, values in SWITCHES.items()}
+        self.switches["CCM"].value = "off"  # the question of the whole course comes first
+        self.explorer = Explorer(self._figure, {**controls, **self.switches}, alt=_ALT, **named)
+        super().__init__(_ALT, [self.explorer])
+        self.picture, self.caption = self.explorer.picture, self.explorer.caption
+        self.set_trait("children", self.children[:-2])  # it has them already
         for switch in self.switches.values():
             switch.observe(self._switched, names="value")
-        super().__init__(_ALT, [in_a_row(list(self.switches.values()))])
-        self.message.value = "change a switch: a short run against the full network starts"
-        self.draw()
+        self.message.value = self.offer()
 
     @property
     def chosen(self) -> dict[str, str]:
         """The value of each switch."""
         return {name: switch.value for name, switch in self.switches.items()}
 
+    def _figure(self, **state: Any) -> Figure:
+        name, changes, (shown, episode) = variant_name(self.chosen), changes_of(self.chosen), self.choose(state)
+        world, data = ("photographs", "photos") if state["photographs"] else ("toy", "toy")
+        own = {name: shipped_difference(name, changes, data)}
+        shipped = [one for one in {**shipped_differences(data), **own}.values() if one is not None]
+        live = [] if state["photographs"] else list(self.results.values())  # they are of the drawn world
+        return ablation_figure(answers_of(shown, world, episode, changes), name, live, shipped)
+
+    def offer(self) -> str:
+        """What a short run of the chosen variant would be, and how little it would say."""
+        name, changes, bench = variant_name(self.chosen), changes_of(self.chosen), self.bench
+        if name == CONTROL:
+            return "this is the full network itself; change a switch"
+        own = shipped_difference(name, changes)
+        known = "no shipped study trained this variant"
+        if own is not None:
+            known = f"{percent(own.difference, own.interval, signed=True)} points in {own.pairs} shipped pairs"
+        if name in self.results:
+            return f"<b>{name}</b> on the drawn world: {known}. Done before, see the picture."
+        low, high = (100 * width for width in expected_widths(changes, bench))
+        pairs, steps, longer = len(bench.pairs()), bench.training.steps, load_study("modules").training["steps"]
+        return (
+            f"<b>{name}</b> on the drawn world: {known}. Start trains it and the full network, {pairs} pairs "
+            f"of {steps} steps. Expect little: cut down to as few folds, seeds and episodes, shipped runs of "
+            f"{longer} steps have intervals {low:.0f} to {high:.0f} points wide; those of {steps} steps are wider."
+        )
+
     def _switched(self, change: Any) -> None:
         """Another variant: the run under way is given up; networks that it finished are kept by the bench."""
         self.give_up()
-        name = variant_name(self.chosen)
-        if name == CONTROL:
-            self.message.value = "this is the full network itself; change a switch"
-        elif name in self.results:
-            self.message.value = f"{name}: done before, see the picture"
-        else:
-            self.begin()
+        self.message.value = self.offer()
 
     def make_run(self) -> LiveAblation:
         """The chosen variant against the full network."""
@@ -139,9 +278,7 @@ class AblationLab(BackgroundJob[LiveAblation]):
     def draw(self) -> str:
         """A bar for each run that is done."""
         run = self.run
-        fresh = run is not None and run.result is not None and self.results.get(run.name) is not run.result
-        if run is not None and run.result is not None:
+        if run is not None and run.result is not None and self.results.get(run.name) is not run.result:
             self.results[run.name] = run.result
-        if fresh or not self.picture.value:
-            self.picture.value = png(ablation_figure(list(self.results.values()), shipped_differences()))
+            self.explorer.redraw()
         return "" if run is None else f", {run.name}"

@@ -17,18 +17,17 @@ from matplotlib.figure import Figure
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.course.explorers.ablation import AblationLab
 from dpnet_lite.course.explorers.correlations import correlation_explorer
-from dpnet_lite.course.explorers.cycle import cycle_figure, first_inside
+from dpnet_lite.course.explorers.cycle import cycle_figure, first_inside, telling_start
 from dpnet_lite.course.explorers.episode import (
     cases_figure,
     episode_figure,
     object_episodes,
-    open_variants,
     pick_episode,
     precision_of,
     toy_episodes,
-    variants_figure,
 )
 from dpnet_lite.course.explorers.interaction import interaction_figure
+from dpnet_lite.course.explorers.outcomes import FAILURE, SUCCESS, outcome, why
 from dpnet_lite.course.explorers.payoff import payoff_explorer
 from dpnet_lite.course.explorers.scales import level_titles, scales_figure
 from dpnet_lite.course.explorers.shell import Explorer, dropdown, error_message, slider
@@ -39,12 +38,14 @@ from dpnet_lite.course.live_training import LiveTraining, small_toy_fold
 from dpnet_lite.course.opened_episode import OpenedEpisode, ShownEpisodes
 from dpnet_lite.datasets import OBJECTS_CREDIT
 from dpnet_lite.datasets.toy import DEFAULT_GAP
+from dpnet_lite.episodes import Episode
 from dpnet_lite.experiments.presets import N_FOLDS, TOY
 
 _DEFAULT_RULE = "cycle, weighted, consensus (default)"
 _ON_A_PAGE = 4  # cases of the gallery; a fold has 20 novel classes
 _CORRELATION_PANEL = 2  # of interaction_figure
-_NONE_YET = [("", 0)]  # options that follow a world, see `_offer`
+_LISTS = 20  # through which a success or a failure is sought
+_NONE_YET = [("", -1)]  # options that follow a world, see `_offer`
 RULES: dict[str, dict[str, Any]] = {
     "plain cycle": {"selection": "support_first", "weighted_pooling": False, "consensus_rounds": 0},
     "cycle, weighted": {"selection": "support_first", "weighted_pooling": True, "consensus_rounds": 0},
@@ -114,6 +115,46 @@ def _open(
     return shown.open(pick_episode(shown, position, n_shot=n_shot, seed=seed), **RULES[rule])
 
 
+def _setting(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a state says which episode is looked at, and how; in one order, so that each is opened once."""
+    names = ("photographs", "fold", "position", "gap", "seed", "n_shot", "rule")
+    return {name: state[name] for name in names if name in state}
+
+
+def _seek(state: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
+    """Class and seed of the next episode of a kind in list order, through the lists of this seed and the next ones.
+
+    A class of -1 stands before the first episode.
+    """
+    setting = _setting(state)
+    for seed in range(setting["seed"], setting["seed"] + _LISTS):
+        order = _order(**{**setting, "seed": seed})
+        passed = seed == setting["seed"] and setting["position"] in order
+        for position in order[order.index(setting["position"]) + 1 if passed else 0 :]:
+            found = {"position": position, "seed": seed}
+            if outcome(_open(**{**setting, **found}).iou) == kind:
+                return found
+    return None
+
+
+def _order(photographs: bool, fold: int, gap: float, seed: int, n_shot: int = 1, **others: Any) -> list[int]:
+    """The classes of a list of episodes, as `pick_episode` counts them, in its order."""
+    shown = _shown(photographs, fold, gap)
+    episodes = shown.episodes(n_shot=n_shot, count=len(shown.novel), seed=seed)
+    return list(dict.fromkeys(shown.novel.index(episode.class_index) for episode in episodes))
+
+
+def _tell(**state: Any) -> str:
+    """Why an answer is as it is, and which episode this is."""
+    setting = _setting(state)
+    opened, seed, position = _open(**setting), setting["seed"], setting["position"]
+    failed = outcome(opened.iou) == "failure" and setting.get("rule") != "oracle"
+    text = why(opened, _open(**{**setting, "rule": "oracle"}) if failed else None)
+    opens = _seek({**setting, "seed": 0, "position": -1}, "success")
+    first = f", the first with an IoU of at least {SUCCESS}" if opens == {"position": position, "seed": seed} else ""
+    return f"{text} Episode {_order(**setting).index(position) + 1} of the list with seed {seed}{first}."
+
+
 def episode_explorer(fold: int = 0) -> Explorer:
     """Choose world, fold, class, gap, shots and seed; see the episode and what the network makes of it."""
 
@@ -123,21 +164,30 @@ def episode_explorer(fold: int = 0) -> Explorer:
 
     alt = "Support images with outlined masks, the query, the predicted mask and the true one"
     controls = {**_scene_controls(fold), "n_shot": slider("shots", 1, 4, 1)}
-    return Explorer(lambda **state: episode_figure(_open(**state)), controls, alt=alt, follow=follow)
+    draw = lambda **state: episode_figure(_open(**state))  # noqa: E731
+    return Explorer(draw, controls, alt=alt, follow=follow, tell=_tell, seek=_seek)
 
 
 def cycle_explorer(fold: int = 0) -> Explorer:
     """Choose an episode, a selection rule and a support cell; follow its cycle to the query and back.
 
-    The cell is chosen with two sliders, or by a click on the support image.
+    The cell is chosen with two sliders, or by a click on the support or the query.
     """
 
-    def draw(row: int, column: int, **state: Any) -> Figure:
-        return cycle_figure(_open(**state), (row, column))
+    def draw(from_query: bool, row: int, column: int, **state: Any) -> Figure:
+        return cycle_figure(_open(**state), (row, column), from_query=from_query)
 
     def click(panel: int, x: float, y: float) -> dict[str, int]:
         step = _chosen(controls).bank.size / (controls["row"].max + 1)
-        return {"row": int((y + 0.5) // step), "column": int((x + 0.5) // step)} if panel == 0 else {}
+        return {"from_query": panel > 0, "row": int((y + 0.5) // step), "column": int((x + 0.5) // step)}
+
+    def seek(state: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
+        found = _seek(state, kind)
+        if found is not None:
+            opened = _open(**_setting({**state, **found}))
+            row, column = telling_start(opened, failure=kind == "failure")
+            found = {**found, "from_query": False, "row": row, "column": column}
+        return found
 
     def follow(controls: Mapping[str, Any]) -> str:
         credit = _follow_world(controls)
@@ -148,9 +198,10 @@ def cycle_explorer(fold: int = 0) -> Explorer:
         return credit
 
     controls = _scene_controls(fold) | {"rule": _rule_control(next(iter(RULES)))}
+    controls["from_query"] = dropdown("start in the", [("support", False), ("query", True)])
     controls |= {name: slider(name, 0, 0, 0) for name in ("row", "column")}
     alt = "A support pixel, the arrow to its match in the query and the arrow back; the selected pixels"
-    return Explorer(draw, controls, alt=alt, click=click, follow=follow)
+    return Explorer(draw, controls, alt=alt, click=click, follow=follow, tell=_tell, seek=seek)
 
 
 def interaction_explorer(fold: int = 0) -> Explorer:
@@ -171,7 +222,7 @@ def interaction_explorer(fold: int = 0) -> Explorer:
 
     controls = {**_scene_controls(fold), "rule": _rule_control(), "channel": slider("channel", 0, 0, 0)}
     alt = "The correlation of both prototypes, the gate, and the similarity maps before and after the interaction"
-    return Explorer(draw, controls, alt=alt, click=click, follow=follow)
+    return Explorer(draw, controls, alt=alt, click=click, follow=follow, tell=_tell, seek=_seek)
 
 
 def scale_explorer(fold: int = 0) -> Explorer:
@@ -187,16 +238,31 @@ def scale_explorer(fold: int = 0) -> Explorer:
 
     controls = {**_scene_controls(fold), "level": dropdown("level", _NONE_YET)}
     alt = "The comparison maps and features of one level of the fusion, and the answers with and without it"
-    return Explorer(draw, controls, alt=alt, follow=follow)
+    return Explorer(draw, controls, alt=alt, follow=follow, tell=_tell, seek=_seek)
 
 
 def gallery_explorer(fold: int = 0) -> Explorer:
-    """One episode of each novel class, four on a page, from the worst selection to the best or the other way."""
+    """One episode of each novel class, four on a page, from the best selection to the worst or the other way."""
 
-    def draw(best_first: bool, page: int, **state: Any) -> Figure:
+    def on_page(best_first: bool, page: int, **state: Any) -> list[OpenedEpisode]:
         episodes = sorted(_open_all(**state), key=precision_of, reverse=best_first)
         first = min(_ON_A_PAGE * page, len(episodes)) - _ON_A_PAGE  # the last page is full as well
-        return cases_figure(episodes[first : first + _ON_A_PAGE])
+        return episodes[first : first + _ON_A_PAGE]
+
+    def tell(**state: Any) -> str:
+        shown = _chosen(controls)
+        failed = [one for one in on_page(**state) if outcome(one.iou) == "failure"]
+        texts = [f"{one.class_name}: {why(one, shown.open(one.episode, selection='oracle'))}" for one in failed]
+        return "<br>".join(texts) or f"None of these is a failure (IoU below {FAILURE})."
+
+    def seek(state: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
+        """The best page; the worst one of this list or, if that is shown, of the next one with a failure on it."""
+        first = state["seed"] + (not state["best_first"])
+        for seed in range(first, first + _LISTS):
+            found = {"best_first": kind == "success", "page": 1, "seed": seed if kind == "failure" else state["seed"]}
+            if kind == "success" or any(outcome(one.iou) == kind for one in on_page(**{**state, **found})):
+                return found
+        return None
 
     def follow(controls: Mapping[str, Any]) -> str:
         controls["page"].max = -(-len(_chosen(controls).novel) // _ON_A_PAGE)
@@ -204,10 +270,11 @@ def gallery_explorer(fold: int = 0) -> Explorer:
 
     controls = _scene_controls(fold)
     del controls["position"]
-    order = dropdown("first the", [("worst", False), ("best", True)])
+    order = dropdown("first the", [("best", True), ("worst", False)])
     controls |= {"rule": _rule_control(), "best_first": order, "page": slider("page", 1, 1, 1)}
     alt = "Four episodes: the support with its mask, the selected pixels of the query, and the predicted mask"
-    return Explorer(draw, controls, alt=alt, follow=follow)
+    draw = lambda **state: cases_figure(on_page(**state))  # noqa: E731
+    return Explorer(draw, controls, alt=alt, follow=follow, tell=tell, seek=seek)
 
 
 @lru_cache(maxsize=8)
@@ -217,29 +284,25 @@ def _open_all(photographs: bool, fold: int, gap: float, seed: int, rule: str) ->
     return [shown.open(episode, **RULES[rule]) for episode in shown.episodes(count=len(shown.novel), seed=seed)]
 
 
-def variants_explorer() -> Explorer:
-    """Choose an episode; see the masks of the full network and of the shipped networks that lack one part."""
-
-    def draw(photographs: bool, position: int, seed: int, **state: Any) -> Figure:
-        shown = _chosen(controls)
-        episode = pick_episode(shown, position, seed=seed)
-        return variants_figure(open_variants(shown, "photographs" if photographs else "toy", episode))
-
-    controls = _scene_controls(0)
-    controls["fold"] = dropdown("fold", [0])  # the only one with shipped variants
-    alt = "The support, the query, and the predicted masks of the full network and of those that lack one part"
-    return Explorer(draw, controls, alt=alt, follow=_follow_world)
-
-
 def live_trainer(fold: int = 0, *, steps: int = 300, example: Curves | None = None) -> LiveTrainer:
-    """Train a small run on the fold's base classes; watch the loss and the mIoU of base and novel classes."""
+    """Train a small run on the fold's base classes; watch the loss and the mIoU of base and novel classes.
+
+    The curves of an `example` stand there until the first start.
+    """
     training = replace(TOY.training, steps=steps)
     return LiveTrainer(lambda: LiveTraining(small_toy_fold(fold), ModelConfig(), training), example)
 
 
-def live_ablation() -> AblationLab:
-    """Change a switch of the network; a short paired run against the full network starts in the background."""
-    return AblationLab(Bench())
+def live_ablation(bench: Bench | None = None) -> AblationLab:
+    """Change a switch of the network; see masks and shipped evidence at once, and train a short paired run."""
+
+    def choose(state: Mapping[str, Any]) -> tuple[ShownEpisodes, Episode]:
+        shown = _chosen(controls)
+        return shown, pick_episode(shown, state["position"], seed=state["seed"])
+
+    controls = _scene_controls(0)
+    controls["fold"] = dropdown("fold", [0])  # the only one with shipped variants
+    return AblationLab(bench or Bench(), controls, choose, follow=_follow_world, tell=_tell, seek=_seek)
 
 
 # What the page shows: the name of a tab, what is to be seen, and what makes the explorer.
@@ -251,7 +314,8 @@ PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
     ),
     "Cycle": (
         "Click on a pixel of the support. The arrow leads to its nearest query pixel and back to the nearest support "
-        "pixel of that; where it lands in the mask, the query pixel is kept. Right: all pixels that are selected.",
+        "pixel of that; where it lands in the mask, the query pixel is kept. Click on a pixel of the query to follow "
+        "the way back from it, and the way there if a pixel of the mask leads to it. Right: all that are selected.",
         cycle_explorer,
     ),
     "Gallery": (
@@ -271,15 +335,11 @@ PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
     ),
     "Scales": ("What the fusion sees at one scale, and the answer without it.", scale_explorer),
     "Ablation": (
-        "Change a switch: a short run trains that variant and the full network in pairs, and its bar joins those of "
-        "the shipped study, which trained far longer. A shipped variant has just the modules that it names.",
+        "Change a switch: the mask of that variant stands beside the full network's (white: the outline of the truth), "
+        "and the bar of the shipped study that trained it lights up. One episode proves nothing; the bar averages over "
+        "many. Start trains both here in a short run. Masks of another selection are made with the full network's "
+        "weights; the bar of each has trained with it. On photographs the study stands on VGG-16, the masks do not.",
         live_ablation,
-    ),
-    "Variants": (
-        "The same episode, segmented by the full network and by networks trained without one part: without the "
-        "prototype from the query (support only), without MSF (one scale), on photographs also without PIM. White: the "
-        "outline of the truth. One episode proves nothing; the studies under Ablation and Payoff average over many.",
-        variants_explorer,
     ),
     "Payoff": (
         "When is the full network ahead of the one with the support prototype alone? Choose a study, one of its "

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -17,6 +18,7 @@ from dpnet_lite.course.explorers.panels import cell_centre, draw_outline, new_fi
 from dpnet_lite.course.opened_episode import OpenedEpisode, selection_quality
 from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE, WHITE, overlay
 from dpnet_lite.model.cycle_comparison import membership
+from dpnet_lite.model.prototypes import masks_at
 
 _MARKS = tuple(zip(OUTCOMES, (BLUE, ORANGE, BLUE, ORANGE), ("o", "o", "X", "X"), strict=True))
 
@@ -25,7 +27,7 @@ _MARKS = tuple(zip(OUTCOMES, (BLUE, ORANGE, BLUE, ORANGE), ("o", "o", "X", "X"),
 class Cycle:
     """One way from the support to the query and back; cells are (row, column) of the feature grid."""
 
-    start: tuple[int, int]
+    start: tuple[int, int] | None  # None: only the way back was asked for, and no cell in the mask leads to its match
     match: tuple[int, int]
     landing: tuple[int, int]
     starts_inside: bool
@@ -39,6 +41,8 @@ class Cycle:
     @property
     def verdict(self) -> str:
         """The same in words."""
+        if self.start is None:
+            return f"not asked, lands {'in' if self.lands_inside else 'outside'} the mask"
         if not self.starts_inside:
             return "not asked, the start is outside"
         return "kept, it lands in the mask" if self.lands_inside else "rejected, it lands outside"
@@ -50,17 +54,36 @@ def follow_cycle(opened: OpenedEpisode, start: tuple[int, int], shot: int = 0) -
     Raises:
         ValueError: the cell lies outside the feature grid, or the head ran without matching.
     """
-    height, width = opened.trace.query.shape[-2:]
-    if not (0 <= start[0] < height and 0 <= start[1] < width):
-        raise ValueError(f"cell {start} is outside the grid of {height} x {width}; choose a cell inside")
-    if len(opened.trace.matches) != len(opened.support_masks):
-        raise ValueError(f"there are matches of {len(opened.trace.matches)} sets of pixels; ask for one per shot")
-    matches = opened.trace.matches[shot]
-    inside = _inside(opened, shot)
-    j = start[0] * width + start[1]
+    j, matches = _checked(opened, start, shot)
+    width, inside = opened.trace.query.shape[-1], _inside(opened, shot)
     i = int(matches.forward_match[0, j])
     back = int(matches.backward_match[0, i])
     return Cycle(start, divmod(i, width), divmod(back, width), bool(inside[j]), bool(inside[back]))
+
+
+def follow_back(opened: OpenedEpisode, match: tuple[int, int], shot: int = 0) -> Cycle:
+    """The way back from a query cell; it starts in the first support cell in the mask that leads there, if one does.
+
+    Raises:
+        ValueError: as `follow_cycle`.
+    """
+    i, matches = _checked(opened, match, shot)
+    width, inside = opened.trace.query.shape[-1], _inside(opened, shot)
+    asking = ((matches.forward_match[0] == i) & inside).nonzero().flatten().tolist()
+    back = int(matches.backward_match[0, i])
+    return Cycle(
+        divmod(asking[0], width) if asking else None, match, divmod(back, width), bool(asking), bool(inside[back])
+    )
+
+
+def _checked(opened: OpenedEpisode, cell: tuple[int, int], shot: int) -> tuple[int, Any]:
+    """The number of a cell, and the matches of a shot."""
+    height, width = opened.trace.query.shape[-2:]
+    if not (0 <= cell[0] < height and 0 <= cell[1] < width):
+        raise ValueError(f"cell {cell} is outside the grid of {height} x {width}; choose a cell inside")
+    if len(opened.trace.matches) != len(opened.support_masks):
+        raise ValueError(f"there are matches of {len(opened.trace.matches)} sets of pixels; ask for one per shot")
+    return cell[0] * width + cell[1], opened.trace.matches[shot]
 
 
 def first_inside(opened: OpenedEpisode, shot: int = 0) -> tuple[int, int]:
@@ -69,29 +92,43 @@ def first_inside(opened: OpenedEpisode, shot: int = 0) -> tuple[int, int]:
     return divmod(int(inside[len(inside) // 2]), opened.trace.query.shape[-1])
 
 
+def telling_start(opened: OpenedEpisode, *, failure: bool) -> tuple[int, int]:
+    """The start of the kept way that shows best what happened: its match is most on the object, or on another one.
+
+    That of `first_inside` where no way is kept.
+    """
+    cycles = all_cycles(opened)
+    kept = (cycles.shots == 0) & (cycles.outcomes < OUTCOMES.index("rejected, was right"))
+    if not kept.any():
+        return first_inside(opened)
+    others = torch.from_numpy(np.any([np.zeros_like(opened.truth), *opened.others.values()], axis=0))
+    shares = (opened.truth_shares - masks_at(others, opened.batch.cells)).flatten()[cycles.matches[kept]]  # [n]
+    start = cycles.starts[kept][shares.argmin() if failure else shares.argmax()]
+    return divmod(int(start), opened.trace.query.shape[-1])
+
+
 def _inside(opened: OpenedEpisode, shot: int) -> Tensor:
     """Which support cells belong to the mask, bool [N_s]."""
     return membership(opened.trace.support_masks[:, shot].flatten(1))[0]  # [h, w] -> [N_s]
 
 
-def cycle_figure(opened: OpenedEpisode, start: tuple[int, int], shot: int = 0) -> Figure:
+def cycle_figure(opened: OpenedEpisode, start: tuple[int, int], shot: int = 0, *, from_query: bool = False) -> Figure:
     """Support, query, and what is selected, with the cycle of one support cell as arrows.
 
     Left: the support with the mask's outline, the start (circle) and the landing (square). Middle: the query with
     the match. Right: the weight of each query cell in P_q under the episode's selection rule, with its precision and
     recall against the truth. The verdict on the cycle is the plain cycle's; what another rule makes of it is on the
-    right.
+    right. With `from_query` the given cell is the match, see `follow_back`.
     """
-    cycle = follow_cycle(opened, start, shot)
+    cycle = (follow_back if from_query else follow_cycle)(opened, start, shot)
     figure, grid = new_figure(3, width=3.1, height=3.3)
     left, middle, right = grid[0]
     show_image(left, opened.support_images[shot], f"support: {opened.class_name}", outline=opened.support_masks[shot])
     show_image(middle, opened.query_image, f"query: {cycle.verdict}")
-    first = _mark_cell(left, opened, cycle.start, "o")
-    second = _mark_cell(middle, opened, cycle.match, "D")
-    third = _mark_cell(left, opened, cycle.landing, "s")
-    for ends in (((left, first), (middle, second)), ((middle, second), (left, third))):
-        _arrow(figure, *ends, cycle.accepted)
+    second = (middle, _mark_cell(middle, opened, cycle.match, "D"))
+    if cycle.start is not None:
+        _arrow(figure, (left, _mark_cell(left, opened, cycle.start, "o")), second, cycle.accepted)
+    _arrow(figure, second, (left, _mark_cell(left, opened, cycle.landing, "s")), cycle.accepted)
     precision, recall = selection_quality(opened.trace.reliable[0], opened.truth_shares)
     show_image(
         right,
@@ -126,7 +163,7 @@ def similarity_figure(opened: OpenedEpisode, start: tuple[int, int], shot: int =
     size, (rows, columns) = opened.query_image.shape[0], opened.trace.query.shape[-2:]
     support = opened.trace.support[0, shot].flatten(1).double()  # [C, h, w] -> [C, N_s]
     query = opened.trace.query[0].flatten(1).double()  # [C, h, w] -> [C, N_q]
-    own = support[:, cycle.start[0] * columns + cycle.start[1]]
+    own = support[:, start[0] * columns + start[1]]
     cosines = (own @ query) / (own.norm() * query.norm(dim=0)).clamp_min(1e-12)
     figure, grid = new_figure(3, width=3.1, height=3.0)
     left, middle, right = grid[0]
@@ -134,7 +171,7 @@ def similarity_figure(opened: OpenedEpisode, start: tuple[int, int], shot: int =
     show_image(middle, opened.query_image, "query")
     show_map(right, cosines.unflatten(0, (rows, columns)).numpy(), "cosine with the start", size=size)
     draw_outline(right, opened.truth)
-    for axes, cell, marker in ((left, cycle.start, "o"), (middle, cycle.match, "D"), (right, cycle.match, "D")):
+    for axes, cell, marker in ((left, start, "o"), (middle, cycle.match, "D"), (right, cycle.match, "D")):
         _mark_cell(axes, opened, cell, marker)
     return figure
 

@@ -23,6 +23,7 @@ from dpnet_lite.course.opened_episode import (
 from dpnet_lite.datasets.images import ImageLike, MaskLike, to_image, to_mask
 from dpnet_lite.episodes import Episode
 from dpnet_lite.experiments.plots import BLUE, GREEN, ORANGE, overlay
+from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.predictor import Prediction
 
 # The heads that are shipped, by what their files' names begin with; one of the drawn world is left out to save room.
@@ -99,30 +100,20 @@ def draw_answer(
     show_image(panels[3], overlay(query, truth, GREEN), "truth", outline=truth)
 
 
-@lru_cache(maxsize=8)
-def open_variants(shown: ShownEpisodes, world: str, episode: Episode) -> dict[str, OpenedEpisode]:
-    """What every shipped variant makes of an episode; `world` is "toy" or "photographs", as its weights are called.
+@lru_cache(maxsize=2)
+def variant_heads(world: str) -> dict[str, DPNet]:
+    """Every shipped variant of "toy" or "photographs", as its weights are called.
 
     Raises:
         FileNotFoundError, ValueError: the weights of a variant are missing or damaged.
     """
     files = {name: world if name == "full" else f"{world}_{name.replace(' ', '_')}" for name in VARIANTS[world]}
-    return {name: open_episode(load_head(file)[0], shown.bank, episode) for name, file in files.items()}
+    return {name: load_head(file)[0] for name, file in files.items()}
 
 
-def variants_figure(answers: dict[str, OpenedEpisode]) -> Figure:
-    """Above: the support, the query and the first answer; below: the others, each with its IoU; outline: the truth."""
-    figure, grid = new_figure(3, 2, width=2.7, height=2.9)
-    support, query, *panels = grid.flat
-    opened = next(iter(answers.values()))
-    show_image(support, opened.support_images[0], f"support: {opened.class_name}", outline=opened.support_masks[0])
-    show_image(query, opened.query_image, "query")
-    for axes in panels[len(answers) :]:
-        axes.set_axis_off()
-    for axes, (name, answer) in zip(panels, answers.items(), strict=False):
-        painted = overlay(answer.query_image, answer.prediction, ORANGE)
-        show_image(axes, painted, f"{name}: IoU {answer.iou:.2f}", outline=answer.truth)
-    return figure
+def open_variants(shown: ShownEpisodes, world: str, episode: Episode) -> dict[str, OpenedEpisode]:
+    """What every shipped variant makes of an episode; errors as in `variant_heads`."""
+    return {name: open_episode(head, shown.bank, episode) for name, head in variant_heads(world).items()}
 
 
 def precision_of(opened: OpenedEpisode) -> float:

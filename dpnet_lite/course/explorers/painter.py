@@ -13,7 +13,7 @@ from ipyevents import Event
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from dpnet_lite.course.explorers.shell import PictureBox, in_a_row
+from dpnet_lite.course.explorers.shell import PictureBox, in_a_row, place_in_picture
 from dpnet_lite.datasets.images import ImageLike, to_image
 from dpnet_lite.experiments.plots import ORANGE
 
@@ -76,17 +76,16 @@ class MaskPainter(PictureBox):
         return enlarged[: self.shape[0], : self.shape[1]]
 
     def moved(self, event: Mapping[str, Any]) -> None:
-        """An event of mouse or finger; its `dataX` and `dataY` are pixels of the shown picture."""
+        """An event of mouse or finger."""
         kind = event["type"]
         if kind in ("mouseup", "mouseleave", "touchend", "touchcancel") or (
             kind == "mousemove" and not event.get("buttons")
         ):
             self._last = None
             return
-        place = event["touches"][0] if kind.startswith("touch") else event
-        if place["dataX"] == place["dataY"] == 0 and max(place.get("relativeX", 0), place.get("relativeY", 0)) > 1:
-            return  # the picture is being replaced: its size is not known, and every place comes as (0, 0)
-        point = ((place["dataX"] + 0.5) / self.zoom - 0.5, (place["dataY"] + 0.5) / self.zoom - 0.5)
+        point = place_in_picture(event, self._mask.shape[::-1])
+        if point is None:
+            return
         if kind in ("mousedown", "touchstart"):
             self._undo.append(self._mask.copy())
             self._last = point

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import html
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
@@ -13,6 +14,7 @@ import ipywidgets as widgets
 from ipyevents import Event
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
+from traitlets import Unicode
 
 from dpnet_lite.course.explorers.panels import DPI, png
 
@@ -41,6 +43,31 @@ def error_message(what: str, error: Exception) -> widgets.HTML:
     return widgets.HTML(f'<div role="alert" style="color:#D55E00"><b>{what}</b> {text}</div>')
 
 
+def place_in_picture(event: Mapping[str, Any], size: tuple[float, float]) -> tuple[float, float] | None:
+    """Which pixel (x, y) of a picture of `size`, (width, height), an event of mouse or finger points at.
+
+    The place on the page and the size shown there are always right. ipyevents' `dataX` and `dataY` are not: they ask
+    the browser for the picture's own size, which is 0 while a new picture loads. None where nothing is shown.
+    """
+    point = (event.get("touches") or [event])[0]
+    shown = point["boundingRectWidth"], point["boundingRectHeight"]
+    if min(shown) <= 0:
+        return None
+    x, y = (
+        (point[f"relative{axis}"] + 0.5) * own / seen - 0.5 for axis, own, seen in zip("XY", size, shown, strict=True)
+    )
+    return x, y
+
+
+class Picture(widgets.Image):
+    """An image with alternative text: `tooltip` becomes the element's `title`, which is its accessible name.
+
+    ipywidgets gives an image no `alt`, and a `title` only to widgets with an (empty) description.
+    """
+
+    description = Unicode("").tag(sync=True)
+
+
 class PictureBox(widgets.VBox):
     """Widgets above, a picture below.
 
@@ -54,10 +81,10 @@ class PictureBox(widgets.VBox):
     complaint = "This setting cannot be drawn."  # before an error
 
     def __init__(self, above: Sequence[widgets.Widget], alt: str) -> None:
+        self.alt = alt
         # In a window narrower than min_width one scrolls the picture, and can still read it.
         layout = widgets.Layout(max_width="100%", min_width="560px", flex="none")
-        self.picture = widgets.Image(format="png", layout=layout)
-        self.picture.alt = alt
+        self.picture = Picture(format="png", layout=layout, tooltip=alt)
         frame = widgets.Box([self.picture], layout=widgets.Layout(overflow="auto"))
         self.caption = widgets.HTML()  # under the picture
         super().__init__([*above, frame, self.caption])
@@ -72,7 +99,7 @@ class PictureBox(widgets.VBox):
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
         """What Jupyter shows: the widget where a kernel runs, else the picture."""
-        bundle = {"text/plain": self.picture.alt, "image/png": base64.b64encode(self.picture.value).decode()}
+        bundle = {"text/plain": self.picture.tooltip, "image/png": base64.b64encode(self.picture.value).decode()}
         return {**super()._repr_mimebundle_(**options), **bundle}
 
 
@@ -85,7 +112,10 @@ class Explorer(PictureBox):
         alt: what the picture shows, for readers who cannot see it.
         click: from a place in the picture (number of the panel, x and y in its units) to new values of controls,
             by name; none where the place means nothing.
-        follow: sets, before each picture, what in some controls depends on others; returns the picture's caption.
+        follow: sets, before each picture, what in some controls depends on others; returns a credit for the caption.
+        tell: from the controls' values to a sentence on the picture; it joins the caption and the alternative text.
+        seek: from the controls' values and "failure" or "success" to new values that show the next such episode, None
+            where there is none near; each gets a button. The picture begins with its first success.
 
     An error of `draw` or `click` is shown above the picture and kept in `error`; ipywidgets would swallow it.
     """
@@ -98,19 +128,26 @@ class Explorer(PictureBox):
         alt: str,
         click: Callable[[int, float, float], Mapping[str, Any]] | None = None,
         follow: Callable[[Mapping[str, Any]], str] = lambda controls: "",
+        tell: Callable[..., str] = lambda **state: "",
+        seek: Callable[[Mapping[str, Any], str], Mapping[str, Any] | None] | None = None,
     ) -> None:
-        self.draw, self.controls, self.click, self.follow = draw, dict(controls), click, follow
+        self.draw, self.controls, self.click = draw, dict(controls), click
+        self.follow, self.tell, self.seek = follow, tell, seek
+        kinds = ("failure", "success") if seek is not None else ()
+        self.buttons = {kind: widgets.Button(description=f"show a {kind}") for kind in kinds}
+        for kind, button in self.buttons.items():
+            button.on_click(lambda _, kind=kind: self._shown(lambda: self._sought(kind)))
         self.figure: Figure | None = None
         self._held = False
-        self._places: dict[tuple[int, ...], list[Bbox]] = {}
+        self._places: dict[tuple[float, ...], list[Bbox]] = {}
         self.message = widgets.HTML()
         for control in self.controls.values():
             control.observe(lambda change: self.redraw(), names="value")
-        super().__init__([in_a_row(list(self.controls.values())), self.message], alt)
+        super().__init__([in_a_row([*self.controls.values(), *self.buttons.values()]), self.message], alt)
         if click is not None:
             self.events = Event(source=self.picture, watched_events=["click"])
             self.events.on_dom_event(self.clicked)
-        self.redraw()
+        self._shown(lambda: self._draw({}) if seek is None else self._sought("success"))
 
     @property
     def state(self) -> dict[str, Any]:
@@ -122,9 +159,10 @@ class Explorer(PictureBox):
         self._shown(lambda: self._draw(values))
 
     def clicked(self, event: Mapping[str, Any]) -> None:
-        """A click on the picture: `dataX` and `dataY` of the event are pixels of the PNG file."""
+        """A click on the picture."""
         assert self.figure is not None and self.click is not None
-        place = panel_at(self.figure, float(event["dataX"]), float(event["dataY"]))
+        point = place_in_picture(event, tuple(DPI * self.figure.get_size_inches()))
+        place = None if point is None else panel_at(self.figure, *point)
         if place is not None:
             values = self.click
             self._shown(lambda: self._draw(values(*place), always=False))
@@ -134,15 +172,22 @@ class Explorer(PictureBox):
         if not self._held:
             self._shown(lambda: self._draw({}))
 
+    def _sought(self, kind: str) -> str:
+        """Show the next failure or success; returns what to say where there is none."""
+        assert self.seek is not None
+        values = self.seek(self.state, kind)
+        self._draw(values or {})
+        return "" if values is not None else f"there is no {kind} among the next episodes; choose another setting"
+
     def _draw(self, values: Mapping[str, Any], *, always: bool = True) -> None:
         if not (values or always or self.error):
             return  # a place that means nothing; after an error it draws anew, so that the picture is the settings'
         self._held = True
         try:
-            caption = self.follow(self.controls)
+            credit = self.follow(self.controls)
             for name, value in values.items():
                 self.controls[name].value = value
-                caption = self.follow(self.controls)  # what the others may be can depend on it
+                credit = self.follow(self.controls)  # what the others may be can depend on it
         finally:
             self._held = False
         self.figure = self.draw(**self.state)
@@ -153,13 +198,16 @@ class Explorer(PictureBox):
             self.figure.set_layout_engine("none")
             for axes, place in zip(self.figure.axes, places, strict=True):
                 axes.set_position(place)
-        self.picture.value, self.caption.value = png(self.figure), caption
+        told = self.tell(**self.state)
+        self.picture.value, self.caption.value = png(self.figure), "<br>".join(filter(None, (told, credit)))
+        self.picture.tooltip = ". ".join(filter(None, (self.alt, re.sub("<[^>]*>", "", told))))
         self._places[kind] = [axes.get_position(original=True) for axes in self.figure.axes]
 
 
-def _kind(figure: Figure) -> tuple[int, ...]:
-    """For each panel the length of the longest label at its y axis, colour bars included."""
-    return tuple(max((len(label.get_text()) for label in axes.get_yticklabels()), default=0) for axes in figure.axes)
+def _kind(figure: Figure) -> tuple[float, ...]:
+    """The size, and for each panel the length of the longest label at its y axis, colour bars included."""
+    longest = (max((len(label.get_text()) for label in axes.get_yticklabels()), default=0) for axes in figure.axes)
+    return (*map(float, figure.get_size_inches()), *longest)
 
 
 def panel_at(figure: Figure, x: float, y: float) -> tuple[int, float, float] | None:
