@@ -337,8 +337,8 @@ PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
     "Ablation": (
         "Change a switch: the mask of that variant stands beside the full network's (white: the outline of the truth), "
         "and the bar of the shipped study that trained it lights up. One episode proves nothing; the bar averages over "
-        "many. Start trains both here in a short run. Masks of another selection are made with the full network's "
-        "weights; the bar of each has trained with it. On photographs the study stands on VGG-16, the masks do not.",
+        "many. Start trains both here in a short run. The mask of another selection is made with the full network's "
+        "weights; its bar is of networks trained with it. Studies of photographs stand on VGG-16, the masks do not.",
         live_ablation,
     ),
     "Payoff": (

@@ -143,7 +143,8 @@ class Explorer(PictureBox):
         self.message = widgets.HTML()
         for control in self.controls.values():
             control.observe(lambda change: self.redraw(), names="value")
-        super().__init__([in_a_row([*self.controls.values(), *self.buttons.values()]), self.message], alt)
+        buttons = widgets.HBox(list(self.buttons.values()))
+        super().__init__([in_a_row([*self.controls.values(), buttons]), self.message], alt)
         if click is not None:
             self.events = Event(source=self.picture, watched_events=["click"])
             self.events.on_dom_event(self.clicked)
