@@ -57,8 +57,9 @@ def test_every_state_is_drawn_and_a_click_on_a_cell_chooses_its_classes():
                 correlation_figure(photographs, view, "cosine", when, 3, 5).canvas.draw()
     explorer = correlation_explorer()
     place = explorer.figure.axes[0].transData.transform((4, 2))  # column 4, row 2
-    height = explorer.figure.bbox.height
-    explorer.clicked({"dataX": place[0], "dataY": height - place[1]})
+    width, height = explorer.figure.bbox.size
+    shown = {"boundingRectWidth": width, "boundingRectHeight": height}
+    explorer.clicked({"relativeX": place[0], "relativeY": height - place[1], **shown})
     assert explorer.error is None and (explorer.state["row"], explorer.state["column"]) == (2, 4)
     names = collected(False)[1].class_names
     titles = [axes.get_title() for axes in explorer.figure.axes]
