@@ -263,7 +263,7 @@ class AblationLab(BackgroundJob[LiveAblation]):
         return (
             f"<b>{name}</b> on the drawn world: {known}. Start trains it and the full network, {pairs} pairs "
             f"of {steps} steps. Expect little: cut down to as few folds, seeds and episodes, shipped runs of "
-            f"{longer} steps have intervals {low:.0f} to {high:.0f} points wide; those of {steps} steps are wider."
+            f"{longer} steps give intervals {low:.0f} to {high:.0f} points wide; {steps} steps can give far wider ones."
         )
 
     def _switched(self, change: Any) -> None:
