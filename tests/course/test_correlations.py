@@ -8,23 +8,25 @@ import torch
 
 pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: notebooks)")
 
+from dpnet_lite.course.analysis.prototypes import class_table, nearest_class
 from dpnet_lite.course.explorers.correlations import (
     VIEWS,
     WHEN,
     collected,
     correlation_explorer,
     correlation_figure,
-    correlation_table,
+    correlations,
     principal_components,
 )
 from dpnet_lite.datasets import OBJECTS_CREDIT
+from dpnet_lite.experiments.plots import BLUE, overlay
 
 
 def test_the_table_is_that_of_a_plain_loop_without_own_episodes():
     found = collected(False)[1]
     P, P_q, labels = found.vectors["P'"].double().numpy(), found.vectors["P_q'"].double().numpy(), found.labels.numpy()
     P, P_q = P - P.mean(axis=0), P_q - P_q.mean(axis=0)
-    table = correlation_table(found, "centred cosine", "after")
+    table = class_table(correlations(found, "centred cosine", "after"), found.labels).numpy()
     for a, b in ((0, 0), (0, 1), (7, 3), (19, 19)):
         values = []
         for i in np.flatnonzero(labels == a):
@@ -32,8 +34,8 @@ def test_the_table_is_that_of_a_plain_loop_without_own_episodes():
                 if i != j:
                     values.append(P[i] @ P_q[j] / np.linalg.norm(P[i]) / np.linalg.norm(P_q[j]))
         assert table[a, b] == pytest.approx(np.mean(values), abs=1e-4)
-    before, change = (correlation_table(found, "centred cosine", when) for when in ("before", "after minus before"))
-    assert np.allclose(before + change, table, atol=1e-6) and np.abs(change).max() > 1e-3
+    before, after, change = (correlations(found, "centred cosine", when) for when in WHEN)
+    assert torch.allclose(before + change, after, atol=1e-6) and change.abs().max() > 1e-3
 
 
 def test_no_two_of_its_episodes_share_an_image():
@@ -66,4 +68,16 @@ def test_every_state_is_drawn_and_a_click_on_a_cell_chooses_its_classes():
     assert f"$P$: {names[2]}" in titles and f"$P_q$: {names[4]}" in titles
     explorer.change({"view": "PCA", "photographs": True})
     assert explorer.error is None and explorer.caption.value.count(OBJECTS_CREDIT) == 1
-    assert explorer.controls["row"].max == len(collected(True)[1].class_names) - 1
+    assert dict(explorer.controls["row"].options).keys() == set(collected(True)[1].class_names)
+
+
+def test_a_cell_of_the_nearest_classes_shows_an_episode_that_went_there():
+    found = collected(False)[1]
+    nearest = nearest_class(found.vectors["P_q"], found.vectors["P"], found.labels)
+    wrong = int((nearest != found.labels).nonzero()[0])
+    row, column = int(nearest[wrong]), int(found.labels[wrong])
+    figure = correlation_figure(False, "nearest class", "cosine", "before", row, column)
+    went = [e for e, n, k in zip(found.episodes, nearest, found.labels, strict=True) if (n, k) == (row, column)]
+    opened = [collected(False)[0].open(episode) for episode in went]
+    shown = figure.axes[3].images[0].get_array()
+    assert any(np.array_equal(shown, overlay(one.query_image, one.selected, BLUE, strength=1.0)) for one in opened)

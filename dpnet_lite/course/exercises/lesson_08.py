@@ -38,7 +38,7 @@ def _rounded(values: Tensor) -> list[float]:
 
 
 def check_auc(function: Callable[[np.ndarray, np.ndarray], float]) -> str:
-    """8.2: function(sign [N], clean bool [N]) -> share of pairs in which the clean one is higher, ties half."""
+    """8.4: function(sign [N], clean bool [N]) -> share of pairs in which the clean one is higher, ties half."""
     generator = np.random.default_rng(0)
     for case in range(6):
         sign = generator.integers(0, 5 if case % 2 else 1000, 20).astype(float)
@@ -57,4 +57,4 @@ def check_auc(function: Callable[[np.ndarray, np.ndarray], float]) -> str:
         }
         otherwise = f"case {case}: the share should be {wanted:.3f}, yours is {given:.3f}"
         compare(given, wanted, mistakes, otherwise, atol=1e-6, rtol=0)
-    return right("8.2", "the shares of 6 random cases agree with the package")
+    return right("8.4", "the shares of 6 random cases agree with the package")

@@ -52,12 +52,9 @@ def collected(photographs: bool) -> tuple[ShownEpisodes, Prototypes]:
     return shown, collect_prototypes(shown, disjoint_episodes(shown.episodes(count=2000), _PER_CLASS))
 
 
-def correlation_table(found: Prototypes, measure: str, when: str) -> np.ndarray:
-    """Mean correlation of every class's P (rows) with every class's P_q (columns), [n, n], own episodes left out."""
-    before, after = (
-        class_table(MEASURES[measure](found.vectors[p], found.vectors[q]), found.labels).numpy()
-        for p, q in (("P", "P_q"), ("P'", "P_q'"))
-    )
+def correlations(found: Prototypes, measure: str, when: str) -> Tensor:
+    """Of every episode's P (rows) with every episode's P_q (columns), [N, N]."""
+    before, after = (MEASURES[measure](found.vectors[p], found.vectors[q]) for p, q in (("P", "P_q"), ("P'", "P_q'")))
     return {"before": before, "after": after, "after minus before": after - before}[when]
 
 
@@ -67,36 +64,48 @@ def confusion(found: Prototypes, nearest: Tensor) -> np.ndarray:
     return (own.T @ answered / own.sum(dim=0)[:, None]).numpy()  # [n, N] @ [N, n]
 
 
-def correlation_figure(photographs: bool, view: str, measure: str, when: str, row: int, column: int) -> Figure:
+def correlation_figure(
+    photographs: bool, view: str, measure: str, when: str, row: int, column: int, pair: int = 0
+) -> Figure:
     """Left: a view of all classes. Right: an episode of the row's class and one of the column's, and how they match.
 
     Args:
-        view, measure, when: of VIEWS, MEASURES, WHEN. A difference has no vectors of its own: the views but the heat
-            map then show those after the interaction.
+        view, measure, when: of VIEWS, MEASURES, WHEN. Nearest class and PCA go by the cosine alone. A difference has no
+            vectors of its own: they then show those after the interaction.
         row, column: numbers of classes; P is of the row's, P_q of the column's.
+        pair: which of the cell's pairs of episodes to show, counted round.
     """
     shown, found = collected(photographs)
+    names, values = found.class_names, correlations(found, measure, when)
+    chosen = (found.labels[:, None] == row) & (found.labels[None] == column) & ~torch.eye(len(values)).bool()
+    i, j = chosen.nonzero().T.numpy()  # of P and of P_q
     figure = Figure(figsize=(11.5, 6.6), layout="constrained")
     halves: Any = figure.subfigures(1, 2, width_ratios=(1.25, 1))
     left, right = halves
     axes: Axes = left.subplots()
     if view == "heat map":
-        table = correlation_table(found, measure, when)
+        table = class_table(values, found.labels).numpy()
         signed = bool(np.nanmin(table) < -0.2) or when == WHEN[-1]
-        heat_map(axes, table, found.class_names, f"{measure}, {when}", signed=signed)
+        heat_map(axes, table, names, f"{measure}, {when}", signed=signed)
         axes.set(xlabel="class of $P_q$", ylabel="class of $P$")
     elif view == "nearest class":
         kind, of = ("P_q", "P") if when == "before" else ("P_q'", "P'")
         nearest = nearest_class(found.vectors[kind], found.vectors[of], found.labels)
-        right_ones = float((nearest == found.labels).float().mean())
-        heat_map(axes, confusion(found, nearest), found.class_names, f"nearest class: {right_ones:.0%} right")
-        axes.set(xlabel="class with the nearest mean $P$", ylabel="class of the episode")
+        # Turned, so that a cell has the class of P in its row and that of P_q in its column, as the heat map has.
+        shares = float((nearest == found.labels).float().mean())
+        heat_map(axes, confusion(found, nearest).T, names, f"nearest class: {shares:.0%} right")
+        axes.set(xlabel="class of the episode with this $P_q$", ylabel="class whose mean $P$ is nearest")
+        order = np.argsort((nearest[j] != row).numpy(), kind="stable")  # episodes that went to this row come first
+        i, j = i[order], j[order]
     else:
         _thumbnails(axes, shown, found, "" if when == "before" else "'", row, column)
     if view != "PCA":
         for colour, width in ((BLACK, 5), (WHITE, 2)):
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, linewidth=width))
-    _pair(right.subplots(2, 2), *_opened_pair(photographs, row, column), changed=when != "before")
+    number = pair % len(i)
+    mean, this = float(values[i, j].mean()), float(values[i[number], j[number]])
+    right.suptitle(f"{measure}, {when}: {mean:.2f} in {len(i)} pairs,\n{this:.2f} in number {number + 1}", fontsize=11)
+    _pair(right.subplots(2, 2), *(_opened(photographs, int(k[number])) for k in (i, j)), changed=when != "before")
     return figure
 
 
@@ -158,12 +167,10 @@ def _crop(shown: ShownEpisodes, index: int, class_index: int) -> np.ndarray:
     return np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), box=box))
 
 
-@lru_cache(maxsize=64)
-def _opened_pair(photographs: bool, row: int, column: int) -> tuple[OpenedEpisode, OpenedEpisode]:
-    """The first episode of the row's class, and the last of the column's: never the same where a class has two."""
+@lru_cache(maxsize=128)
+def _opened(photographs: bool, number: int) -> OpenedEpisode:
     shown, found = collected(photographs)
-    of_row, of_column = (np.flatnonzero(found.labels.numpy() == label) for label in (row, column))
-    return shown.open(found.episodes[of_row[0]]), shown.open(found.episodes[of_column[-1]])
+    return shown.open(found.episodes[number])
 
 
 def _pair(grid: Any, first: OpenedEpisode, second: OpenedEpisode, *, changed: bool) -> None:
@@ -192,17 +199,17 @@ def _pair(grid: Any, first: OpenedEpisode, second: OpenedEpisode, *, changed: bo
 def correlation_explorer(photographs: bool = False) -> Explorer:
     """Choose world, view, measure, and before or after the interaction; click a cell to see two images behind it."""
 
-    def draw(photographs: bool, view: str, measure: str, when: str, row: int, column: int) -> Figure:
-        return correlation_figure(photographs, view, measure, when, row, column)
-
     def click(panel: int, x: float, y: float) -> dict[str, int]:
         inside = panel == 0 and controls["view"].value != "PCA"
-        return {"row": round(y), "column": round(x)} if inside else {}
+        return {"row": round(y), "column": round(x), "pair": 1} if inside else {}
 
     def follow(controls: Mapping[str, Any]) -> str:
-        last = len(collected(controls["photographs"].value)[1].class_names) - 1
-        for name in ("row", "column"):
-            controls[name].max = last
+        names = collected(controls["photographs"].value)[1].class_names
+        for name, first in (("row", "toy sloth"), ("column", "toy wolf")):
+            options = [(of_class, number) for number, of_class in enumerate(names)]
+            if list(controls[name].options) != options:
+                controls[name].options = options
+                controls[name].value = names.index(first) if first in names else int(name == "column")
         return f"<small>{OBJECTS_CREDIT}</small>" if controls["photographs"].value else ""
 
     controls = {
@@ -210,11 +217,14 @@ def correlation_explorer(photographs: bool = False) -> Explorer:
         "view": dropdown("view", VIEWS),
         "measure": dropdown("measure", list(MEASURES), value="centred cosine"),
         "when": dropdown("interaction", WHEN),
-        "row": slider("row", 0, 99, 0),
-        "column": slider("column", 0, 99, 1),
+        "row": dropdown("class of P", [("", 0)]),
+        "column": dropdown("class of P_q", [("", 0)]),
+        "pair": slider("pair", 1, _PER_CLASS**2, 1),
     }
     alt = (
         "A table of classes with the correlation of their prototypes as colours; beside it two episodes, their masks "
         "and the similarity maps of their prototypes"
     )
-    return Explorer(draw, controls, alt=alt, click=click, follow=follow)
+    return Explorer(
+        lambda pair, **state: correlation_figure(**state, pair=pair - 1), controls, alt=alt, click=click, follow=follow
+    )
