@@ -112,7 +112,7 @@ for name, measure in MEASURES.items():
 # <details><summary>Answer</summary>
 #
 # (1) Not below 0, and channels that are strong for all classes keep it well above: few cells are dark. Centring takes
-# these common channels away. (2) The outline: look for bright blocks along the diagonal in the right table.
+# these common channels away. (2) The outline: look for dark violet blocks along the diagonal in the right table.
 #
 # </details>
 
@@ -126,9 +126,11 @@ plt.show()
 
 # %% [markdown]
 # *What to see:* the pairs of a cell come *from different episodes*, so the diagonal does not profit from the fact that
-# the $P_q$ of an episode was selected with the help of the same episode's P. Left, the diagonal is brightest, but even
-# classes that share neither outline nor texture have a cosine well above 0. Right, the common part is gone. The lines
-# enclose classes of one outline: they resemble each other, although their textures differ.
+# the $P_q$ of an episode was selected with the help of the same episode's P. Left, the diagonal is brightest in nearly
+# every row, but even classes that share neither outline nor texture have a cosine well above 0. Right, the common part
+# is gone. The lines enclose classes of one outline: most of these blocks stand out, although their textures differ.
+# Striped classes break them, and cross and flower resemble each other: the outline is the stronger clue, not the only
+# one.
 
 # %% [markdown]
 # ### Exercise 9.2: class by class (write, medium, 10 minutes)
@@ -233,10 +235,11 @@ plt.show()
 
 # %% [markdown]
 # *What to see:* left, within a class P and $P_q$ are far more alike than across classes; of the other classes, those of
-# the same outline come first. In the *own* episode the two are a little more alike than in two episodes of the class;
-# some of that is by construction, since $P_q$ was selected with the help of this P.
+# the same outline come first. In the *own* episode the two are a little more alike than in two episodes of the class.
+# Most of that is by construction, since $P_q$ was selected with the help of this P: for P and *own*, which no rule
+# selected, the step is much smaller (the line below the next table).
 #
-# Right, after the interaction the cosine (blue) falls in every row, and most for pairs that share neither. One might
+# Right, after the interaction the cosine (blue) falls in every row, and most for pairs that do not share the outline. One might
 # report that the interaction drives classes apart. But by the centred cosine (green) classes that share nothing stay
 # where they were, and it is pairs of *one* class that become a little less alike. Measures that disagree ask for an
 # explanation. Two things happen to a prototype (lesson 4): the exchange with the other one, and the weights u. The next
@@ -248,21 +251,27 @@ STEPS = {
     "exchange": {kind: vectors[kind + "'"] / u for kind in ("P", "P_q")},
     "weights": {kind: u * vectors[kind] for kind in ("P", "P_q")},
 }
-rows = {"change of the": list(MEASURES)}
-by_step = {}
+rows, by_step = {"step": [], "pairs": []} | {name: [] for name in MEASURES}, {}
 for step, made in STEPS.items():
     by_step[step] = {
         name: group_means(m(made["P"], made["P_q"]).numpy() - values[name][0]) for name, m in MEASURES.items()
     }
     for kind in ("same class", "neither"):
-        numbers = [by_step[step][name][kind] for name in MEASURES]
-        rows[f"{step}, {kind}"] = [f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" for mean, low, high in numbers]
+        rows["step"].append(step)
+        rows["pairs"].append(kind)
+        for name in MEASURES:
+            rows[name].append("{:+.3f} [{:+.3f}, {:+.3f}]".format(*by_step[step][name][kind]))
 change = STEPS["exchange"]["P_q"] - P_q  # [N, C]
 flat = change.mean(dim=1, keepdim=True).expand_as(change)  # the part that is the same in all channels
 share = (flat.square().sum(dim=1) / change.square().sum(dim=1)).mean()
 print(f"learned: g1 = {float(module.g1.detach()):+.3f}, g2 = {float(module.g2.detach()):+.3f}")
 print(f"{share:.1%} of what the exchange does to P_q (squared) is one number added to all channels alike")
-table(rows, "What each step alone changes, with 95 % intervals")
+for kind in ("P_q", "own"):
+    made = group_means(MEASURES["cosine"](P, vectors[kind]).numpy())
+    print(
+        f"cosine of P and {kind}, own episode minus same class: {made['own episode'][0] - made['same class'][0]:+.3f}"
+    )
+table(rows, "What each step alone changes in each measure, with 95 % intervals")
 
 # %% [markdown]
 # ### Exercise 9.3: three measures, three answers (explain, medium, 10 minutes)
@@ -371,20 +380,36 @@ for panel, kind, title in zip(panels, ("P_q", "own"), ("$P_q$", "the query's own
 panels[0].set_ylabel("class of the episode", fontsize=12)
 plt.show()
 other_class = ~np.eye(len(names), dtype=bool)
-for what, part in (("outline", outlines), ("texture", textures)):
-    wrong = nearest["P_q"] != labels
-    shared = (part[labels[wrong]] == part[nearest["P_q"][wrong]]).mean()
-    chance = (part[:, None] == part[None])[other_class].mean()
-    print(f"wrong answers of P_q that have the right {what}: {shared:.0%}; any other class by chance: {chance:.0%}")
+rows = {"wrong answers of": [], "how many": [], "right outline": [], "right texture": []}
+for kind, whose in (("P_q", "P_q"), ("own", "own (no selection)")):
+    wrong = nearest[kind] != labels
+    rows["wrong answers of"].append(whose)
+    rows["how many"].append(int(wrong.sum()))
+    for what, part in (("right outline", outlines), ("right texture", textures)):
+        rows[what].append((part[labels[wrong]] == part[nearest[kind][wrong]]).mean())
+chances = [(part[:, None] == part[None])[other_class].mean() for part in (outlines, textures)]
+rows = {
+    name: [*column, last]
+    for (name, column), last in zip(rows.items(), ("any other class", None, *chances), strict=True)
+}
+table(
+    rows,
+    "What wrong answers share with the right class",
+    formats={"right outline": "{:.0%}", "right texture": "{:.0%}", "how many": "{:.0f}"},
+)
 
 # %% [markdown]
 # *What to see:* a row is the class of the episode; the colours are shares of its episodes. Most lie on the diagonal in
 # both pictures. The right picture has no selection that could fail, so what is off its diagonal is due to the features:
 # objects of one class that look different, and classes that look alike. What the left one has in addition is due to the
-# selection: where that lies on another object, $P_q$ rarely has its own class nearest (last column of the table). Wrong
-# answers have the right *outline* much more often than chance would have it.
+# selection: where that lies on another object, $P_q$ rarely has its own class nearest (last column of the first table).
+# Wrong answers often have the right *outline*. For $P_q$ that is in part the drawn world's doing: every scene holds an
+# object that shares one of the two, so a wrong selection is likely to meet one. Where no selection can fail (*own*), the
+# outline is right less often, but still more often than among other classes drawn at random.
 #
-# The table says one more thing: where the selection is wrong, P, too, has its own class nearest less often. A support
+# The intervals take the mean P of the classes as they are: with other support episodes the means would move as well.
+#
+# The first table says one more thing: where the selection is wrong, P, too, has its own class nearest less often. A support
 # that is not typical of its class and a wrong selection go together.
 
 # %% [markdown]
@@ -464,7 +489,7 @@ table(rows, "What each layout keeps (1: all of it)")
 # %% [markdown]
 # *Neighbours* is scikit-learn's trustworthiness of the ten nearest neighbours (1: all of them were neighbours before).
 # The other two columns are rank correlations of a quantity on paper with the same quantity in the full space (1: same
-# order, 0: unrelated). Another fold gives other values, and the picture does not show which. So use pictures to find
+# order, 0: unrelated). Here t-SNE even keeps the widths rather well: it may, but it is not asked to. Another fold gives other values, and the picture does not show which. So use pictures to find
 # what to measure, and measure it in the full space.
 
 # %% [markdown]
@@ -536,7 +561,7 @@ plt.show()
 # %%
 from sklearn.metrics import roc_auc_score
 
-from dpnet_lite.experiments.intervals import weighted_correlation
+from dpnet_lite.experiments.intervals import weighted_auc, weighted_correlation
 
 cosine_of = {
     "P and P_q": functional.cosine_similarity(P, P_q).numpy(),
@@ -548,7 +573,8 @@ rows = {"cosine of": list(cosine_of), "r with the IoU": [], "right above wrong":
 for x in cosine_of.values():
     low, high = percentile_interval(weighted_correlation(x, found.ious, weights))
     rows["r with the IoU"].append(f"{np.corrcoef(x, found.ious)[0, 1]:.2f} [{low:.2f}, {high:.2f}]")
-    rows["right above wrong"].append(roc_auc_score(right, x))
+    area = percentile_interval(weighted_auc(x, right, weights))
+    rows["right above wrong"].append(f"{roc_auc_score(right, x):.2f} [{area.low:.2f}, {area.high:.2f}]")
 agreement = cosine_of["P and P_q"].astype(float)[right]
 low, high = percentile_interval(weighted_correlation(agreement, found.ious[right], weights[:, right]))
 r = np.corrcoef(agreement, found.ious[right])[0, 1]
@@ -581,7 +607,9 @@ plt.show()
 # With a running kernel: choose the world, a view and a measure, and click on a cell. Its row names the class of P, its
 # column that of $P_q$. On the right you see where the two come from, and each compared with the other's image: a bright
 # map on another object is a confusion that you can look at. In the view *PCA* each prototype is the crop of the image
-# from which it was made. Set *interaction* to *after minus before*: how large is what the module changes?
+# from which it was made. In *nearest class* the cell of a wrong answer shows an episode that gave it. Set *interaction* to
+# *after minus before*: how large is what the module changes? (Here are four episodes of each class, in 9.2 ten; the maps
+# are plain cosines, whatever the measure.)
 
 # %%
 from dpnet_lite.course.explorers.apps import correlation_explorer
@@ -625,8 +653,9 @@ print(f"{nearest_is_own} of {len(of_photos)} objects are nearer to themselves th
 table(rows, "Photographs: centred cosine of an object's P with the P_q of ...")
 
 # %% [markdown]
-# *What to see:* the first column measures what light, pose and background do to an object. With two or three episodes of
-# each object, small differences mean nothing; and two photographs before the same kind of background may be alike for
+# *What to see:* 1 minus the first column is what light, pose and background do to an object. Are the kin next to each
+# other? Toy sloth and toy wolf are, and the two sneakers so much that one of them is nearer to the other than to itself;
+# the teddy bear only in part. With two or three episodes of each object, small differences mean nothing; and two photographs before the same kind of background may be alike for
 # that alone, since a cell also sees its surroundings.
 
 # %% [markdown]
@@ -639,7 +668,8 @@ table(rows, "Photographs: centred cosine of an object's P with the P_q of ...")
 #   sees and Pearson's correlation does not. The formula is ours: this says nothing of the paper's.
 # - t-SNE keeps neighbours; what else it keeps must be measured. The silhouette falls with the gap, for perfect
 #   selections as well.
-# - Agreement of P and $P_q$ is a sign of a good mask, but an unsure one.
+# - Agreement of P and $P_q$ is a sign that the selection lies on the object, an unsure one. Of the mask beyond that it
+#   says nothing that could be measured here.
 
 # %%
 same, none = before["centred cosine"]["same class"], before["centred cosine"]["neither"]
@@ -650,13 +680,14 @@ assert step_low <= 0 <= step_high
 missing = 100 * (hits["own"] - hits["P_q"])
 missing_low, missing_high = percentile_interval(drawn @ missing)
 assert missing_low > 0
+assert of_photos[photos.class_names.index("sneaker")].argmax() == photos.class_names.index("shiny sneaker")
 claim(
     f"P and P<sub>q</sub> of one class have a centred cosine of <b>{same[0]:.2f}</b> [{same[1]:.2f}, {same[2]:.2f}], "
     f"those of classes that share neither outline nor texture {none[0]:.2f} [{none[1]:.2f}, {none[2]:.2f}]. The "
     f"interaction brings the own class nearest in <b>{step.mean():+.1f}</b> [{step_low:+.1f}, {step_high:+.1f}] more of "
     f"100 episodes: no measurable difference. A perfect selection would: <b>{missing.mean():+.1f}</b> "
     f"[{missing_low:+.1f}, {missing_high:+.1f}]. (Drawn world, gap 0.5, one trained network; the intervals draw episodes "
-    "anew, not trainings.)"
+    "anew, with the means of the classes as they are, and not trainings.)"
 )
 
 # %% [markdown]
