@@ -123,8 +123,8 @@ check_weight_places(my_weight_places)
 # </details>
 # <details><summary>Answer</summary>
 #
-# For their area the same outline: see *weight over area* below the bars. In all, as much weight goes to objects of the
-# same texture: there are more of them. The first bar of each gap is the area, what a blind selection would get.
+# For their area the same outline: see *weight over area* below the bars. In all, nearly as much weight goes to objects of
+# the same texture: they cover more. The first bar of each gap is the area, what a blind selection would get.
 #
 # </details>
 
@@ -396,8 +396,8 @@ table(rows, "All weight on the other object: what of it is taken up")
 # %% [markdown]
 # *What to see:* the selection is a cause. With all weight on the other object, the very same network with the very same
 # support prototype lets go of the object. It does not take up the other object as well as it let go of the first: P
-# still asks for the class, and the table says how much: what shares the outline is taken up more than what shares
-# nothing. On average a small share of wrong weight costs little, so a selection need not be perfect;
+# still asks for the class, and the table says how much: what shares outline or texture with it is taken up in part, what
+# shares nothing hardly at all. On average a small share of wrong weight costs little, so a selection need not be perfect;
 # single episodes may switch sharply, each at its own share. The band is the 95 % interval of the mean, episodes drawn
 # regardless of their class. The black dots are the episodes as they happen, in five ranges of their precision, with
 # their numbers; the hollow ones are the same episodes with a perfect selection. The dots lie below the line because
