@@ -5,8 +5,8 @@
     python tools/measure_minutes.py --write                  # put the table into docs/teaching.md
 
 Reading: words of text at WORDS a minute (technical text, read once), a line of code that is not folded at
-LINE_SECONDS, a picture at PICTURE_SECONDS, an explorer or a quiz at EXPLORER_MINUTES, rounded to 5. Hints and answers behind a
-`<details>` are not counted. Exercises: the sum of the minutes in their headings. A lesson's line says both:
+LINE_SECONDS, a picture at PICTURE_SECONDS, an explorer or a quiz at EXPLORER_MINUTES, rounded to 5. Hints and answers
+behind a `<details>` are not counted. Exercises: the sum of the minutes in their headings. A lesson's line says both:
 
     **Time.** About 35 minutes: 15 to read, 20 for the exercises.
 
