@@ -1,0 +1,197 @@
+"""The explorers of the website: pictures of chosen settings, drawn by the package's own functions, and a page of them.
+
+A control is a row of buttons or a slider, and every combination of their values is a stored picture with a sentence:
+docs/site/static/explorer.js shows it. Nothing is computed in the browser.
+"""
+
+from __future__ import annotations
+
+import html
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from dpnet_lite.course.analysis.selections import OUTCOMES, all_cycles
+from dpnet_lite.course.explorers.apps import RULES
+from dpnet_lite.course.explorers.cycle import cycle_figure, follow_cycle
+from dpnet_lite.course.explorers.episode import (
+    cases_figure,
+    episode_figure,
+    object_episodes,
+    open_variants,
+    pick_episode,
+    toy_episodes,
+    variants_figure,
+)
+from dpnet_lite.course.opened_episode import OpenedEpisode, ShownEpisodes
+from dpnet_lite.datasets import OBJECTS_CREDIT
+from dpnet_lite.datasets.toy import DEFAULT_GAP
+from dpnet_lite.episodes import Episode
+
+GOOD = 0.75  # IoU from which an episode counts as a success
+STARTS = 8  # start cells of an episode
+GAPS = (0.0, 0.25, 0.5, 0.75, 1.0)
+PLAIN = next(iter(RULES))
+
+
+@dataclass
+class Stored:
+    """An explorer: a heading, what to look at, its controls with the names of their values, and its states."""
+
+    title: str
+    text: str
+    controls: dict[str, Sequence[str]]
+    sliders: tuple[str, ...] = ()
+    states: list[dict[str, object]] = field(default_factory=list)  # in the order of itertools.product of the controls
+
+
+class Gallery:
+    """Writes pictures into a folder, and makes states of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True)
+
+    def state(self, name: str, figure: Figure, said: str, alt: str) -> dict[str, object]:
+        file = BytesIO()
+        figure.savefig(file, format="png", dpi=110)
+        image = Image.open(file).convert("RGB")
+        image.save(self.folder / f"{name}.webp", quality=82, method=4)
+        size = {"width": image.width, "height": image.height}
+        return {"picture": f"{self.folder.name}/{name}.webp", "said": said, "alt": alt, **size}
+
+
+def success_and_failure(shown: ShownEpisodes) -> list[Episode]:
+    """The first episode of a list that succeeds, and the worst of the list."""
+    ious = {episode: shown.open(episode).iou for episode in shown.episodes(count=20, seed=0)}
+    return [next(episode for episode, iou in ious.items() if iou >= GOOD), min(ious, key=lambda one: ious[one])]
+
+
+def ways(opened: OpenedEpisode) -> str:
+    """A sentence on how the ways of an episode end."""
+    kept, astray, lost, _ = all_cycles(opened).outcomes.bincount(minlength=len(OUTCOMES)).tolist()
+    return (
+        f"{kept + astray} ways are kept; of these {astray} found a cell off the object. "
+        f"{lost} that had found the object are rejected. IoU {opened.iou:.2f}."
+    )
+
+
+def cycles(gallery: Gallery, cases: dict[str, OpenedEpisode]) -> Stored:
+    """Start cells spread over the mask of each case."""
+    steps = [str(number + 1) for number in range(STARTS)]
+    text = (
+        "A support pixel, its nearest query pixel, and that one's nearest support pixel. A way that lands in the mask "
+        "is kept. Right: all that is selected by the plain cycle. Choose another start, or click into the support."
+    )
+    stored = Stored("Follow a cycle", text, {"episode": list(cases), "start": steps}, ("start",))
+    for name, opened in cases.items():
+        width = opened.trace.query.shape[-1]
+        starts = sorted(set(all_cycles(opened).starts.tolist()))
+        for number in range(STARTS):
+            start = divmod(starts[number * (len(starts) - 1) // (STARTS - 1)], width)
+            verdict = follow_cycle(opened, start).verdict
+            said = f"This way: {verdict}. All ways: {ways(opened)}"
+            alt = f"Support and query of the class {opened.class_name} with the way of one pixel: {verdict}"
+            figure = cycle_figure(opened, start)
+            place = figure.axes[0].get_position()
+            state = gallery.state(f"cycle_{list(cases).index(name)}_{number}", figure, said, alt)
+            place = figure.axes[0].get_position()  # after the layout
+            x, y = ((start[1] + 0.5) / width, (start[0] + 0.5) / opened.trace.query.shape[-2])
+            state["at"] = [round(place.x0 + x * place.width, 4), round(1 - place.y1 + y * place.height, 4)]
+            stored.states.append(state)
+    return stored
+
+
+def rules(gallery: Gallery, worlds: dict[str, ShownEpisodes], count: int = 4) -> Stored:
+    """Four episodes of each world under every selection rule."""
+    text = (
+        "The same four episodes of each world under every rule of lesson 3. Precision is the share of the selection "
+        "that lies on the object. The oracle selects with the truth: no method may, but it shows what is possible."
+    )
+    stored = Stored("Selection rules", text, {"world": list(worlds), "rule": list(RULES)})
+    for number, shown in enumerate(worlds.values()):
+        episodes = sorted(shown.episodes(count=count, seed=0), key=lambda episode: -shown.open(episode).iou)
+        for position, (rule, switches) in enumerate(RULES.items()):
+            opened = [shown.open(episode, **switches) for episode in episodes]
+            mean = sum(one.iou for one in opened) / count
+            said = f"{rule}: mean IoU of the four {mean:.2f}."
+            alt = f"Four episodes under the rule {rule}: support, selected pixels and predicted mask"
+            stored.states.append(gallery.state(f"rules_{number}_{position}", cases_figure(opened), said, alt))
+    return stored
+
+
+def variants(gallery: Gallery, worlds: dict[str, ShownEpisodes], count: int = 5) -> Stored:
+    """Several episodes of each world, segmented by every shipped network."""
+    text = (
+        "The same episode, segmented by the full network and by networks trained without one part. White: the outline "
+        "of the truth. One episode proves nothing; the studies of lessons 11 and 12 average over many."
+    )
+    controls = {"world": list(worlds), "episode": [str(number + 1) for number in range(count)]}
+    stored = Stored("With and without a part", text, controls, ("episode",))
+    for (name, shown), weights in zip(worlds.items(), ("toy", "photographs"), strict=True):
+        for number, episode in enumerate(shown.episodes(count=count, seed=0)):
+            answers = open_variants(shown, weights, episode)
+            said = ", ".join(f"{what}: IoU {answer.iou:.2f}" for what, answer in answers.items()) + "."
+            alt = f"{name}, {next(iter(answers.values())).class_name}: support, query and the masks of each network"
+            state = gallery.state(f"variants_{weights}_{number}", variants_figure(answers), said, alt)
+            stored.states.append(state)
+    return stored
+
+
+def gaps(gallery: Gallery, count: int = 2) -> Stored:
+    """Some classes of the drawn world from no gap to the whole one."""
+    text = (
+        "The gap says how far colours, angle and light may stray between two scenes of a class, from 0 (alike) to 1. "
+        "The scenes are drawn again for each gap."
+    )
+    names = [toy_episodes(0, 0.5).class_names[index] for index in toy_episodes(0, 0.5).novel[:count]]
+    stored = Stored("Turn the gap", text, {"class": names, "gap": [f"{gap:g}" for gap in GAPS]}, ("gap",))
+    for position, name in enumerate(names):
+        for gap in GAPS:
+            shown = toy_episodes(0, gap)
+            opened = shown.open(pick_episode(shown, position))
+            alt = f"The class {name} at gap {gap:g}: support, query, predicted mask and truth"
+            said = f"Gap {gap:g}: IoU {opened.iou:.2f}."
+            stored.states.append(gallery.state(f"gap_{position}_{gap:g}", episode_figure(opened), said, alt))
+    return stored
+
+
+def markup(stored: Stored) -> str:
+    """The explorer as a section of a page; without JavaScript its first picture stands there."""
+    assert len(stored.states) == len(list(itertools.product(*stored.controls.values())))
+    first = stored.states[0]
+    picture = " ".join(f'{name}="{html.escape(str(first[key]))}"' for name, key in PICTURE.items())
+    controls = [{"name": n, "values": list(v), "slider": n in stored.sliders} for n, v in stored.controls.items()]
+    data = json.dumps({"controls": controls, "states": stored.states}).replace("</", "<\\/")
+    return (
+        f"## {stored.title}\n\n{stored.text}\n\n```{{raw}} html\n"
+        f'<div class="explorer"><div class="controls"></div><img {picture} loading="lazy">'
+        f'<p class="said" aria-live="polite">{html.escape(str(first["said"]))}</p>'
+        f'<script type="application/json">{data}</script></div>\n```\n\n'
+    )
+
+
+PICTURE = {"src": "picture", "alt": "alt", "width": "width", "height": "height"}
+
+
+def write(folder: Path) -> str:
+    """Write all pictures into the folder; returns the page's sections."""
+    gallery = Gallery(folder)
+    worlds: dict[str, ShownEpisodes] = {"drawn world": toy_episodes(0, DEFAULT_GAP), "photographs": object_episodes()}
+    cases = {}
+    for name, shown in worlds.items():
+        for kind, episode in zip(("a success", "a failure"), success_and_failure(shown), strict=True):
+            cases[f"{name}, {kind}"] = shown.open(episode, **RULES[PLAIN])
+    makers: tuple[Callable[[], Stored], ...] = (
+        lambda: cycles(gallery, cases),
+        lambda: rules(gallery, worlds),
+        lambda: variants(gallery, worlds),
+        lambda: gaps(gallery),
+    )
+    return "".join(markup(make()) for make in makers) + f"{OBJECTS_CREDIT}\n"

@@ -1,0 +1,155 @@
+"""Write docs/common_mistakes.md from the checks of the exercises: what they say to typical wrong answers.
+
+The messages are read from the source (dpnet_lite/course/exercises/lesson_NN.py), not run: the keys of the dictionaries
+of mistakes, and the reasons of `require` that say more than which kind of value is wanted. A value that a message
+fills in is written as "...". IDEAS has a line on the misconception behind an exercise where the messages do not say it.
+
+    python tools/write_mistakes.py
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "common_mistakes.md"
+EXERCISES = ROOT / "dpnet_lite" / "course" / "exercises"
+IDEAS = {
+    "check_folds": "A fold says which classes are held back; both published ways of cutting the list are in use.",
+    "check_episode": "An episode is a small test: what is asked must not lie among what is shown.",
+    "check_masked_average": "A prototype is a mean over the object, with shares for the cells on its border.",
+    "check_two_prototypes": "A cosine looks at directions; a long vector is no better match than a short one.",
+    "check_cycle": "The cycle asks whether a match suits both sides, not whether it finds the same pixel again.",
+    "check_quality": "Precision asks about what was selected, recall about what there was to select.",
+    "check_reinforced": "A softmax makes weights that add up to 1; over what they add up is the whole question.",
+    "check_weighted": "The gate weighs channels of the query; it says nothing of places.",
+    "check_pyramid": "A coarse level is a mean of what it covers, so that nothing of the image is skipped.",
+    "check_mask": "A decision cannot be made smooth afterwards: resize first, decide last.",
+    "check_loss": "What is ignored counts neither above the fraction line nor below it.",
+    "check_learning_rate": "Steps count from 0; both ends of a schedule are worth a test.",
+    "check_miou": "A mean of ratios is not the ratio of sums; metrics differ in what is added up before dividing.",
+    "check_interval": "An interval is about the mean, and a resample is as large as the sample.",
+    "check_weight_places": "A share of weight is divided by all the weight that there is.",
+    "check_auc": "It is the chance that one of these stands above one of those; a tie decides nothing.",
+    "check_class_cosines": "How alike two classes are is a mean over pairs, and a thing is no pair with itself.",
+    "check_nearest_accuracy": "What is tested must not have helped to make what it is compared with.",
+    "check_class_mask": "A number in a training mask names a class; 255 names nothing.",
+    "check_paired": "A pair shares all but the variant, so its difference is what is looked at.",
+    "check_holm": "Every question asked raises the chance of a false find; the smallest p pays for all of them.",
+    "check_hidden_share": "What was painted last lies in front; only other objects hide.",
+    "check_contributions": "A mean over all episodes is a sum over groups, each with its share of the episodes.",
+    "check_fold_images": "A benchmark's split is a few conditions on images, and each word of them changes its size.",
+    "check_poly_rate": "A schedule counts steps, and a step is a batch.",
+    "check_share": "Processes and parts split one list: nothing twice, nothing left out.",
+}
+
+
+def literal(node: ast.expr, names: dict[str, ast.expr]) -> Iterator[str]:
+    """The texts that an expression may stand for, values that are filled in as "..."; names are looked up."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.JoinedStr):
+        yield "".join(p.value if isinstance(p, ast.Constant) else "..." for p in node.values)  # type: ignore[misc]
+    elif isinstance(node, ast.IfExp):
+        yield from literal(node.body, names)
+        yield from literal(node.orelse, names)
+    elif isinstance(node, ast.Name) and node.id in names:
+        yield from literal(names.pop(node.id), names)  # once, so that no circle is possible
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        for left in literal(node.left, dict(names)):
+            for right in literal(node.right, dict(names)):
+                yield left + right
+
+
+def reasons(function: ast.FunctionDef) -> Iterator[str]:
+    """The messages of one function in the order of its lines."""
+    names = {
+        target.id: node.value
+        for node in ast.walk(function)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(function):
+        texts: list[ast.expr] = []
+        if isinstance(node, ast.Dict):
+            texts = [key for key in node.keys if key is not None]
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            texts = [node.targets[0].slice]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "require":
+            texts = [node.args[1]]
+        found += [(text.lineno, said) for text in texts for said in literal(text, dict(names)) if is_mistake(said)]
+    yield from (said for _, said in sorted(found, key=lambda pair: pair[0]))
+
+
+def is_mistake(said: str) -> bool:
+    """Whether a message speaks of the matter: not only of the kind of value, and not only of the right number."""
+    form = re.search(r"^return |^give |returns (\.\.\.|a |nothing)|^the shape|^the array is|is written", said)
+    numbers = re.search(r"should (be|hold) (about )?\[?\.\.\.|it is \.\.\., not", said)
+    return form is None and numbers is None and len(re.sub(r"[^A-Za-z]", "", said)) > 14
+
+
+def checks(source: str) -> dict[str, tuple[str, list[str]]]:
+    """The checks of a lesson by name: the first line of each one's docstring, and its messages.
+
+    The messages of a function that a check calls are its own as well.
+    """
+    functions = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+    found = {}
+    for name, function in functions.items():
+        if not name.startswith("check_"):
+            continue
+        called = [node.id for node in ast.walk(function) if isinstance(node, ast.Name) and node.id in functions]
+        messages = [said for part in (name, *called) for said in reasons(functions[part])]
+        found[name] = ((ast.get_docstring(function) or "").partition("\n")[0], list(dict.fromkeys(messages)))
+    return found
+
+
+def title(number: str, name: str) -> str:
+    """An exercise's heading in its lesson without kind and minutes; the check's name where there is none."""
+    for path in sorted((ROOT / "notebooks").glob("*.py")):
+        match = re.search(rf"^# ### Exercise {re.escape(number)}: (.+?) \([^()]*\)$", path.read_text("utf-8"), re.M)
+        if match:
+            return f"{number}: {match[1]}"
+    return f"{number}: {name.removeprefix('check_').replace('_', ' ')}"
+
+
+def page() -> str:
+    """The whole page."""
+    lines = [
+        "# Common mistakes",
+        "",
+        "What the checks of the exercises say to typical wrong answers, lesson by lesson. Written by",
+        "`tools/write_mistakes.py` from the checks; `...` stands for what a message fills in.",
+    ]
+    for path in sorted(EXERCISES.glob("lesson_*.py")):
+        found = {n: (doc, said) for n, (doc, said) in checks(path.read_text(encoding="utf-8")).items() if said}
+        if not found:
+            continue
+        number = path.stem.removeprefix("lesson_")
+        (lesson,) = (ROOT / "notebooks").glob(f"{number}_*.py")
+        heading = re.search(r"^# # (.+)$", lesson.read_text(encoding="utf-8"), re.M)
+        lines += ["", f"## {heading[1] if heading else number}", "", f"[The lesson](../notebooks/{lesson.stem}.ipynb)"]
+        for name, (doc, messages) in found.items():
+            lines += ["", f"### {title(doc.partition(':')[0], name)}", ""]
+            lines += [*([f"*{IDEAS[name]}*", ""] if name in IDEAS else []), *(f"- {clean(said)}" for said in messages)]
+    return "\n".join(lines) + "\n"
+
+
+def clean(said: str) -> str:
+    """A message as a line of a list: a capital at its beginning, and no sign that Markdown would read."""
+    said = re.sub(r"^\.\.\.[,:] ", "", said.strip())  # the case that the check had in hand
+    said = re.sub(r"([*_<>|])", r"\\\1", said)
+    return said[0].upper() + said[1:] + ("" if said.endswith((".", "?")) else ".")
+
+
+def main() -> None:
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
