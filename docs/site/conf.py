@@ -62,3 +62,12 @@ def _with_alternative_text(original: Any) -> Any:
 
 
 NbElementRenderer.render_image = _with_alternative_text(NbElementRenderer.render_image)
+
+
+def _skip_field(_app: Any, _what: str, _name: str, found: object, skip: bool, _options: object) -> bool:
+    """A named tuple's fields have docstrings of Python's own, which say nothing; their types stand in the signature."""
+    return skip or (getattr(found, "__doc__", None) or "").startswith("Alias for field number")
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-skip-member", _skip_field)
