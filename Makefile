@@ -12,7 +12,7 @@ APP_OPTIONS ?=
 WORKERS ?= 2
 
 CANDIDATES := python3.14 python3.13 python3.12 python3.11 python3
-EXTRAS := notebooks,cluster,benchmarks,test
+EXTRAS := notebooks,cluster,benchmarks,site,test
 STAMP := .venv/.installed
 
 ifeq ($(strip $(UV)),)
@@ -30,7 +30,7 @@ REMEDY =
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint lab app notebooks figures weights clean rebuild
+.PHONY: help setup demo test test-all lint lab app notebooks site slides pages figures weights clean rebuild
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -67,10 +67,21 @@ app: $(STAMP) ## open the explorers as one web page, on this machine only
 notebooks: $(STAMP) ## rebuild notebooks/*.ipynb from their .py, with outputs
 	.venv/bin/python tools/build_notebooks.py
 
+site: $(STAMP) ## build the website in build/site/html: lessons, explorers without a kernel, pages, slides
+	.venv/bin/python tools/build_site.py
+
+slides: $(STAMP) ## build the slides of the lecture alone, in build/site/slides
+	.venv/bin/python tools/build_site.py --slides
+
+pages: $(STAMP) ## write the pages that follow from the lessons and their checks again
+	.venv/bin/python tools/write_mistakes.py
+	.venv/bin/python tools/measure_minutes.py --write
+
 figures: $(STAMP) ## make the pictures in figures/ and of docs/architecture.md again
 	.venv/bin/python tools/make_figures.py
 	.venv/bin/python tools/draw_network.py
 	.venv/bin/python tools/draw_cycle.py
+	.venv/bin/python tools/draw_glossary.py
 	.venv/bin/python tools/draw_architecture.py
 
 weights: $(STAMP) ## make the weights for photographs again, from the folders in SHARED (they do not come with the project)

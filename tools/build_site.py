@@ -104,7 +104,15 @@ def downloads(page: Path) -> str:
             (SOURCE / copy).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / path, SOURCE / copy)
             offered.append(f"{{download}}`{name} <../{copy.as_posix()}>`")
-    return f"*Download {' and '.join(offered)}.*"
+    line = f"*Download {' and '.join(offered)}.*"
+    repository = os.environ.get("GITHUB_REPOSITORY")
+    if repository is None:
+        return line
+    binder = f"https://mybinder.org/v2/gh/{repository}/HEAD?urlpath=lab/tree/{page.as_posix()}"
+    colab = f"https://colab.research.google.com/github/{repository}/blob/main/{page.as_posix()}"
+    return (
+        f"{line} *Open it in [Binder]({binder}) or [Colab]({colab}), with [two lines](../README.md#elsewhere) first.*"
+    )
 
 
 def write_api() -> None:

@@ -376,6 +376,7 @@ def description() -> str:
 
 
 BADGES = {"stated": ("stated", "#00664a"), "precedent": ("precedent", "#005a8c"), "ours": ("our choice", "#8a4b00")}
+BADGES |= {"binder": ("open in Binder", "#444444"), "colab": ("open in Colab", "#444444")}  # of the README
 
 
 def badge(words: str, colour: str) -> str:

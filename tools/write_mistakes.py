@@ -41,9 +41,7 @@ IDEAS = {
     "check_holm": "Every question asked raises the chance of a false find; the smallest p pays for all of them.",
     "check_hidden_share": "What was painted last lies in front; only other objects hide.",
     "check_contributions": "A mean over all episodes is a sum over groups, each with its share of the episodes.",
-    "check_fold_images": "A benchmark's split is a few conditions on images, and each word of them changes its size.",
-    "check_poly_rate": "A schedule counts steps, and a step is a batch.",
-    "check_share": "Processes and parts split one list: nothing twice, nothing left out.",
+    "check_episodes_needed": "The width of an interval falls with the root of the number of episodes.",
 }
 
 

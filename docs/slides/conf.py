@@ -8,7 +8,7 @@ from pathlib import Path
 project = "DPNet Lite"
 extensions = ["myst_parser", "sphinx_revealjs", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath", "colon_fence", "attrs_inline"]
-html_show_copyright = False
+html_show_copyright = html_copy_source = False
 revealjs_style_theme = "white"
 revealjs_static_path = ["static"]
 revealjs_css_files = ["slides.css"]
@@ -16,7 +16,7 @@ revealjs_use_section_ids = True
 revealjs_script_conf = {
     "width": 1280,
     "height": 760,
-    "margin": 0.02,
+    "margin": 0.04,
     "hash": True,
     "slideNumber": "c/t",
     "transition": "none",

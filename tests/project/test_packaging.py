@@ -28,7 +28,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "ray": "ray-core"}
 # Not on conda-forge under its own name: environment.yml leaves these to pip.
-LEFT_TO_PIP = {"lightning-fabric", "playwright"}
+LEFT_TO_PIP = {"lightning-fabric", "playwright", "sphinx-revealjs", "sphinx-mathjax-offline"}
 # Modules whose job is to draw or to show: they alone may import what BLOCKED names.
 DRAWING_MODULES = (
     "dpnet_lite.experiments.plots",
