@@ -31,6 +31,9 @@ PLACEHOLDER = "OWNER/dpnet-lite"
 # [label](name#anchor): the label may hold brackets, the name is no address of another host.
 LINK = re.compile(r"(!?)\[((?:[^][]|\[[^][]*\])*)\]\(((?!https?:|mailto:|#)[^)#\s]+)(#[^)\s]*)?\)")
 PATTERNS = ("README.md", "benchmarks/README.md", "docs/*.md", "docs/ablations/*/*/report.md", "docs/site/*.md")
+CLAIM, QUIZ = re.compile(r"^claim\(", re.MULTILINE), re.compile(r"\A\W*(?:from .*\n\s*)?quiz\(.*\)\s*\Z")
+EXPLORER = re.compile(r"^(?:cycle|episode|variants|gallery)_explorer\(", re.MULTILINE)
+STORED = "*Here it is a picture; [the explorers of this site](../explorers.md) answer without a kernel.*"
 CORE = {  # the pages on the core, and the modules on each
     "Network": "model.dpnet model.episode_batch model.prototypes model.matching model.cycle_comparison "
     "model.prototype_interaction model.multi_scale_fusion",
@@ -75,7 +78,7 @@ def linked(text: str, page: Path) -> str:
 
 
 def copy_page(page: Path) -> None:
-    """Copy a page of text, or a notebook whose hidden sources are folded and which offers itself as a file."""
+    """Copy a page of text, or a notebook: hidden sources are folded, and it offers itself as a file."""
     target = SOURCE / in_site(page)
     target.parent.mkdir(parents=True, exist_ok=True)
     if page.suffix == ".md":
@@ -84,11 +87,18 @@ def copy_page(page: Path) -> None:
         target.write_text(alone + text, encoding="utf-8")
         return
     notebook = nbformat.read(ROOT / page, as_version=4)
+    cells = []
     for cell in notebook.cells:
+        cells.append(cell)
         if cell.cell_type == "markdown":
             cell.source = linked(cell.source, page)
-        elif cell.metadata.get("jupyter", {}).get("source_hidden"):
-            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+            continue
+        hidden = cell.metadata.get("jupyter", {}).get("source_hidden") or CLAIM.search(cell.source)
+        tag = "remove-input" if QUIZ.search(cell.source) else "hide-input" if hidden else None
+        cell.metadata["tags"] = [*cell.metadata.get("tags", []), *([tag] if tag else [])]
+        if EXPLORER.search(cell.source):
+            cells.append(nbformat.v4.new_markdown_cell(STORED))
+    notebook.cells = cells
     first = notebook.cells[0]
     title, _, rest = first.source.partition("\n")
     first.source = f"{title}\n\n{downloads(page)}\n{rest}"
