@@ -133,13 +133,14 @@ def variants(gallery: Gallery, worlds: dict[str, ShownEpisodes], count: int = 5)
     """Several episodes of each world, segmented by every shipped network."""
     text = (
         "The same episode, segmented by the full network and by networks trained without one part. White: the outline "
-        "of the truth. One episode proves nothing; the studies of lessons 11 and 12 average over many."
+        "of the truth. The episodes go from the full network's best answer to its worst; one proves nothing, and the "
+        "studies of lessons 11 and 12 average over many."
     )
     controls = {"world": list(worlds), "episode": [str(number + 1) for number in range(count)]}
     stored = Stored("With and without a part", text, controls, ("episode",))
     for (name, shown), weights in zip(worlds.items(), ("toy", "photographs"), strict=True):
-        for number, episode in enumerate(shown.episodes(count=count, seed=0)):
-            answers = open_variants(shown, weights, episode)
+        answered = [open_variants(shown, weights, episode) for episode in shown.episodes(count=count, seed=0)]
+        for number, answers in enumerate(sorted(answered, key=lambda answers: -answers["full"].iou)):
             said = ", ".join(f"{what}: IoU {answer.iou:.2f}" for what, answer in answers.items()) + "."
             alt = f"{name}, {next(iter(answers.values())).class_name}: support, query and the masks of each network"
             state = gallery.state(f"variants_{weights}_{number}", variants_figure(answers), said, alt)
