@@ -26,12 +26,12 @@ def test_common_mistakes_are_in_step_with_the_checks() -> None:
         '    compare(g, w, {late: 1, **_more()}, "it should be 3")\n'
         'def _more():\n    return {"the two ends are exchanged" if a else "one end is missing": 2}\n'
     )
-    ((line, messages),) = write_mistakes.checks(source).values()
     wanted = ["query ... is in its own support", "the first step stands still", "the two ends are exchanged"]
-    assert line == "1.1: f." and sorted(messages) == ["one end is missing", *wanted]
+    ((line, messages),) = write_mistakes.checks(source).values()
+    assert (line, sorted(messages)) == ("1.1: f.", ["one end is missing", *wanted])
 
 
-@pytest.mark.parametrize("lesson", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("lesson", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda lesson: lesson.stem)
 def test_a_lesson_says_its_measured_minutes(lesson: Path) -> None:
     minutes = measure_minutes.measure(lesson.read_text(encoding="utf-8"))
     assert measure_minutes.says_so(lesson.read_text(encoding="utf-8"), minutes), f"it should say: {minutes.line}"
@@ -55,14 +55,14 @@ def test_every_term_of_the_glossary_has_its_picture() -> None:
     assert sorted(names) == sorted(draw_glossary.PICTURES) and page.count("\n### ") == len(names)
     for name in names:
         file = draw_glossary.FOLDER / f"term_{name}.svg"
-        assert file.read_text(encoding="utf-8") == draw_glossary.drawing(name), "run tools/draw_glossary.py"
+        assert file.read_text(encoding="utf-8") == draw_glossary.drawing(name), "run `make figures`"
 
 
 @pytest.fixture(scope="module")
 def site() -> Path:
     pytest.importorskip("furo", reason="Sphinx is not installed (extra: site)")
     command = [sys.executable, str(ROOT / "tools" / "build_site.py")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return ROOT / "build" / "site" / "html"
 
@@ -83,13 +83,13 @@ def test_every_page_has_all_it_asks_for_from_here(browser: Any, site: Path, them
         ids[file.as_uri()] = set(page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)"))
         links[file.as_uri()] = page.evaluate("[...document.querySelectorAll('a[href]')].map(e => e.href)")
         assert page.locator("img:not([alt]), img[alt='']").count() == 0, f"{file.name}: a picture without words"
-        wide = page.evaluate("document.documentElement.scrollWidth") > width and file.parent.name != "slides"
-        assert not wide, f"{file.name} is wider than the window"
+        wide = page.evaluate("document.documentElement.scrollWidth") > width
+        assert not wide or file.parent.name == "slides", f"{file.name} is wider than the window"
         keep(page, f"site_{theme}_{width}_{file.stem}")
     page.close()
-    assert [address for address in asked if not address.startswith(("file:", "data:", "blob:"))] == [] == failed
-    assert len(links) > 40 and len(asked) > 100
-    for start, address in ((start, address) for start, found in links.items() for address in found):
+    elsewhere = [address for address in asked if not address.startswith(("file:", "data:", "blob:"))]
+    assert elsewhere == [] == failed and len(links) > 40
+    for start, address in [(start, address) for start, found in links.items() for address in found]:
         name, _, anchor = address.partition("#")
         if name.startswith("file:") and not anchor.startswith("/"):  # as reveal.js writes the place of a slide
             assert Path(unquote(name.partition("?")[0]).removeprefix("file://")).exists(), f"{start}: {address}"
