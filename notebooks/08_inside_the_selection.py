@@ -20,7 +20,7 @@
 # **What you need.** [Notebook 3](03_cycle_comparison.ipynb): cycles, rules, precision and recall of a selection;
 # [notebook 7](07_evaluation.ipynb): intervals.
 #
-# **Time.** About 60 minutes: 30 to read, 30 for the exercises. The cells run in about a minute. In a lecture: the pictures of 8.1 and the experiment of 8.3.
+# **Time.** About 65 minutes: 35 to read, 30 for the exercises. The cells run in about a minute. In a lecture: the pictures of 8.1 and the experiment of 8.3.
 #
 # All measures of this lesson are ![our choice](../figures/badges/ours.svg), and so is the selection rule they look at
 # ([The method](../docs/method.md#cycle-comparison-module-ccm)). They say how *this* network behaves on the drawn world

@@ -13,7 +13,7 @@ import argparse
 from html import escape
 from pathlib import Path
 
-FOLDER = Path(__file__).resolve().parents[1] / "figures" / "glossary"
+FOLDER = Path(__file__).resolve().parents[1] / "figures"
 WIDTH, HEIGHT = 150, 84
 # Object, selected, truth, fault; background, dark, white; of two more strengths of blue.
 COLOURS = {
@@ -220,13 +220,18 @@ def drawing(name: str) -> str:
     )
 
 
+def files() -> dict[str, str]:
+    """Every file that is drawn here, by its name under figures/."""
+    return {f"glossary/term_{name}.svg": drawing(name) for name in PICTURES}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the pictures of the glossary.")
     parser.add_argument("--out", type=Path, default=FOLDER)
     folder = parser.parse_args().out
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in PICTURES:
-        (folder / f"term_{name}.svg").write_text(drawing(name), encoding="utf-8")
+    (folder / "glossary").mkdir(parents=True, exist_ok=True)
+    for name, content in files().items():
+        (folder / name).write_text(content, encoding="utf-8")
 
 
 if __name__ == "__main__":

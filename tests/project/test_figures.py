@@ -6,6 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import draw_glossary
 import draw_network
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def difference(a: Path, b: Path) -> float:
 
 def test_figures_are_those_that_are_made_now(tmp_path):
     shown = {str(path.relative_to(ROOT / "figures")) for path in (ROOT / "figures").rglob("*.*")}
-    assert shown == {*make_figures.FIGURES, *draw_network.files(), "cycle.gif", "cycle.png"}
+    assert shown == {*make_figures.FIGURES, *draw_network.files(), *draw_glossary.files(), "cycle.gif", "cycle.png"}
     for name, draw in make_figures.FIGURES.items():
         make_figures.save(draw(), tmp_path / name)
         assert (ROOT / "figures" / name).stat().st_size < 350_000

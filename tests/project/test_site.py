@@ -53,9 +53,8 @@ def test_every_term_of_the_glossary_has_its_picture() -> None:
     page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
     names = re.findall(r"glossary/term_(\w+)\.svg", page)
     assert sorted(names) == sorted(draw_glossary.PICTURES) and page.count("\n### ") == len(names)
-    for name in names:
-        file = draw_glossary.FOLDER / f"term_{name}.svg"
-        assert file.read_text(encoding="utf-8") == draw_glossary.drawing(name), "run `make figures`"
+    for name, content in draw_glossary.files().items():
+        assert (ROOT / "figures" / name).read_text(encoding="utf-8") == content, "run `make figures`"
 
 
 @pytest.fixture(scope="module")
