@@ -267,7 +267,7 @@ share = (flat.square().sum(dim=1) / change.square().sum(dim=1)).mean()
 print(f"learned: g1 = {float(module.g1.detach()):+.3f}, g2 = {float(module.g2.detach()):+.3f}")
 print(f"{share:.1%} of what the exchange does to P_q (squared) is one number added to all channels alike")
 for kind in ("P_q", "own"):
-    made = group_means(MEASURES["cosine"](P, vectors[kind]).numpy())
+    made = group_means(functional.cosine_similarity(P[:, None], vectors[kind][None], dim=2).numpy())
     print(
         f"cosine of P and {kind}, own episode minus same class: {made['own episode'][0] - made['same class'][0]:+.3f}"
     )
