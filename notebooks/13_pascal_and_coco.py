@@ -170,6 +170,7 @@ RELATIVES = {
 }
 
 
+# %%
 def first(n: int, of: EpisodeScores) -> EpisodeScores:
     """The first n episodes of a run; classes take turns in the list, so all of them stay."""
     return EpisodeScores(of.class_index[:n], of.counts[:n], of.class_names)
