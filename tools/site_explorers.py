@@ -43,7 +43,7 @@ from dpnet_lite.datasets.toy import DEFAULT_GAP
 from dpnet_lite.episodes import Episode
 
 STARTS = 8  # start cells of an episode
-LIST = 40  # episodes in which a success and a failure are sought
+LIST = 20  # episodes in which a success and a failure are sought
 SCENES = 60  # of the drawn world at each gap: three around each class
 GAPS = (0.0, 0.25, 0.5, 0.75, 1.0)
 CHANGES = {
