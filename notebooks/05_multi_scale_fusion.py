@@ -126,8 +126,9 @@ enlarge(figure)
 figure
 
 # %% [markdown]
-# *What to see:* purple is above 0, "more like the prototype"; orange below; the outline is the truth. No map is a mask,
-# and they fail in different places. That is why the network gets all twelve.
+# *What to see:* purple is above 0, "more like the prototype"; orange below; the colours run from -6 to 6; the outline is
+# the truth. No map is a mask. Nearly all are lit on the other objects too, but not equally: that is why the network gets
+# all twelve.
 
 # %%
 inside, outside = opened.truth_shares >= 0.5, opened.truth_shares < 0.5  # [h, w] each
@@ -272,9 +273,9 @@ print(f"F_q^final: {tuple(final.shape[1:])}, as the network itself computed it")
 # well.</details>
 #
 # <details><summary>Answer</summary>Most people say: dilation 1 for small, dilation 6 for large objects. The result is
-# another. The global mean matters most, for small objects: without it too much of the query is called foreground, which
-# harms where the truth is small and even helps where it is large. Large objects miss dilation 3 most; where dilation 6
-# sees something is hardly used at all.
+# different. The global mean matters most, for small objects: without it too much of the query is called foreground. Large
+# objects even <i>gain</i> without dilation 1; they may gain without the global mean too, but that whisker reaches zero.
+# They miss dilation 3 most; where dilation 6 sees something is hardly used at all.
 # What a part is made for and what training uses it for are two questions.</details>
 
 # %%
@@ -303,13 +304,13 @@ figure
 # *What to see:* the three episodes (of all) in which flattening changes most, chosen for that; a number is an IoU. One
 # episode proves nothing. So the same over all of them, in three groups of equal number by the size of the truth:
 
-# %% alt=["Bars of the loss of IoU for each flattened scale, for small, medium and large objects, with standard errors. The global mean is the largest loss for small objects and a gain for large ones, dilation 1 likewise but less; dilation 3 loses a little, most for large ones; dilation 6 is near 0"] jupyter={"source_hidden": true}
+# %% alt=["Bars of the loss of IoU for each flattened scale, for small, medium and large objects, with 95 percent whiskers. The global mean is the largest loss for small objects; large ones gain without dilation 1, and perhaps without the global mean; dilation 3 loses a little, most for large ones; dilation 6 is near 0"] jupyter={"source_hidden": true}
 thirds = np.quantile(area, [1 / 3, 2 / 3])
 groups = {"small": area < thirds[0], "medium": (area >= thirds[0]) & (area < thirds[1]), "large": area >= thirds[1]}
 figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
 for offset, (name, chosen), colour in zip((-0.25, 0, 0.25), groups.items(), (ORANGE, "#56B4E9", BLUE), strict=True):
     heights = [100 * loss[chosen].mean() for loss in losses]
-    errors = [100 * loss[chosen].std(ddof=1) / chosen.sum() ** 0.5 for loss in losses]
+    errors = [196 * loss[chosen].std(ddof=1) / chosen.sum() ** 0.5 for loss in losses]  # 95 %: 1.96 standard errors
     label = f"{name}: {100 * area[chosen].min():.0f} to {100 * area[chosen].max():.0f} % of the image"
     axes.bar(np.arange(len(names)) + offset, heights, 0.23, yerr=errors, color=colour, label=label, capsize=3)
 axes.axhline(0, color="black", linewidth=0.8)
@@ -330,12 +331,12 @@ formats = {column: "{:.1f}" if column.startswith("IoU") else "{:.2f}" for column
 table(rows, "Mean IoU in %, and the area that the network marks, over the true area", formats=formats)
 
 # %% [markdown]
-# *What to see:* a bar is the mean loss over a third of the episodes, the whisker one standard error; below zero the
+# *What to see:* a bar is the mean loss over a third of the episodes, the whisker its 95 % interval; below zero the
 # answer got *better*. In the table, an area of 1 is the truth's: with all scales the network marks too much of small
 # objects and too little of large ones. Without the global mean it marks far more, whatever the size: small objects lose
-# by that, and large ones, of which it had marked too little, gain. So the global mean, which knows no place, takes part
+# by that. So the global mean, which knows no place, takes part
 # in how much of the query is called foreground. (Set to 0, it also loses what it says in every query alike; this does
-# not tell how much it goes by the query.) Dilation 1 does some of the same. Dilation 3 adds a little to objects of every
+# not tell how much it goes by the query.) Without dilation 1 more is marked, too, and large objects gain by it. Dilation 3 adds a little to objects of every
 # size, and most to large ones. Where a whisker reaches zero, nothing can be said with so few episodes.
 
 # %% [markdown]
@@ -374,27 +375,42 @@ from dpnet_lite.course.exercises.lesson_05 import check_mask
 check_mask(my_mask)
 
 # %% [markdown]
-# Does the order matter? The next cell decides first and resizes the decision, and compares both masks with the truth.
+# Does the order matter? The next cell decides before or after it resizes, and scores the masks.
 
 # %%
 from dpnet_lite.scoring import predicted_mask
 
-early, late = [], []
+ways = {
+    "decide, then resize bilinearly": [],
+    "resize to nearest, then decide": [],
+    "resize bilinearly, then decide": [],
+}
 for v in all_opened:
     with torch.no_grad():
         logits = toy.head.decoder(v.trace.fused)[0]  # [2, h, w]
     truth = torch.from_numpy(v.truth)
     size = (truth.shape[0], truth.shape[1])
-    blocks = functional.interpolate(logits.argmax(dim=0)[None, None].float(), size)[0, 0] == 1
-    smooth = predicted_mask(logits, size) == 1
-    for found, masks in ((blocks, early), (smooth, late)):
-        masks.append(float((found & truth).sum() / (found | truth).sum().clamp_min(1)))
-assert np.allclose(late, full)  # the second is what the network does
-rows = {
-    "order": ["decide, then resize", "resize, then decide"],
-    "mean IoU, %": [100 * np.mean(early), 100 * np.mean(late)],
-}
-table(rows, "The same logits, two orders", formats="{:.1f}")
+    decided = logits.argmax(dim=0)[None, None].float()
+    early = functional.interpolate(decided, size, mode="bilinear", align_corners=False)[0, 0] > 0.5
+    blocks = functional.interpolate(logits[None], size)[0].argmax(dim=0) == 1
+    assert torch.equal(blocks, functional.interpolate(decided, size)[0, 0] == 1)  # to nearest, both orders are the same
+    for found, scores in zip((early, blocks, predicted_mask(logits, size) == 1), ways.values(), strict=True):
+        scores.append(float((found & truth).sum() / (found | truth).sum().clamp_min(1)))
+first, nearest, last = (100 * np.array(scores) for scores in ways.values())
+assert np.allclose(last, 100 * full)  # the last is what the network does
+print(
+    f"bilinear: {(last - first).mean():+.1f} points by the order; {(last - nearest).mean():+.1f} against nearest neighbours"
+)
+table(
+    {"order": list(ways), "mean IoU, %": [x.mean() for x in (first, nearest, last)]},
+    "The same logits",
+    formats="{:.1f}",
+)
+
+# %% [markdown]
+# With nearest neighbours the order does not matter at all: every pixel copies one cell, and the cell asserts that both
+# masks are equal. Bilinearly it does: logits say *how much* the one outweighs the other, and so where between two cells
+# the border runs; a decision has lost that.
 
 # %% [markdown]
 # ## 5.8 What is it worth to *train* with several scales?
@@ -456,19 +472,21 @@ scale_explorer()
 
 # %%
 with_both, on_photographs = msf["MSF, with CCM and PIM: drawn world"], msf["MSF, with CCM and PIM: photographs"]
-mean_lost = {name: 100 * losses[-1][chosen].mean() for name, chosen in groups.items()}  # without the global mean
-errors = {name: 100 * losses[-1][chosen].std(ddof=1) / chosen.sum() ** 0.5 for name, chosen in groups.items()}
-far_error = 100 * losses[2].std(ddof=1) / len(losses[2]) ** 0.5
+kept = {"small": 100 * losses[-1][groups["small"]], "large": -100 * losses[0][groups["large"]], "far": 100 * losses[2]}
+mean = {name: values.mean() for name, values in kept.items()}
+half = {name: 1.96 * values.std(ddof=1) / len(values) ** 0.5 for name, values in kept.items()}  # of the 95 % interval
 assert with_both.interval.low > 0.01 and on_photographs.interval.low > 0
 assert all(j.interval.low <= 0 <= j.interval.high for j in pyramid.values())
-assert mean_lost["small"] > max(100 * loss[groups["small"]].mean() for loss in losses[:-1]) and mean_lost["large"] < 0
+assert mean["small"] > max(100 * loss[groups["small"]].mean() for loss in losses[:-1])
+assert mean["small"] > half["small"] and mean["large"] > half["large"]
 assert abs(losses[2].mean()) < 0.01
 claim(
     f"MSF is worth {percent(with_both.difference, with_both.interval, signed=True)} points of mIoU on the drawn world "
     f"and {percent(on_photographs.difference, on_photographs.interval, signed=True)} on photographs, against one scale. A "
     f"<b>pyramid</b> of four scales is not: {percent(scales['four scales'].difference, scales['four scales'].interval, signed=True)}. "
-    f"Of the trained scales the <b>global mean</b> carries most for small objects, {mean_lost['small']:.1f} ± {errors['small']:.1f} points of "
-    f"IoU, while large ones gain {-mean_lost['large']:.1f} ± {errors['large']:.1f} without it; dilation 6 carries {100 * losses[2].mean():.1f} ± {far_error:.1f} (± one standard error)."
+    f"Of the trained scales the <b>global mean</b> carries most for small objects, {mean['small']:.1f} ± {half['small']:.1f} points of "
+    f"IoU; large ones <i>gain</i> {mean['large']:.1f} ± {half['large']:.1f} without dilation 1; dilation 6 carries "
+    f"{mean['far']:.1f} ± {half['far']:.1f} (± the half of a 95 % interval)."
 )
 
 # %% [markdown]

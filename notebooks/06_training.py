@@ -81,7 +81,7 @@ paid = functional.cross_entropy(logits, batch.query_labels, reduction="none")  #
 assert paid[1].mean() > 4 * paid[0].mean()
 print("mean over all pixels:", *(f"{pays.mean():.3f}" for pays in paid))
 
-# %% jupyter={"source_hidden": true} alt=["Two training episodes, one per row: the query with the outline of the true mask, the probability of the object, and what each pixel pays. Above, the object is found and only its border pays a little. Below, the network is sure of another object: the whole true object pays much"]
+# %% jupyter={"source_hidden": true} alt=["Two training episodes, one per row: the query with the outline of the true mask, the probability of the object, and what each pixel pays. Above, the object is found and only its border pays a little. Below, the network is rather sure of another object: the whole true object pays much"]
 figure, grid = plt.subplots(2, 3, figsize=(9.5, 6.2), layout="constrained")
 for row, episode, seen, pays, labels in zip(grid, episodes[:2], probability, paid, batch.query_labels, strict=True):
     image = data.train.dataset[episode.query].image.permute(1, 2, 0).numpy()
@@ -93,8 +93,8 @@ for row, episode, seen, pays, labels in zip(grid, episodes[:2], probability, pai
 plt.show()
 
 # %% [markdown]
-# *What to see:* above, the network is right and sure, and pays a little along the border. Below it is sure of another
-# object: every pixel of the true one pays much, and those of the wrong one pay too. Being sure and wrong is the most
+# *What to see:* above, the network is right and sure, and pays a little along the border. Below it is rather sure of
+# another object: every pixel of the true one pays much, and those of the wrong one pay too. Being sure and wrong is the most
 # expensive answer, so this is where the gradient comes from.
 #
 # The **loss** is the mean of what the pixels pay, the *cross-entropy*:
@@ -148,20 +148,31 @@ check_loss(my_loss)
 # (*warm-up*). Towards the end small steps settle what large ones keep stirring, so it falls along half a cosine
 # ![our choice](../figures/badges/ours.svg).
 
-# %% alt=["The learning rate against the step: a rise over the warm-up steps, up to a dotted line, then a fall along half a cosine to 0"]
+# %% alt=["The learning rate against the step: a rise over the warm-up steps, up to a dotted line, then a fall along half a cosine to 0; its highest point lies below a dashed line at eta"]
 from dpnet_lite.losses import learning_rate
 
 figure, axes = plt.subplots(figsize=(6, 2.8), layout="constrained")
 axes.plot([learning_rate(t, settings) for t in range(settings.steps)], color=BLUE, linewidth=2)
 axes.axvline(settings.warmup_steps, color=BLACK, linewidth=1, linestyle=":")
+axes.axhline(settings.learning_rate, color=ORANGE, linewidth=1.5, linestyle="--", label=r"$\eta$")
 axes.set(xlabel="step", ylabel="learning rate")
 axes.ticklabel_format(axis="y", scilimits=(0, 0))
+axes.legend(frameon=False)
 plt.show()
+reached = {}
+for steps in (settings.steps, facts["step"]):
+    run = replace(settings, steps=steps)
+    reached[steps] = max(learning_rate(t, run) for t in range(steps)) / run.learning_rate
+    print(f"a run of {steps} steps reaches {100 * reached[steps]:.1f} % of eta")
+assert reached[settings.steps] < 0.95 and reached[facts["step"]] > 0.99
 
 # %% [markdown]
 # With the step t counted from 0, w warm-up steps and T steps in all, the rise (up to the dotted line) times the fall is
 #
 # $$\eta_t = \eta\,\min\left(1, \frac{t+1}{w}\right)\,\frac{1 + \cos(\pi t / T)}{2}$$
+#
+# Why does the curve stay below $\eta$, the dashed line? When the rise ends, the cosine has already fallen: a short run
+# never reaches $\eta$; one as long as the shipped network's nearly does.
 #
 # ### Exercise 6.2: the learning rate (write, easy, 5 minutes)
 #
@@ -195,7 +206,7 @@ check_learning_rate(my_rate)
 # %% [markdown]
 # ## 6.3 Your network, your loop
 #
-# The loop below is the whole training, without comfort, and what it trains is the plain network of lesson 5b,
+# The loop below is the whole training, with no frills, and what it trains is the plain network of lesson 5b,
 # `PlainDPNet`. Two more terms:
 #
 # - **Gradient clipping** scales the gradient down where its length is above a bound, so that one odd episode cannot
@@ -273,14 +284,14 @@ EVERY = 30  # steps between two scores
 
 
 def watch(base: tuple[int, ...], rate_factor: float = 1.0) -> tuple[PlainDPNet, list[dict], list[Score]]:
-    """Train on the base classes: the network, a row for every tenth step, and the scores."""
+    """Train on the base classes: the network, a row for steps 1 to 10 and every tenth, and the scores."""
     seen, unseen = (
         draw_episodes(bank.dataset, classes, fold=FOLD, n_shot=1, count=100, seed=TEST_SEED)
         for bank, classes in ((data.train, base), (data.test, data.novel))
     )
     losses, scores = [], []
     for step, (head, main) in enumerate(train(base, rate_factor), start=1):
-        if step % 10 == 0:
+        if step <= 10 or step % 10 == 0:
             losses.append({"step": step, "main": main})
         if step % EVERY == 0:
             segment = head_segmenter(head.eval())
@@ -299,7 +310,7 @@ from dpnet_lite.course.explorers.training import training_figure
 training_figure(losses, scores, settings.steps)
 
 # %% [markdown]
-# *What to see:* left the loss of every tenth step. It falls quickly and stays rough, because every step has other
+# *What to see:* left the loss of the first ten steps and of every tenth. It falls quickly and stays rough, because every step has other
 # episodes, and some are hard. Right, base classes (squares, dashed) and novel classes (circles): while both rise
 # together, what is learned serves classes that were never seen. With few steps and few episodes several points up or
 # down are chance.
@@ -325,7 +336,7 @@ training_figure(losses, scores, settings.steps)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It leaps up for some steps and then settles: clipping and AdamW bound every step, so nothing explodes for good. But the
+# The loss first falls for some 30 steps, then leaps up, and then settles: clipping and AdamW bound every step, so nothing explodes for good. But the
 # weights are far from where they began, and what the network settles at is an answer that does not need the image:
 # *background everywhere*. As most pixels *are* background, this is cheap: the last losses lie below those of
 # the first steps of a healthy run. The mIoU is 0. A loss alone can look harmless where nothing has been learned.
@@ -433,19 +444,19 @@ table(
 # </details>
 
 # %% [markdown]
-# ## 6.7 Yours beside mine
+# ## 6.7 Yours beside the shipped one
 #
-# Your network of section 6.4 and the one that comes with the package, on the same novel episodes. Mine was trained
-# longer, the cell says how long, and on more scenes.
+# Your network of section 6.4 and the one that comes with the package, on the same novel episodes. The shipped
+# one was trained longer, the cell says how long, and on more scenes.
 
 # %%
 from dpnet_lite.experiments.intervals import bootstrap_interval, paired_difference, percent
 from dpnet_lite.scoring import predicted_mask
 
 test_episodes = draw_episodes(data.test.dataset, data.novel, fold=FOLD, n_shot=1, count=200, seed=TEST_SEED)
-heads = {"yours": yours, "yours, 4 base classes": narrow, "mine": shipped}
+heads = {"yours": yours, "yours, 4 base classes": narrow, "shipped": shipped}
 final = {name: score_episodes(head_segmenter(head), data.test, test_episodes) for name, head in heads.items()}
-steps = {"yours": settings.steps, "yours, 4 base classes": settings.steps, "mine": facts["step"]}
+steps = {"yours": settings.steps, "yours, 4 base classes": settings.steps, "shipped": facts["step"]}
 table(
     {
         "network": list(final),
@@ -455,7 +466,7 @@ table(
     f"On {len(test_episodes)} episodes of novel classes",
 )
 
-# %% jupyter={"source_hidden": true} alt=["Three test episodes, one per row: the support with the outline of its mask, the query with the outline of the truth, your prediction and mine with their IoU"]
+# %% jupyter={"source_hidden": true} alt=["Three test episodes, one per row: the support with the outline of its mask, the query with the outline of the truth, your prediction and that of the shipped network, with their IoU"]
 figure, grid = plt.subplots(3, 4, figsize=(9, 7.6), layout="constrained")
 for row, episode in zip(grid, test_episodes[:3], strict=True):
     support, query = (data.test.dataset[index] for index in (episode.support[0], episode.query))
@@ -464,7 +475,7 @@ for row, episode in zip(grid, test_episodes[:3], strict=True):
         row, (support, query), masks, ("support", "query, truth outlined"), strict=False
     ):
         show_image(axes, view.image.permute(1, 2, 0).numpy(), title, outline=mask)
-    for axes, name in zip(row[2:], ("yours", "mine"), strict=True):
+    for axes, name in zip(row[2:], ("yours", "shipped"), strict=True):
         with torch.no_grad():
             answer = predicted_mask(head_segmenter(heads[name])(data.test.batch([episode]))[0], size).numpy() == 1
         iou = (answer & masks[1]).sum() / (answer | masks[1]).sum()
@@ -475,7 +486,7 @@ plt.show()
 
 # %% [markdown]
 # *What to see:* the first three episodes of the list, not chosen. Where both answers go wrong in the same way, the
-# features or the selection mislead them; where only yours does, more training helps. The brackets are 95 % intervals
+# features or the selection mislead them; where only yours does, longer training on more scenes helps. The brackets are 95 % intervals
 # over episodes; lesson 7 says what they cover and what not.
 
 # %% [markdown]

@@ -12,7 +12,7 @@ from dpnet_lite.model.prototype_interaction import PrototypeInteraction
 
 
 @torch.no_grad()
-def _reinforced(P: Tensor, P_q: Tensor, g1: float, g2: float) -> tuple[Tensor, Tensor]:
+def reinforced(P: Tensor, P_q: Tensor, g1: float, g2: float) -> tuple[Tensor, Tensor]:
     """What the package makes of both prototypes [C] before they are weighed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -29,21 +29,32 @@ def check_reinforced(function: Callable[[Tensor, Tensor, float, float], tuple[Te
     for channels in (5, 16):
         P, P_q = 2 * torch.rand(channels, generator=generator), 2 * torch.rand(channels, generator=generator)
         pair = require_pair(ask(function, P, P_q, 0.7, -0.4), "(P+, P_q+)")
-        first, second = (require_tensor(part, (channels,), "reinforced") for part in pair)
-        wanted = _reinforced(P, P_q, 0.7, -0.4)
+        first, second = (require_tensor(part, (channels,), "my_reinforced") for part in pair)
+        wanted = reinforced(P, P_q, 0.7, -0.4)
         product = torch.outer(P, P_q)
         A = product / channels**0.5
         mistakes = {
             "divide the correlation by the square root of C": P + 0.7 * product.softmax(dim=1) @ P_q,
-            "the softmax of P+ runs along a row: its weights add up to 1 over P_q's channels": (
-                P + 0.7 * A.softmax(dim=0) @ P_q
-            ),
-        }
+            "the softmax of P+ runs along a row, over P_q's channels": P + 0.7 * A.softmax(dim=0) @ P_q,
+        } | _wrong(P, P_q, A, 0.7, -0.4)
         compare(first, wanted[0], mistakes, "P+ differs from P + g1 softmax_row(A) P_q")
         mistakes = {
-            "transpose A before the softmax, not after it": P_q - 0.4 * A.softmax(dim=1).T @ P,
+            "each row of the table for P_q+ must add up to 1: transpose, then softmax with dim=1": P_q
+            - 0.4 * A.softmax(dim=1).T @ P,
             "for P_q+ the rows belong to the channels of P_q: transpose A": P_q - 0.4 * A.softmax(dim=1) @ P,
             "P_q+ takes from P as it was before, not from P+": P_q - 0.4 * A.T.softmax(dim=1) @ first,
-        }
+        } | _wrong(P_q, P, A.T, -0.4, 0.7)
         compare(second, wanted[1], mistakes, "P_q+ differs from P_q + g2 softmax_row(A^T) P")
     return right("4.2", "both prototypes agree with the package")
+
+
+def _wrong(own: Tensor, other: Tensor, A: Tensor, g: float, wrong_g: float) -> dict[str, Tensor]:
+    """Typical wrong answers of either direction, by what to say to each."""
+    taken = A.softmax(dim=1) @ other
+    return {
+        "the softmax is missing: the weights of a row must add up to 1": own + g * A @ other,
+        "g1 belongs to P+ and g2 to P_q+: yours are exchanged": own + wrong_g * taken,
+        "the prototype is missing: add what it takes to it": g * taken,
+        "a prototype takes from the other one, not from itself": own + g * A.softmax(dim=1) @ own,
+        "a prototype takes from the other one, and with the softmax of A": own + g * A @ own,
+    }

@@ -21,11 +21,13 @@ def check_loss(function: Callable[[Tensor, Tensor], Tensor]) -> str:
         logits = 3 * torch.randn(2, 2, 5, 6, generator=generator)
         labels = torch.tensor([0, 1, 255])[torch.randint(3, (2, 5, 6), generator=generator)]
         wanted = functional.cross_entropy(logits, labels, ignore_index=255)
-        given = require_tensor(ask(function, logits, labels), (), "loss")
+        given = require_tensor(ask(function, logits, labels), (), "my_loss")
         valid = labels != 255
         as_background = functional.cross_entropy(logits, torch.where(valid, labels, 0))
         exchanged = functional.cross_entropy(logits.flip(1), labels, ignore_index=255)
-        of_truth = logits.softmax(dim=1).gather(1, torch.where(valid, labels, 0)[:, None])[:, 0][valid]
+        own = torch.where(valid, labels, 0)[:, None]  # the channel of each pixel's label
+        of_truth = logits.softmax(dim=1).gather(1, own)[:, 0][valid]
+        along = {d: -logits.log_softmax(dim=d).gather(1, own)[:, 0][valid].mean() for d in (0, 2, 3)}
         mistakes = {
             "divide by the number of pixels that count, not by the number of all": wanted * valid.float().mean(),
             "255 is neither foreground nor background: leave these pixels out": as_background,
@@ -35,7 +37,9 @@ def check_loss(function: Callable[[Tensor, Tensor], Tensor]) -> str:
             "this is a mean of probabilities: take the logarithm of each pixel's first": -of_truth.mean(),
             "this is one minus the probability: pay minus its logarithm": 1 - of_truth.mean(),
             "the logarithm is to the base 2: take the natural one": wanted / np.log(2),
+            "these are logits: take log_softmax first": -logits.gather(1, own)[:, 0][valid].mean(),
         }
+        mistakes |= {f"log_softmax runs over dim={d}; the two channels are dim=1": wrong for d, wrong in along.items()}
         otherwise = f"the loss should be {float(wanted):.4f}, yours is {float(given):.4f}"
         compare(given, wanted, mistakes, otherwise, atol=1e-5, rtol=0)
     return right("6.1", "the loss agrees with torch's in 20 random cases")
@@ -50,13 +54,16 @@ def check_learning_rate(function: Callable[[int, int, float, int], float]) -> st
             wanted = learning_rate(step, config)
             late = "the first step has the number 0 and must not stand still: it takes 1 / warmup_steps of the rate"
             fall = 2e-3 * (1 + np.cos(np.pi * step / steps)) / 2
-            mistakes = {late: wanted * step / (step + 1)} if step < warmup else {}
+            rise = 2e-3 * min(1, (step + 1) / max(1, warmup))
+            mistakes = {"the cosine takes t, not t + 1": rise * (1 + np.cos(np.pi * (step + 1) / steps)) / 2}
+            if step < warmup:
+                mistakes |= {late: wanted * step / (step + 1), "the cosine multiplies during the warm-up too": rise}
             if step >= warmup:
                 mistakes["the rise goes on after the warm-up: it stops at 1"] = fall * (step + 1) / max(1, warmup)
                 begun = (1 + np.cos(np.pi * (step - warmup) / (steps - warmup))) / 2
                 mistakes["the cosine takes the step from the start, not from the end of the warm-up"] = 2e-3 * begun
             mistakes["the cosine is not halved: 1 + cos goes from 2 to 0"] = 2 * wanted
             case = f"step {step} of {steps} with {warmup} warm-up steps"
-            otherwise = f"{case}: the rate should be {wanted:.6f}, yours is {given:.6f}"
+            otherwise = f"{case}: the rate should be {wanted:.5g}, yours is {given:.5g}"
             compare(given, wanted, mistakes, otherwise, atol=1e-9, rtol=0)
     return right("6.2", "the rates of three schedules agree with the package")

@@ -51,7 +51,7 @@ def interaction_figure(opened: OpenedEpisode, channel: int = 0) -> Figure:
     _show_correlation(grid[0, 2], correlation[0][order][:, order].numpy(), channel)
     attention = len(gate[0]) * correlation[0][order][:, order].softmax(dim=1)[channel]  # 1: the plain mean
     _show_channels(grid[1, 2], 2 * gate[0][order].numpy(), "weight $u$ by channel")
-    _show_channels(grid[2, 2], attention.numpy(), f"attention of channel {channel}")
+    _show_channels(grid[2, 2], attention.numpy(), f"$C$ x attention of channel {channel}")
     before, after, before_q, after_q = similarity_maps(opened).values()
     largest = max(float(np.abs(change).max()) for change in (after - before, after_q - before_q))
     for line, name, first, second in ((grid[1], "$P$", before, after), (grid[2], "$P_q$", before_q, after_q)):
