@@ -255,8 +255,9 @@ interaction_figure(opened)
 # weight of every channel, and how channel 0 of P attends to the channels of $P_q$: each weight is multiplied by C, so
 # that 1 is the plain mean. The grey line at 1 is no change, and that mean. White outlines are the truth.
 #
-# In this episode the other objects lose a little against the true one; but by far too little to change the order of the
-# cells. The two learned numbers of section 4.5 say the same: training has kept $g_1$ and $g_2$
+# In this episode the background rises a little in P's map and all objects fall, the true one least; in $P_q$'s map all
+# falls but the true object. So the other objects lose against the true one, but by far too little to change the order of
+# the cells. The two learned numbers of section 4.5 say the same: training has kept $g_1$ and $g_2$
 # small. Look at their signs as well. A negative one means that training came to *subtract* a little of the other
 # prototype, which is not what *reinforce* suggests.
 

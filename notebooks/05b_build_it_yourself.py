@@ -15,13 +15,14 @@
 # ![The network from images to mask, all of it: frozen backbone, masked average, cycle comparison, prototype interaction,
 # dense comparison, multi-scale fusion, decoder, auxiliary branch](../figures/network.svg)
 #
-# **What you will learn.** To write the whole network yourself, with nothing but PyTorch: every part of lessons 2 to 5 in
-# a few lines, each checked against the package as soon as it stands; how several support images (*shots*) combine; and
+# **What you will learn.** To build the whole network, with nothing but PyTorch: every part of lessons 2 to 5 in a few
+# lines, the core of each yours to write and checked against the package as soon as it stands; how several support images (*shots*) combine; and
 # what a check catches that a picture does not.
 #
 # **What you need.** Lessons [2](02_support_prototype.ipynb) to [5](05_multi_scale_fusion.ipynb), and `nn.Module`.
 #
-# **Time.** About 75 minutes: 30 to read, 45 for the exercises. The cells run in about half a minute.
+# **Time.** About 70 minutes: 25 to read, 45 for the exercises. The cells run in about half a minute. To build the six
+# parts yourself (section 5b.1), allow about an hour more.
 
 # %%
 # %matplotlib inline
@@ -63,10 +64,10 @@ table(rows, "A batch: features, masks (shares of foreground and of background), 
 # The shipped network is run once on both batches, with a *trace*: all that it computes on the way. Whatever you build is
 # compared with it at once. A mistake is then found where it is made, not at the end.
 #
-# **You build it.** In the student's version (in `notebooks/student`) six parts lack their core, which you
-# write: `closed_cycles`, `consensus`, `Interaction`, `comparison_maps`, `Fusion`, and in `PlainDPNet` the lines from P to
-# the interaction. The docstring gives the shapes, the text or the lesson it names gives the formula, and the next call
-# of `agree` says whether the numbers are right. Here these cells are folded: write yours before you unfold one.
+# **You build it.** In the student's version (folder `notebooks/student`) six parts lack their core, which you write:
+# `closed_cycles`, `consensus`, `Interaction`, `comparison_maps`, `Fusion`, and in `PlainDPNet` the lines from P to the
+# interaction. The docstring gives the shapes, the text or the lesson that it names the formula, and the next call of
+# `agree` says whether the numbers are right. Where the solutions are shown, these cells are folded: write yours first.
 
 # %%
 with torch.no_grad():
@@ -268,8 +269,9 @@ check_shots(my_shots)
 # %% [markdown]
 # ## 5b.5 Interaction
 #
-# Lesson 4 ([4.3](04_prototype_interaction.ipynb) and 4.4): the correlation, the exchange, the weights u. The first part that learns, so it is an `nn.Module`. Its names
-# are those of the package, and PyTorch can load the shipped weights by name.
+# Lesson 4 ([4.2 to 4.4](04_prototype_interaction.ipynb)): the correlation, the exchange, the weights u. The first part
+# that learns, so it is an `nn.Module`. Its names are those of the package, and PyTorch can load the shipped weights by
+# name.
 
 
 # %% jupyter={"source_hidden": true} tags=["build"]
@@ -402,9 +404,9 @@ class Layers(nn.Module):
 
 # %% [markdown]
 # And what is done with them; yours to write are P, `share` (the mean of the shots' shares), `u`, `P_new` and `P_q_new`.
-# Read it from top to bottom beside the picture at the head of this lesson. The loop over
-# `stage` makes the eight maps of the frozen features, with the same masks and the same share. In training the auxiliary
-# branch gives a coarse second answer from P' alone; lesson 6 uses it.
+# Read it from top to bottom beside the picture at the head of this lesson. The loop over `stage` makes the eight maps of
+# the frozen features, with the same masks and the same share. In training the auxiliary branch gives a coarse second
+# answer from P' alone; lesson 6 uses it.
 
 
 # %% jupyter={"source_hidden": true} tags=["build"]

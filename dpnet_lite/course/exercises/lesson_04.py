@@ -53,7 +53,7 @@ def _wrong(own: Tensor, other: Tensor, A: Tensor, g: float, wrong_g: float) -> d
     taken = A.softmax(dim=1) @ other
     return {
         "the softmax is missing: the weights of a row must add up to 1": own + g * A @ other,
-        "g1 belongs to P+ and g2 to P_q+: yours are exchanged": own + wrong_g * taken,
+        "yours are exchanged: g1 belongs to P+ and g2 to P_q+": own + wrong_g * taken,
         "the prototype is missing: add what it takes to it": g * taken,
         "a prototype takes from the other one, not from itself": own + g * A.softmax(dim=1) @ own,
         "a prototype takes from the other one, and with the softmax of A": own + g * A @ own,
