@@ -21,7 +21,6 @@ import time
 from pathlib import Path
 
 import nbformat
-import site_explorers
 import slide_deck
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -165,6 +164,8 @@ def main() -> int:
     slides = build_slides()
     made = slides / "lecture.html"
     if not options.slides:
+        import site_explorers  # only here: the slides need no network of ours
+
         for folder in (SOURCE, EXTRA, HTML):
             shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(slides, EXTRA / "slides", ignore=shutil.ignore_patterns(".doctrees", ".buildinfo"))

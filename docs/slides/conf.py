@@ -15,8 +15,8 @@ revealjs_css_files = ["slides.css"]
 revealjs_use_section_ids = True
 revealjs_script_conf = {
     "width": 1280,
-    "height": 760,
-    "margin": 0.04,
+    "height": 720,
+    "margin": 0.02,
     "hash": True,
     "slideNumber": "c/t",
     "transition": "none",
