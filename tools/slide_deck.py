@@ -133,7 +133,7 @@ def find_table(text: str, name: str, rows: list[str]) -> str:
 
 def sized(slide: str) -> str:
     """A slide with a class on its picture: large where it is alone, small beside a list."""
-    body = re.sub(r"<aside.*?</aside>|<!--.*?-->|^#.*$", "", slide, flags=re.DOTALL | re.MULTILINE)
+    body = re.sub(r"<aside.*?</aside>|<!--.*?-->|^#[^\n]*$", "", slide, flags=re.DOTALL | re.MULTILINE)
     rest = SHOWN.sub("", body).strip()
     small = re.search(r"^(- |\d\. )|class=.small", rest, flags=re.MULTILINE)
     size = "large" if not rest else "small" if small else "beside-question" if 'class="ask"' in rest else "medium"
