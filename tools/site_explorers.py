@@ -28,7 +28,7 @@ from dpnet_lite.course.explorers.ablation import (
     variant_name,
 )
 from dpnet_lite.course.explorers.apps import RULES
-from dpnet_lite.course.explorers.cycle import cycle_figure, follow_cycle
+from dpnet_lite.course.explorers.cycle import cycle_figure
 from dpnet_lite.course.explorers.episode import (
     cases_figure,
     episode_figure,
@@ -94,37 +94,85 @@ def cases_of(shown: ShownEpisodes) -> dict[str, Episode]:
     return {"a success": kinds["success"], f"the worst of {LIST}": min(ious, key=lambda one: ious[one])}
 
 
-def ways(opened: OpenedEpisode) -> str:
-    """How the ways of an episode end, and what became of it."""
-    kept, astray, lost, _ = all_cycles(opened).outcomes.bincount(minlength=len(OUTCOMES)).tolist()
+def ways(opened: OpenedEpisode) -> dict[str, object]:
+    """How all ways of an episode end, as a small table, and why it came out as it did."""
+    counts = all_cycles(opened).outcomes.bincount(minlength=len(OUTCOMES)).tolist()
+    rows = list(zip(OUTCOMES, counts, strict=True))
+    return {"caption": f"Of all {sum(counts)} ways of this episode", "rows": rows, "note": plain(why(opened))}
+
+
+def plain(page: str) -> str:
+    """HTML without its marks."""
+    return html.unescape(re.sub(r"<[^>]+>", "", page))
+
+
+def telling_starts(opened: OpenedEpisode) -> list[int]:
+    """Start cells in the order of the grid: two with each outcome where they exist, filled up with those that do."""
+    found = all_cycles(opened)
+    by_outcome = []
+    for outcome_number in range(len(OUTCOMES)):
+        starts = found.starts[found.outcomes == outcome_number].tolist()
+        spread = [starts[k * (len(starts) - 1) // (STARTS - 1)] for k in range(STARTS)] if starts else []
+        by_outcome.append(list(dict.fromkeys([*spread[1:-1:4], *spread])))  # from the middle first
+    chosen = [start for starts in by_outcome for start in starts[:2]]
+    rest = [start for column in itertools.zip_longest(*(starts[2:] for starts in by_outcome)) for start in column]
+    return sorted([*chosen, *(start for start in rest if start is not None)][:STARTS])
+
+
+def both_verdicts(opened: OpenedEpisode, start: int) -> str:
+    """Whether a way is kept, and whether its cell lies on the object."""
+    found = all_cycles(opened)
+    position = found.starts.tolist().index(start)
+    outcome_number = int(found.outcomes[position])
+    match = divmod(int(found.matches[position]), opened.trace.query.shape[-1])
+    step = opened.query_image.shape[0] // opened.trace.query.shape[-2]
+    place = tuple((k * step + step // 2) for k in match)
+    beside = "another object" if any(mask[place] for mask in opened.others.values()) else "the background"
     return (
-        f"All ways: {kept + astray} are kept, {astray} of them off the object; {lost} that had found it are rejected. "
-        + re.sub(r"<[^>]+>", "", why(opened))
-    )
+        "kept, and the cell lies on the object",
+        f"kept, but the cell lies on {beside}",
+        "rejected, although the cell lies on the object",
+        f"rejected, and the cell lies on {beside}",
+    )[outcome_number]
+
+
+def hide_way(figure: Figure) -> None:
+    """Leave the start alone: no match, no landing, no arrows, and nothing of what is selected."""
+    left, middle, right = figure.axes[:3]
+    landing = [line for line in left.lines if line.get_marker() == "s"]
+    for artist in (*figure.artists, *middle.lines, *landing):
+        artist.set_visible(False)
+    middle.title.set_text("query")
+    figure.set_layout_engine("none")  # the panels stay where they are
+    right.set_visible(False)
 
 
 def cycles(gallery: Gallery, cases: dict[str, OpenedEpisode]) -> Stored:
-    """Start cells spread over the mask of each case."""
+    """Start cells of every outcome; the start is shown first, and its way when it is asked for."""
     steps = [str(number + 1) for number in range(STARTS)]
     text = (
-        "A support pixel, its nearest query pixel, and that one's nearest support pixel. A way that lands in the mask "
-        "is kept. Right: all that is selected by the plain cycle. Choose another start, or click into the support."
+        "A circle in the support: where a way starts. Is its nearest query cell on the object? And does the way back "
+        "land in the mask, so that the cell is kept? Guess both, then let the way be shown; right of it stands all that "
+        "the plain cycle selects. Choose another start, or click into the support."
     )
     stored = Stored("Follow a cycle", text, {"episode": list(cases), "start": steps}, ("start",))
-    for name, opened in cases.items():
-        width = opened.trace.query.shape[-1]
-        starts = sorted(set(all_cycles(opened).starts.tolist()))
-        for number in range(STARTS):
-            start = divmod(starts[number * (len(starts) - 1) // (STARTS - 1)], width)
-            verdict = follow_cycle(opened, start).verdict
-            said = f"This way: {verdict}. {ways(opened)}"
-            alt = f"Support and query of the class {opened.class_name} with the way of one pixel: {verdict}"
-            figure = cycle_figure(opened, start)
-            place = figure.axes[0].get_position()
-            state = gallery.state(f"cycle_{list(cases).index(name)}_{number}", figure, said, alt)
+    for case, (name, opened) in enumerate(cases.items()):
+        height, width = opened.trace.query.shape[-2:]
+        for number, start in enumerate(telling_starts(opened)):
+            verdict = both_verdicts(opened, start)
+            row, column = divmod(start, width)
+            figure = cycle_figure(opened, (row, column))
+            alt = f"Support and query of the class {opened.class_name} with the way of one cell: {verdict}"
+            state = gallery.state(f"cycle_{case}_{number}", figure, f"Start {number + 1}: {verdict}.", alt)
             place = figure.axes[0].get_position()  # after the layout
-            x, y = ((start[1] + 0.5) / width, (start[0] + 0.5) / opened.trace.query.shape[-2])
+            x, y = (column + 0.5) / width, (row + 0.5) / height
             state["at"] = [round(place.x0 + x * place.width, 4), round(1 - place.y1 + y * place.height, 4)]
+            hide_way(figure)
+            asked = f"Start {number + 1}: kept or rejected? On the object or not?"
+            alt = f"Support of the class {opened.class_name} with a start cell in its mask, and the query"
+            state["before"] = gallery.state(f"cycle_{case}_{number}_start", figure, asked, alt)
+            if number == 0:
+                state["table"] = ways(opened)
             stored.states.append(state)
     return stored
 
@@ -133,7 +181,8 @@ def rules(gallery: Gallery, worlds: dict[str, ShownEpisodes], count: int = 4) ->
     """Four episodes of each world under every selection rule."""
     text = (
         "The same four episodes of each world under every rule of lesson 3. Precision is the share of the selection "
-        "that lies on the object. The oracle selects with the truth: no method may, but it shows what is possible."
+        "that lies on the object. The oracle selects with the truth: no method may, but it shows what is possible. On "
+        "these object photographs the selection is good already, so that even the oracle adds next to nothing."
     )
     stored = Stored("Selection rules", text, {"world": list(worlds), "rule": list(RULES)})
     for number, shown in enumerate(worlds.values()):
@@ -214,7 +263,7 @@ PICTURE = {"src": "picture", "alt": "alt", "width": "width", "height": "height"}
 def write(folder: Path) -> str:
     """Write all pictures into the folder; returns the page's sections."""
     gallery = Gallery(folder)
-    worlds: dict[str, ShownEpisodes] = {"drawn world": toy_episodes(0, DEFAULT_GAP), "photographs": object_episodes()}
+    worlds: dict[str, ShownEpisodes] = {"drawn world": toy_episodes(0, DEFAULT_GAP), "object photographs": object_episodes()}
     cases = {}
     for name, shown in worlds.items():
         for kind, episode in cases_of(shown).items():

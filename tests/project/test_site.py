@@ -115,6 +115,10 @@ def test_explorers_answer_without_a_kernel_and_the_search_without_a_network(brow
     box = cycle.locator("img").bounding_box()
     cycle.locator("img").click(position={"x": place[0] * box["width"], "y": place[1] * box["height"]})
     assert cycle.get_by_role("slider").input_value() == "7"
+    assert "?" in cycle.locator(".said").inner_text() and cycle.locator("table").is_hidden()
+    change_of_picture(page, cycle.locator("img"), cycle.get_by_role("button", name="Show the way").click)
+    assert re.search("(kept|rejected), .*object|background", cycle.locator(".said").inner_text())
+    assert len(cycle.locator("tr").all()) == 4 and cycle.locator("table").is_visible()
     page.goto((site / "search.html").as_uri() + "?q=prototype")
     page.locator("#search-results li").first.wait_for()
     page.close()

@@ -7,24 +7,51 @@ function explorer(root) {
   const said = root.querySelector(".said");
   const chosen = controls.map(() => 0);
   const refresh = []; // one for each control: show what is chosen
+  let revealed = false; // whether a state that is asked about first shows its answer
+  const reveal = document.createElement("button");
+  Object.assign(reveal, { type: "button", className: "reveal-way", textContent: "Show the way" });
+  const counts = document.createElement("table"); // of all ways of an episode
+  const note = document.createElement("p");
+  reveal.addEventListener("click", () => {
+    revealed = !revealed;
+    show();
+  });
+  if (states.some((state) => state.before)) {
+    said.before(reveal);
+    said.after(counts, note);
+  }
 
   function index(values) {
     return values.reduce((number, value, k) => number * controls[k].values.length + value, 0);
   }
 
   function show() {
-    const state = states[index(chosen)];
+    const full = states[index(chosen)];
+    const state = full.before && !revealed ? full.before : full;
+    reveal.textContent = revealed ? "Hide the way" : "Show the way";
+    const table = states[index([...chosen.slice(0, -1), 0])].table; // it stands at the first of an episode
+    if (table) {
+      counts.createCaption().textContent = table.caption;
+      counts.replaceChildren(counts.caption);
+      for (const cells of table.rows) {
+        const row = counts.insertRow();
+        cells.forEach((cell) => (row.insertCell().textContent = cell));
+      }
+      note.textContent = table.note;
+      note.hidden = counts.hidden = !revealed; // it would give the answer away
+    }
     picture.src = state.picture;
     picture.alt = state.alt;
     picture.width = state.width;
     picture.height = state.height;
     said.textContent = state.said;
-    picture.style.cursor = state.at ? "crosshair" : "";
+    picture.style.cursor = full.at ? "crosshair" : "";
     refresh.forEach((update) => update());
   }
 
   function choose(k, value) {
     chosen[k] = value;
+    revealed = false;
     show();
   }
 
@@ -43,6 +70,7 @@ function explorer(root) {
       slider.addEventListener("input", () => choose(k, Number(slider.value)));
       refresh.push(() => {
         slider.value = chosen[k];
+        slider.setAttribute("aria-valuetext", `${control.name} ${control.values[chosen[k]]}`);
         shown.textContent = control.values[chosen[k]];
       });
       group.append(slider, shown);
