@@ -12,6 +12,7 @@ takes the place of OWNER/dpnet-lite. Every warning ends the build.
 from __future__ import annotations
 
 import argparse
+import ast
 import os
 import re
 import shutil
@@ -41,6 +42,10 @@ CORE = {  # the pages on the core, and the modules on each
     "Scoring and prediction": "predictor scoring evaluation",
     "Settings and files": "config files",
 }
+CALLS = (
+    "the reduction of both features, the masked average for P, matching and cycle comparison for P_q, prototype "
+    "interaction, dense comparison, multi-scale fusion, the decoder; in training the auxiliary branch."
+)
 
 
 def pages() -> list[Path]:
@@ -127,16 +132,24 @@ def downloads(page: Path) -> str:
 def write_api() -> None:
     """A page for each part of the core, made from its docstrings."""
     (SOURCE / "api").mkdir(parents=True)
-    names = []
+    names, index = [], []
     for title, modules in CORE.items():
+        index.append(f"\n**{title}**\n")
         names.append(title.lower().replace(" ", "_"))
         parts = [f"# {title}\n"]
         for module in modules.split():
+            index.append(f"- `{module}`: {summary(module)}")
             parts.append(f"## `{module}`\n\n```{{eval-rst}}\n.. automodule:: dpnet_lite.{module}\n```\n")
         (SOURCE / "api" / f"{names[-1]}.md").write_text("\n".join(parts), encoding="utf-8")
-    intro = "# The core\n\nWhat the paper is about, from the docstrings of the code.\n\n"
-    toctree = "```{toctree}\n" + "\n".join(names) + "\n```\n"
-    (SOURCE / "api" / "index.md").write_text(intro + toctree, encoding="utf-8")
+    intro = "# The core\n\n`DPNet.forward` calls, in this order: " + CALLS + "\n"
+    toctree = "\n\n```{toctree}\n:maxdepth: 1\n\n" + "\n".join(names) + "\n```\n"
+    (SOURCE / "api" / "index.md").write_text(intro + "\n".join(index) + toctree, encoding="utf-8")
+
+
+def summary(module: str) -> str:
+    """The first sentence of a module's docstring."""
+    text = (ROOT / "dpnet_lite" / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0].replace("\n", " ")
 
 
 def sphinx(builder: str, settings: Path, source: Path, target: Path) -> None:

@@ -169,6 +169,31 @@ PICTURES: dict[str, str] = {
     + text(120, 65, "one more", 10)
     + arrow(72, 23, 90, 23)
     + arrow(72, 61, 90, 61, dashed=True),
+    "head": box(10, 31, 56, "backbone") + arrow(68, 42, 80, 42) + ring(82, 25, 58, 34) + text(111, 46, "head", 11),
+    "channel": vector(30, 20, "bBlB", 11)
+    + arrow(62, 37, 46, 37)
+    + text(102, 41, "one channel")
+    + text(75, 80, "feature: all of them", 10),
+    "cosine": arrow(24, 66, 104, 66)
+    + arrow(24, 66, 84, 22)
+    + text(62, 59, "angle", 10)
+    + text(122, 26, "near 1: alike", 9),
+    "background_prototype": grid(12, 22, tuple(r.replace(".", "b").replace("o", ".") for r in SCENE), 8)
+    + arrow(58, 42, 92, 42)
+    + vector(104, 24, "lbBl"),
+    "support_only": vector(20, 24, "bBlb")
+    + text(24, 74, "P", 11)
+    + arrow(38, 42, 58, 42)
+    + grid(64, 22, SCENE, 8)
+    + text(126, 46, "no Pq", 10),
+    "training_free": grid(12, 22, SCENE, 8) + text(75, 38, "nearer to P", 10) + text(82, 56, "or background?", 10),
+    "auc": '<path d="M40 66V16M40 66H110" stroke="#222" stroke-width="1.6"/>'
+    + '<path d="M40 66Q44 22 106 18V66z" fill="#56B4E9"/>'
+    + text(76, 80, "area", 10),
+    "seed": "".join(text(30, 24 + 24 * k, f"seed {k}", 11) + arrow(52, 20 + 24 * k, 72, 20 + 24 * k) for k in range(3))
+    + grid(84, 12, ("obl",), 14)
+    + grid(84, 36, ("lbo",), 14)
+    + grid(84, 60, ("bol",), 14),
     "iou": grid(35, 12, ("ooo  ", "obbgg", "obbgg", " gggg"), 11) + text(75, 76, "blue ÷ all coloured", 10),
     "miou": bar(26, 22, 16, 40, "b")
     + bar(50, 36, 16, 26, "b")
@@ -213,7 +238,7 @@ def drawing(name: str) -> str:
     label = name.replace("_", " ")
     card = f'<rect width="{WIDTH}" height="{HEIGHT}" rx="6" fill="#ffffff" stroke="#cccccc"/>'
     font = 'font-family="Helvetica, Arial, sans-serif"'
-    size = f'width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}"'
+    size = f'width="{2 * WIDTH}" height="{2 * HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}"'
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{label}" {font}>'
         f"<defs>{HEAD}</defs>{card}{PICTURES[name]}</svg>\n"

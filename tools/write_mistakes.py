@@ -123,6 +123,7 @@ def page() -> str:
         "",
         "What the checks of the exercises say to typical wrong answers, lesson by lesson. Written by",
         "`tools/write_mistakes.py` from the checks; `...` stands for what a message fills in.",
+        "Exercises that ask for a prediction or an explanation have no check.",
     ]
     for path in sorted(EXERCISES.glob("lesson_*.py")):
         found = {n: (doc, said) for n, (doc, said) in checks(path.read_text(encoding="utf-8")).items() if said}
