@@ -156,7 +156,7 @@ def cycles(gallery: Gallery, cases: dict[str, OpenedEpisode]) -> Stored:
         "the plain cycle selects. Choose another start, or click into the support."
     )
     stored = Stored("Follow a cycle", text, {"episode": list(cases), "start": steps}, ("start",))
-    for case, (name, opened) in enumerate(cases.items()):
+    for case, opened in enumerate(cases.values()):
         height, width = opened.trace.query.shape[-2:]
         for number, start in enumerate(telling_starts(opened)):
             verdict = both_verdicts(opened, start)
@@ -263,7 +263,10 @@ PICTURE = {"src": "picture", "alt": "alt", "width": "width", "height": "height"}
 def write(folder: Path) -> str:
     """Write all pictures into the folder; returns the page's sections."""
     gallery = Gallery(folder)
-    worlds: dict[str, ShownEpisodes] = {"drawn world": toy_episodes(0, DEFAULT_GAP), "object photographs": object_episodes()}
+    worlds: dict[str, ShownEpisodes] = {
+        "drawn world": toy_episodes(0, DEFAULT_GAP),
+        "object photographs": object_episodes(),
+    }
     cases = {}
     for name, shown in worlds.items():
         for kind, episode in cases_of(shown).items():
