@@ -175,9 +175,9 @@ PICTURES: dict[str, str] = {
     + text(102, 41, "one channel")
     + text(75, 80, "feature: all of them", 10),
     "cosine": arrow(24, 66, 104, 66)
-    + arrow(24, 66, 84, 22)
+    + arrow(24, 66, 84, 24)
     + text(62, 59, "angle", 10)
-    + text(122, 26, "near 1: alike", 9),
+    + text(84, 16, "near 1: alike", 10),
     "background_prototype": grid(12, 22, tuple(r.replace(".", "b").replace("o", ".") for r in SCENE), 8)
     + arrow(58, 42, 92, 42)
     + vector(104, 24, "lbBl"),
@@ -186,7 +186,7 @@ PICTURES: dict[str, str] = {
     + arrow(38, 42, 58, 42)
     + grid(64, 22, SCENE, 8)
     + text(126, 46, "no Pq", 10),
-    "training_free": grid(12, 22, SCENE, 8) + text(75, 38, "nearer to P", 10) + text(82, 56, "or background?", 10),
+    "training_free": grid(12, 22, SCENE, 8) + text(104, 38, "nearer to P", 10) + text(104, 56, "or the other?", 10),
     "auc": '<path d="M40 66V16M40 66H110" stroke="#222" stroke-width="1.6"/>'
     + '<path d="M40 66Q44 22 106 18V66z" fill="#56B4E9"/>'
     + text(76, 80, "area", 10),

@@ -152,7 +152,7 @@ def cycles(gallery: Gallery, cases: dict[str, OpenedEpisode]) -> Stored:
     steps = [str(number + 1) for number in range(STARTS)]
     text = (
         "A circle in the support: where a way starts. Is its nearest query cell on the object? And does the way back "
-        "land in the mask, so that the cell is kept? Guess both, then let the way be shown; right of it stands all that "
+        "land in the mask, so that the cell is kept? Guess both, then let the way be shown; right of it: all that "
         "the plain cycle selects. Choose another start, or click into the support."
     )
     stored = Stored("Follow a cycle", text, {"episode": list(cases), "start": steps}, ("start",))
