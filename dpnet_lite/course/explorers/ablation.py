@@ -28,6 +28,7 @@ from dpnet_lite.episodes import Episode
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.intervals import mean_paired_difference, percent
 from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE, overlay
+from dpnet_lite.model.dpnet import DPNet
 
 # The first value of each is that of the full network.
 SWITCHES: dict[str, Mapping[str, dict[str, Any]]] = {
@@ -142,12 +143,26 @@ def _first(scores: EpisodeScores, count: int) -> EpisodeScores:
 
 def answers_of(shown: ShownEpisodes, world: str, episode: Episode, changes: Changes) -> list[OpenedEpisode]:
     """The full network's answer, then the variant's, if weights of it are shipped or it only selects otherwise."""
-    heads = variant_heads(world)
-    full, changed = heads[CONTROL], dict(changes)
-    trained = [head for head in heads.values() if head.config == replace(full.config, **changed)]
+    heads = [variant_heads(world)[CONTROL], *_heads_with_masks(world, changes)][: 1 + bool(changes)]
+    return [open_episode(head, shown.bank, episode) for head in heads]
+
+
+def _heads_with_masks(world: str, changes: Changes) -> list[DPNet]:
+    heads, changed = variant_heads(world), dict(changes)
+    trained = [head for head in heads.values() if head.config == replace(heads[CONTROL].config, **changed)]
     if not trained and changed.keys() <= {"selection"}:
-        trained = [with_switches(full, **changed)]
-    return [open_episode(head, shown.bank, episode) for head in [full, *trained][: 1 + bool(changes)]]
+        trained = [with_switches(heads[CONTROL], **changed)]
+    return trained
+
+
+def marked(value: str, setting: Mapping[str, Any]) -> str:
+    """A switch's value as its menu shows it: with what alone there is where masks are missing."""
+    changes = tuple(setting.items())
+    only = "bar only" if _shipped_scores(changes, "toy") else "live only"
+    note = "uses the truth" if value == "oracle" else ""
+    if not _heads_with_masks("toy", changes):
+        note = f"drawn world: {only}" if _heads_with_masks("photographs", changes) else only
+    return f"{value} ({note})" if note else value
 
 
 def ablation_figure(
@@ -224,7 +239,8 @@ class AblationLab(BackgroundJob[LiveAblation]):
         self.bench, self.choose = bench, choose
         self.results: dict[str, LiveResult] = {}
         layout = widgets.Layout(width="220px")
-        self.switches = {name: dropdown(name, list(values), layout=layout) for name, values in SWITCHES.items()}
+        menus = {name: [(marked(*item), item[0]) for item in values.items()] for name, values in SWITCHES.items()}
+        self.switches = {name: dropdown(name, menu, layout=layout) for name, menu in menus.items()}
         self.switches["CCM"].value = "off"  # the question of the whole course comes first
         self.explorer = Explorer(self._figure, {**controls, **self.switches}, alt=_ALT, **named)
         super().__init__(_ALT, [self.explorer])
@@ -259,11 +275,13 @@ class AblationLab(BackgroundJob[LiveAblation]):
         if name in self.results:
             return f"<b>{name}</b> on the drawn world: {known}. Done before, see the picture."
         low, high = (100 * width for width in expected_widths(changes, bench))
+        borrowed = "" if own is not None else " (widths of other variants, for want of its own)"
         pairs, steps, longer = len(bench.pairs()), bench.training.steps, load_study("modules").training["steps"]
         return (
             f"<b>{name}</b> on the drawn world: {known}. Start trains it and the full network, {pairs} pairs "
-            f"of {steps} steps. Expect little: cut down to as few folds, seeds and episodes, shipped runs of "
-            f"{longer} steps give intervals {low:.0f} to {high:.0f} points wide; {steps} steps can give far wider ones."
+            f"of {steps} steps. This will hardly settle anything. Even shipped runs of {longer} steps, cut to as few "
+            f"folds, seeds and episodes, have intervals {low:.0f} to {high:.0f} points wide{borrowed}; with {steps} "
+            "steps they can be far wider."
         )
 
     def _switched(self, change: Any) -> None:

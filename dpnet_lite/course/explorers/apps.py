@@ -15,7 +15,7 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 
 from dpnet_lite.config import ModelConfig
-from dpnet_lite.course.explorers.ablation import AblationLab
+from dpnet_lite.course.explorers.ablation import SWITCHES, AblationLab, answers_of, changes_of, variant_name
 from dpnet_lite.course.explorers.correlations import correlation_explorer
 from dpnet_lite.course.explorers.cycle import cycle_figure, first_inside, telling_start
 from dpnet_lite.course.explorers.episode import (
@@ -121,10 +121,12 @@ def _setting(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: state[name] for name in names if name in state}
 
 
-def _seek(state: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
+def _seek(
+    state: Mapping[str, Any], kind: str, iou: Callable[..., float] = lambda **setting: _open(**setting).iou
+) -> dict[str, Any] | None:
     """Class and seed of the next episode of a kind in list order, through the lists of this seed and the next ones.
 
-    A class of -1 stands before the first episode.
+    A class of -1 stands before the first episode. `iou` is that of a setting's answer.
     """
     setting = _setting(state)
     for seed in range(setting["seed"], setting["seed"] + _LISTS):
@@ -132,7 +134,7 @@ def _seek(state: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
         passed = seed == setting["seed"] and setting["position"] in order
         for position in order[order.index(setting["position"]) + 1 if passed else 0 :]:
             found = {"position": position, "seed": seed}
-            if outcome(_open(**{**setting, **found}).iou) == kind:
+            if outcome(iou(**{**setting, **found})) == kind:
                 return found
     return None
 
@@ -144,12 +146,12 @@ def _order(photographs: bool, fold: int, gap: float, seed: int, n_shot: int = 1,
     return list(dict.fromkeys(shown.novel.index(episode.class_index) for episode in episodes))
 
 
-def _tell(**state: Any) -> str:
-    """Why an answer is as it is, and which episode this is."""
+def _tell(whose: str = "", **state: Any) -> str:
+    """Why an answer is as it is, and which episode this is; `whose` is the network's name, to begin with."""
     setting = _setting(state)
     opened, seed, position = _open(**setting), setting["seed"], setting["position"]
     failed = outcome(opened.iou) == "failure" and setting.get("rule") != "oracle"
-    text = why(opened, _open(**{**setting, "rule": "oracle"}) if failed else None)
+    text = why(opened, _open(**{**setting, "rule": "oracle"}) if failed else None, whose)
     opens = _seek({**setting, "seed": 0, "position": -1}, "success")
     first = f", the first with an IoU of at least {SUCCESS}" if opens == {"position": position, "seed": seed} else ""
     return f"{text} Episode {_order(**setting).index(position) + 1} of the list with seed {seed}{first}."
@@ -297,12 +299,27 @@ def live_ablation(bench: Bench | None = None) -> AblationLab:
     """Change a switch of the network; see masks and shipped evidence at once, and train a short paired run."""
 
     def choose(state: Mapping[str, Any]) -> tuple[ShownEpisodes, Episode]:
-        shown = _chosen(controls)
+        shown = _shown(*(state[name] for name in ("photographs", "fold", "gap")))
         return shown, pick_episode(shown, state["position"], seed=state["seed"])
+
+    def answers(state: Mapping[str, Any]) -> list[OpenedEpisode]:
+        (shown, episode), world = choose(state), "photographs" if state["photographs"] else "toy"
+        return answers_of(shown, world, episode, changes_of({name: state[name] for name in SWITCHES}))
+
+    def tell(**state: Any) -> str:
+        """Of the full network, and the variant's outcome where it has masks."""
+        name, told = variant_name({name: state[name] for name in SWITCHES}), _tell(whose="Full network", **state)
+        variants = answers(state)[1:]
+        return " ".join([told, *(f"{name}: <b>{outcome(one.iou)}</b>, IoU {one.iou:.2f}." for one in variants)])
+
+    def seek(state: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
+        """A success of the full network, or a failure of the variant, or of the full network where that has no mask."""
+        shown = (lambda **setting: answers({**state, **setting})[-1].iou,) if kind == "failure" else ()
+        return _seek(state, kind, *shown)
 
     controls = _scene_controls(0)
     controls["fold"] = dropdown("fold", [0])  # the only one with shipped variants
-    return AblationLab(bench or Bench(), controls, choose, follow=_follow_world, tell=_tell, seek=_seek)
+    return AblationLab(bench or Bench(), controls, choose, follow=_follow_world, tell=tell, seek=seek)
 
 
 # What the page shows: the name of a tab, what is to be seen, and what makes the explorer.
@@ -335,10 +352,8 @@ PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
     ),
     "Scales": ("What the fusion sees at one scale, and the answer without it.", scale_explorer),
     "Ablation": (
-        "Change a switch: the mask of that variant stands beside the full network's (white: the outline of the truth), "
-        "and the bar of the shipped study that trained it lights up. One episode proves nothing; the bar averages over "
-        "many. Start trains both here in a short run. The mask of another selection is made with the full network's "
-        "weights; its bar is of networks trained with it. Studies of photographs stand on VGG-16, the masks do not.",
+        "Change a switch: above, the full network's mask and the variant's on one episode, which proves nothing; below "
+        "the shipped study's bar, an average over many. Start trains both here in a short run.",
         live_ablation,
     ),
     "Payoff": (

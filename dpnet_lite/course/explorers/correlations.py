@@ -209,8 +209,19 @@ def correlation_explorer(photographs: bool = False) -> Explorer:
             options = [(of_class, number) for number, of_class in enumerate(names)]
             if list(controls[name].options) != options:
                 controls[name].options = options
-                controls[name].value = names.index(first) if first in names else int(name == "column")
+                controls[name].value = names.index(first) if first in names else 0
         return f"<small>{OBJECTS_CREDIT}</small>" if controls["photographs"].value else ""
+
+    def tell(photographs: bool, measure: str, when: str, row: int, **others: Any) -> str:
+        """The classes with the highest values in the row, and what the blue is."""
+        found = collected(photographs)[1]
+        values = class_table(correlations(found, measure, when), found.labels)[row].nan_to_num(-2.0)
+        named = [f"{found.class_names[k]} ({values[k]:.2f})" for k in values.topk(3).indices.tolist()]
+        own = f"P of {found.class_names[row]}"
+        how = f"By the {measure} {when} the interaction, {own} is most like"
+        if when == WHEN[-1]:
+            how = f"The interaction raises most the {measure} of {own} with"
+        return f"{how} P_q of: {', '.join(named)}. Blue: selected cells."
 
     controls = {
         "photographs": dropdown("world", [("drawn world", False), ("photographs", True)], value=photographs),
@@ -225,6 +236,5 @@ def correlation_explorer(photographs: bool = False) -> Explorer:
         "A table of classes with the correlation of their prototypes as colours; beside it two episodes, their masks "
         "and the similarity maps of their prototypes"
     )
-    return Explorer(
-        lambda pair, **state: correlation_figure(**state, pair=pair - 1), controls, alt=alt, click=click, follow=follow
-    )
+    draw = lambda pair, **state: correlation_figure(**state, pair=pair - 1)  # noqa: E731
+    return Explorer(draw, controls, alt=alt, click=click, follow=follow, tell=tell)

@@ -15,27 +15,32 @@ def outcome(iou: float) -> str:
 
 
 def where(weights: np.ndarray, opened: OpenedEpisode) -> str:
-    """What weights [H, W] in the query lie on: the object, and what most of the rest does if that is above a tenth."""
-    rest = {f"another object ({name})": seen for name, seen in opened.others.items()}
-    rest["the background"] = ~np.any([opened.truth, *rest.values()], axis=0)
-    shares = {name: float(weights[seen].sum() / weights.sum()) for name, seen in rest.items()}
-    most = max(shares, key=lambda name: shares[name])
-    text = f"{100 * weights[opened.truth].sum() / weights.sum():.0f} % on the object"
-    return f"{text} and {100 * shares[most]:.0f} % on {most}" if shares[most] > 0.1 else text
+    """What share of weights [H, W] in the query lies on the object, on all others together, and on the background."""
+    shares = {name: 100 * float(weights[seen].sum() / weights.sum()) for name, seen in opened.others.items()}
+    own, others = 100 * float(weights[opened.truth].sum() / weights.sum()), sum(shares.values())
+    text, ground = f"{own:.0f} % on the object", 100 - own - others
+    hit = sorted((name for name in shares if shares[name] >= 0.5), key=lambda name: -shares[name])
+    if hit:
+        named = f"other objects (the {hit[0]} most)" if len(hit) > 1 else f"another object ({hit[0]})"
+        text += f", {others:.0f} % on {named}"
+    return f"{text}, {ground:.0f} % on the background" if ground >= 0.5 else text
 
 
-def why(opened: OpenedEpisode, perfect: OpenedEpisode | None = None) -> str:
+def why(opened: OpenedEpisode, perfect: OpenedEpisode | None = None, whose: str = "") -> str:
     """An answer in a sentence or two of HTML, all numbers from its own trace.
 
     Args:
-        perfect: the same episode with the query's true mask as the selection: is the selection to blame for a failure?
+        perfect: the same episode with the query's true mask as the selection: would a better one mend a failure?
+        whose: the network's name, to begin with.
     """
     kind, found = outcome(opened.iou), opened.prediction
     missed = 1 - (found & opened.truth).sum() / opened.truth.sum()
-    text = f"<b>{kind.capitalize()}</b>, IoU {opened.iou:.2f}: the selection lies {where(opened.selected, opened)}, "
+    text = f"{whose}: <b>{kind}</b>" if whose else f"<b>{kind.capitalize()}</b>"
+    text += f", IoU {opened.iou:.2f}: the selection lies {where(opened.selected, opened)}, "
     text += f"the mask {where(found, opened)}" if found.any() else "the mask is empty"
     text += f"; it misses {100 * missed:.0f} % of the object." if missed > 0.3 else "."
     if perfect is None or kind != "failure":
         return text
-    blame = "the selection is to blame" if perfect.iou >= FAILURE else "a better selection alone would not do"
-    return f"{text} With a perfect selection the same weights reach {perfect.iou:.2f}: {blame}."
+    mends = "would have mended a part of it" if perfect.iou >= opened.iou + 0.05 else "alone would not do"
+    mends = "would have mended it" if perfect.iou >= SUCCESS else mends
+    return f"{text} With a perfect selection the same weights reach {perfect.iou:.2f}: a better selection {mends}."

@@ -20,6 +20,7 @@ from dpnet_lite.course.explorers.panels import DPI, png
 
 _WIDE = {"description_width": "initial"}
 _PIECE = 5  # steps of a job between two looks at the buttons
+_TIMED = 15  # steps after the first piece from which on the time left is told
 
 
 def dropdown(name: str, options: Iterable[Any], **named: Any) -> widgets.Dropdown:
@@ -313,11 +314,14 @@ class BackgroundJob(PictureBox, Generic[_AnyJob]):
                 self.message.value = self.preparing
                 await asyncio.sleep(0.05)  # the message goes out first
                 self.run = self.make_run()
-            first, since = self.run.step, time.monotonic()
+            first, since = self.run.step + _PIECE, time.monotonic()
             while not self.run.done:
                 self.run.advance(_PIECE)
-                left = (time.monotonic() - since) / (self.run.step - first) * (self.run.steps - self.run.step)
-                self.refresh(f", {left:.0f} s left")
+                past = self.run.step - first
+                if past <= 0:
+                    since = time.monotonic()  # the first piece also gets data ready: it says nothing of the others
+                left = (time.monotonic() - since) / max(1, past) * (self.run.steps - self.run.step)
+                self.refresh(f", {left:.0f} s left" if past >= _TIMED else "")
                 await asyncio.sleep(0.01)  # clicks come in here
         except Exception as error:  # a task would keep it to itself
             self.error = error

@@ -83,11 +83,12 @@ class YourImages(PictureBox):
         self.examples = set(samples)  # which of the images are shipped photographs
         self.painter = MaskPainter(self.images["support"], 12, samples["support"].labels.numpy() > 0)
         self.uploads = {name: self._upload(name) for name in samples}
-        self.canvas = widgets.VBox([self.painter])
+        self.canvas = widgets.VBox()
         self.button = widgets.Button(description="Segment", icon="play", button_style="primary")
         self.button.on_click(lambda button: self._shown(self.segment))
         self.message = widgets.HTML()
         above = [in_a_row(list(self.uploads.values())), self.canvas, self.button, self.message]
+        self._watch()
         super().__init__(above, "The support image with the outline of its mask, the query, and the predicted mask")
         self.segment()
 
@@ -103,10 +104,18 @@ class YourImages(PictureBox):
         self.examples.discard(name)
         if name == "support":
             self.painter = MaskPainter(self.images[name], max(4, max(self.images[name].shape) // 32))
-            self.canvas.children = [self.painter]
+            self._watch()
         self.picture.layout.display = "none"  # it is of the images before
         self._credit()
         return f"{html.escape(file['name'])} is the {name} now; paint the support, then press Segment"
+
+    def _watch(self) -> None:
+        """Show the painter; from a stroke on, the answer below is of an earlier mask."""
+        self.canvas.children = [self.painter]
+        self.painter.picture.observe(self._outdated, names="value")
+
+    def _outdated(self, change: Any) -> None:
+        self.message.value = "the mask has changed: press Segment"
 
     def segment(self) -> str:
         """Predict the query's mask from the support and what is painted on it, draw all three; gives links to masks."""
