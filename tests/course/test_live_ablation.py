@@ -32,6 +32,7 @@ from dpnet_lite.course.explorers.ablation import (
 )
 from dpnet_lite.course.explorers.apps import live_ablation
 from dpnet_lite.course.explorers.episode import object_episodes, open_variants, toy_episodes
+from dpnet_lite.course.explorers.outcomes import outcome
 from dpnet_lite.course.live_ablation import Bench, LiveAblation, LiveResult
 from dpnet_lite.course.live_training import small_toy_fold
 from dpnet_lite.episodes import draw_episodes
@@ -322,6 +323,16 @@ def test_a_switch_shows_masks_and_evidence_at_once_and_a_run_is_a_second_step():
 
 def titles_of(lab):
     return lab.explorer.figure.axes[:4]
+
+
+def test_the_words_are_of_the_full_network_and_of_the_variant_and_a_failure_is_the_variants():
+    explorer = small_lab().explorer
+    for _ in range(2):
+        explorer.buttons["failure"].click()
+        full, variant = (axes.get_title().split("\n")[1] for axes in explorer.figure.axes[2:4])
+        assert f"Full network: <b>{outcome(float(full[4:]))}</b>, {full}: " in explorer.caption.value
+        assert explorer.caption.value.endswith(f"CCM off: <b>failure</b>, {variant}.")
+    assert full != variant and float(full[4:]) >= 0.7
 
 
 def test_a_run_can_be_stopped_and_a_switch_gives_it_up():

@@ -83,6 +83,7 @@ def test_the_page_gives_the_predictors_answer(monkeypatch):
     assert widget.error is None and widget.caption.value == ""  # no shipped photograph is left
     widget.painter.radius.value = 40
     widget.painter.paint((150, 200), (230, 200), (190, 260))
+    assert "the mask has changed: press Segment" in widget.message.value
     widget.button.click()
     assert widget.error is None and widget.picture.layout.display is None
     mask = widget.painter.mask
