@@ -105,7 +105,7 @@ plt.show()
 print(OBJECTS_CREDIT)
 
 # %% [markdown]
-# *What to see:* the whole shoe is found, and a rim of the bench with it. That rim is all that the IoU lacks.
+# *What to see:* the whole shoe is found, and a rim of the bench with it. That rim is all that keeps the IoU from 1.
 #
 # The mask has the image's own size, whatever it is. `result.probabilities` has one map per class, background first;
 # they add up to 1 at every pixel. With `predict(image, trace=True)`, `result.traces` holds everything that lessons 2
@@ -217,8 +217,8 @@ print(f"the mask is better for {(with_mask > with_box).sum()} of {len(pairs)} ob
 # measure it in the cell below.
 #
 # <details><summary>Hint 1</summary>
-# The first prototype is the mean over the moved mask. But whom does the network ask next? Think of the cycles and of
-# the consensus of lesson 3.
+# Write your guess down first: six numbers, and a reason. What enters the first prototype when half of the mask lies on
+# the ground, and what does the network do with that prototype next?
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -233,9 +233,9 @@ print(f"the mask is better for {(with_mask > with_box).sum()} of {len(pairs)} ob
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# It hardly falls at all, and then all at once. While some of the mask still lies on the shoe, the pixels of the query
-# that match it agree with each other, and the second prototype gathers around them. When nearly all of the mask lies on
-# the ground, the ground is what they agree on: the network finds the ground, and the IoU is 0. One example of one
+# It hardly falls at all, and then all at once. Probably, while some of the mask still lies on the shoe, the pixels of
+# the query that match it agree with each other, and the second prototype gathers around them; when nearly all of the
+# mask lies on the ground, the ground is what they agree on. The network then finds the ground, and the IoU is 0. One example of one
 # shoe: with another ground or another object the edge lies elsewhere.
 #
 # ```
@@ -316,8 +316,8 @@ print(OBJECTS_CREDIT)
 # | what you see | why | what to try |
 # |---|---|---|
 # | a small object is found with a wide rim, or not at all | it covers few of the 40 x 40 cells | cut the query to where the object is (*crop*) |
-# | too much is found, everywhere a little | the border of 0.5 is too low for your images | ask for a higher probability |
-# | a part is missing, or the object turns its back | the support shows another side | a support from a like view, or two or three of them |
+# | the mask is a little too large everywhere | the border of 0.5 is too low for your images | ask for a higher probability |
+# | a part is missing, or the object turns its back | the support shows another side | a support from a similar view, or two or three of them |
 # | another object is found | the class is not told apart by its features | crop it away; a second class for the look-alike, if it is in the image |
 # | everything fails | your images are far from photographs | train on a folder of yours (10.7) |
 #
@@ -394,8 +394,8 @@ print(OBJECTS_CREDIT)
 # *What to see:* the three worst answers to one mask, chosen because they are bad: among so many, some of the worst are
 # so by chance, and would be better on a second try of anything. So look at the table, which takes all photographs.
 # *Crop* changes most, above all for small objects; it needs somebody who says roughly where the object is (here
-# the box of the truth, with a quarter more on each side). A higher probability helps here because this head finds a rim
-# too much; the 0.9 was chosen by looking at these very photographs, so on others it will do less. Three masks in place
+# the box of the truth, with a quarter more on each side). A higher probability helps here because this head finds too wide
+# a rim; the 0.9 was chosen by looking at these very photographs, so on others it will do less. Three masks in place
 # of one change little on average, and help where the first shows another side (the dog).
 
 # %% [markdown]
@@ -420,8 +420,9 @@ print(OBJECTS_CREDIT)
 # <details><summary>Answer</summary>
 #
 # The tighter the crop, the more cells the object has, and the finer is the answer: the IoU rises steeply from a margin
-# of 2 to one of a quarter. From there to 0 it does not rise any more for this photograph: the border of the object
-# then lies on the border of the picture, and there is no ground left to compare with.
+# of 2 to one of a quarter. From there to 0 it does not rise any more for this photograph, perhaps because the border of
+# the object then lies on the border of the picture, and there is no ground left to compare with; for the other
+# photographs of the dog margin 0 is as good or better: try them.
 #
 # ```
 # _, k, n = min(everything)
@@ -470,7 +471,7 @@ print(f"saved and read again: {[int(value) for value in np.unique(again)]}")
 # </details>
 #
 # <details><summary>Hint 2</summary>
-# <code>np.where(condition, number, 0)</code>, and look at the dtype of what it returns.
+# Mind the dtype of what you return.
 # </details>
 
 
@@ -572,7 +573,7 @@ table(
 # - `Predictor.load("photographs")`, `set_support`, `predict`: paths, PIL images, arrays and tensors all do, without
 #   training. A painted mask or a box goes in the same way; 10.3 shows what that changes.
 # - Several shots are longer lists, several classes are dictionaries.
-# - When it fails: crop, then a support from a like view; look at the overlay before you change anything.
+# - When it fails: crop, then a support from a similar view; look at the overlay before you change anything.
 # - In a *support* mask everything above 0 is the object; in a *training* folder the value is the class, and 255 is
 #   ignored.
 #
@@ -583,8 +584,8 @@ gain, gain_interval = change["crop"]
 assert gain_interval.low > 0 and (flat["crop"] - flat["one mask"])[small].mean() > gain and lost > 0
 claim(
     f"With one mask the shipped head has a mean IoU of {per_object['one mask'].mean():.2f} on {len(small)} photographs of "
-    f"{len(of_object)} objects that it never saw. Cutting the photograph to where the object is adds "
-    f"{gain:.3f} [{gain_interval.low:.3f}, {gain_interval.high:.3f}] (95 % interval over objects), on the {small.sum()} "
+    f"{len(of_object)} objects that it never saw. Cutting the photograph to where the object is "
+    f"(the box of the true mask, a quarter wider on each side) adds {gain:.3f} [{gain_interval.low:.3f}, {gain_interval.high:.3f}] (95 % interval over objects), on the {small.sum()} "
     f"small ones {(flat['crop'] - flat['one mask'])[small].mean():.3f}. A box in place of a mask costs "
     f"{lost:.3f} [{lost_interval.low:.3f}, {lost_interval.high:.3f}]."
 )
