@@ -234,6 +234,16 @@ plt.show()
 # share photographs are taken as independent here: the interval is about other *lists from these photographs*; for
 # *other photographs* it is too narrow.
 #
+# With a running kernel, draw the lists yourself: each mark is the difference of two stored networks on a list of its own;
+# orange ones miss what all episodes say. Make the lists shorter, take another rival, score it on *other episodes*: how
+# often would you have reported the wrong sign?
+
+# %%
+from dpnet_lite.course.explorers.apps import luck_explorer
+
+luck_explorer("photos")
+
+# %% [markdown]
 # ### Exercise 13.2: how many episodes? (write, easy, 10 minutes)
 #
 # Write `my_episodes_needed(half_width, n, target)`: the half width of a score was measured with n episodes; return the

@@ -27,6 +27,7 @@ from dpnet_lite.course.explorers.episode import (
     toy_episodes,
 )
 from dpnet_lite.course.explorers.interaction import interaction_figure
+from dpnet_lite.course.explorers.luck import luck_explorer
 from dpnet_lite.course.explorers.outcomes import FAILURE, SUCCESS, outcome, why
 from dpnet_lite.course.explorers.payoff import payoff_explorer
 from dpnet_lite.course.explorers.scales import level_titles, scales_figure
@@ -355,6 +356,11 @@ PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
         "Change a switch: above, the full network's mask and the variant's on one episode, which proves nothing; below "
         "the shipped study's bar, an average over many. Start trains both here in a short run.",
         live_ablation,
+    ),
+    "Luck": (
+        "The same two networks on twenty lists of episodes: how far does their difference hang on the list? Change the "
+        "number of episodes, and score both on the same or on other episodes.",
+        luck_explorer,
     ),
     "Payoff": (
         "When is the full network ahead of the one with the support prototype alone? Choose a study, one of its "

@@ -1,0 +1,106 @@
+"""The luck explorer: how far a score, and a difference of two, hang on the episodes that happened to be drawn.
+
+from dpnet_lite.course.explorers.luck import luck_explorer
+luck_explorer()
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from dpnet_lite.ablation.table import shipped_rows, unpack_scores
+from dpnet_lite.course.explorers.shell import Explorer, dropdown, slider
+from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.experiments.intervals import bootstrap_interval, paired_difference
+from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE
+
+_LISTS, _RESAMPLES = 20, 200
+_RIVALS = ("support only", "CCM + MSF", "CCM", "baseline", "training-free")  # close relatives first
+
+
+@lru_cache(maxsize=16)
+def _stored(data: str, variant: str, fold: int) -> EpisodeScores:
+    """The first training of a variant in the study of modules."""
+    rows = (row for row in shipped_rows("modules", data) if (row["variant"], row["fold"]) == (variant, fold))
+    return unpack_scores(min(rows, key=lambda row: int(row["seed"]))["scores"])
+
+
+def drawn(scores: EpisodeScores, n: int, seed: int) -> EpisodeScores:
+    """About n of the episodes, drawn without replacement, the same share of each class and at least one."""
+    generator = np.random.default_rng(seed)
+    chosen = []
+    for label in np.unique(scores.class_index):
+        members = np.flatnonzero(scores.class_index == label)
+        chosen.append(generator.permutation(members)[: max(1, round(n * len(members) / len(scores.class_index)))])
+    places = np.sort(np.concatenate(chosen))
+    return EpisodeScores(scores.class_index[places], scores.counts[places], scores.class_names)
+
+
+@lru_cache(maxsize=256)
+def lucky_differences(data: str, fold: int, rival: str, n: int, paired: bool) -> np.ndarray:
+    """Full minus rival on each of 20 lists of about n episodes, float64 [20, 3]: difference, low and high, in points.
+
+    Not paired, the rival is scored on another list, and the widths add up as those of independent scores do.
+    """
+    full, other = (_stored(data, variant, fold) for variant in ("full", rival))
+    found = []
+    for seed in range(_LISTS):
+        ours = drawn(full, n, seed)
+        if paired:
+            difference, (low, high) = paired_difference(ours, drawn(other, n, seed), n_resamples=_RESAMPLES)
+        else:
+            theirs = drawn(other, n, _LISTS + seed)
+            difference = ours.miou - theirs.miou
+            spans = [bootstrap_interval(scores, n_resamples=_RESAMPLES) for scores in (ours, theirs)]
+            half = sum(((span.high - span.low) / 2) ** 2 for span in spans) ** 0.5
+            low, high = difference - half, difference + half
+        found.append((difference, low, high))
+    return 100 * np.array(found)
+
+
+def luck_figure(data: str, fold: int, rival: str, n: int, paired: bool) -> Figure:
+    """The difference on 20 lists with its intervals; blue holds what all 500 episodes say, orange does not."""
+    whole = 100 * (_stored(data, "full", fold).miou - _stored(data, rival, fold).miou)
+    found = lucky_differences(data, fold, rival, n, paired)
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for place, (difference, low, high) in enumerate(found):
+        right = low <= whole <= high
+        style: dict[str, Any] = {
+            "fmt": "o" if right else "X",
+            "color": BLUE if right else ORANGE,
+            "capsize": 3,
+            "markersize": 8,
+        }
+        axes.errorbar(place, difference, [[difference - low], [high - difference]], **style)
+    axes.axhline(whole, color=BLACK, linestyle="--", label=f"on all 500 episodes: {whole:+.1f}")
+    axes.axhline(0, color="grey", linewidth=1)
+    wide, silent = (found[:, 2] - found[:, 1]).mean(), int(((found[:, 1] <= 0) & (found[:, 2] >= 0)).sum())
+    axes.set_title(
+        f"from {found[:, 0].min():+.1f} to {found[:, 0].max():+.1f}; {wide:.1f} points wide on average;\n"
+        f"{silent} of {_LISTS} intervals hold 0",
+        fontsize=13,
+    )
+    axes.set_xlabel(f"{_LISTS} lists of about {n} episodes", fontsize=13)
+    axes.set_ylabel(f"full minus {rival}, points", fontsize=13)
+    axes.set_xticks([])
+    axes.tick_params(labelsize=12)
+    axes.legend(frameon=False, fontsize=12, loc="lower right")
+    return figure
+
+
+def luck_explorer(data: str = "toy") -> Explorer:
+    """Choose world ("toy" or "photos"), fold, rival, number of episodes, and the same or other episodes."""
+    controls = {
+        "data": dropdown("world", [("drawn world", "toy"), ("photographs", "photos")], value=data),
+        "fold": dropdown("fold", range(4)),
+        "rival": dropdown("full minus", _RIVALS),
+        "n": slider("episodes", 40, 250, 100),
+        "paired": dropdown("both on", [("the same episodes", True), ("other episodes", False)]),
+    }
+    alt = "The difference of two networks on 20 lists of episodes, each with its interval, and the difference on all"
+    return Explorer(luck_figure, controls, alt=alt)
