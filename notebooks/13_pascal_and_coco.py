@@ -17,7 +17,7 @@
 # **What you need.** [Notebook 1](01_few_shot_segmentation.ipynb): episodes, folds, base and novel classes.
 # [Notebook 7](07_evaluation.ipynb): mIoU, FB-IoU, intervals, pairs. No data set, no GPU.
 #
-# **Time.** About 45 minutes: 20 to read, 25 for the exercises. The cells run in about half a minute.
+# **Time.** About 50 minutes: 25 to read, 25 for the exercises. The cells run in about half a minute.
 #
 # How to get PASCAL-5i and COCO-20i ready, check a copy, train by a recipe on one GPU or several, and score: that is no
 # lesson but a manual, [docs/published.md](../docs/published.md).
