@@ -2,6 +2,7 @@
 #   PYTHON=python3.13   makes .venv with that Python (default: the newest of CANDIDATES that works)
 #   WORKERS=4           runs the tests in four processes (default: 2), each on one core
 #   SHARED=DIR            where `make weights` finds photographs and weights (default: ../shared)
+#   EXTRAS=notebooks,site sets .venv up with these extras of pyproject.toml alone
 #   UV=                 uses plain venv and pip although uv is on the PATH (default: uv where there is one)
 
 SHARED ?= ../shared

@@ -1,4 +1,4 @@
-"""A small made-up PASCAL-5i in the exact folder layouts of the real one: for tests, and to try things without it.
+"""A small made-up PASCAL-5i in the exact folder layouts of the real one, for the tests.
 
 `write_pascal`: 20 classes of coloured rectangles and ellipses. Image i shows the class i % 20 on the left and its
 neighbour of the same fold on the right, both on 2,048 px or more; every fourth image also shows a class of the next

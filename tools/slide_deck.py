@@ -64,14 +64,17 @@ def find_picture(notebook: nbformat.NotebookNode, key: str, number: int = 1) -> 
     """The picture with the key in its alternative text, else the one of that number below a heading that holds the key.
 
     Raises:
-        KeyError: there is no such picture.
+        KeyError: there is no such picture, or more than one.
     """
     found = pictures(notebook)
     by_text = [picture for picture in found if key.lower() in picture.alt.lower()]
     below = [picture for picture in found if key.lower() in picture.heading.lower() and picture.number == number]
-    for picture in by_text + below:
-        return picture
-    raise KeyError(f"there is no picture {number} for {key!r}; change the key in {DECK.name}")
+    matches = by_text or below
+    if len(matches) != 1:
+        raise KeyError(
+            f"there are {len(matches)} pictures {number} for {key!r}, not one; change the key in {DECK.name}"
+        )
+    return matches[0]
 
 
 def find_claim(notebook: nbformat.NotebookNode) -> str:

@@ -125,10 +125,12 @@ def page() -> str:
         "`tools/write_mistakes.py` from the checks; `...` stands for what a message fills in.",
         "Exercises that ask for a prediction or an explanation have no check.",
     ]
+    gone = set(IDEAS)
     for path in sorted(EXERCISES.glob("lesson_*.py")):
         found = {n: (doc, said) for n, (doc, said) in checks(path.read_text(encoding="utf-8")).items() if said}
         if not found:
             continue
+        gone -= found.keys()
         number = path.stem.removeprefix("lesson_")
         (lesson,) = (ROOT / "notebooks").glob(f"{number}_*.py")
         heading = re.search(r"^# # (.+)$", lesson.read_text(encoding="utf-8"), re.M)
@@ -136,6 +138,7 @@ def page() -> str:
         for name, (doc, messages) in found.items():
             lines += ["", f"### {title(doc.partition(':')[0], name)}", ""]
             lines += [*([f"*{IDEAS[name]}*", ""] if name in IDEAS else []), *(f"- {clean(said)}" for said in messages)]
+    assert not gone, f"IDEAS has ideas behind checks without a message: {sorted(gone)}"
     return "\n".join(lines) + "\n"
 
 

@@ -51,7 +51,7 @@ suppress_warnings = ["myst.xref_ambiguous"]
 
 
 def _with_alternative_text(original: Any) -> Any:
-    """MyST-NB takes a picture's size from its output, but not its alternative text."""
+    """MyST-NB takes a picture's size from its output, but not the text; pyproject.toml bounds its version."""
 
     def render_image(self: Any, data: Any) -> Any:
         nodes = original(self, data)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dpnet_lite.checkpoints import load_trained, shipped_head
 from dpnet_lite.datasets import objects
-from dpnet_lite.datasets.base import IGNORE_LABEL, SegmentationDataset
+from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.datasets.folds import novel_classes
 from dpnet_lite.datasets.toy import DEFAULT_GAP, ToyWorld, catalogue_names
 from dpnet_lite.datasets.transforms import resize_sample
@@ -143,8 +143,11 @@ def open_episode(
     """
     batch = bank.batch([episode])
     output = head(batch, batch.cells, query_masks=None if oracle_weights is None else oracle_weights[None], trace=True)
-    value, names = bank.dataset.label_value(episode.query, episode.class_index), bank.dataset.class_names
+    names = bank.dataset.class_names
+    values = [bank.dataset.label_value(episode.query, index) for index in range(len(names))]
+    value = values[episode.class_index]
     query, *supports = (resize_sample(bank.dataset[index], bank.size) for index in (episode.query, *episode.support))
+    seen = set(query.labels.unique().tolist())
     return OpenedEpisode(
         episode=episode,
         class_name=names[episode.class_index],
@@ -153,9 +156,9 @@ def open_episode(
         query_image=query.image.permute(1, 2, 0).numpy(),
         truth=query.labels.numpy() == value,
         others={
-            names[k - 1]: query.labels.numpy() == k
-            for k in query.labels.unique().tolist()
-            if k not in (0, value, IGNORE_LABEL)
+            name: query.labels.numpy() == other
+            for name, other in zip(names, values, strict=True)
+            if other != value and other in seen
         },
         batch=batch,
         trace=output.trace,

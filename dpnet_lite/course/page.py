@@ -7,8 +7,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pandas as pd
-
 # Colours with alpha, so that a box is right on a light and on a dark page.
 _BOX = "border-left:5px solid #0072B2; background:rgba(86,180,233,0.15); padding:0.6em 1em; margin:0.5em 0"
 
@@ -47,6 +45,8 @@ def table(
         formats: of the numbers: one for all that are not whole, or by heading. None is left empty.
         strong: numbers of the rows that are set in bold.
     """
+    import pandas as pd  # here, so that a claim and a quiz need none
+
     frame = pd.DataFrame(dict(rows))
     if isinstance(formats, str):
         formats = dict.fromkeys(frame.select_dtypes("float").columns, formats)

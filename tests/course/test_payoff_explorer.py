@@ -56,7 +56,7 @@ def rows():
         patch.setattr(scenes, "toy_test_world", partial(toy_test_world, n_scenes=120))
         found = {name: made_rows(name) for name in ("gap", "shots", "label-noise")}
         for module in (explorer, payoff):
-            patch.setattr(module, "study_rows", found.__getitem__)
+            patch.setattr(module, "study_rows", lambda name, data="toy": found[name])
         yield found
     forget()
 
@@ -103,7 +103,7 @@ def test_the_picture_shows_the_numbers(rows):
 
 
 def test_an_error_is_shown_where_rows_are_missing(rows, monkeypatch):
-    def missing(name):
+    def missing(name, data):
         raise FileNotFoundError(f"no rows of {name}")
 
     monkeypatch.setattr(payoff, "study_rows", missing)

@@ -72,6 +72,7 @@ function explorer(root) {
         slider.value = chosen[k];
         slider.setAttribute("aria-valuetext", `${control.name} ${control.values[chosen[k]]}`);
         shown.textContent = control.values[chosen[k]];
+        slider.setAttribute("aria-valuetext", shown.textContent);
       });
       group.append(slider, shown);
     } else {

@@ -41,10 +41,10 @@ _STRATA: dict[str, tuple[tuple[float, ...], tuple[str, ...]]] = {
 _QUARTERS = 4
 
 
-@lru_cache(maxsize=4)
-def study_rows(name: str) -> list[Row]:
-    """The shipped rows of a study on the toy world, read once."""
-    return shipped_rows(name)
+@lru_cache(maxsize=16)
+def study_rows(name: str, data: str = "toy") -> tuple[Row, ...]:
+    """The shipped rows of a study on "toy" or "photos", read once; errors as in `shipped_rows`."""
+    return tuple(shipped_rows(name, data))
 
 
 @lru_cache(maxsize=4)
@@ -53,7 +53,7 @@ def judged_along(name: str, data: str = "toy") -> tuple[Study, list[Judged]]:
 
     The p-values are corrected over all that the study asks.
     """
-    study, rows = load_study(name), study_rows(name) if data == "toy" else shipped_rows(name, data)
+    study, rows = load_study(name), study_rows(name, data)
     return study, [entry for entry in judge(study, rows) if entry.comparison.name == MAIN]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import combinations, product
 from textwrap import fill
 from typing import Any
@@ -17,8 +17,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from dpnet_lite.ablation.comparisons import JUDGED_RESAMPLES, labelled_scores, runs_of
 from dpnet_lite.ablation.studies import load_study
-from dpnet_lite.ablation.table import Row, shipped_names, shipped_rows
+from dpnet_lite.ablation.table import Row, shipped_names
 from dpnet_lite.config import ModelConfig
+from dpnet_lite.course.analysis.payoff import study_rows
 from dpnet_lite.course.explorers.episode import variant_heads
 from dpnet_lite.course.explorers.panels import show_image
 from dpnet_lite.course.explorers.shell import BackgroundJob, Explorer, dropdown
@@ -53,6 +54,7 @@ _STUDIES = ("modules", "selection", "interaction", "scales", "aux")
 _MODULES = ("CCM", "PIM", "MSF")
 Changes = tuple[tuple[str, Any], ...]  # settings and their new values
 Scores = dict[tuple[int, int], EpisodeScores]  # by fold and seed
+Choice = Callable[[Mapping[str, Any]], tuple[ShownEpisodes, Episode]]  # from the values of controls
 _ALT = (
     "The masks of the full network and of a variant on one episode; the difference of mIoU between variants and the "
     "full network, with intervals: shipped studies, short live runs"
@@ -97,9 +99,8 @@ def _shipped_scores(changes: Changes, data: str) -> tuple[Scores, Scores] | None
     return None
 
 
-@lru_cache(maxsize=8)
 def _trained_rows(study: str, data: str) -> list[Row]:
-    return [row for row in shipped_rows(study, data) if row["parameters"]]
+    return [row for row in study_rows(study, data) if row["parameters"]]
 
 
 @lru_cache(maxsize=64)
@@ -180,7 +181,12 @@ def ablation_figure(
     below = 1.3 + float(heights.sum())
     figure = Figure(figsize=(7.5, 2.2 + below), layout=ConstrainedLayoutEngine(h_pad=0.08))
     masks, bars = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.2, below))[:, 0]
-    _draw_masks(masks.subplots(1, 4, squeeze=False)[0], answers, name)
+    panels = masks.subplots(1, 4, squeeze=False)[0]
+    draw_masks(panels, dict(zip((CONTROL, fill(name, 24)), answers, strict=False)))
+    for axes in panels[2 + len(answers) :]:
+        axes.set_axis_off()
+        told = "change a switch" if name == CONTROL else "no weights of\nthis variant\nare shipped"
+        axes.text(0.5, 0.5, told, ha="center", va="center", fontsize=11, transform=axes.transAxes)
     axes = bars.subplots(squeeze=False)[0, 0]
     places = heights.cumsum() - heights / 2
     for row, (result, colour, mark) in zip(places, rows, strict=True):
@@ -204,17 +210,28 @@ def ablation_figure(
     return figure
 
 
-def _draw_masks(panels: Sequence[Axes], answers: Sequence[OpenedEpisode], name: str) -> None:
-    first = answers[0]
+def draw_masks(panels: Sequence[Axes], answers: Mapping[str, OpenedEpisode]) -> None:
+    """A panel each: support, query, and the masks of networks by their names; the outline is the truth."""
+    first = next(iter(answers.values()))
     show_image(panels[0], first.support_images[0], f"support: {first.class_name}", outline=first.support_masks[0])
     show_image(panels[1], first.query_image, "query")
-    for axes, title, answer in zip(panels[2:], (CONTROL, fill(name, 24)), answers, strict=False):
+    for axes, (title, answer) in zip(panels[2:], answers.items(), strict=False):
         painted = overlay(answer.query_image, answer.prediction, ORANGE)
         show_image(axes, painted, f"{title}\nIoU {answer.iou:.2f}", outline=answer.truth)
-    for axes in panels[2 + len(answers) :]:
-        axes.set_axis_off()
-        told = "change a switch" if name == CONTROL else "no weights of\nthis variant\nare shipped"
-        axes.text(0.5, 0.5, told, ha="center", va="center", fontsize=11, transform=axes.transAxes)
+
+
+def _switches_of(state: Mapping[str, Any]) -> dict[str, str]:
+    return {name: state[name] for name in SWITCHES}
+
+
+def _state_figure(choose: Choice, results: Mapping[str, LiveResult], **state: Any) -> Figure:
+    chosen, (shown, episode) = _switches_of(state), choose(state)
+    name, changes = variant_name(chosen), changes_of(chosen)
+    world, data = ("photographs", "photos") if state["photographs"] else ("toy", "toy")
+    own = {name: shipped_difference(name, changes, data)}
+    shipped = [one for one in {**shipped_differences(data), **own}.values() if one is not None]
+    live = [] if state["photographs"] else list(results.values())  # they are of the drawn world
+    return ablation_figure(answers_of(shown, world, episode, changes), name, live, shipped)
 
 
 class AblationLab(BackgroundJob[LiveAblation]):
@@ -233,19 +250,18 @@ class AblationLab(BackgroundJob[LiveAblation]):
         self,
         bench: Bench,
         controls: Mapping[str, Any],
-        choose: Callable[[Mapping[str, Any]], tuple[ShownEpisodes, Episode]],
+        choose: Choice,
         **named: Any,
     ) -> None:
-        self.bench, self.choose = bench, choose
-        self.results: dict[str, LiveResult] = {}
         layout = widgets.Layout(width="220px")
         menus = {name: [(marked(*item), item[0]) for item in values.items()] for name, values in SWITCHES.items()}
-        self.switches = {name: dropdown(name, menu, layout=layout) for name, menu in menus.items()}
-        self.switches["CCM"].value = "off"  # the question of the whole course comes first
-        self.explorer = Explorer(self._figure, {**controls, **self.switches}, alt=_ALT, **named)
-        super().__init__(_ALT, [self.explorer])
-        self.picture, self.caption = self.explorer.picture, self.explorer.caption
-        self.set_trait("children", self.children[:-2])  # it has them already
+        switches = {name: dropdown(name, menu, layout=layout) for name, menu in menus.items()}
+        switches["CCM"].value = "off"  # the question of the whole course comes first
+        results: dict[str, LiveResult] = {}
+        draw = partial(_state_figure, choose, results)
+        explorer = Explorer(draw, {**controls, **switches}, alt=_ALT, **named)
+        super().__init__(_ALT, explorer)
+        self.bench, self.explorer, self.switches, self.results = bench, explorer, switches, results
         for switch in self.switches.values():
             switch.observe(self._switched, names="value")
         self.message.value = self.offer()
@@ -253,15 +269,7 @@ class AblationLab(BackgroundJob[LiveAblation]):
     @property
     def chosen(self) -> dict[str, str]:
         """The value of each switch."""
-        return {name: switch.value for name, switch in self.switches.items()}
-
-    def _figure(self, **state: Any) -> Figure:
-        name, changes, (shown, episode) = variant_name(self.chosen), changes_of(self.chosen), self.choose(state)
-        world, data = ("photographs", "photos") if state["photographs"] else ("toy", "toy")
-        own = {name: shipped_difference(name, changes, data)}
-        shipped = [one for one in {**shipped_differences(data), **own}.values() if one is not None]
-        live = [] if state["photographs"] else list(self.results.values())  # they are of the drawn world
-        return ablation_figure(answers_of(shown, world, episode, changes), name, live, shipped)
+        return _switches_of(self.explorer.state)
 
     def offer(self) -> str:
         """What a short run of the chosen variant would be, and how little it would say."""

@@ -161,13 +161,15 @@ def _tell(whose: str = "", **state: Any) -> str:
 def episode_explorer(fold: int = 0) -> Explorer:
     """Choose world, fold, class, gap, shots and seed; see the episode and what the network makes of it."""
 
+    def draw(**state: Any) -> Figure:
+        return episode_figure(_open(**state))
+
     def follow(controls: Mapping[str, Any]) -> str:
         controls["n_shot"].max = 3 if controls["photographs"].value else 4  # some objects have four photographs
         return _follow_world(controls)
 
     alt = "Support images with outlined masks, the query, the predicted mask and the true one"
     controls = {**_scene_controls(fold), "n_shot": slider("shots", 1, 4, 1)}
-    draw = lambda **state: episode_figure(_open(**state))  # noqa: E731
     return Explorer(draw, controls, alt=alt, follow=follow, tell=_tell, seek=_seek)
 
 
@@ -252,6 +254,9 @@ def gallery_explorer(fold: int = 0) -> Explorer:
         first = min(_ON_A_PAGE * page, len(episodes)) - _ON_A_PAGE  # the last page is full as well
         return episodes[first : first + _ON_A_PAGE]
 
+    def draw(**state: Any) -> Figure:
+        return cases_figure(on_page(**state))
+
     def tell(**state: Any) -> str:
         shown = _chosen(controls)
         failed = [one for one in on_page(**state) if outcome(one.iou) == "failure"]
@@ -276,7 +281,6 @@ def gallery_explorer(fold: int = 0) -> Explorer:
     order = dropdown("first the", [("best", True), ("worst", False)])
     controls |= {"rule": _rule_control(), "best_first": order, "page": slider("page", 1, 1, 1)}
     alt = "Four episodes: the support with its mask, the selected pixels of the query, and the predicted mask"
-    draw = lambda **state: cases_figure(on_page(**state))  # noqa: E731
     return Explorer(draw, controls, alt=alt, follow=follow, tell=tell, seek=seek)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -101,14 +102,14 @@ def draw_answer(
 
 
 @lru_cache(maxsize=2)
-def variant_heads(world: str) -> dict[str, DPNet]:
+def variant_heads(world: str) -> Mapping[str, DPNet]:
     """Every shipped variant of "toy" or "photographs", as its weights are called.
 
     Raises:
         FileNotFoundError, ValueError: the weights of a variant are missing or damaged.
     """
     files = {name: world if name == "full" else f"{world}_{name.replace(' ', '_')}" for name in VARIANTS[world]}
-    return {name: load_head(file)[0] for name, file in files.items()}
+    return MappingProxyType({name: load_head(file)[0] for name, file in files.items()})
 
 
 def open_variants(shown: ShownEpisodes, world: str, episode: Episode) -> dict[str, OpenedEpisode]:

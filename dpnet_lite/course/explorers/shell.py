@@ -75,14 +75,19 @@ class PictureBox(widgets.VBox):
     Args:
         above: from top to bottom.
         alt: what the picture shows, for readers who cannot see it.
+        picture: a box that stands over all and lends its picture and caption, in place of new ones.
     """
 
     message: widgets.HTML
     error: Exception | None = None
     complaint = "This setting cannot be drawn."  # before an error
 
-    def __init__(self, above: Sequence[widgets.Widget], alt: str) -> None:
+    def __init__(self, above: Sequence[widgets.Widget], alt: str, picture: PictureBox | None = None) -> None:
         self.alt = alt
+        if picture is not None:
+            self.picture, self.caption = picture.picture, picture.caption
+            super().__init__([picture, *above])
+            return
         # In a window narrower than min_width one scrolls the picture, and can still read it.
         layout = widgets.Layout(max_width="100%", min_width="560px", flex="none")
         self.picture = Picture(format="png", layout=layout, tooltip=alt)
@@ -252,13 +257,13 @@ class BackgroundJob(PictureBox, Generic[_AnyJob]):
     Subclasses make the job and draw it. A cell that runs makes it wait. An error is shown and kept in `error`.
 
     Args:
-        above: further controls, over the buttons.
         alt: what the picture shows.
+        picture: as in `PictureBox`.
     """
 
     preparing = "getting ready ..."
 
-    def __init__(self, alt: str, above: Sequence[widgets.Widget] = ()) -> None:
+    def __init__(self, alt: str, picture: PictureBox | None = None) -> None:
         self.run: _AnyJob | None = None
         self.task: asyncio.Task[None] | None = None
         self.start = widgets.Button(description="Start", icon="play", tooltip="begin, or go on after a pause")
@@ -269,7 +274,7 @@ class BackgroundJob(PictureBox, Generic[_AnyJob]):
         self.start.on_click(lambda button: self.begin())
         self.pause.on_click(lambda button: self.halt())
         self.stop.on_click(lambda button: self.give_up())
-        super().__init__([*above, in_a_row([self.start, self.pause, self.stop]), self.bar, self.message], alt)
+        super().__init__([in_a_row([self.start, self.pause, self.stop]), self.bar, self.message], alt, picture)
 
     def make_run(self) -> _AnyJob:
         """A new job."""
