@@ -180,14 +180,6 @@ def bonferroni(p):
     return [min(1.0, len(p) * x) for x in p]
 
 
-def late_holm(p):
-    """The factors begin at m - 1."""
-    order = np.argsort(p)
-    result = np.empty(len(p))
-    result[order] = np.minimum(1, np.maximum.accumulate((len(p) - 1 - np.arange(len(p))) * np.array(p)[order]))
-    return result
-
-
 def without_order(p):
     return sorted(holm(p))
 

@@ -16,7 +16,6 @@ from dpnet_lite.course.explorers.correlations import (
     correlation_explorer,
     correlation_figure,
     correlations,
-    principal_components,
 )
 from dpnet_lite.datasets import OBJECTS_CREDIT
 from dpnet_lite.experiments.plots import BLUE, overlay
@@ -28,28 +27,11 @@ def test_the_table_is_that_of_a_plain_loop_without_own_episodes():
     P, P_q = P - P.mean(axis=0), P_q - P_q.mean(axis=0)
     table = class_table(correlations(found, "centred cosine", "after"), found.labels).numpy()
     for a, b in ((0, 0), (0, 1), (7, 3), (19, 19)):
-        values = []
-        for i in np.flatnonzero(labels == a):
-            for j in np.flatnonzero(labels == b):
-                if i != j:
-                    values.append(P[i] @ P_q[j] / np.linalg.norm(P[i]) / np.linalg.norm(P_q[j]))
-        assert table[a, b] == pytest.approx(np.mean(values), abs=1e-4)
+        pairs = [(P[i], P_q[j]) for i in np.flatnonzero(labels == a) for j in np.flatnonzero(labels == b) if i != j]
+        cosines = [p @ q / np.linalg.norm(p) / np.linalg.norm(q) for p, q in pairs]
+        assert table[a, b] == pytest.approx(np.mean(cosines), abs=1e-4)
     before, after, change = (correlations(found, "centred cosine", when) for when in WHEN)
     assert torch.allclose(before + change, after, atol=1e-6) and change.abs().max() > 1e-3
-
-
-def test_no_two_of_its_episodes_share_an_image():
-    for photographs in (False, True):
-        images = [image for e in collected(photographs)[1].episodes for image in (e.query, *e.support)]
-        assert len(images) == len(set(images)) and len(images) >= 2 * len(collected(photographs)[1].class_names)
-
-
-def test_components_are_those_of_the_covariance():
-    points = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([5.0, 3, 1, 1, 1])
-    places, share = principal_components(points)
-    lengths = np.linalg.eigvalsh(np.cov(points.numpy().T))[::-1]
-    assert np.allclose(places.var(axis=0, ddof=1), lengths[:2], rtol=1e-3)
-    assert share == pytest.approx(lengths[:2].sum() / lengths.sum(), rel=1e-3)
 
 
 def test_every_state_is_drawn_and_a_click_on_a_cell_chooses_its_classes():

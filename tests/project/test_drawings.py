@@ -12,7 +12,6 @@ from test_figures import TOLERANCE, difference
 FIGURES, PRIME = ROOT / "figures", "'"
 PLAIN = str.maketrans({"\N{PRIME}": PRIME, "\N{ZERO WIDTH SPACE}": ""})
 BOXES = ("backbone, frozen", "masked average", "CCM", "PIM", "dense comparison", "MSF", "decoder", "auxiliary branch")
-LIT = {2: "average backbone compare reduce", 3: "CCM", 4: "PIM", 5: "MSF compare decoder", 6: "auxiliary loss"}
 
 
 def parts(name):
@@ -25,9 +24,9 @@ def parts(name):
 def test_drawings_are_those_that_are_drawn_now_and_each_lesson_lights_its_own():
     for name, content in draw_network.files().items():
         assert (FIGURES / name).read_text(encoding="utf-8") == content, f"{name}: run `make figures`"
-    for lesson, boxes in LIT.items():
+    for lesson, told in draw_network.LESSONS.items():
         states = {name: state for name, (state, _) in parts(f"network_{lesson}.svg").items()}
-        assert sorted(name for name in states if states[name] == ["lit"]) == boxes.split()
+        assert sorted(name for name in states if states[name] == ["lit"]) == sorted(told.boxes)
         assert ["faded"] in states.values()
 
 

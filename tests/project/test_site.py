@@ -15,7 +15,12 @@ import write_mistakes
 from places import ROOT
 from test_browser import browser, change_of_picture, keep  # noqa: F401
 
-measure_minutes = pytest.importorskip("measure_minutes", reason="jupytext is not installed (extra: notebooks)")
+from dpnet_lite.course.opened_episode import ToyEpisodes
+
+pytest.importorskip("jupytext", reason="jupytext is not installed (extra: notebooks)")
+import measure_minutes
+import site_explorers
+import slide_deck
 
 
 def test_common_mistakes_are_in_step_with_the_checks() -> None:
@@ -31,13 +36,10 @@ def test_common_mistakes_are_in_step_with_the_checks() -> None:
     assert (line, sorted(messages)) == ("1.1: f.", ["one end is missing", *wanted])
 
 
-@pytest.mark.parametrize("lesson", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda lesson: lesson.stem)
-def test_a_lesson_says_its_measured_minutes(lesson: Path) -> None:
-    minutes = measure_minutes.measure(lesson.read_text(encoding="utf-8"))
-    assert measure_minutes.says_so(lesson.read_text(encoding="utf-8"), minutes), f"it should say: {minutes.line}"
-
-
-def test_the_minutes_of_the_teaching_page_are_measured() -> None:
+def test_the_minutes_of_lessons_and_of_the_teaching_page_are_measured() -> None:
+    for text in (path.read_text(encoding="utf-8") for path in (ROOT / "notebooks").glob("*.py")):
+        found = measure_minutes.measure(text)
+        assert measure_minutes.says_so(text, found), f"a lesson should say: {found.line}"
     page = (ROOT / "docs" / "teaching.md").read_text(encoding="utf-8")
     assert page == measure_minutes.page(page, measure_minutes.lessons()), "run `make pages`"
     words = "word " * 1750  # with the heading 1758, at 180 a minute 9.8 minutes, and two pictures one more: 10
@@ -55,6 +57,14 @@ def test_every_term_of_the_glossary_has_its_picture() -> None:
     assert sorted(names) == sorted(draw_glossary.PICTURES) and page.count("\n### ") == len(names)
     for name, content in draw_glossary.files().items():
         assert (ROOT / "figures" / name).read_text(encoding="utf-8") == content, "run `make figures`"
+
+
+def test_the_deck_finds_its_pictures_and_a_case_of_the_explorers_is_what_it_is_called(tmp_path: Path) -> None:
+    slide_deck.write(tmp_path / "deck")
+    toy = ToyEpisodes(n_scenes=60)
+    assert site_explorers.first_case(toy, "success").iou >= 0.7
+    failed = site_explorers.first_case(toy, "failure")
+    assert failed.iou < 0.5 and site_explorers.reason(toy, failed).startswith(f"Failure, IoU {failed.iou:.2f}: the")
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,8 @@ class PictureBox(widgets.VBox):
     """
 
     message: widgets.HTML
+    picture: Picture
+    caption: widgets.HTML
     error: Exception | None = None
     complaint = "This setting cannot be drawn."  # before an error
 
