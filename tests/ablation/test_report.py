@@ -62,13 +62,8 @@ def test_the_figures_show_what_was_judged(whole):
     assert label == "b or a: b minus a" and numbers.startswith(f"{100 * judged[0].difference:+.1f} [")
     # Colour and mark go by the corrected p, whatever the interval; an oracle has an axis of its own.
     sure, bound = replace(judged[0], p_corrected=0.01), replace(judged[0].comparison, variant="oracle")
-    rows_drawn = [
-        sure,
-        replace(sure, difference=-0.1),
-        replace(sure, p_corrected=0.05),
-        replace(sure, comparison=bound),
-    ]
-    methods, oracle = differences_figure(rows_drawn).axes
+    drawn = [sure, replace(sure, difference=-0.1), replace(sure, p_corrected=0.05), replace(sure, comparison=bound)]
+    methods, oracle = differences_figure(drawn).axes
     assert [line.get_marker() for line in methods.lines[1:6:2]] == ["o", "s", "D"]
     assert oracle.texts[0].get_text().endswith("oracle minus a") and len(oracle.texts) == 2
     dots = scores_figure(study, rows).axes[0].lines[0].get_xdata()

@@ -76,6 +76,7 @@ def test_a_cycle_is_that_of_a_plain_search(opened, shot):
     support = torch.nn.functional.normalize(opened.trace.support[0, shot].double(), dim=0)
     query = torch.nn.functional.normalize(opened.trace.query[0].double(), dim=0)
     shares = opened.trace.support_masks[0, shot]
+    assert shares[first_inside(opened, shot)] >= 0.5
     for start in [first_inside(opened, shot), (0, 0), (23, 5)]:
         forward = torch.einsum("c,chw->hw", support[:, start[0], start[1]], query)
         match = divmod(int(forward.argmax()), 24)
@@ -86,6 +87,8 @@ def test_a_cycle_is_that_of_a_plain_search(opened, shot):
         assert cycle.starts_inside == bool(shares[start] >= 0.5) and cycle.lands_inside == bool(shares[landing] >= 0.5)
         assert cycle.accepted == (cycle.starts_inside and cycle.lands_inside)
         assert ("kept" in cycle.verdict) == cycle.accepted
+    with pytest.raises(ValueError, match=r"cell \(24, 0\) is outside the grid of 24 x 24"):
+        follow_cycle(opened, (24, 0), shot)
 
 
 def test_a_start_outside_the_mask_is_never_kept(opened):
@@ -93,16 +96,6 @@ def test_a_start_outside_the_mask_is_never_kept(opened):
     strays = [cycle for cycle in cycles if cycle.lands_inside and not cycle.starts_inside]
     assert strays  # this picture has some
     assert not any(cycle.accepted for cycle in strays) and all("not asked" in cycle.verdict for cycle in strays)
-
-
-def test_wrong_cells_are_refused(opened):
-    with pytest.raises(ValueError, match=r"cell \(24, 0\) is outside the grid of 24 x 24"):
-        follow_cycle(opened, (24, 0))
-
-
-def test_the_first_cell_lies_inside(opened):
-    for shot in (0, 1):
-        assert opened.trace.support_masks[0, shot][first_inside(opened, shot)] >= 0.5
 
 
 def test_pictures_follow_what_they_show(opened):
@@ -511,7 +504,7 @@ def test_a_click_on_the_correlation_chooses_a_channel():
     assert widget.state["channel"] == 41 and widget.error is None
 
 
-def test_a_click_that_means_nothing_hides_no_error():
+def test_a_click_that_means_nothing_hides_no_error_and_one_that_fails_is_told():
     widget = cycle_explorer()
     right = widget.draw
     widget.draw = lambda **state: 1 // 0
@@ -522,6 +515,9 @@ def test_a_click_that_means_nothing_hides_no_error():
     widget.draw = right
     click_on(widget, 1, (50, 50))
     assert widget.error is None and widget.message.value == ""
+    widget.click = lambda *place: {"row": "far"}
+    click_on(widget, 0, (50, 50))
+    assert widget.error is not None and "cannot be drawn" in widget.message.value
 
 
 def test_labels_of_other_widths_get_places_of_their_own():
@@ -554,13 +550,6 @@ def test_every_rule_is_the_one_that_it_is_called():
     for name, switches in RULES.items():
         assert switches.get("selection", "support_first") == wanted.get(name, "support_first"), name
     assert RULES["plain cycle"] == {"selection": "support_first", "weighted_pooling": False, "consensus_rounds": 0}
-
-
-def test_an_error_of_a_click_is_shown():
-    widget = cycle_explorer()
-    widget.click = lambda *place: {"row": "far"}
-    click_on(widget, 0, (50, 50))
-    assert widget.error is not None and "cannot be drawn" in widget.message.value
 
 
 def test_a_page_without_a_kernel_gets_the_picture():

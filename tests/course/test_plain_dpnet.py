@@ -51,10 +51,8 @@ def test_same_start_logits_and_gradients_with_dropout_and_where_no_cycle_closes(
 
 def test_load_takes_the_weights_and_refuses_another_network() -> None:
     packaged, plain = both(3)[0], both(4)[1]
-    batch = a_batch(1)
-    wanted = packaged.eval()(batch, (8, 8)).logits
-    assert not torch.allclose(plain.eval()(batch, (8, 8)).logits, wanted, atol=1e-3)
-    torch.testing.assert_close(plain.load(packaged)(batch, (8, 8)).logits, wanted, atol=1e-5, rtol=1e-4)
+    assert any(not torch.equal(a, b) for a, b in zip(packaged.parameters(), plain.parameters(), strict=True))
+    assert all(map(torch.equal, packaged.parameters(), plain.load(packaged).parameters()))
     with pytest.raises(RuntimeError, match="size mismatch"):
         plain.load(DPNet(ModelConfig(channels=32), 24, 16))
 
