@@ -62,9 +62,10 @@ def test_every_term_of_the_glossary_has_its_picture() -> None:
 def test_the_deck_finds_its_pictures_and_a_case_of_the_explorers_is_what_it_is_called(tmp_path: Path) -> None:
     slide_deck.write(tmp_path / "deck")
     toy = ToyEpisodes(n_scenes=60)
-    assert site_explorers.first_case(toy, "success").iou >= 0.7
-    failed = site_explorers.first_case(toy, "failure")
-    assert failed.iou < 0.5 and site_explorers.reason(toy, failed).startswith(f"Failure, IoU {failed.iou:.2f}: the")
+    cases = site_explorers.cases_of(toy, site_explorers.PLAIN).values()
+    good, failed = (toy.open(case, **site_explorers.RULES[site_explorers.PLAIN]) for case in cases)
+    assert good.iou >= 0.7 and failed.iou < 0.5
+    assert site_explorers.reason(toy, failed).startswith(f"Failure, IoU {failed.iou:.2f}: the")
 
 
 @pytest.fixture(scope="module")

@@ -181,12 +181,7 @@ def ablation_figure(
     below = 1.3 + float(heights.sum())
     figure = Figure(figsize=(7.5, 2.2 + below), layout=ConstrainedLayoutEngine(h_pad=0.08))
     masks, bars = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.2, below))[:, 0]
-    panels = masks.subplots(1, 4, squeeze=False)[0]
-    draw_masks(panels, dict(zip((CONTROL, fill(name, 24)), answers, strict=False)))
-    for axes in panels[2 + len(answers) :]:
-        axes.set_axis_off()
-        told = "change a switch" if name == CONTROL else "no weights of\nthis variant\nare shipped"
-        axes.text(0.5, 0.5, told, ha="center", va="center", fontsize=11, transform=axes.transAxes)
+    _draw_masks(masks.subplots(1, 4, squeeze=False)[0], answers, name)
     axes = bars.subplots(squeeze=False)[0, 0]
     places = heights.cumsum() - heights / 2
     for row, (result, colour, mark) in zip(places, rows, strict=True):
@@ -210,14 +205,17 @@ def ablation_figure(
     return figure
 
 
-def draw_masks(panels: Sequence[Axes], answers: Mapping[str, OpenedEpisode]) -> None:
-    """A panel each: support, query, and the masks of networks by their names; the outline is the truth."""
-    first = next(iter(answers.values()))
+def _draw_masks(panels: Sequence[Axes], answers: Sequence[OpenedEpisode], name: str) -> None:
+    first = answers[0]
     show_image(panels[0], first.support_images[0], f"support: {first.class_name}", outline=first.support_masks[0])
     show_image(panels[1], first.query_image, "query")
-    for axes, (title, answer) in zip(panels[2:], answers.items(), strict=False):
+    for axes, title, answer in zip(panels[2:], (CONTROL, fill(name, 24)), answers, strict=False):
         painted = overlay(answer.query_image, answer.prediction, ORANGE)
         show_image(axes, painted, f"{title}\nIoU {answer.iou:.2f}", outline=answer.truth)
+    for axes in panels[2 + len(answers) :]:
+        axes.set_axis_off()
+        told = "change a switch" if name == CONTROL else "no weights of\nthis variant\nare shipped"
+        axes.text(0.5, 0.5, told, ha="center", va="center", fontsize=11, transform=axes.transAxes)
 
 
 def _switches_of(state: Mapping[str, Any]) -> dict[str, str]:
