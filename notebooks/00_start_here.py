@@ -12,7 +12,7 @@
 # A photograph with a mask of one object goes in; the object comes out marked in another photograph. The part of the
 # network that was trained, its *head*, never saw such objects. That is **few-shot segmentation**.
 
-# %% alt=["Five pictures in a row: a toy bear with an outline around it; the same bear before a river; blue patches on its head and paws; the predicted mask, in orange, over the whole bear and its crown; the true mask, in green"]
+# %% alt=["Five pictures in a row: a toy bear with an outline around it; the same bear before a river; selected cells, in blue, on its head and paws; the predicted mask, in orange, over the whole bear and its crown; the true mask, in green"]
 # %matplotlib inline
 from dpnet_lite.course.explorers.episode import answer_figure
 from dpnet_lite.datasets import OBJECTS_CREDIT
@@ -29,8 +29,8 @@ answer_figure(answer, support, mask, query, truth)
 
 # %% [markdown]
 # *What to see:* left, all that the network was told: one photograph and the outline of a mask. Then the photograph to
-# segment; in blue, the patches of it that the network trusts, the stronger the more they count; in orange, its mask;
-# in green, the truth, which it does not know. *IoU*, from 0 to 1, says how well the mask fits (section 4). We chose
+# segment; in blue, its *selected cells*, small patches that the network trusts, the stronger the more they count; in
+# orange, its mask; in green, the truth, which it does not know. *IoU*, from 0 to 1, says how well the mask fits (section 4). We chose
 # this pair because it succeeds; section 1 shows every object, not chosen. If the cell failed, run the check in
 # section 9.
 #
@@ -44,8 +44,8 @@ answer_figure(answer, support, mask, query, truth)
 # 1. The **backbone**, a network that learnt on other images and stays frozen, turns each image into **features**: one
 #    vector for every small patch, a *cell*.
 # 2. The mean of the features inside the support's mask is the **support prototype** $P$: how the object looks *there*.
-# 3. **Cycle comparison** (CCM) looks for cells of the query that surely belong to the object. Their mean is the
-#    **pseudo-prototype** $P_q$: how the object looks *here*.
+# 3. **Cycle comparison** (CCM) looks for cells of the query that probably belong to the object. The mean of these
+#    *selected cells* is the **pseudo-prototype** $P_q$: how the object looks *here*.
 # 4. The two prototypes reinforce each other (PIM). The query is compared with both, at several scales (MSF), and a
 #    small decoder turns the result into a mask.
 #
@@ -228,7 +228,7 @@ print(f"IoU = {(mask & truth).sum()} / {(mask | truth).sum()} = {iou:.2f}")
 #
 # The next picture shows four episodes, the one from above first. The other three are the next ones in the list.
 
-# %% alt=["Four episodes of the drawn world, one per row: the support with the outline of its mask, the query, the cells behind P_q in blue, the predicted mask in orange with its IoU, the truth in green. In the second row the blue lies beside the object and the mask is empty"]
+# %% alt=["Four episodes of the drawn world, one per row: the support with the outline of its mask, the query, its selected cells in blue, the predicted mask in orange with its IoU, the truth in green. In the second row the blue lies beside the object and the mask is empty"]
 from dataclasses import replace
 
 from dpnet_lite.backbones.backbone import build_backbone
@@ -244,11 +244,11 @@ plt.show()
 
 # %% [markdown]
 # *What to see:* one episode per row. From left to right: the support with the outline of its mask; the query; in blue,
-# the cells behind $P_q$, the stronger the more they count; the network's mask in orange, with its IoU; the truth
+# the selected cells, the stronger the more they count in $P_q$; the network's mask in orange, with its IoU; the truth
 # in green, outlined. Compare blue with green: blue beside the true objects means that $P_q$ has mixed in something
 # else. Compare orange with green: that is what the network made of it.
 #
-# The next cell puts a number on the first comparison: how much of $P_q$ comes from pixels of the class.
+# The next cell puts a number on the first comparison: how much of $P_q$ comes from the class.
 
 # %%
 import torch
@@ -338,6 +338,8 @@ episode_explorer(FOLD)
 # - Few-shot segmentation marks a class in a query image, given K support images with masks of it.
 # - It is tested on novel classes, those of the fold that was held back from training.
 # - The network compares the query with two prototypes, $P$ from the support and $P_q$ from the query itself.
+# - Lesson 3 measures whether the cycle is worth its trouble: simpler ways to choose the cells do as well. What helps in
+#   the drawn world is that there is a $P_q$.
 #
 # | lesson | the question that it answers | afterwards you can |
 # |---|---|---|
@@ -375,9 +377,10 @@ assert on_photographs > 0.7 and from_class.mean() > 5 * by_chance.mean() and low
 claim(
     f"One example is often enough: over one episode of each of the {len(opened)} photographed objects, the mean IoU is "
     f"<b>{on_photographs:.2f}</b>. In the drawn world <b>{100 * from_class.mean():.0f} %</b> of P<sub>q</sub> comes from "
-    f"the class, which covers {100 * by_chance.mean():.0f} % of the query. Five examples in place of one add "
-    f"<b>{100 * gain.mean():+.1f}</b> [{100 * low:+.1f}, {100 * high:+.1f}] points of IoU per episode "
-    f"(mean and 95 % interval over {len(gain)} episodes, paired)."
+    f"the class, which covers {100 * by_chance.mean():.0f} % of the query. Five examples in place of one change "
+    f"the mean of the episodes' IoU by <b>{100 * gain.mean():+.1f}</b> [{100 * low:+.1f}, {100 * high:+.1f}] points (95 % "
+    f"interval over {len(gain)} episodes, paired); mIoU, another mean, which adds up the pixels of a class first, changes "
+    f"by {100 * (scores[5].miou - scores[1].miou):+.1f}."
 )
 
 # %% [markdown]

@@ -30,6 +30,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import ListedColormap
 
+from dpnet_lite.course.explorers.panels import draw_outline
 from dpnet_lite.course.page import claim, table
 from dpnet_lite.datasets.folds import base_classes, novel_classes
 from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
@@ -83,7 +84,7 @@ plt.show()
 # and of PASCAL VOC (20 classes, 5 in each fold); i is the number of the fold.
 #
 # As a formula: with all classes $C$ and the novel classes $N_f$ of fold $f$, the base classes are
-# $B_f = C \setminus N_f$; the $N_f$ do not overlap, and together they are $C$. The next cell proves it for both layouts.
+# $B_f = C \setminus N_f$; the $N_f$ do not overlap, and together they are $C$. The next cell checks it for both layouts.
 
 # %%
 for layout in layouts:
@@ -159,7 +160,7 @@ plt.show()
 # | rule | without it |
 # |---|---|
 # | the query is never in its own support | the network would be shown the answer |
-# | no image comes twice in a support while there are others | "five shots" would be fewer |
+# | no image comes twice in a support while there are enough others | "five shots" would be fewer |
 # | classes take turns | a class could weigh more than another by chance |
 # | a class that covers too little of an image does not count there | the object would vanish in the grid of features |
 # | the list is drawn once, from a seed, and *frozen* | two methods would be scored on different tasks |
@@ -320,21 +321,23 @@ table(
 # 0 the objects of a class look alike everywhere; at 1 their colour, light, texture scale and pose differ as much as
 # they can ![our choice](../figures/badges/ours.svg).
 
-# %% jupyter={"source_hidden": true} alt=["Three rows of four scenes with the same class, at gap 0, 0.5 and 1. In the first row the objects of the class look alike; in the last they differ in colour, light and pose"]
+# %% jupyter={"source_hidden": true} alt=["Three rows of four scenes with the same class, outlined in white, at gap 0, 0.5 and 1. In the first row the objects of the class look alike; in the last they differ in colour, light and pose"]
 GAPS = (0.0, 0.5, 1.0)
 figure, grid = plt.subplots(len(GAPS), 4, figsize=(7, 1.8 * len(GAPS)), layout="constrained")
 for row, gap in zip(grid, GAPS, strict=True):
     scenes = ToyWorld(81, seed=7, targets=novel, others=range(len(names)), gap=gap)
     for position, axes in enumerate(row):
-        axes.imshow(scenes[20 * position].image.permute(1, 2, 0))  # every 20th scene is made for the same class
+        scene = scenes[20 * position]  # every 20th scene is made for the same class
+        axes.imshow(scene.image.permute(1, 2, 0))
+        draw_outline(axes, (scene.labels == novel[0] + 1).numpy())
         axes.set(xticks=[], yticks=[])
     row[0].set_ylabel(f"gap {gap:g}")
 figure.suptitle(f"four scenes with a {names[novel[0]]} at three settings of the dial", fontsize=13)
 plt.show()
 
 # %% [markdown]
-# *What to see:* the same four scenes in each row. From top to bottom the named class changes more and more from one
-# scene to the next, in colour, light and pose, while its outline and texture stay.
+# *What to see:* the same four scenes in each row, the named class outlined in white. From top to bottom it changes more
+# and more from one scene to the next, in colour, light and pose, while its shape and texture stay.
 #
 # ### Exercise 1.4: who suffers more? (predict, then run, medium, 5 minutes)
 #
@@ -413,9 +416,11 @@ plt.show()
 # Now the scores. They are measured in six worlds: new scenes and new episodes, but the same classes and the same trained
 # networks. In each world and at each gap both networks get the same episodes, so their difference is **paired**: what
 # makes an episode easy for one mostly does so for the other, and drops out. The interval says how far the mean of six
-# differences may be off by chance (Student's t; lesson 7 takes intervals slowly).
+# differences may be off by chance (Student's t; lesson 7 takes intervals slowly). Table and curves are folded: your
+# predictions first, then open and compare.
 
 # %%
+from IPython.display import HTML
 from scipy.stats import t as student_t
 
 
@@ -429,9 +434,17 @@ lead = miou["DPNet"] - miou["support only"]  # [gaps, worlds]
 rows = {"gap": [f"{gap:g}" for gap in dial]}
 rows |= {f"{name}, mIoU %": values.mean(axis=1) for name, values in miou.items()}
 rows["DPNet minus support only [95 %]"] = ["{:+.1f} [{:+.1f}, {:+.1f}]".format(*mean_and_interval(row)) for row in lead]
-table(rows, f"Means of {len(worlds)} worlds with {len(tasks)} episodes each", formats="{:.1f}")
+made = table(rows, f"Means of {len(worlds)} worlds with {len(tasks)} episodes each", formats="{:.1f}")
+HTML(f"<details><summary>Your predictions first; then open this table</summary>{made._repr_html_()}</details>")
 
-# %% jupyter={"source_hidden": true} alt=["Left, the mIoU over the gap: DPNet falls from the top, support only falls below it and further, training-free is low and nearly flat. Right, the difference of DPNet and support only in six worlds, with mean and interval: it grows with the gap"]
+# %% jupyter={"source_hidden": true}
+from base64 import b64encode
+from io import BytesIO
+
+alt = (
+    "Left, the mIoU over the gap: DPNet falls from the top, support only falls below it and further, training-free is "
+    "low and nearly flat. Right, the difference of DPNet and support only in six worlds, with mean and interval: it grows"
+)
 figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.8), layout="constrained")
 styles = {"DPNet": ("o-", BLUE), "support only": ("D--", ORANGE), "training-free": ("s:", BLACK)}
 for name, (style, colour) in styles.items():
@@ -446,22 +459,29 @@ right.set(xlabel="gap", ylabel="points of mIoU")
 right.set_title("DPNet minus support only", fontsize=13)
 for axes in (left, right):
     axes.spines[["top", "right"]].set_visible(False)
-plt.show()
+stored = BytesIO()
+figure.savefig(stored, format="png", dpi=80)
+plt.close(figure)
+picture = (
+    f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{b64encode(stored.getvalue()).decode()}">'
+)
+HTML(f"<details><summary>The same as curves</summary>{picture}</details>")
 
 # %% [markdown]
+# <details><summary>Answer to exercise 1.4</summary>
+#
 # *What to see:* left, both networks lose much with the gap. The training-free method is low at every setting: its rule
 # is at fault, not only its features; lesson 2.4 takes both apart. Right, pale, one dot per world; black, their mean and
 # its interval. The lead of DPNet grows with the gap: where the support is a good guide, there is little to gain.
 #
-# DPNet and support only are one training each, at gap 0.5. Another training would give another lead:
-# [Results](../docs/results.md#ablations) has twenty pairs of trainings, and lesson 12 comes back to the dial.
-#
-# <details><summary>Answer to exercise 1.4</summary>
 # Both trained networks lose many times what the training-free method loses; that one had little to lose. Support only
-# loses most. DPNet's lead grows: P ages as the support's looks move away, while P_q is taken from the query itself and
+# loses most. DPNet's lead grows: P goes out of date as the support's looks move away, while P_q is taken from the query itself and
 # does not. But P_q is only as good as the selection, and that starts from the support: at a wide gap it fails more
 # often. This is why DPNet falls, too.
 # </details>
+#
+# DPNet and support only are one training each, at gap 0.5. Another training would give another lead:
+# [Results](../docs/results.md#ablations) has twenty pairs of trainings, and lesson 12 comes back to the dial.
 
 # %% [markdown]
 # ## 1.5 Look around

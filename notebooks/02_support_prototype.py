@@ -113,7 +113,7 @@ def as_colours(*maps):
     return pictures, pca.explained_variance_ratio_.sum()
 
 
-# %% jupyter={"source_hidden": true} alt=["Three rows: a drawn scene, a toy robot and a sneaker. Each shows the support, its features in colours, the query, its features in colours. In each row the object has a colour of its own that comes back in the query; on the photographs the colours are grainy."]
+# %% jupyter={"source_hidden": true} alt=["Three rows: a drawn scene, a toy robot and a sneaker. Each shows the support, its features in colours, the query, its features in colours. In the first row the support's kite is magenta, and so is the zigzag kite of the query, another class; the true kite is redder. On the photographs the object keeps about its colours, which are grainy."]
 photo_list = photographs.episodes(count=60)
 shown = [opened, photographs.open(photo_list[0]), photographs.open(photo_list[7])]
 figure, grid = plt.subplots(3, 4, figsize=(7.6, 6.2), layout="constrained")
@@ -127,10 +127,12 @@ plt.show()
 print(f"in brackets: share of the variance in three directions\n{OBJECTS_CREDIT}")
 
 # %% [markdown]
-# *What to see:* each cell has one colour, so this is all the detail that a cell-wise comparison gets. The object has
-# about the same colours in support and query, though nobody told the backbone what to look for. In the drawn world
-# each object is one smooth patch with a rim of other colours: a cell at a border sees both sides. On photographs the
-# colours are grainier: a sneaker is sole, tongue and shadow, and three directions show less of what is there.
+# *What to see:* each cell has one colour, so this is all the detail that a cell-wise comparison gets. On the photographs
+# the object keeps about its colours, though nobody told the backbone what to look for. In the first row look twice: the
+# support's kite is magenta, and so is the zigzag kite of the query, another class; the true one is redder. Like features
+# are a hint, not a proof. In the drawn world each object is one smooth patch with a rim of other colours: a cell at a
+# border sees both sides. On photographs the colours are grainier: a sneaker is sole, tongue and shadow, and three
+# directions show less of what is there.
 #
 # A small trained layer, part of the head, *reduces* the vectors to fewer numbers
 # ![our choice](../figures/badges/ours.svg). In symbols, with one notation for all notebooks:
@@ -216,63 +218,15 @@ from dpnet_lite.course.exercises.lesson_02 import check_masked_average
 check_masked_average(my_masked_average)
 
 # %% [markdown]
-# **Several shots.** With K support images each gives a prototype $P_k$, and P is their mean
-# ![our choice](../figures/badges/ours.svg). Each *shot* has the same say, however large its object:
-#
-# $$P = \frac{1}{K} \sum_{k=1}^{K} P_k$$
-#
-# Three lines do it. The cell takes, of sixty episodes at the widest gap, the one whose three shots differ most in what
-# their prototypes are worth for the query.
-
-# %%
-from dpnet_lite.course.opened_episode import best_threshold_iou
-
-
-def best_ious(prototypes, query, truth):
-    """Best IoU of each map: prototypes [B, C], query [B, C, h, w], truth bool [B, h, w] -> [B]."""
-    return np.array([best_threshold_iou(*pair) for pair in zip(cosine_map(query, prototypes), truth, strict=True)])
-
-
-def of_each_shot(one):
-    """Best IoU on the query of the prototype of each shot, [K]."""
-    prototypes = masked_average(one.trace.support[0], one.trace.support_masks[0])
-    query = one.trace.query.expand(len(prototypes), -1, -1, -1)
-    return best_ious(prototypes, query, (one.truth_shares >= 0.5).expand(len(prototypes), -1, -1))
-
-
-far = toy_episodes(FOLD, gap=1.0)  # objects of a class differ as much as this world allows
-several = max(map(far.open, far.episodes(n_shot=3)), key=lambda one: of_each_shot(one).std())
-P_k = masked_average(several.trace.support[0], several.trace.support_masks[0])  # [K, C]
-assert torch.allclose(P_k.mean(dim=0), several.trace.prototype[0], atol=1e-4)  # what the network itself used
-
-# %% jupyter={"source_hidden": true} alt=["Above, three supports of one class and the query; below, the cosine of each query cell with the prototype of each shot, and with their mean. The titles give the best IoU that a threshold on each map can reach."]
-figure, grid = plt.subplots(2, 4, figsize=(7.6, 4.2), layout="constrained")
-for shot, axes in enumerate(grid[0, :3]):
-    show_image(axes, several.support_images[shot], f"support {shot + 1}", outline=several.support_masks[shot])
-show_image(grid[0, 3], several.query_image, f"query: {several.class_name}", outline=several.truth)
-names = ("$P_1$", "$P_2$", "$P_3$", "$P$")
-for axes, vector, name in zip(grid[1], [*P_k, several.trace.prototype[0]], names, strict=True):
-    values = cosine_map(several.trace.query, vector[None])[0]
-    best = best_threshold_iou(values, several.truth_shares >= 0.5)
-    show_map(axes, values.numpy(), f"{name}: best IoU {best:.2f}", size=size, limits=(0, 1), colour_bar=False)
-    draw_outline(axes, several.truth)
-plt.show()
-
-# %% [markdown]
-# *What to see:* below, each query cell's *likeness* to a prototype, bright where it is like it (section 2.3), with the
-# best IoU that any threshold on the map can reach (section 2.4). One shot may happen to look like the query, another
-# may not; the mean need not beat the best of them, but nobody knows beforehand which one that is.
-#
 # ## 2.3 Dense comparison: how alike is every query cell to P?
 #
 # **Idea.** Hold P against every cell of the query. Two vectors are alike if they point the same way; how long they are
 # shall not count, since length speaks of contrast more than of class.
 #
-# **Formula.** The **cosine** is 1 where two vectors point the same way and 0 where they have nothing in common:
+# **Formula.** The cosine of [lesson 1](01_few_shot_segmentation.ipynb) of every query cell i with P gives a
+# **similarity map**:
 #
-# $$\cos(a, b) = \frac{a \cdot b}{\lVert a \rVert\, \lVert b \rVert}$$
-#
-# Comparing every query cell with P gives a **similarity map**.
+# $$\cos(F_q(i), P) = \frac{F_q(i) \cdot P}{\lVert F_q(i) \rVert\, \lVert P \rVert}$$
 
 # %%
 lengths = F_q.norm(dim=0) * P.norm()  # [h, w]
@@ -297,12 +251,12 @@ plt.show()
 # ### Exercise 2.2: a careless mask (predict, then run, medium, 10 minutes)
 #
 # Somebody paints the support's mask one cell too wide all around, somebody else one cell too narrow. *Write down before
-# you run:* which of the two harms the similarity map more? By how much does the best IoU of its map fall, on average
-# over 60 episodes: hardly, by a quarter, by half?
+# you run:* which of the two harms the similarity map more? By how much does the *best IoU* of its map, the IoU under the
+# best of all thresholds (2.4 says more), fall on average over 60 episodes: hardly, by a quarter, by half?
 #
 # <details><summary>Hint 1</summary>
 #
-# How many cells does a rim of one cell add to a round object of 50 cells, and how many does it take away?
+# The objects are small: stars, kites and the like, one or several in a scene. Is the rim of a thin shape smaller or larger than its inside?
 # </details>
 #
 # <details><summary>Hint 2</summary>
@@ -313,6 +267,14 @@ plt.show()
 
 # %%
 from IPython.display import HTML
+
+from dpnet_lite.course.opened_episode import best_threshold_iou
+
+
+def best_ious(prototypes, query, truth):
+    """Best IoU of each map: prototypes [B, C], query [B, C, h, w], truth bool [B, h, w] -> [B]."""
+    return np.array([best_threshold_iou(*pair) for pair in zip(cosine_map(query, prototypes), truth, strict=True)])
+
 
 batch = toy.bank.batch(list(toy.episodes(count=60)))
 with torch.no_grad():
@@ -354,8 +316,7 @@ HTML(f"<details><summary>Your prediction first; then open this</summary>{made._r
 #
 # <details><summary>Hint 2</summary>
 #
-# `functional.normalize(vector, dim=0)` makes it length 1; the products over the channels are
-# `torch.einsum("chw,c->hw", query, direction)`. Compare the two maps with `>`.
+# `functional.normalize(vector, dim=0)` makes it length 1. Compare the two maps with `>`.
 # </details>
 
 
@@ -387,7 +348,7 @@ check_two_prototypes(my_nearest_prototype)
 # - the prototype that the query itself would give, with its *true* mask, in the reduced features.
 #
 # The distance between the last two is what the *support* does not know about the query. Beside them stand P of three
-# shots, and the rule of exercise 2.3, which needs no threshold.
+# shots, the mean of their three prototypes, and the rule of exercise 2.3, which needs no threshold.
 
 # %%
 from dpnet_lite.model.prototypes import masks_at
@@ -457,7 +418,49 @@ print("own minus P:         ", ", ".join(f"{value:+.1f}" for value in behind), "
 # The rule of two prototypes stays far below: the background is many different things, and their mean is like none
 # of them. So DPNet does not decide by it. It hands the similarity maps to a small network that learns to read them
 # ([The method](../docs/method.md#comparison-maps)) ![our choice](../figures/badges/ours.svg).
+
+# %% [markdown]
+# **Several shots.** With K support images each gives a prototype $P_k$, and P is their mean
+# ![our choice](../figures/badges/ours.svg). Each *shot* has the same say, however large its object:
 #
+# $$P = \frac{1}{K} \sum_{k=1}^{K} P_k$$
+#
+# Three lines do it. The cell takes, of sixty episodes at the widest gap, the one whose three shots differ most in what
+# their prototypes are worth for the query.
+
+
+# %%
+def of_each_shot(one):
+    """Best IoU on the query of the prototype of each shot, [K]."""
+    prototypes = masked_average(one.trace.support[0], one.trace.support_masks[0])
+    query = one.trace.query.expand(len(prototypes), -1, -1, -1)
+    return best_ious(prototypes, query, (one.truth_shares >= 0.5).expand(len(prototypes), -1, -1))
+
+
+far = toy_episodes(FOLD, gap=1.0)  # objects of a class differ as much as this world allows
+several = max(map(far.open, far.episodes(n_shot=3)), key=lambda one: of_each_shot(one).std())
+P_k = masked_average(several.trace.support[0], several.trace.support_masks[0])  # [K, C]
+assert torch.allclose(P_k.mean(dim=0), several.trace.prototype[0], atol=1e-4)  # what the network itself used
+
+# %% jupyter={"source_hidden": true} alt=["Above, three supports of one class and the query; below, the cosine of each query cell with the prototype of each shot, and with their mean. The titles give the best IoU that a threshold on each map can reach."]
+figure, grid = plt.subplots(2, 4, figsize=(7.6, 4.2), layout="constrained")
+for shot, axes in enumerate(grid[0, :3]):
+    show_image(axes, several.support_images[shot], f"support {shot + 1}", outline=several.support_masks[shot])
+show_image(grid[0, 3], several.query_image, f"query: {several.class_name}", outline=several.truth)
+names = ("$P_1$", "$P_2$", "$P_3$", "$P$")
+for axes, vector, name in zip(grid[1], [*P_k, several.trace.prototype[0]], names, strict=True):
+    values = cosine_map(several.trace.query, vector[None])[0]
+    best = best_threshold_iou(values, several.truth_shares >= 0.5)
+    show_map(axes, values.numpy(), f"{name}: best IoU {best:.2f}", size=size, limits=(0, 1), colour_bar=False)
+    draw_outline(axes, several.truth)
+plt.show()
+
+# %% [markdown]
+# *What to see:* below, each query cell's *likeness* to a prototype, bright where it is like it, with the best IoU that
+# any threshold on the map can reach. One shot may happen to look like the query, another
+# may not; the mean need not beat the best of them, but nobody knows beforehand which one that is.
+
+# %% [markdown]
 # ## 2.5 On photographs
 #
 # Now 13 objects before several backgrounds each; the head for photographs saw none of them in training. Of sixty
@@ -527,9 +530,9 @@ print(OBJECTS_CREDIT)
 #
 # *Size:* in the support the dog fills a good part of the image, and a cell sees a piece of fur; in the query it is
 # small, and a cell sees half a head with the ground behind it. Such cells are not like the mean: they stay dark
-# (missed). *Texture:* what the mean of the fur keeps is a pale, fine-grained surface; rocks and ground are that as
-# well, and become bright (taken beside it). A prototype from the query's own pixels would know both, the small dog and
-# these rocks: that is the idea of lesson 3.
+# (missed). *Texture, probably:* what the mean of the fur keeps is a pale, fine-grained surface; rocks and ground are
+# that as well, and become bright (taken beside it). A prototype from the query's own pixels would know how this small
+# dog looks here, and so how it differs from the rocks: that is the idea of lesson 3.
 # </details>
 
 # %% [markdown]

@@ -190,8 +190,8 @@ cycle_figure(v, found.start)
 # *What to see:* left, the start (circle) and the landing (square) in the support; in the middle the match (diamond)
 # in the query; right, in blue, all query cells that are kept, with the outline of the truth. White arrows: kept, though
 # the way does not end where it began. Dashed orange arrows: rejected. In the second picture the way back does what the
-# idea promised: the match lies on another object, and *that object stands in the support, too*, so the query cell
-# resembles it more than ours. The line above the picture names all three.
+# idea promised: the match lies on another object, and the way does not come back into the mask. The line above the
+# picture names what match and landing lie on.
 #
 # How often is that so? The table counts all ways by what their match lies on.
 
@@ -235,7 +235,8 @@ table(rows, "All ways of sixty episodes, by what fills most of the cell", format
 # The way back takes the most similar cell *of this one support image*. If the other object's class does not stand in
 # the support, there is no cell of it to name; and since the forward step has picked the query cell for its likeness to
 # our object, our object is the next best. A look-alike is caught only if the support happens to show something
-# still more like it, as in the second picture. Background is everywhere in every support, so a match on
+# still more like it. So it is in the second picture: the other object stands in the support, too, and the query cell
+# resembles it more than ours. Background is everywhere in every support, so a match on
 # background has something of its own to name.
 # </details>
 
@@ -366,7 +367,7 @@ check_quality(my_quality)
 #
 # **Consensus.** *Idea:* the kept cells may lie on several objects, and their mean is then like none of them. Let them
 # agree on one: the mean moves to where most of the weight is close together, and draws in further cells that are like
-# it, also such that were not kept. *Formula:* each round takes the weighted mean of the query's features, and weighs
+# it, even cells that were not kept. *Formula:* each round takes the weighted mean of the query's features, and weighs
 # *every* query cell anew by its likeness to it:
 #
 # $$\bar{f} = \frac{\sum_i w_i F_q(i)}{\sum_i w_i}, \qquad
@@ -426,15 +427,15 @@ for axes, number in zip(grid, both, strict=True):
     for one, weights, name in zip(axes, steps[number], ("cycle", "round 0", "round 1", "round 2"), strict=True):
         precision, recall = selection_quality(weights, v.truth_shares)
         painted = np.kron((weights / weights.max()).numpy(), np.ones((4, 4)))  # a cell is 4 pixels wide
-        title = f"{name}\nP {precision:.2f}, R {recall:.2f}"
+        title = f"{name}\nprec. {precision:.2f}, rec. {recall:.2f}"
         show_image(one, overlay(v.query_image, painted, BLUE, strength=1.0), title, outline=v.truth)
 plt.show()
 better, worse = int((gains > 0.05).sum()), int((gains < -0.05).sum())
 print(f"precision, round 2 minus plain cycle: {gains.mean():+.2f} on average; up in {better}, down in {worse} episodes")
 
 # %% [markdown]
-# *What to see:* P and R are precision and recall, the outline is the truth. It is the *same query*, with two supports
-# (not shown). In both the cycle keeps cells on two objects. Above, the weights thin them out to one on the object, and
+# *What to see:* the titles give precision and recall, the outline is the truth. It is the *same query*, with two supports
+# (not shown). In both the cycle keeps cells on two objects. Above, the weights leave one, on the object, and
 # the rounds gather there and fill it. Below, most of the weight lies on another object to begin with, and the rounds
 # agree on *that* one. Consensus makes a selection clean; which object it is clean *of* is decided before it.
 #
@@ -647,8 +648,8 @@ if (~clean).any():
 
 # %% [markdown]
 # *What to see:* a dense cluster at the upper right, a few complete misses at the lower left, and some in between. Where
-# the selection lies on another object, the network follows it there. But a clean selection is no promise: look how far
-# down the dots at the right reach. [Results](../docs/results.md) counts over many episodes.
+# the selection lies on another object, the mask fails as well; lesson 8 tests whether the one causes the other. And a
+# clean selection is no promise: look how far down the dots at the right reach. [Results](../docs/results.md) counts over many episodes.
 
 # %% [markdown]
 # ## 3.7 Follow a cycle yourself
@@ -679,6 +680,10 @@ cycle_explorer()
 # folds, seeds, training and test episodes. In that
 # study, *threshold* and *top 12* replace the cycle, the way there and the way back, and keep weights and consensus;
 # *plain cycle* keeps the cycle and leaves out weights and consensus, both at once.
+#
+# Do not be surprised by other numbers than in 3.5: above, the network was trained with the default rule and only run
+# with another one. Here each network was trained with its rule; one trained with the oracle has learnt to rely on $P_q$
+# wholly.
 
 # %%
 from dpnet_lite.ablation.comparisons import judge

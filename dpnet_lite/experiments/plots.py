@@ -56,11 +56,11 @@ def _show(axes: Axes, picture: np.ndarray, title: str) -> None:
 def episodes_figure(
     bank: FeatureBank, episodes: Sequence[Episode], heads: Mapping[str, nn.Module], *, main: str = "DPNet"
 ) -> Figure:
-    """A row an episode: outlined support, query, the pixels behind P_q, each head's prediction, the truth.
+    """A row an episode: outlined support, query, the selected cells, each head's prediction, the truth.
 
-    heads: by name; `main` is the one whose selected pixels are shown. The title of a prediction gives its IoU.
+    heads: by name; `main` is the one whose selected cells are shown. The title of a prediction gives its IoU.
     """
-    columns = ["support", "query", "selected pixels", *heads, "truth"]
+    columns = ["support", "query", "selected cells", *heads, "truth"]
     figure, grid = plt.subplots(
         len(episodes),
         len(columns),
@@ -78,7 +78,7 @@ def episodes_figure(
         _show(row[0], support.image.permute(1, 2, 0).numpy(), f"support: {name}")
         _outline(row[0], support_mask)
         _show(row[1], picture, "query")
-        _show(row[2], overlay(picture, chosen, BLUE, strength=1.0), "pixels behind $P_q$")
+        _show(row[2], overlay(picture, chosen, BLUE, strength=1.0), "selected cells")
         for axes, (label, head) in zip(row[3:], heads.items(), strict=False):
             logits = head_segmenter(head)(batch)[0]
             mask = predicted_mask(logits, (picture.shape[0], picture.shape[1])) == 1
@@ -115,7 +115,7 @@ def _add_key(figure: Figure) -> None:
             label="outline: support mask and truth",
             path_effects=[Stroke(linewidth=3.5, foreground=BLACK), Normal()],
         ),
-        Patch(color=BLUE, label="selected pixels; their mean is the pseudo-prototype $P_q$"),
+        Patch(color=BLUE, label="selected cells; their mean is the pseudo-prototype $P_q$"),
         Patch(color=ORANGE, label="prediction"),
         Patch(color=GREEN, label="truth"),
     ]

@@ -53,6 +53,7 @@ from answers import (
     zero_diagonal,
 )
 from scipy.stats import false_discovery_control
+from torch.nn.functional import normalize as unit
 
 from dpnet_lite.course.exercises import Wrong
 from dpnet_lite.course.exercises.lesson_01 import check_episode, check_folds
@@ -194,10 +195,16 @@ def test_a_verdict_names_the_exercise():
         (check_two_prototypes, lambda q, f, b: nearest(q, b, f), "exchanged"),
         (check_two_prototypes, lambda q, f, b: torch.einsum("chw,c->hw", q, f - b) > 0, "plain products"),
         (check_two_prototypes, lambda q, f, b: nearest(q, f, b).float(), "return True and False"),
-        (check_two_prototypes, lambda q, f, b: torch.ones(8, 8).bool(), "of 64 cells differ"),
+        (check_two_prototypes, lambda q, f, b: q[0] > q[1], "of 64 cells differ"),
         (check_cycle, lambda S, m: torch.isin(torch.arange(S.shape[1]), S.argmax(1)[m]), "check the way back"),
         (check_cycle, lambda S, m: m[S.argmax(dim=0)], "you start at the query"),
         (check_cycle, lambda S, m: torch.ones(S.shape[1]).bool(), "the set should be"),
+        (check_cycle, lambda S, m: reliable(S, m | True) & m[S.argmax(0)], "start at those inside the mask only"),
+        (check_episode, lambda h, k, g: episode(h, k, np.random.default_rng()), "not with one of your own"),
+        (check_masked_average, lambda f, m: (f * m).sum((1, 2)) / ((m > 0).sum() + 1e-6), "cells the mask touches"),
+        (check_two_prototypes, lambda q, f, b: torch.einsum("chw,c->hw", q, f - b) > (f @ f - b @ b) / 2, "distance"),
+        (check_two_prototypes, lambda q, f, b: torch.cosine_similarity(q, f[:, None, None], 0) > 0.5, "a fixed number"),
+        (check_two_prototypes, lambda q, f, b: nearest(unit(q), f, b), "over the channels, dim=0"),
         (check_reinforced, lambda p, q, a, b: (p + a * torch.outer(p, q).softmax(1) @ q, q), "square root of C"),
         (check_reinforced, lambda p, q, a, b: (p + a * correlation(p, q).softmax(0) @ q, q), "along a row"),
         (check_reinforced, lambda p, q, a, b: (p, q), "P+ differs"),

@@ -71,6 +71,8 @@ def check_episode(function: Callable[[np.ndarray, int, np.random.Generator], tup
             queries[query] += 1
             supports.update(support)
             expected.update({image: n_shot / 5 for image in holders.tolist() if image != query})
+    first, second = (ask(function, np.arange(90), 5, np.random.default_rng(1)) for _ in range(2))
+    require(str(first) == str(second), "draw with the generator you are given, not with one of your own")
     counts = [queries[image] for image in (3, 8, 9, 20, 41, 77)]
     # 200 draws among six: fewer than 12 of one has a chance of less than 1 in 100,000.
     require(

@@ -11,6 +11,7 @@ from dpnet_lite.course.exercises import (
     ask,
     close,
     compare,
+    compare_cases,
     require,
     require_number,
     require_pair,
@@ -25,27 +26,29 @@ from dpnet_lite.model.matching import CycleMatches
 def check_cycle(function: Callable[[Tensor, Tensor], Tensor]) -> str:
     """3.1: function(S [N_s, N_q], mask bool [N_s]) -> reliable set, bool [N_q], of cycles that start and end inside."""
     generator = torch.Generator().manual_seed(0)
-    for case in range(50):
-        n_support, n_query = (int(n) for n in torch.randint(2, 12, (2,), generator=generator))
+    cases = []  # what is given, what is wanted, and typical mistakes
+    for number in range(50):
+        n_support, n_query = int(torch.randint(2, 12, (), generator=generator)), 7
         similarity = torch.rand(n_support, n_query, generator=generator)
-        mask = torch.rand(n_support, generator=generator) < (0.0 if case == 0 else 0.5)
+        mask = torch.rand(n_support, generator=generator) < (0.0 if number == 0 else 0.5)
         given = require_tensor(ask(function, similarity, mask), (n_query,), "my_reliable_set")
         require(given.dtype == torch.bool, f"my_reliable_set returns {given.dtype}; return True and False")
         forward, backward = similarity.argmax(dim=1), similarity.argmax(dim=0)
         empty = torch.zeros(1, n_query)
         wanted = support_first(CycleMatches(forward[None], backward[None], empty, empty), mask[None])[0]
-        own_start, one_way = torch.zeros(2, n_query, dtype=torch.bool)
+        own_start, one_way, any_start = torch.zeros(3, n_query, dtype=torch.bool)
         one_way[forward[mask]] = True
+        any_start[forward[mask[backward[forward]]]] = True
         own_start[[int(forward[j]) for j in mask.nonzero().flatten() if backward[forward[j]] == j]] = True
         mistakes = {
-            "you keep every match of the mask: check the way back too, to all support cells, also those outside": (
-                one_way
-            ),
+            "you keep every match of the mask: check the way back, to all support cells, also those outside": one_way,
             "you ask that the way ends where it began: anywhere in the mask will do": own_start,
+            "you start at every support cell: start at those inside the mask only": any_start,
             "you start at the query; a cell counts only if a support cell of the mask points to it": mask[backward],
         }
-        sets = f"the set should be {wanted.int().tolist()}, yours is {given.int().tolist()}"
-        compare(given, wanted, mistakes, f"case {case}: {sets}")
+        cases.append((given, wanted, mistakes, f"{wanted.int().tolist()}, yours is {given.int().tolist()}"))
+    answers, wanted_sets, typical, sets = zip(*cases, strict=True)
+    compare_cases(answers, wanted_sets, typical, lambda number: f"case {number}: the set should be {sets[number]}")
     return right("3.1", "the reliable sets of 50 random cases agree with the package")
 
 

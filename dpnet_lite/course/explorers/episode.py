@@ -94,9 +94,9 @@ def answer_figure(answer: Prediction, support: ImageLike, mask: MaskLike, query:
 def draw_answer(
     panels: Sequence[Axes], query: np.ndarray, selected: np.ndarray, found: np.ndarray, truth: np.ndarray, iou: float
 ) -> None:
-    """Four panels: the query [H, W, 3], its selected pixels [H, W] in [0, 1], the mask found and the truth, [H, W]."""
+    """Four panels: the query [H, W, 3], its selected cells [H, W] in [0, 1], the mask found and the truth, [H, W]."""
     show_image(panels[0], query, "query")
-    show_image(panels[1], overlay(query, selected, BLUE, strength=1.0), "selected pixels")
+    show_image(panels[1], overlay(query, selected, BLUE, strength=1.0), "selected cells")
     show_image(panels[2], overlay(query, found, ORANGE), f"prediction: IoU {iou:.2f}")
     show_image(panels[3], overlay(query, truth, GREEN), "truth", outline=truth)
 
