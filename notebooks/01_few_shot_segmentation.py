@@ -416,8 +416,8 @@ plt.show()
 # Now the scores. They are measured in six worlds: new scenes and new episodes, but the same classes and the same trained
 # networks. In each world and at each gap both networks get the same episodes, so their difference is **paired**: what
 # makes an episode easy for one mostly does so for the other, and drops out. The interval says how far the mean of six
-# differences may be off by chance (Student's t; lesson 7 takes intervals slowly). Table and curves are folded: your
-# predictions first, then open and compare.
+# differences may be off by chance (Student's t; lesson 7 takes intervals slowly). The table is folded: your
+# predictions first, then open it and compare.
 
 # %%
 from IPython.display import HTML
@@ -437,47 +437,14 @@ rows["DPNet minus support only [95 %]"] = ["{:+.1f} [{:+.1f}, {:+.1f}]".format(*
 made = table(rows, f"Means of {len(worlds)} worlds with {len(tasks)} episodes each", formats="{:.1f}")
 HTML(f"<details><summary>Your predictions first; then open this table</summary>{made._repr_html_()}</details>")
 
-# %% jupyter={"source_hidden": true}
-from base64 import b64encode
-from io import BytesIO
-
-alt = (
-    "Left, the mIoU over the gap: DPNet falls from the top, support only falls below it and further, training-free is "
-    "low and nearly flat. Right, the difference of DPNet and support only in six worlds, with mean and interval: it grows"
-)
-figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.8), layout="constrained")
-styles = {"DPNet": ("o-", BLUE), "support only": ("D--", ORANGE), "training-free": ("s:", BLACK)}
-for name, (style, colour) in styles.items():
-    left.plot(dial, miou[name].mean(axis=1), style, color=colour, label=name)
-left.set(xlabel="gap", ylabel="mIoU, %", ylim=(0, 100))
-left.legend(frameon=False, loc="upper right", fontsize=12)
-means, low, high = np.transpose([mean_and_interval(row) for row in lead])
-right.axhline(0, color="grey", linewidth=1)
-right.plot(dial, lead, "o", color=BLUE, alpha=0.35, markersize=5)
-right.errorbar(dial, means, yerr=[means - low, high - means], fmt="o", color=BLACK, capsize=5, linewidth=2)
-right.set(xlabel="gap", ylabel="points of mIoU")
-right.set_title("DPNet minus support only", fontsize=13)
-for axes in (left, right):
-    axes.spines[["top", "right"]].set_visible(False)
-stored = BytesIO()
-figure.savefig(stored, format="png", dpi=80)
-plt.close(figure)
-picture = (
-    f'<img alt="{alt}" style="max-width:100%" src="data:image/png;base64,{b64encode(stored.getvalue()).decode()}">'
-)
-HTML(f"<details><summary>The same as curves</summary>{picture}</details>")
-
 # %% [markdown]
 # <details><summary>Answer to exercise 1.4</summary>
 #
-# *What to see:* left, both networks lose much with the gap. The training-free method is low at every setting: its rule
-# is at fault, not only its features; lesson 2.4 takes both apart. Right, pale, one dot per world; black, their mean and
-# its interval. The lead of DPNet grows with the gap: where the support is a good guide, there is little to gain.
-#
 # Both trained networks lose many times what the training-free method loses; that one had little to lose. Support only
-# loses most. DPNet's lead grows: P goes out of date as the support's looks move away, while P_q is taken from the query itself and
-# does not. But P_q is only as good as the selection, and that starts from the support: at a wide gap it fails more
-# often. This is why DPNet falls, too.
+# loses most. DPNet's lead grows: P goes out of date as the support's looks move away, while P_q is taken from the query
+# itself and does not. But P_q is only as good as the selection, and that starts from the support: at a wide gap it fails
+# more often. This is why DPNet falls, too. The training-free method is low at every setting: its rule is at fault, not
+# only its features; lesson 2.4 takes both apart. The recap shows the table as curves.
 # </details>
 #
 # DPNet and support only are one training each, at gap 0.5. Another training would give another lead:
@@ -503,6 +470,30 @@ episode_explorer()
 #   carry a fingerprint.
 # - mIoU adds up pixels per class before it divides.
 # - The gap between support and query is the obstacle ![stated](../figures/badges/stated.svg); the dial lets you turn it.
+#
+# The scores of 1.4 as curves:
+
+# %% jupyter={"source_hidden": true} alt=["Left, the mIoU over the gap: DPNet falls from the top, support only falls below it and further, training-free is low and nearly flat. Right, the difference of DPNet and support only in six worlds, with mean and interval: it grows with the gap"]
+figure, (left, right) = plt.subplots(1, 2, figsize=(8.5, 3.8), layout="constrained")
+styles = {"DPNet": ("o-", BLUE), "support only": ("D--", ORANGE), "training-free": ("s:", BLACK)}
+for name, (style, colour) in styles.items():
+    left.plot(dial, miou[name].mean(axis=1), style, color=colour, label=name)
+left.set(xlabel="gap", ylabel="mIoU, %", ylim=(0, 100))
+left.legend(frameon=False, loc="upper right", fontsize=12)
+means, low, high = np.transpose([mean_and_interval(row) for row in lead])
+right.axhline(0, color="grey", linewidth=1)
+right.plot(dial, lead, "o", color=BLUE, alpha=0.35, markersize=5)
+right.errorbar(dial, means, yerr=[means - low, high - means], fmt="o", color=BLACK, capsize=5, linewidth=2)
+right.set(xlabel="gap", ylabel="points of mIoU")
+right.set_title("DPNet minus support only", fontsize=13)
+for axes in (left, right):
+    axes.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# *What to see:* left, both networks lose much with the gap; the training-free method is low everywhere. Right, pale, one
+# dot per world; black, their mean and its interval. The lead of DPNet grows with the gap: where the support is a good
+# guide, there is little to gain.
 
 # %% jupyter={"source_hidden": true}
 lost = {name: values[0] - values[-1] for name, values in miou.items()}  # from gap 0 to gap 1, in each world

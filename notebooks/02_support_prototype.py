@@ -256,7 +256,8 @@ plt.show()
 #
 # <details><summary>Hint 1</summary>
 #
-# The objects are small: stars, kites and the like, one or several in a scene. Is the rim of a thin shape smaller or larger than its inside?
+# The objects are small: stars, kites and the like, one or several in a scene. Is the rim of a thin shape smaller or
+# larger than its inside?
 # </details>
 #
 # <details><summary>Hint 2</summary>
