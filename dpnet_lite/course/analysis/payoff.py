@@ -85,15 +85,16 @@ def facts_of(paired: PairedEpisodes, condition: Condition) -> dict[str, Floats]:
 
 
 def by_fact(
-    paired: PairedEpisodes, facts: dict[str, Floats], name: str, *, level: float = 0.95
+    paired: PairedEpisodes, facts: dict[str, Floats], name: str, *, level: float = 0.95, n_resamples: int = 1000
 ) -> tuple[Stratified, list[str]]:
-    """The difference by strata of one fact, and the names of these strata; `level` as in `stratified`."""
+    """The difference by strata of one fact, and their names; `level` and `n_resamples` as in `stratified`."""
     values = facts[name]
     if name in _STRATA:
         edges, names = _STRATA[name]
-        table = stratified(paired, values, edges, level=level)
+        table = stratified(paired, values, edges, level=level, n_resamples=n_resamples)
         return table, [names[edges.index(stratum.low)] for stratum in table.strata]
-    table = stratified(paired, values, quantile_edges(values, _QUARTERS), level=level)
+    edges = tuple(quantile_edges(values, _QUARTERS))
+    table = stratified(paired, values, edges, level=level, n_resamples=n_resamples)
     return table, [f"{100 * stratum.low:.0f} to {100 * stratum.high:.0f} %" for stratum in table.strata]
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -180,6 +181,12 @@ def _stratum(paired: PairedEpisodes, inside: np.ndarray, low: float, high: float
     return Stratum(low, high, float(inside.mean()), variant, control, percentile_interval(draws))
 
 
+@lru_cache(maxsize=1)
+def _weights(class_names: tuple[str, ...], n_resamples: int, seed: int) -> Floats:
+    """`bootstrap_weights`, [n_resamples, N], drawn once for all strata; a class belongs to one fold."""
+    return bootstrap_weights(np.unique(class_names, return_inverse=True)[1], n_resamples, seed=seed)
+
+
 def _resampled(paired: PairedEpisodes, inside: np.ndarray, n_resamples: int, seed: int) -> Floats:
     """Mean difference inside a stratum, bool [S, N], under resampled episodes and seeds: float64 [n_resamples].
 
@@ -187,10 +194,9 @@ def _resampled(paired: PairedEpisodes, inside: np.ndarray, n_resamples: int, see
     order, as in `intervals.mean_paired_difference`. All strata get the same draws, as their contrast needs. NaN where a
     draw leaves the stratum empty.
     """
-    _, classes = np.unique(paired.class_names, return_inverse=True)  # a class belongs to one fold
     counted = inside.astype(float)
     sums, sizes = (paired.differences * counted).sum(axis=0), counted.sum(axis=0)  # [S, N] -> [N]
-    weights = bootstrap_weights(classes, n_resamples, seed=seed)  # [R, N]
+    weights = _weights(tuple(paired.class_names), n_resamples, seed)
     total, size = weights @ sums, weights @ sizes
     means = np.divide(total, size, out=np.full(n_resamples, np.nan), where=size > 0)
 

@@ -31,10 +31,13 @@ _WIDTH = 6.5  # inches of a picture: at letters of 12 points it can be read at h
 _AHEAD, _BEHIND, _UNCLEAR = P_STYLES.values()
 
 
-def along_figure(series: Mapping[str, tuple[Study, Sequence[Judged]]]) -> Figure:
-    """A panel for each study, on one scale: the difference along its conditions; colour and mark go by Holm's p."""
+def along_figure(series: Mapping[str, tuple[Study, Sequence[Judged]]], own_scale: Sequence[str] = ()) -> Figure:
+    """A panel for each study, on one scale but for those named: the difference along its conditions, in Holm's p."""
     figure = Figure(figsize=(_WIDTH, 0.6 + 2.1 * len(series)), layout="constrained")
-    panels = figure.subplots(len(series), squeeze=False, sharey=True)[:, 0]
+    panels = figure.subplots(len(series), squeeze=False)[:, 0]
+    alike = [axes for axes, name in zip(panels, series, strict=True) if name not in own_scale]
+    for axes in alike[1:]:
+        axes.sharey(alike[0])
     for axes, (name, (study, judged)) in zip(panels, series.items(), strict=True):
         _along(axes, study, judged)
         axes.set_title(name, fontsize=13, loc="left")
