@@ -9,11 +9,12 @@
 # %% [markdown]
 # # 12. When does the second prototype pay?
 #
-# **It pays on the drawn world, and more where support and query differ more; it costs where the support mask is far off;
-# on the photographs of our studies it cannot be told from nothing. Episode by episode it pays where the pixels behind
-# the second prototype lie on the object, and costs where they do not.** The numbers come first, too: *full* is DPNet with
-# the second prototype $P_q$, *support only* the same network with P in its place. Each number is the first minus the
-# second, in points of mIoU on classes that no network was trained on, with its 95 % interval.
+# **It pays on the drawn world, and more where support and query differ more; with support masks far off both networks
+# fail, the one with it a little more; on the photographs of our studies it cannot be told from nothing. Episode by
+# episode a network wins where the pixels of its own selection lie on the object, and loses where its own selection
+# misses.** The numbers come first, too: *full* is DPNet with the second prototype $P_q$, *support only* the same
+# network with P in its place. Each number is the first minus the second, in points of mIoU on classes that no network
+# was trained on, with its 95 % interval.
 
 # %% jupyter={"source_hidden": true}
 # %matplotlib inline
@@ -23,7 +24,8 @@ from IPython.display import Markdown
 
 from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, label, runs_of, sign_flip_p
 from dpnet_lite.ablation.figures import kind_of
-from dpnet_lite.course.analysis.payoff import judged_along, study_rows
+from dpnet_lite.ablation.table import shipped_rows
+from dpnet_lite.course.analysis.payoff import judged_along, scores_along, study_rows
 from dpnet_lite.course.page import claim, table
 from dpnet_lite.course.quiz import quiz
 from dpnet_lite.experiments.intervals import percent
@@ -38,11 +40,17 @@ kinds = {name: {c: kind_of(e).split(",")[0] for c, e in own.items()} for name, o
 assert {*kinds["gap"].values()} == {*kinds["shots"].values()} == {"ahead"}
 assert [c for c, kind in kinds["label-noise"].items() if kind == "behind"] == ["dilated by 6", "shifted by 12"]
 assert {*kinds["photographs"].values()} == {"cannot tell"} and photos.verdict == NO_DIFFERENCE
+noise, rows = series["label-noise"][0], study_rows("label-noise")
+scored = zip(
+    noise.conditions, *(100 * scores_along(noise, rows, name) for name in ("full", "support only")), strict=True
+)
+levels = {condition.name: f"{full:.1f} against {control:.1f}" for condition, full, control in scored}
 tell = {(n, c): percent(e.difference, e.interval, signed=True) for n, own in found.items() for c, e in own.items()}
 Markdown(
     f"> Drawn world: {tell['gap', 'gap 0']} at gap 0, {tell['gap', 'gap 1']} at gap 1; with twenty support images "
-    f"{tell['shots', '20-shot']}; with masks dilated by 6 pixels {tell['label-noise', 'dilated by 6']}, shifted by 12 "
-    f"{tell['label-noise', 'shifted by 12']}. Photographs, one support image: {on_photos}."
+    f"{tell['shots', '20-shot']}. With masks far off both fail, full a little more: dilated by 6 pixels "
+    f"{tell['label-noise', 'dilated by 6']} (mIoU {levels['dilated by 6']}), shifted by 12 "
+    f"{tell['label-noise', 'shifted by 12']} ({levels['shifted by 12']}). Photographs, one support image: {on_photos}."
 )
 
 # %% [markdown]
@@ -74,19 +82,24 @@ Markdown(
 #   the named number of pixels of 96 ![our choice](../figures/badges/ours.svg).
 # - *Photographs*: COCO 2017 with VGG-16, 1 to 20 support images; two seeds, where the others have five.
 
-# %% alt=["Full minus support only in four panels. Gap: ahead everywhere, rising from about 2.5 to 6. Support images: ahead everywhere, falling from about 5 to 3.6. Careless masks: ahead when eroded, as drawn or dilated by 3, behind when dilated by 6 or shifted by 12. Photographs: near 0, cannot tell"] jupyter={"source_hidden": true}
+# %% alt=["Full minus support only in four panels. Gap: ahead everywhere, rising from about 2.5 to 6. Support images: ahead everywhere, falling from about 5 to 3.6. Careless masks: ahead when eroded, as drawn or dilated by 3, behind when dilated by 6 or shifted by 12, cannot tell when shifted by 6. Photographs, on a finer scale: between 0 and 1, cannot tell"] jupyter={"source_hidden": true}
 from dpnet_lite.course.explorers.payoff import along_figure
 
 titles = (
     "drawn world: gap",
     "drawn world: support images",
     "drawn world: careless masks",
-    "photographs: support images",
+    "photographs: support images (mind the scale)",
 )
-along_figure(dict(zip(titles, series.values(), strict=True)))
+sizes = {key: {row["identity"]["n_episodes"] for row in study_rows(key)} for key in NAMES}
+assert sizes == {"gap": {500}, "shots": {200}, "label-noise": {500}}  # the text below says so
+assert {row["identity"]["n_episodes"] for row in shipped_rows("shots", "photos")} == {200}
+along_figure(dict(zip(titles, series.values(), strict=True)), own_scale=titles[-1:])
 
 # %% [markdown]
-# *What to see:* above the black line *full* is ahead. On photographs a bar or two is clear of 0 by itself, but no p is
+# *What to see:* above the black line *full* is ahead. Compare within a panel, not across: the two studies of support
+# images have 200 test episodes a fold, the others 500, so *gap 0.5*, *as drawn* and *1-shot* of the drawn world are the
+# same condition on other lists. On photographs a bar or two is clear of 0 by itself, but no p is
 # small once corrected; with one support image lesson 11's study, which has more seeds and longer episode lists, says
 # the same. Bars are 95 % intervals over test episodes and training seeds
 # (lesson 11); colour and mark go by the p-value after Holm's correction within a study. A moved mask is another kind of
@@ -97,9 +110,10 @@ along_figure(dict(zip(titles, series.values(), strict=True)))
 
 
 # %%
-def change(name, first, last):
+def change(name, first, last, data="toy"):
     """Pair by pair: the lead under the condition `last` minus that under `first`, in points."""
-    miou = {label(row): 100 * row["miou"] for row in study_rows(name)}
+    rows = study_rows(name) if data == "toy" else shipped_rows(name, data)
+    miou = {label(row): 100 * row["miou"] for row in rows}
     lead = []
     for condition in (first, last):
         full, control = (runs_of(miou, variant, condition) for variant in ("full", "support only"))
@@ -110,7 +124,10 @@ def change(name, first, last):
 questions = {
     ("gap", "gap 0", "gap 1"): "grows with the gap",
     ("shots", "1-shot", "20-shot"): "shrinks with more support images",
+    ("label-noise", "as drawn", "eroded by 6"): "grows with masks eroded by 6",
     ("label-noise", "as drawn", "dilated by 6"): "is lost with masks dilated by 6",
+    ("label-noise", "as drawn", "shifted by 12"): "is lost with masks shifted by 12",
+    ("shots", "1-shot", "20-shot", "photos"): "changes with more support images, on photographs",
 }
 changes = {question: change(*question) for question in questions}
 columns = {
@@ -118,22 +135,24 @@ columns = {
     "change, points": [values.mean() for values in changes.values()],
     "pairs with this sign": [f"{(np.sign(v) == np.sign(v.mean())).sum()} of {len(v)}" for v in changes.values()],
 }
-corrected = [3 * sign_flip_p(values) for values in changes.values()]
-assert max(corrected) < 0.05
-columns["p, times 3"] = [f"{p:.3f}" if p >= 0.001 else "< 0.001" for p in corrected]
+corrected = [min(1, len(changes) * sign_flip_p(values)) for values in changes.values()]
+assert max(corrected[:-1]) < 0.05 < corrected[-1]
+leads = [entry.difference for entry in series["gap"][1]]
+assert leads[:4] == sorted(leads[:4]) and leads[2] < leads[4] < leads[3]  # the text below says so
+columns["p, times 6"] = [f"{p:.3f}" if p >= 0.001 else "< 0.001" for p in corrected]
 table(columns, "Last condition minus first", formats="{:+.1f}")
 
 # %% [markdown]
-# The two ends of a way are compared, not the two points that look best. Three questions, so each p is multiplied by 3. It
-# takes pairs as independent and speaks of these folds, as in lesson
-# 11; the scenes at the two ends of a panel are other scenes.
+# The figure shows six ways along which a condition is changed; the two ends of each are compared, not the two points
+# that look best. Six questions, so each p is multiplied by 6. It takes pairs as independent and speaks of these folds,
+# as in lesson 11; the scenes at the two ends of a panel are other scenes. Two ends say nothing of what lies between:
+# along the gap the lead grows up to 0.75, then levels (at 1 it is a little below that at 0.75).
 #
 # **Is a growing lead a rescue?** It could be that P breaks down along the gap and $P_q$ does not. Call the drop of a
 # score since gap 0 its *loss*. The *rescued* share is the part of the loss of *support only* that *full* does not have:
 # 100 % if *full* lost nothing, 0 % if both lose the same ![our choice](../figures/badges/ours.svg).
 
 # %%
-from dpnet_lite.course.analysis.payoff import scores_along
 from dpnet_lite.course.analysis.strata import paired_ious
 
 gap = series["gap"][0]
@@ -151,8 +170,8 @@ table(columns, "mIoU along the gap, and how much of its weight the selection put
 # the support, so it suffers from the same gap.
 #
 # **Answer.** On the drawn world it pays at every gap and with any number of support images; it gives a lead, not a
-# rescue. It pays with masks that are too small or a little too large, and turns into a cost when they are far off. On
-# photographs these runs cannot tell.
+# rescue. It pays with masks that are too small or dilated by 3. With masks shifted by 6 these runs cannot tell. Dilated
+# by 6 or shifted by 12, both networks fail, and *full* is a little worse. On photographs these runs cannot tell.
 #
 # Scores of all variants: [gap](../docs/ablations/toy/gap/report.md), [shots](../docs/ablations/toy/shots/report.md),
 # [label noise](../docs/ablations/toy/label-noise/report.md),
@@ -181,7 +200,8 @@ table(columns, "mIoU along the gap, and how much of its weight the selection put
 # <details><summary>Answer</summary>The selection collapses: (b). More than half of the dilated mask is background, so P
 # describes background and the cycle accepts query pixels of the background, since their way back lands in the mask. The
 # error counts twice. But look at <i>support only</i> as well: little is left of it, so this is a difference between two
-# networks that have both failed. With masks dilated by 3 the score of both falls, yet the lead is there.</details>
+# networks that have both failed. And one bar does not fit the story: with masks dilated by 3 the precision falls, too,
+# and yet the lead is the largest of its panel. We have no explanation that we have tested.</details>
 
 # %% [markdown]
 # ## 12.2 Question 2: in which scenes?
@@ -266,24 +286,28 @@ from dpnet_lite.course.explorers.payoff import contrasts_figure, strata_figure
 condition = next(condition for condition in gap.conditions if condition.name == AT)
 facts, every = facts_of(paired, condition), overall(paired)
 kinds = (*FACTS, PRECISION)
-tables = {name: by_fact(paired, facts, name, level=1 - 0.05 / len(kinds)) for name in kinds}
+level = 1 - 0.05 / len(kinds)  # so far out in the tails 1,000 resamples are few
+tables = {name: by_fact(paired, facts, name, level=level, n_resamples=10_000) for name in kinds}
 verdicts = {name: own.verdict for name, (own, _) in tables.items()}
 assert verdicts[PRECISION] == "grows" and verdicts[HIDDEN] == "shrinks"
-assert set(list(verdicts.values())[:-2]) == {"no measurable change"}
+unclear = [own.contrast_interval for own, _ in tables.values() if own.verdict == "no measurable change"]
+assert len(unclear) == 6 and all(0.02 < max(-end.low, end.high) < 0.045 for end in unclear)  # the text below says so
+print(f"objects hidden by more than 5 %: {100 * tables[HIDDEN][0].strata[-1].share:.1f} % of the episodes")
 contrasts_figure(tables)
 
 # %% [markdown]
 # *What to see:* a grey diamond means that these runs do not show that the fact matters to the *difference*, however
-# much it may matter to both scores. The number and kind of other objects hardly counts. Where others hide a part of the
-# query's object the lead is smaller. And one row dwarfs all others: the precision of the selection, the share of
-# $P_q$'s weight that lies on the object. Here it is in full:
+# much it may matter to both scores. An effect of the number and kind of other objects does not show here; 2 to 4 points
+# are not excluded. Where others hide a part of the query's object the lead is smaller at gap 0.5, but the last stratum
+# is thin (the printed share). And one row dwarfs all others: the precision of the selection, the share of $P_q$'s
+# weight that lies on the object. Here it is in full:
 
 # %% alt=["The difference by precision of the selection: about -10 points where precision is below 0.2, about 0 up to 0.5, and 7 to 11 points above; the dashed mean of all episodes lies at 6"] jupyter={"source_hidden": true}
 strata_figure(*tables[PRECISION], every.difference, PRECISION)
 
 # %% [markdown]
-# *What to see:* each point is a stratum with its 95 % interval, the dashed line the mean of all episodes. Selections are
-# mostly all or nothing: few lie between.
+# *What to see:* each point is a stratum with its 95 % interval, the dashed line the mean of all episodes. Selections
+# are mostly all or nothing: few lie between.
 #
 # **How much does a stratum weigh?** Let $d_e$ be the difference of episode e, N the number of episodes, $G_k$ stratum
 # k. Then
@@ -295,6 +319,10 @@ strata_figure(*tables[PRECISION], every.difference, PRECISION)
 
 # %%
 own, labels = tables[PRECISION]
+n_seeds = len(paired.precision)
+others = (paired.precision.sum(axis=0) - paired.precision) / (n_seeds - 1)  # [S, N], mean of the other trainings
+by_others, _ = by_fact(paired, {PRECISION: others}, PRECISION)
+by_another, _ = by_fact(paired, {PRECISION: np.roll(paired.precision, 1, axis=0)}, PRECISION)  # of one other training
 columns = {
     "precision": [*labels, "all"],
     "share of episodes, %": [100 * s.share for s in own.strata] + [100.0],
@@ -302,12 +330,20 @@ columns = {
     "difference, points": [100 * s.difference for s in own.strata] + [100 * every.difference],
     "contribution, points": [100 * s.contribution for s in own.strata] + [100 * every.difference],
 }
-assert np.isclose(sum(columns["contribution, points"][:-1]), columns["contribution, points"][-1])
+for heading, found_by in (("the four other seeds", by_others), ("one other seed", by_another)):
+    cells = [percent(s.difference, s.interval, signed=True) for s in found_by.strata]
+    columns[f"difference, sorted by {heading}"] = [*cells, percent(every.difference, every.interval, signed=True)]
 table(columns, "The difference, divided among the strata of precision", formats="{:.1f}", strong=[len(labels)])
 
 # %% [markdown]
-# **Answer.** What goes with the difference is not how crowded the scene is, but whether the selection found the object.
-# Where it did not (the first row), *full* is behind by much, and that takes back a part of what the others gain.
+# *What to see:* the first four columns of numbers sort each network by its *own* selection. The last two sort it by the
+# selections of other trainings on the same episodes. In the first row little of the loss is left, and with one other
+# training none that can be told from 0. So most of the loss does not belong to the scene: it belongs to the one
+# training whose selection missed.
+#
+# **Answer.** What goes with the difference is whether the network's own selection found the object; how crowded the
+# scene is does not show. Where it did not find it (the first row), *full* is behind by much, and that takes back a part
+# of what the others gain. Among scenes that the other trainings miss the loss is far smaller.
 #
 # **A caution.** Precision is not a fact of the scene but an *outcome* of the network itself; hard episodes have both,
 # low precision and low scores (look at the column *support only*: near 0 there is little to lose, near 100 little to
@@ -416,28 +452,31 @@ worst, best = extremes(paired, n)
 columns = {"mean of": [], f"worst {n}": [], "all": [], f"best {n}": []}
 for name, values in facts.items():
     values = np.broadcast_to(values, paired.differences.shape).mean(axis=0)
-    for heading, value in zip(columns, (name, values[worst].mean(), values.mean(), values[best].mean()), strict=True):
+    cells = [f"{v.mean():.2f} ± {v.std(ddof=1) / np.sqrt(len(v)):.2f}" for v in (values[worst], values, values[best])]
+    for heading, value in zip(columns, (name, *cells), strict=True):
         columns[heading].append(value)
-table(columns, "What sets the tails apart: one in twenty of the study's episodes at each end, of all folds")
+table(columns, "What sets the tails apart: one in twenty of all episodes at each end; ± one standard error")
 
 # %% [markdown]
-# *What to see:* all but the last row are about the scene. The worst have more distractors of the class's own outline;
-# the strata of 12.2 could not tell that from luck, and as exercise 12.4 shows, extremes hold much of it. The last row
-# is the method's, and sets the two ends far apart.
+# *What to see:* all but the last row are about the scene. The worst have more distractors of the class's own outline,
+# by about three standard errors; but that is the largest of seven such rows, the strata of 12.2 could not tell it from
+# luck, and as exercise 12.4 shows, extremes hold much of it. The last row is the method's, and sets the two ends far
+# apart.
 #
 # **Answer.** The lead is a balance: for most episodes $P_q$ changes little, for many it wins, for a few it loses much.
 # What the largest losses have in common is a selection that lies elsewhere.
 #
 # ### Exercise 12.4: are the worst episodes really bad? (break it on purpose, medium, 10 minutes)
 #
-# The table above averages over five seeds. Break that: pick the hundred worst episodes by the *first* seed alone, and
-# look at the same episodes in the four others.
+# The table above averages over five seeds. Break that: pick the hundred worst episodes by *one* seed alone, and look at
+# the same episodes in the four others. Each seed picks once:
 #
 # ```python
-# first, others = paired.differences[0], paired.differences[1:].mean(axis=0)
-# picked = np.argsort(first)[:100]
-# print(f"seed that picked: {100 * first[picked].mean():+.1f} points, "
-#       f"the others: {100 * others[picked].mean():+.1f}, all episodes: {100 * others.mean():+.1f}")
+# for seed, first in enumerate(paired.differences):
+#     others = np.delete(paired.differences, seed, axis=0).mean(axis=0)
+#     picked = np.argsort(first)[:100]
+#     print(f"seed {seed + 1} picked: {100 * first[picked].mean():+.1f} points, "
+#           f"the others: {100 * others[picked].mean():+.1f}, all episodes: {100 * others.mean():+.1f}")
 # ```
 #
 # Predict first: will the other seeds lose as much on them, half as much, or next to nothing? And the hundred best?
@@ -448,11 +487,13 @@ table(columns, "What sets the tails apart: one in twenty of the study's episodes
 # <details><summary>Hint 2</summary>What is hard for <i>both</i> networks has cancelled in the difference already. What
 # else could make the same episode lose again?</details>
 #
-# <details><summary>Answer</summary>Next to nothing is left of the loss; of the hundred best about half of the gain is
-# left. The worst of many are extreme largely by luck (<i>regression to the mean</i>). Averaging over seeds lessens it;
-# choosing on some seeds and reporting on others removes it. So a gallery of failures, ours above as well, shows
-# <i>how</i> a network fails, not how often nor whether it would fail there again. The strata of 12.2 are the safer
-# evidence, for they choose by a fact, not by the result.</details>
+# <details><summary>Answer</summary>From about -30 to between about -1 and -5 points: most was luck of the training, but
+# not all. Luck alone would lead back to the <i>mean</i>, not to 0 (<i>regression to the mean</i>), and all episodes
+# have between +6 and +7: on these the lead is gone in the other trainings, too. Of the gain of the hundred best about
+# half is left. Averaging over seeds lessens the luck; choosing on some seeds and reporting on others removes it. So a
+# gallery of failures, ours above as well, shows <i>how</i> a network fails, not how often nor whether it would fail
+# there again. Strata by a fact of the scene are safer. The strata of precision choose by an outcome and share the flaw:
+# sort by other trainings, as the table of 12.2 does, and little is left.</details>
 
 # %% [markdown]
 # ## 12.4 Look yourself
@@ -475,18 +516,32 @@ assert photos.verdict == NO_DIFFERENCE and changes["gap", "gap 0", "gap 1"].mean
 # What the answers of the exercises say.
 dilated = paired_ious(study_rows("label-noise"), "full", "support only", "dilated by 6")
 assert dilated.precision.mean() < 0.2 and dilated.control.mean() < 0.15
-first, others = paired.differences[0], paired.differences[1:].mean(axis=0)
-picked = np.argsort(first)
-assert others[picked[:100]].mean() > 0.1 * first[picked[:100]].mean()  # of the loss next to nothing is left
-assert 0.35 < others[picked[-100:]].mean() / first[picked[-100:]].mean() < 0.65
+by_3 = paired_ious(study_rows("label-noise"), "full", "support only", "dilated by 3")
+assert by_3.precision.mean() < 0.75 * paired.precision.mean()  # "as drawn" is gap 0.5
+assert max(found["label-noise"].values(), key=lambda entry: entry.difference).condition == "dilated by 3"
+for seed, first in enumerate(paired.differences):
+    others = np.delete(paired.differences, seed, axis=0).mean(axis=0)
+    picked = np.argsort(first)
+    assert -0.36 < first[picked[:100]].mean() < -0.26 and -0.055 < others[picked[:100]].mean() < -0.01
+    assert 0.06 < others.mean() < 0.07 and 0.35 < others[picked[-100:]].mean() / first[picked[-100:]].mean() < 0.65
+bad_others, bad_another = by_others.strata[0], by_another.strata[0]
+assert 0.5 * bad.difference < bad_others.difference and bad_others.interval.high < 0
+assert bad_another.interval.low < 0 < bad_another.interval.high
+# Both networks fail there.
+assert (
+    max(float(number) for name in ("dilated by 6", "shifted by 12") for number in levels[name].split(" against ")) < 10
+)
+# %%
 claim(
     f"On the drawn world the second prototype pays at every gap ({tell['gap', 'gap 0']} points at gap 0, "
-    f"{tell['gap', 'gap 0.5']} at 0.5, {tell['gap', 'gap 1']} at 1) and with 1 to 20 support images; it is behind with "
-    f"masks dilated by 6 ({tell['label-noise', 'dilated by 6']}) or shifted by 12 "
-    f"({tell['label-noise', 'shifted by 12']}); on the photographs of lesson 11's study no measurable "
-    f"difference ({on_photos}). Where less than a fifth of the selection lies on the object, in "
+    f"{tell['gap', 'gap 0.5']} at 0.5, {tell['gap', 'gap 1']} at 1) and with 1 to 20 support images. With masks far "
+    f"off both networks fail, full a little more: dilated by 6 {tell['label-noise', 'dilated by 6']} (mIoU "
+    f"{levels['dilated by 6']}), shifted by 12 {tell['label-noise', 'shifted by 12']} ({levels['shifted by 12']}). "
+    f"On the photographs of lesson 11's study no measurable difference ({on_photos}). Where less than a fifth of the "
+    "selection lies on the object, in "
     f"{100 * bad.share:.0f} % of the scored episodes, the difference is "
-    f"{percent(bad.difference, bad.interval, signed=True)} points of IoU."
+    f"{percent(bad.difference, bad.interval, signed=True)} points of IoU in the network whose own selection is judged; "
+    f"sorted by the other four trainings, {percent(bad_others.difference, bad_others.interval, signed=True)}."
 )
 
 # %% [markdown]
@@ -498,7 +553,7 @@ claim(
 # - *Full minus support only*, in pairs, is what $P_q$ is worth. A mean over all episodes hides a balance.
 # - To say that a lead grows, test the change itself, pair by pair.
 # - Strata show where a difference arises; contributions add up to the whole. Strata by an outcome describe, they do not
-#   explain.
+#   explain, and sorted by another training most of the pattern may go.
 # - Cases must be chosen by code, drawn from the networks that were scored, and read knowing that extremes are partly
 #   luck.
 #

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dpnet_lite.ablation.table import unpack_scores
+from dpnet_lite.ablation.comparisons import judge
+from dpnet_lite.ablation.studies import load_study
+from dpnet_lite.ablation.table import shipped_rows, unpack_scores
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.intervals import mean_interval, mean_paired_difference, percent
 from dpnet_lite.experiments.jobs import FULL, SUPPORT_ONLY, TRAINING_FREE
@@ -166,7 +169,7 @@ def trials() -> str:
 
 
 def readme_table() -> str:
-    """MobileNetV2 on the four folds, for README."""
+    """MobileNetV2 on the four folds, and what its intervals leave out, for README."""
     rows = [["method", "shots", "mIoU %, mean of four folds", "DPNet minus it [95 % interval]", "folds ahead"]]
     record = read("mobilenet_v2")
     for which in shots_of(record):
@@ -175,7 +178,23 @@ def readme_table() -> str:
             ahead = sum(own.miou > other.miou for own, other in zip(runs[FULL], scores, strict=True))
             cells = ["", ""] if method == FULL else [difference(runs, method), f"{ahead} of {len(scores)}"]
             rows.append([method, which[0], percent(float(np.mean([score.miou for score in scores]))), *cells])
-    return aligned(rows)
+    return f"{aligned(rows)}\n\n{reservation()}"
+
+
+def reservation() -> str:
+    """What the intervals of the table leave out, and what VGG-16 and the study with several seeds say."""
+    runs = runs_of(read("vgg16"), "1-shot")
+    ahead = sum(own.miou > other.miou for own, other in zip(runs[FULL], runs[SUPPORT_ONLY], strict=True))
+    rows = shipped_rows("modules", "photos")
+    (study,) = (one for one in judge(load_study("modules"), rows) if one.comparison.name == "full network")
+    text = (
+        "Intervals hold the luck of the episodes only; settings were chosen by DPNet's own score. On VGG-16, one shot, "
+        f"DPNet minus support only is {difference(runs, SUPPORT_ONLY)}, ahead in {ahead} of {len(runs[FULL])} folds; the "
+        f"study with {len({row['seed'] for row in rows})} seeds, on VGG-16 too: "
+        f"{percent(study.difference, study.interval, signed=True)}, {study.verdict} "
+        "([lesson 11](notebooks/11_ablations.ipynb))."
+    )
+    return "\n".join(textwrap.wrap(text, 120, break_long_words=False, break_on_hyphens=False))
 
 
 def photographs_section() -> str:
