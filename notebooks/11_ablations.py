@@ -215,6 +215,7 @@ def later(name, episodes):
     return *mean_paired_difference(*runs), len(runs[0]), ahead
 
 
+# %% jupyter={"source_hidden": true}
 photos = judged["photos"]["full network"]
 heads = {
     "later heads, VGG-16, 1 shot": later("vgg16", "1-shot"),

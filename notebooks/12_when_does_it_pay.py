@@ -67,7 +67,7 @@ Markdown(
 # [Notebook 7](07_evaluation.ipynb): mIoU and bootstrap intervals. [Notebook 11](11_ablations.ipynb): variants, pairs,
 # Holm's correction, and what the intervals stand for.
 #
-# **Time.** About 70 minutes: 25 to read, 45 for the exercises. The cells run in about half a minute.
+# **Time.** About 75 minutes: 30 to read, 45 for the exercises. The cells run in about half a minute.
 #
 # ## 12.1 Question 1: under which conditions?
 #
@@ -524,6 +524,8 @@ for seed, first in enumerate(paired.differences):
     picked = np.argsort(first)
     assert -0.36 < first[picked[:100]].mean() < -0.26 and -0.055 < others[picked[:100]].mean() < -0.01
     assert 0.06 < others.mean() < 0.07 and 0.35 < others[picked[-100:]].mean() / first[picked[-100:]].mean() < 0.65
+
+# %%
 bad_others, bad_another = by_others.strata[0], by_another.strata[0]
 assert 0.5 * bad.difference < bad_others.difference and bad_others.interval.high < 0
 assert bad_another.interval.low < 0 < bad_another.interval.high
@@ -531,7 +533,6 @@ assert bad_another.interval.low < 0 < bad_another.interval.high
 assert (
     max(float(number) for name in ("dilated by 6", "shifted by 12") for number in levels[name].split(" against ")) < 10
 )
-# %%
 claim(
     f"On the drawn world the second prototype pays at every gap ({tell['gap', 'gap 0']} points at gap 0, "
     f"{tell['gap', 'gap 0.5']} at 0.5, {tell['gap', 'gap 1']} at 1) and with 1 to 20 support images. With masks far "

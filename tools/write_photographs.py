@@ -188,9 +188,9 @@ def reservation() -> str:
     rows = shipped_rows("modules", "photos")
     (study,) = (one for one in judge(load_study("modules"), rows) if one.comparison.name == "full network")
     text = (
-        "Intervals hold the luck of the episodes only; settings were nearly always chosen by DPNet's own score. On VGG-16, "
-        f"one shot, DPNet minus support only is {difference(runs, SUPPORT_ONLY)}, ahead in {ahead} of {len(runs[FULL])} folds; "
-        f"the study with {len({row['seed'] for row in rows})} seeds, on VGG-16 too: "
+        "Intervals hold the luck of the episodes only; settings were nearly always chosen by DPNet's own score. "
+        f"On VGG-16, one shot, DPNet minus support only is {difference(runs, SUPPORT_ONLY)}, ahead in {ahead} of {len(runs[FULL])} "
+        f"folds; the study with {len({row['seed'] for row in rows})} seeds, on VGG-16 too: "
         f"{percent(study.difference, study.interval, signed=True)}, {study.verdict} "
         "([lesson 11](notebooks/11_ablations.ipynb))."
     )
