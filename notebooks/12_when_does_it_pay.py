@@ -40,6 +40,8 @@ kinds = {name: {c: kind_of(e).split(",")[0] for c, e in own.items()} for name, o
 assert {*kinds["gap"].values()} == {*kinds["shots"].values()} == {"ahead"}
 assert [c for c, kind in kinds["label-noise"].items() if kind == "behind"] == ["dilated by 6", "shifted by 12"]
 assert {*kinds["photographs"].values()} == {"cannot tell"} and photos.verdict == NO_DIFFERENCE
+
+# %% jupyter={"source_hidden": true}
 noise, rows = series["label-noise"][0], study_rows("label-noise")
 scored = zip(
     noise.conditions, *(100 * scores_along(noise, rows, name) for name in ("full", "support only")), strict=True

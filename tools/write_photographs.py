@@ -189,8 +189,8 @@ def reservation() -> str:
     (study,) = (one for one in judge(load_study("modules"), rows) if one.comparison.name == "full network")
     text = (
         "Intervals hold the luck of the episodes only; settings were nearly always chosen by DPNet's own score. "
-        f"On VGG-16, one shot, DPNet minus support only is {difference(runs, SUPPORT_ONLY)}, ahead in {ahead} of {len(runs[FULL])} "
-        f"folds; the study with {len({row['seed'] for row in rows})} seeds, on VGG-16 too: "
+        f"On VGG-16, one shot, DPNet minus support only is {difference(runs, SUPPORT_ONLY)}, ahead in {ahead} of "
+        f"{len(runs[FULL])} folds; the study with {len({row['seed'] for row in rows})} seeds, on VGG-16 too: "
         f"{percent(study.difference, study.interval, signed=True)}, {study.verdict} "
         "([lesson 11](notebooks/11_ablations.ipynb))."
     )
