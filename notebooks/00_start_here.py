@@ -81,7 +81,7 @@ answer_figure(answer, support, mask, query, truth)
 # **What you need.** Python and a first idea of neural networks. No GPU, no network connection, no data: everything
 # is in the package.
 #
-# **Time.** About 25 minutes to read. The cells run in less than a minute.
+# **Time.** About 35 minutes: 25 to read, 10 for the exercises. The cells run in less than a minute.
 
 # %% [markdown]
 # ## 1. Every object once, not chosen
@@ -329,6 +329,29 @@ episode_explorer(FOLD)
 # *What to see:* the support with the outline of its mask, the query, the prediction in orange with its IoU, the truth
 # in green. Move the gap to 1 and back to 0, and give the network more shots. The button *show a failure* brings an
 # episode that goes wrong, with a sentence on why.
+#
+# ### Exercise 0.1: say why it failed (explain, easy, 10 minutes)
+#
+# Press *show a failure* three times. Before you read the sentence, look at the picture and say in one line where the
+# mask went, and what may have led it there. Then read. What do the three have in common?
+#
+# <details><summary>Hint 1</summary>
+#
+# Is the wrong object like the support's in outline, in texture, or in neither?
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# The sentence says where the selected cells lie. Is the mask on the same thing?
+#
+# </details>
+# <details><summary>Answer</summary>
+#
+# In most failures of the drawn world the selected cells lie on another object, often one that shares the outline or the
+# texture with the class, and the mask lies there as well. Lesson 8 counts how often, and tests whether the one causes
+# the other. In some the mask spreads over the background although the selection is right.
+#
+# </details>
 #
 # `make app` shows this explorer and the others on one web page, without code.
 

@@ -19,7 +19,7 @@
 # **What you need.** [Notebook 1](01_few_shot_segmentation.ipynb) (episodes, folds, base and novel classes) and
 # [Notebook 6](06_training.ipynb). What a mean, a standard deviation and a quantile are; no more statistics.
 #
-# **Time.** About 75 minutes: 35 to read, 40 for the exercises. The cells run in about a minute.
+# **Time.** About 80 minutes: 40 to read, 40 for the exercises. The cells run in about a minute.
 
 # %%
 # %matplotlib inline
@@ -447,6 +447,16 @@ table(
 # %% [markdown]
 # Folds differ because their classes do, and they overlap in training classes, so four folds are not four independent
 # trials. A table should say over what it averages: episodes, seeds, folds.
+
+# %% [markdown]
+# **Try your luck.** With a running kernel: the difference of two stored networks on twenty lists of episodes, each with
+# its interval; orange ones miss what all 500 episodes say. Make the lists shorter, and score the rival on *other
+# episodes*: how often would you have reported no difference, or the wrong sign?
+
+# %%
+from dpnet_lite.course.explorers.apps import luck_explorer
+
+luck_explorer()
 
 # %% [markdown]
 # ## 7.5 First leak: novel objects in training images

@@ -15,6 +15,7 @@ import write_mistakes
 from places import ROOT
 from test_browser import browser, change_of_picture, keep  # noqa: F401
 
+from dpnet_lite.course.explorers.outcomes import why
 from dpnet_lite.course.opened_episode import ToyEpisodes
 
 pytest.importorskip("jupytext", reason="jupytext is not installed (extra: notebooks)")
@@ -62,10 +63,9 @@ def test_every_term_of_the_glossary_has_its_picture() -> None:
 def test_the_deck_finds_its_pictures_and_a_case_of_the_explorers_is_what_it_is_called(tmp_path: Path) -> None:
     slide_deck.write(tmp_path / "deck")
     toy = ToyEpisodes(n_scenes=60)
-    cases = site_explorers.cases_of(toy, site_explorers.PLAIN).values()
-    good, failed = (toy.open(case, **site_explorers.RULES[site_explorers.PLAIN]) for case in cases)
+    good, failed = (toy.open(episode) for episode in site_explorers.cases_of(toy).values())
     assert good.iou >= 0.7 and failed.iou < 0.5
-    assert site_explorers.reason(toy, failed).startswith(f"Failure, IoU {failed.iou:.2f}: the")
+    assert site_explorers.plain(why(failed)).startswith(f"Failure, IoU {failed.iou:.2f}: the")
 
 
 @pytest.fixture(scope="module")
