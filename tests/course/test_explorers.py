@@ -129,7 +129,9 @@ def test_the_drawn_attention_is_a_row_of_the_softmax(opened):
     row = P[order[3]] * P_q / np.sqrt(len(P))
     weights = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
     lines = {axes.get_title(): axes.lines for axes in interaction_figure(opened, 3).axes}
-    assert np.allclose(np.sort(lines["attention of channel 3"][1].get_ydata()), len(P) * np.sort(weights), atol=1e-4)
+    assert np.allclose(
+        np.sort(lines["$C$ x attention of channel 3"][1].get_ydata()), len(P) * np.sort(weights), atol=1e-4
+    )
     drawn = lines["weight $u$ by channel"][1].get_ydata()
     strong = P[order] > 0  # channels at 0 have no order among themselves
     assert np.allclose(drawn[strong], opened.trace.interaction.weights[0].numpy()[order][strong], atol=1e-6)
