@@ -415,6 +415,7 @@ table(rows, f"Masks of {len(intact)} episodes with a damaged interaction; intact
 
 # %%
 from dpnet_lite.ablation.comparisons import judge
+from dpnet_lite.ablation.figures import draw_bar
 from dpnet_lite.ablation.studies import load_study
 from dpnet_lite.ablation.table import shipped_rows
 from dpnet_lite.experiments.intervals import percent
@@ -432,14 +433,13 @@ pim = {
 beside = {f"CCM, {WORLDS[data]}, for comparison": judged[data]["CCM, with MSF"] for data in WORLDS}
 
 # %% alt=["Six differences with their intervals. The four of the interaction lie around 0, from the drawn world and from photographs; below, for comparison, cycle comparison on the drawn world is far to the right, at 4 to 6 points, and on photographs around 0"] jupyter={"source_hidden": true}
-figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
-for place, (name, found) in enumerate({**pim, **beside}.items()):
-    low, high = (100 * end for end in (found.interval.low, found.interval.high))
-    axes.plot([low, high], [-place, -place], color=BLUE if name in pim else GREEN, linewidth=3)
-    axes.plot(100 * found.difference, -place, "o", color=BLUE if name in pim else GREEN, markersize=8)
+figure, axes = plt.subplots(figsize=(7, 0.8 + 0.55 * len(pim | beside)), layout="constrained")
+for row, (name, found) in enumerate((pim | beside).items()):
+    numbers = percent(found.difference, found.interval, signed=True)
+    draw_bar(axes, row, name, numbers, found.difference, found.interval, (BLUE if name in pim else GREEN, "o"))
 axes.axvline(0, color="grey", linewidth=1)
-axes.set_yticks(-np.arange(len(pim) + len(beside)), [*pim, *beside])
-axes.set_xlabel("mIoU with the module minus without, points")
+axes.set(yticks=[], ylim=(len(pim | beside) - 0.5, -0.75))
+axes.set_xlabel("mIoU with the module minus without, points", fontsize=12)
 plt.show()
 
 # %% [markdown]

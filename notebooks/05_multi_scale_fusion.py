@@ -420,6 +420,7 @@ table(
 
 # %%
 from dpnet_lite.ablation.comparisons import judge
+from dpnet_lite.ablation.figures import draw_bar
 from dpnet_lite.ablation.studies import load_study
 from dpnet_lite.ablation.table import shipped_rows
 from dpnet_lite.experiments.intervals import percent
@@ -435,14 +436,13 @@ scales = {j.comparison.name: j for j in judge(load_study("scales"), shipped_rows
 pyramid = {f"pyramid of {name}: drawn world": scales[name] for name in ("two scales", "three scales", "four scales")}
 
 # %% alt=["Nine differences to a network with one scale, with intervals. MSF, dilated convolutions, on the drawn world: 1 to 3 points; on photographs: around half a point; pyramids of two, three and four scales on the drawn world: around 0"] jupyter={"source_hidden": true}
-figure, axes = plt.subplots(figsize=(8, 4.6), layout="constrained")
-for place, (name, found) in enumerate({**msf, **pyramid}.items()):
-    low, high = (100 * end for end in (found.interval.low, found.interval.high))
-    axes.plot([low, high], [-place, -place], color=BLUE if name in msf else GREEN, linewidth=3)
-    axes.plot(100 * found.difference, -place, "o", color=BLUE if name in msf else GREEN, markersize=8)
+figure, axes = plt.subplots(figsize=(7, 0.8 + 0.55 * len(msf | pyramid)), layout="constrained")
+for row, (name, found) in enumerate((msf | pyramid).items()):
+    numbers = percent(found.difference, found.interval, signed=True)
+    draw_bar(axes, row, name, numbers, found.difference, found.interval, (BLUE if name in msf else GREEN, "o"))
 axes.axvline(0, color="grey", linewidth=1)
-axes.set_yticks(-np.arange(len(msf) + len(pyramid)), [*msf, *pyramid])
-axes.set_xlabel("mIoU minus that of one scale, points")
+axes.set(yticks=[], ylim=(len(msf | pyramid) - 0.5, -0.75))
+axes.set_xlabel("mIoU minus that of one scale, points", fontsize=12)
 plt.show()
 
 # %% [markdown]

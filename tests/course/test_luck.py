@@ -7,11 +7,11 @@ import pytest
 
 pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: notebooks)")
 
-from dpnet_lite.course.explorers.luck import _stored, drawn, luck_explorer, lucky_differences
+from dpnet_lite.course.explorers.luck import drawn, luck_explorer, lucky_differences, stored
 
 
 def test_a_list_holds_the_same_share_of_each_class_and_no_episode_twice():
-    scores = _stored("toy", "full", 0)
+    scores = stored("toy", "full", 0)
     part = drawn(scores, 100, seed=3)
     assert np.array_equal(np.bincount(part.class_index), np.bincount(scores.class_index) // 5)  # 500 of 20 classes
     rows = {tuple(row) for row in zip(scores.class_index, *scores.counts.T, strict=True)}

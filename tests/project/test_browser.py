@@ -267,7 +267,7 @@ def test_the_page_of_make_app_shows_every_explorer_and_takes_a_click(
 ) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(f"{app}/?theme={theme}", timeout=120_000)
-    tabs = "Episode, Cycle, Gallery, Interaction, Correlations, Scales, Ablation, Payoff, Your images, Training"
+    tabs = "Episode, Cycle, Gallery, Interaction, Correlations, Scales, Ablation, Luck, Payoff, Your images, Training"
     for tab in tabs.split(", "):
         page.get_by_role("tab", name=tab).click()
         picture = page.locator("img.widget-image:visible, .widget-image:visible img").last

@@ -167,10 +167,7 @@ def marked(value: str, setting: Mapping[str, Any]) -> str:
 
 
 def ablation_figure(
-    answers: Sequence[OpenedEpisode],
-    name: str,
-    live: Sequence[LiveResult],
-    shipped: Sequence[LiveResult],
+    answers: Sequence[OpenedEpisode], name: str, live: Sequence[LiveResult], shipped: Sequence[LiveResult]
 ) -> Figure:
     """Above: support, query, the masks of the full network and of the variant `name`. Below: differences to the full
     network with intervals, a row for each short run and each shipped variant; those of the variant are lit.
@@ -218,12 +215,13 @@ def _draw_masks(panels: Sequence[Axes], answers: Sequence[OpenedEpisode], name: 
         axes.text(0.5, 0.5, told, ha="center", va="center", fontsize=11, transform=axes.transAxes)
 
 
-def _switches_of(state: Mapping[str, Any]) -> dict[str, str]:
+def switches_of(state: Mapping[str, Any]) -> dict[str, str]:
+    """The switches' values among those of all controls."""
     return {name: state[name] for name in SWITCHES}
 
 
 def _state_figure(choose: Choice, results: Mapping[str, LiveResult], **state: Any) -> Figure:
-    chosen, (shown, episode) = _switches_of(state), choose(state)
+    chosen, (shown, episode) = switches_of(state), choose(state)
     name, changes = variant_name(chosen), changes_of(chosen)
     world, data = ("photographs", "photos") if state["photographs"] else ("toy", "toy")
     own = {name: shipped_difference(name, changes, data)}
@@ -244,13 +242,7 @@ class AblationLab(BackgroundJob[LiveAblation]):
 
     preparing = "drawing scenes and computing their features ..."
 
-    def __init__(
-        self,
-        bench: Bench,
-        controls: Mapping[str, Any],
-        choose: Choice,
-        **named: Any,
-    ) -> None:
+    def __init__(self, bench: Bench, controls: Mapping[str, Any], choose: Choice, **named: Any) -> None:
         layout = widgets.Layout(width="220px")
         menus = {name: [(marked(*item), item[0]) for item in values.items()] for name, values in SWITCHES.items()}
         switches = {name: dropdown(name, menu, layout=layout) for name, menu in menus.items()}
@@ -267,7 +259,7 @@ class AblationLab(BackgroundJob[LiveAblation]):
     @property
     def chosen(self) -> dict[str, str]:
         """The value of each switch."""
-        return _switches_of(self.explorer.state)
+        return switches_of(self.explorer.state)
 
     def offer(self) -> str:
         """What a short run of the chosen variant would be, and how little it would say."""

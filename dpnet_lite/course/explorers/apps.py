@@ -15,7 +15,7 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 
 from dpnet_lite.config import ModelConfig
-from dpnet_lite.course.explorers.ablation import SWITCHES, AblationLab, answers_of, changes_of, variant_name
+from dpnet_lite.course.explorers.ablation import AblationLab, answers_of, changes_of, switches_of, variant_name
 from dpnet_lite.course.explorers.correlations import correlation_explorer
 from dpnet_lite.course.explorers.cycle import cycle_figure, first_inside, telling_start
 from dpnet_lite.course.explorers.episode import (
@@ -31,7 +31,7 @@ from dpnet_lite.course.explorers.luck import luck_explorer
 from dpnet_lite.course.explorers.outcomes import FAILURE, SUCCESS, outcome, why
 from dpnet_lite.course.explorers.payoff import payoff_explorer
 from dpnet_lite.course.explorers.scales import level_titles, scales_figure
-from dpnet_lite.course.explorers.shell import Explorer, dropdown, error_message, slider
+from dpnet_lite.course.explorers.shell import Explorer, dropdown, error_message, offer, slider
 from dpnet_lite.course.explorers.training import Curves, LiveTrainer
 from dpnet_lite.course.explorers.your_images import YourImages
 from dpnet_lite.course.live_ablation import Bench
@@ -46,7 +46,7 @@ _DEFAULT_RULE = "cycle, weighted, consensus (default)"
 _ON_A_PAGE = 4  # cases of the gallery; a fold has 20 novel classes
 _CORRELATION_PANEL = 2  # of interaction_figure
 _LISTS = 20  # through which a success or a failure is sought
-_NONE_YET = [("", -1)]  # options that follow a world, see `_offer`
+_NONE_YET = [("", -1)]  # options that follow a world, see `offer`
 RULES: dict[str, dict[str, Any]] = {
     "plain cycle": {"selection": "support_first", "weighted_pooling": False, "consensus_rounds": 0},
     "cycle, weighted": {"selection": "support_first", "weighted_pooling": True, "consensus_rounds": 0},
@@ -77,17 +77,8 @@ def _follow_world(controls: Mapping[str, Any]) -> str:
         controls[name].layout.display = "none" if photographs else None
     if "position" in controls:
         shown = _chosen(controls)
-        _offer(controls["position"], [shown.class_names[index] for index in shown.novel])
+        offer(controls["position"], [shown.class_names[index] for index in shown.novel])
     return f"<small>{OBJECTS_CREDIT}</small>" if photographs else ""
-
-
-def _offer(choice: widgets.Dropdown, names: list[str]) -> None:
-    """Other names for the values 0, 1, ..., and the same value where there is one."""
-    options = [(name, number) for number, name in enumerate(names)]
-    if list(choice.options) != options:
-        place = choice.index
-        choice.options = options
-        choice.index = min(place, len(options) - 1)
 
 
 def _rule_control(first: str = _DEFAULT_RULE) -> widgets.Dropdown:
@@ -238,7 +229,7 @@ def scale_explorer(fold: int = 0) -> Explorer:
 
     def follow(controls: Mapping[str, Any]) -> str:
         credit = _follow_world(controls)
-        _offer(controls["level"], level_titles(_chosen(controls).head, _episode(controls)))
+        offer(controls["level"], level_titles(_chosen(controls).head, _episode(controls)))
         return credit
 
     controls = {**_scene_controls(fold), "level": dropdown("level", _NONE_YET)}
@@ -309,11 +300,11 @@ def live_ablation(bench: Bench | None = None) -> AblationLab:
 
     def answers(state: Mapping[str, Any]) -> list[OpenedEpisode]:
         (shown, episode), world = choose(state), "photographs" if state["photographs"] else "toy"
-        return answers_of(shown, world, episode, changes_of({name: state[name] for name in SWITCHES}))
+        return answers_of(shown, world, episode, changes_of(switches_of(state)))
 
     def tell(**state: Any) -> str:
         """Of the full network, and the variant's outcome where it has masks."""
-        name, told = variant_name({name: state[name] for name in SWITCHES}), _tell(whose="Full network", **state)
+        name, told = variant_name(switches_of(state)), _tell(whose="Full network", **state)
         variants = answers(state)[1:]
         return " ".join([told, *(f"{name}: <b>{outcome(one.iou)}</b>, IoU {one.iou:.2f}." for one in variants)])
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
+from sklearn.decomposition import PCA
+from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from dpnet_lite.course.analysis.prototypes import (
@@ -29,7 +30,7 @@ from dpnet_lite.course.analysis.prototypes import (
 )
 from dpnet_lite.course.explorers.episode import object_episodes, toy_episodes
 from dpnet_lite.course.explorers.panels import draw_outline, show_image, show_map
-from dpnet_lite.course.explorers.shell import Explorer, dropdown, slider
+from dpnet_lite.course.explorers.shell import Explorer, dropdown, offer, slider
 from dpnet_lite.course.opened_episode import OpenedEpisode, ShownEpisodes
 from dpnet_lite.datasets import OBJECTS_CREDIT
 from dpnet_lite.datasets.transforms import resize_sample
@@ -60,12 +61,11 @@ def correlations(found: Prototypes, measure: str, when: str) -> Tensor:
 
 def confusion(found: Prototypes, nearest: Tensor) -> np.ndarray:
     """Of each class's episodes (rows), the share that has each class (columns) in `nearest`, int64 [N]: [n, n]."""
-    own, answered = (functional.one_hot(labels, len(found.class_names)).float() for labels in (found.labels, nearest))
-    return (own.T @ answered / own.sum(dim=0)[:, None]).numpy()  # [n, N] @ [N, n]
+    return np.asarray(confusion_matrix(found.labels, nearest, labels=range(len(found.class_names)), normalize="true"))
 
 
 def correlation_figure(
-    photographs: bool, view: str, measure: str, when: str, row: int, column: int, pair: int = 0
+    photographs: bool, view: str, measure: str, when: str, row: int, column: int, pair: int = 1
 ) -> Figure:
     """Left: a view of all classes. Right: an episode of the row's class and one of the column's, and how they match.
 
@@ -73,7 +73,7 @@ def correlation_figure(
         view, measure, when: of VIEWS, MEASURES, WHEN. Nearest class and PCA go by the cosine alone. A difference has no
             vectors of its own: they then show those after the interaction.
         row, column: numbers of classes; P is of the row's, P_q of the column's.
-        pair: which of the cell's pairs of episodes to show, counted round.
+        pair: which of the cell's pairs of episodes to show, from 1 on, counted round.
     """
     shown, found = collected(photographs)
     names, values = found.class_names, correlations(found, measure, when)
@@ -102,7 +102,7 @@ def correlation_figure(
     if view != "PCA":
         for colour, width in ((BLACK, 5), (WHITE, 2)):
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, linewidth=width))
-    number = pair % len(i)
+    number = (pair - 1) % len(i)
     mean, this = float(values[i, j].mean()), float(values[i[number], j[number]])
     right.suptitle(f"{measure}, {when}: {mean:.2f} in {len(i)} pairs,\n{this:.2f} in number {number + 1}", fontsize=11)
     _pair(right.subplots(2, 2), *(_opened(photographs, int(k[number])) for k in (i, j)), changed=when != "before")
@@ -149,8 +149,6 @@ def _thumbnails(axes: Axes, shown: ShownEpisodes, found: Prototypes, mark: str, 
 
 def principal_components(points: Tensor) -> tuple[np.ndarray, float]:
     """The first two principal components of points [N, C], [N, 2], and their share of the variance."""
-    from sklearn.decomposition import PCA  # half a second that the other views need not wait for
-
     pca = PCA(n_components=2, random_state=0)
     places = pca.fit_transform(points.numpy())
     return places, float(pca.explained_variance_ratio_.sum())
@@ -206,9 +204,7 @@ def correlation_explorer(photographs: bool = False) -> Explorer:
     def follow(controls: Mapping[str, Any]) -> str:
         names = collected(controls["photographs"].value)[1].class_names
         for name, first in (("row", "toy sloth"), ("column", "toy wolf")):
-            options = [(of_class, number) for number, of_class in enumerate(names)]
-            if list(controls[name].options) != options:
-                controls[name].options = options
+            if offer(controls[name], names):
                 controls[name].value = names.index(first) if first in names else 0
         return f"<small>{OBJECTS_CREDIT}</small>" if controls["photographs"].value else ""
 
@@ -236,5 +232,4 @@ def correlation_explorer(photographs: bool = False) -> Explorer:
         "A table of classes with the correlation of their prototypes as colours; beside it two episodes, their masks "
         "and the similarity maps of their prototypes"
     )
-    draw = lambda pair, **state: correlation_figure(**state, pair=pair - 1)  # noqa: E731
-    return Explorer(draw, controls, alt=alt, click=click, follow=follow, tell=tell)
+    return Explorer(correlation_figure, controls, alt=alt, click=click, follow=follow, tell=tell)

@@ -6,13 +6,15 @@ luck_explorer()
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from sklearn.model_selection import train_test_split
 
-from dpnet_lite.ablation.table import shipped_rows, unpack_scores
+from dpnet_lite.ablation.table import unpack_scores
+from dpnet_lite.course.analysis.payoff import study_rows
 from dpnet_lite.course.explorers.shell import Explorer, dropdown, slider
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.intervals import bootstrap_interval, paired_difference
@@ -23,30 +25,26 @@ _RIVALS = ("support only", "CCM + MSF", "CCM", "baseline", "training-free")  # c
 
 
 @lru_cache(maxsize=16)
-def _stored(data: str, variant: str, fold: int) -> EpisodeScores:
+def stored(data: str, variant: str, fold: int) -> EpisodeScores:
     """The first training of a variant in the study of modules."""
-    rows = (row for row in shipped_rows("modules", data) if (row["variant"], row["fold"]) == (variant, fold))
+    rows = (row for row in study_rows("modules", data) if (row["variant"], row["fold"]) == (variant, fold))
     return unpack_scores(min(rows, key=lambda row: int(row["seed"]))["scores"])
 
 
 def drawn(scores: EpisodeScores, n: int, seed: int) -> EpisodeScores:
-    """About n of the episodes, drawn without replacement, the same share of each class and at least one."""
-    generator = np.random.default_rng(seed)
-    chosen = []
-    for label in np.unique(scores.class_index):
-        members = np.flatnonzero(scores.class_index == label)
-        chosen.append(generator.permutation(members)[: max(1, round(n * len(members) / len(scores.class_index)))])
-    places = np.sort(np.concatenate(chosen))
-    return EpisodeScores(scores.class_index[places], scores.counts[places], scores.class_names)
+    """n of the episodes, drawn without replacement, of each class its share."""
+    labels = scores.class_index
+    places, _ = train_test_split(np.arange(len(labels)), train_size=n, stratify=labels, random_state=seed)
+    return replace(scores, class_index=labels[places], counts=scores.counts[places])
 
 
 @lru_cache(maxsize=256)
 def lucky_differences(data: str, fold: int, rival: str, n: int, paired: bool) -> np.ndarray:
-    """Full minus rival on each of 20 lists of about n episodes, float64 [20, 3]: difference, low and high, in points.
+    """Full minus rival on each of 20 lists of n episodes, float64 [20, 3]: difference, low and high, in points.
 
     Not paired, the rival is scored on another list, and the widths add up as those of independent scores do.
     """
-    full, other = (_stored(data, variant, fold) for variant in ("full", rival))
+    full, other = (stored(data, variant, fold) for variant in ("full", rival))
     found = []
     for seed in range(_LISTS):
         ours = drawn(full, n, seed)
@@ -64,19 +62,14 @@ def lucky_differences(data: str, fold: int, rival: str, n: int, paired: bool) ->
 
 def luck_figure(data: str, fold: int, rival: str, n: int, paired: bool) -> Figure:
     """The difference on 20 lists with its intervals; blue holds what all 500 episodes say, orange does not."""
-    whole = 100 * (_stored(data, "full", fold).miou - _stored(data, rival, fold).miou)
+    whole = 100 * (stored(data, "full", fold).miou - stored(data, rival, fold).miou)
     found = lucky_differences(data, fold, rival, n, paired)
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     axes = figure.subplots()
     for place, (difference, low, high) in enumerate(found):
-        right = low <= whole <= high
-        style: dict[str, Any] = {
-            "fmt": "o" if right else "X",
-            "color": BLUE if right else ORANGE,
-            "capsize": 3,
-            "markersize": 8,
-        }
-        axes.errorbar(place, difference, [[difference - low], [high - difference]], **style)
+        mark, colour = ("o", BLUE) if low <= whole <= high else ("X", ORANGE)
+        reach = [[difference - low], [high - difference]]
+        axes.errorbar(place, difference, reach, fmt=mark, color=colour, capsize=3, markersize=8)
     axes.axhline(whole, color=BLACK, linestyle="--", label=f"on all 500 episodes: {whole:+.1f}")
     axes.axhline(0, color="grey", linewidth=1)
     wide, silent = (found[:, 2] - found[:, 1]).mean(), int(((found[:, 1] <= 0) & (found[:, 2] >= 0)).sum())
@@ -85,7 +78,7 @@ def luck_figure(data: str, fold: int, rival: str, n: int, paired: bool) -> Figur
         f"{silent} of {_LISTS} intervals hold 0",
         fontsize=13,
     )
-    axes.set_xlabel(f"{_LISTS} lists of about {n} episodes", fontsize=13)
+    axes.set_xlabel(f"{_LISTS} lists of {n} episodes", fontsize=13)
     axes.set_ylabel(f"full minus {rival}, points", fontsize=13)
     axes.set_xticks([])
     axes.tick_params(labelsize=12)

@@ -33,6 +33,17 @@ def slider(name: str, low: int, high: int, value: int) -> widgets.IntSlider:
     return widgets.IntSlider(value, min=low, max=high, description=name, continuous_update=False, style=_WIDE)
 
 
+def offer(choice: widgets.Dropdown, names: Sequence[str]) -> bool:
+    """Names for the values 0, 1, ..., and the same value where there is one; whether they are others than before."""
+    options = [(name, number) for number, name in enumerate(names)]
+    changed = list(choice.options) != options
+    if changed:
+        place = choice.index
+        choice.options = options
+        choice.index = min(place, len(options) - 1)
+    return changed
+
+
 def in_a_row(items: Sequence[widgets.Widget]) -> widgets.Box:
     """Widgets side by side, in as many rows as the window needs."""
     return widgets.Box(list(items), layout=widgets.Layout(flex_flow="row wrap"))
