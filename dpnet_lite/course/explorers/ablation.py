@@ -17,7 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from dpnet_lite.ablation.comparisons import JUDGED_RESAMPLES, labelled_scores, runs_of
 from dpnet_lite.ablation.studies import load_study
-from dpnet_lite.ablation.table import Row, shipped_names
+from dpnet_lite.ablation.table import shipped_names
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.course.analysis.payoff import study_rows
 from dpnet_lite.course.explorers.episode import variant_heads
@@ -85,9 +85,9 @@ def variant_model(chosen: Mapping[str, str]) -> ModelConfig:
 @lru_cache(maxsize=64)
 def _shipped_scores(changes: Changes, data: str) -> tuple[Scores, Scores] | None:
     """Shipped scores of the full network with these settings changed, and those of its control; None: not trained."""
-    full = next(row for row in _trained_rows("modules", data) if row["variant"] == CONTROL)["identity"]["model"]
+    full = next(row for row in study_rows("modules", data) if row["variant"] == CONTROL)["identity"]["model"]
     for study in [one for one in _STUDIES if changes and one in shipped_names(data)]:
-        rows = _trained_rows(study, data)
+        rows = [row for row in study_rows(study, data) if row["parameters"]]
         names = [
             next((row["variant"] for row in rows if row["identity"]["model"] == model), None)
             for model in ({**full, **dict(changes)}, full)
@@ -97,10 +97,6 @@ def _shipped_scores(changes: Changes, data: str) -> tuple[Scores, Scores] | None
             own, other = (runs_of(scores, str(name), condition) for name in names)
             return own, other
     return None
-
-
-def _trained_rows(study: str, data: str) -> list[Row]:
-    return [row for row in study_rows(study, data) if row["parameters"]]
 
 
 @lru_cache(maxsize=64)

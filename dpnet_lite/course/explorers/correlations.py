@@ -1,8 +1,4 @@
-"""The correlation explorer: which prototypes belong together, class by class, and the two images behind each cell.
-
-from dpnet_lite.course.explorers.correlations import correlation_explorer
-correlation_explorer()
-"""
+"""The correlation explorer: which prototypes belong together, class by class, and the two images behind each cell."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -127,7 +124,8 @@ def heat_map(
 def _thumbnails(axes: Axes, shown: ShownEpisodes, found: Prototypes, mark: str, row: int, column: int) -> None:
     """Each prototype as the crop that it was made from, at its two principal components."""
     points = torch.cat([found.vectors["P" + mark], found.vectors["P_q" + mark]])  # [2 N, C]
-    places, share = principal_components(points / points.norm(dim=1, keepdim=True))
+    pca = PCA(n_components=2, random_state=0)
+    places = pca.fit_transform(functional.normalize(points, dim=1).numpy())
     crops = [_crop(shown, e.support[0], e.class_index) for e in found.episodes]
     crops += [_crop(shown, e.query, e.class_index) for e in found.episodes]
     half = 0.03 * np.ptp(places, axis=0)
@@ -137,21 +135,13 @@ def _thumbnails(axes: Axes, shown: ShownEpisodes, found: Prototypes, mark: str, 
         extent = (x - half[0], x + half[0], y - half[1], y + half[1])
         axes.imshow(crop, extent=extent, aspect="auto", zorder=2 + chosen, alpha=1.0 if chosen else 0.7)
         if chosen:
-            frame = Rectangle((extent[0], extent[2]), *(2 * half), fill=False, linewidth=3, zorder=4)
-            frame.set_edgecolor(BLUE if number < n else ORANGE)
-            axes.add_patch(frame)
+            style: dict[str, Any] = {"linewidth": 3, "zorder": 4, "edgecolor": BLUE if number < n else ORANGE}
+            axes.add_patch(Rectangle((extent[0], extent[2]), *(2 * half), fill=False, **style))
     (left, low), (right, high) = places.min(axis=0) - 2 * half, places.max(axis=0) + 2 * half
     axes.set(xlim=(left, right), ylim=(low, high), xticks=[], yticks=[])
     names = found.class_names
-    axes.set_title(f"PCA, {share:.0%} of the variance", fontsize=12)
+    axes.set_title(f"PCA, {pca.explained_variance_ratio_.sum():.0%} of the variance", fontsize=12)
     axes.set_xlabel(f"blue: $P{mark}$ of {names[row]}; orange: $P_q{mark}$ of {names[column]}", fontsize=11)
-
-
-def principal_components(points: Tensor) -> tuple[np.ndarray, float]:
-    """The first two principal components of points [N, C], [N, 2], and their share of the variance."""
-    pca = PCA(n_components=2, random_state=0)
-    places = pca.fit_transform(points.numpy())
-    return places, float(pca.explained_variance_ratio_.sum())
 
 
 @lru_cache(maxsize=512)

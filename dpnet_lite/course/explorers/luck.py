@@ -1,8 +1,4 @@
-"""The luck explorer: how far a score, and a difference of two, hang on the episodes that happened to be drawn.
-
-from dpnet_lite.course.explorers.luck import luck_explorer
-luck_explorer()
-"""
+"""The luck explorer: how far a difference of two scores hangs on the episodes that happened to be drawn."""
 
 from __future__ import annotations
 
@@ -73,11 +69,8 @@ def luck_figure(data: str, fold: int, rival: str, n: int, paired: bool) -> Figur
     axes.axhline(whole, color=BLACK, linestyle="--", label=f"on all 500 episodes: {whole:+.1f}")
     axes.axhline(0, color="grey", linewidth=1)
     wide, silent = (found[:, 2] - found[:, 1]).mean(), int(((found[:, 1] <= 0) & (found[:, 2] >= 0)).sum())
-    axes.set_title(
-        f"from {found[:, 0].min():+.1f} to {found[:, 0].max():+.1f}; {wide:.1f} points wide on average;\n"
-        f"{silent} of {_LISTS} intervals hold 0",
-        fontsize=13,
-    )
+    told = f"from {found[:, 0].min():+.1f} to {found[:, 0].max():+.1f}; {wide:.1f} points wide on average;\n"
+    axes.set_title(f"{told}{silent} of {_LISTS} intervals hold 0", fontsize=13)
     axes.set_xlabel(f"{_LISTS} lists of {n} episodes", fontsize=13)
     axes.set_ylabel(f"full minus {rival}, points", fontsize=13)
     axes.set_xticks([])

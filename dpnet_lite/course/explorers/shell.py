@@ -65,9 +65,8 @@ def place_in_picture(event: Mapping[str, Any], size: tuple[float, float]) -> tup
     shown = point["boundingRectWidth"], point["boundingRectHeight"]
     if min(shown) <= 0:
         return None
-    x, y = (
-        (point[f"relative{axis}"] + 0.5) * own / seen - 0.5 for axis, own, seen in zip("XY", size, shown, strict=True)
-    )
+    places = zip("XY", size, shown, strict=True)
+    x, y = ((point[f"relative{axis}"] + 0.5) * own / seen - 0.5 for axis, own, seen in places)
     return x, y
 
 
@@ -182,8 +181,8 @@ class Explorer(PictureBox):
         """A click on the picture."""
         assert self.figure is not None and self.click is not None
         point = place_in_picture(event, tuple(DPI * self.figure.get_size_inches()))
-        place = None if point is None else panel_at(self.figure, *point)
-        if place is not None:
+        place = point and panel_at(self.figure, *point)
+        if place:
             values = self.click
             self._shown(lambda: self._draw(values(*place), always=False))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from dpnet_lite.course.explorers.panels import new_figure, png
+from dpnet_lite.course.explorers.panels import enlarge, new_figure, png
 from dpnet_lite.course.explorers.shell import BackgroundJob
 from dpnet_lite.course.live_training import LiveTraining, Score
 from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE
@@ -29,11 +29,10 @@ def training_figure(losses: Sequence[Mapping[str, float]], scores: Sequence[Scor
     miou.legend(frameon=False, fontsize=13, loc="lower right")
     for axes in grid[0]:
         axes.set(xlabel="step", xlim=(0, steps))
-        axes.xaxis.label.set_fontsize(13)
-        axes.yaxis.label.set_fontsize(13)
         if not losses:
             axes.text(0.5, 0.6, "press Start", transform=axes.transAxes, ha="center", fontsize=13)
         axes.spines[["top", "right"]].set_visible(False)
+    enlarge(figure)
     return figure
 
 
