@@ -501,7 +501,7 @@ table(columns, f"What could warn (all episodes at gap 1: mean IoU {of.ious.mean(
 # three with the best selection and the three with the worst, by precision and, of equal ones, by IoU, at most one of an
 # object in each three.
 
-# %% alt=["Six episodes of photographs in columns: support with its outline, selected pixels in blue, predicted mask in orange with its IoU. Left the three best selections by precision, right the three worst; all six lie mostly on the object."]
+# %% alt=["Six episodes of photographs in columns: support with its outline, selected cells in blue, predicted mask in orange with its IoU. Left the three best selections by precision, right the three worst; all six lie mostly on the object."]
 from dpnet_lite.course.explorers.episode import cases_figure, precision_of
 from dpnet_lite.course.opened_episode import ObjectEpisodes
 from dpnet_lite.datasets import OBJECTS_CREDIT

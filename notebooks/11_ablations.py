@@ -454,7 +454,7 @@ check_holm(my_holm)
 # two rounds of consensus on one object (lesson 3).
 #
 # **Experiment.** The same network with other rules of selection. *Threshold* and *top 12* have the weights and the
-# consensus, but no way back. *Plain cycle* has the way back, but takes the mean of the selected pixels as they are.
+# consensus, but no way back. *Plain cycle* has the way back, but takes the mean of the selected cells as they are.
 # *Soft* averages over all pixels. The *oracle* is told the truth: a bound, not a method, so it has an axis of its own.
 
 # %% alt=["Differences of selection rules on the drawn world. The cycle is ahead of support only by about 4.6 points. Query first, threshold and top 12 cannot be told from it, soft and plain cycle are behind. On an axis of its own: the oracle, about 25 points ahead"] jupyter={"source_hidden": true}

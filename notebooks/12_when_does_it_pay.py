@@ -415,12 +415,12 @@ def cases(positions, k=4):
 
 losses, wins = cases(order), cases(order[::-1])
 
-# %% alt=["The four largest losses. Rows: support, selected pixels, mask of full, mask of support only. Most of the selected weight lies on other objects, and full paints these; support only finds the right one, in two columns beside a wrong one"] jupyter={"source_hidden": true}
+# %% alt=["The four largest losses. Rows: support, selected cells, mask of full, mask of support only. Most of the selected weight lies on other objects, and full paints these; support only finds the right one, in two columns beside a wrong one"] jupyter={"source_hidden": true}
 precisions = {name: [precision_of(v) for v in own["full"]] for name, own in (("losses", losses), ("wins", wins))}
 assert max(precisions["losses"]) < 0.5 < min(precisions["wins"])  # the text below says so
 cases_figure(losses["full"], {"support only": losses["support only"]}, name="full")
 
-# %% alt=["The four largest wins. Rows as before. The selected pixels lie on the object, full finds it, and support only misses it or paints another object"] jupyter={"source_hidden": true}
+# %% alt=["The four largest wins. Rows as before. The selected cells lie on the object, full finds it, and support only misses it or paints another object"] jupyter={"source_hidden": true}
 cases_figure(wins["full"], {"support only": wins["support only"]}, name="full")
 
 # %% [markdown]

@@ -58,8 +58,7 @@ table(rows, "DPNet, PASCAL-5i, ResNet-50: second-hand, as printed by QPENet, not
 # ## 13.2 What is in a fold?
 #
 # **PASCAL-5i** joins two data sets with the same 20 classes, VOC2012 and SBD. Its training images are the union of
-# VOC's `train` (1,464 images) and SBD's `train_noval` (5,623), of which 1,134 are in both; its test images are VOC's
-# `val` (1,449). **COCO-20i** takes the images of COCO and its 80 classes. In both, each class is novel in one of four
+# VOC's `train` and SBD's `train_noval`; its test images are VOC's `val`. **COCO-20i** takes the images of COCO and its 80 classes. In both, each class is novel in one of four
 # folds and base in the three others ![precedent](../figures/badges/precedent.svg) *OSLSM, FWB*. How classes are dealt
 # out differs:
 
@@ -106,7 +105,7 @@ table(
         "of all their pixels, novel": [f"{share:.1%}" for share in NOVEL_SHARES],
         "test images": [fold.val_images for fold in folds],
     },
-    "PASCAL-5i, real numbers",
+    f"PASCAL-5i, real: {PASCAL5I_FACTS.train_images:,} training images, {PASCAL5I_FACTS.val_images:,} test images",
     formats={"share of them": "{:.0%}", "training images": "{:,}", "of these with a novel class": "{:,}"},
 )
 

@@ -193,7 +193,7 @@ def rules(gallery: Gallery, worlds: dict[str, ShownEpisodes], count: int = 4) ->
             opened = [answers[rule][k] for k in best_first]
             mean = sum(one.iou for one in opened) / count
             said = f"{rule}: mean IoU of the four {mean:.2f}."
-            alt = f"Four episodes under the rule {rule}: support, selected pixels and predicted mask"
+            alt = f"Four episodes under the rule {rule}: support, selected cells and predicted mask"
             stored.states.append(gallery.state(f"rules_{number}_{position}", cases_figure(opened), said, alt))
     return stored
 

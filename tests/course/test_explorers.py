@@ -342,7 +342,7 @@ def test_tables_of_tiles_and_cases_show_each_episode_in_its_place(toy):
     assert cases[:4] == [one.class_name for one in others] and cases[8:] == [f"IoU {one.iou:.2f}" for one in others]
     both = cases_figure(others, {"rival": others[::-1]}, name="own")
     assert titles(both)[12:] == [f"IoU {one.iou:.2f}" for one in others[::-1]]
-    assert [axes.get_ylabel() for axes in both.axes[::4]] == ["support", "selected pixels", "own", "rival"]
+    assert [axes.get_ylabel() for axes in both.axes[::4]] == ["support", "selected cells", "own", "rival"]
 
 
 def test_every_way_is_marked_where_it_starts_matches_and_lands(far):

@@ -196,7 +196,7 @@ def cycle_explorer(fold: int = 0) -> Explorer:
     controls = _scene_controls(fold) | {"rule": _rule_control(next(iter(RULES)))}
     controls["from_query"] = dropdown("start in the", [("support", False), ("query", True)])
     controls |= {name: slider(name, 0, 0, 0) for name in ("row", "column")}
-    alt = "A support pixel, the arrow to its match in the query and the arrow back; the selected pixels"
+    alt = "A support pixel, the arrow to its match in the query and the arrow back; the selected cells"
     return Explorer(draw, controls, alt=alt, click=click, follow=follow, tell=_tell, seek=seek)
 
 
@@ -271,7 +271,7 @@ def gallery_explorer(fold: int = 0) -> Explorer:
     del controls["position"]
     order = dropdown("first the", [("best", True), ("worst", False)])
     controls |= {"rule": _rule_control(), "best_first": order, "page": slider("page", 1, 1, 1)}
-    alt = "Four episodes: the support with its mask, the selected pixels of the query, and the predicted mask"
+    alt = "Four episodes: the support with its mask, the selected cells of the query, and the predicted mask"
     return Explorer(draw, controls, alt=alt, follow=follow, tell=tell, seek=seek)
 
 

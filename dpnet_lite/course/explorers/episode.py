@@ -123,7 +123,7 @@ def precision_of(opened: OpenedEpisode) -> float:
 
 
 def tiles_figure(rows: Sequence[Sequence[OpenedEpisode]], row_names: Sequence[str]) -> Figure:
-    """A query with its selected pixels for each episode, in rows with names; the outline is the truth.
+    """A query with its selected cells for each episode, in rows with names; the outline is the truth.
 
     Raises:
         ValueError: the rows differ in length, or there are not as many names.
@@ -160,7 +160,7 @@ def cases_figure(
         for opened, axes in zip(answers, row, strict=True):
             painted = overlay(opened.query_image, opened.prediction, ORANGE)
             show_image(axes, painted, f"IoU {opened.iou:.2f}", outline=opened.truth)
-    for axes, what in zip(grid[:, 0], ("support", "selected pixels", *predicted), strict=True):
+    for axes, what in zip(grid[:, 0], ("support", "selected cells", *predicted), strict=True):
         axes.set_ylabel(what, fontsize=12)
     return figure
 

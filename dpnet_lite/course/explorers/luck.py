@@ -75,7 +75,7 @@ def luck_figure(data: str, fold: int, rival: str, n: int, paired: bool) -> Figur
     axes.set_ylabel(f"full minus {rival}, points", fontsize=13)
     axes.set_xticks([])
     axes.tick_params(labelsize=12)
-    axes.legend(frameon=False, fontsize=12, loc="lower right")
+    figure.legend(frameon=False, fontsize=12, loc="outside lower center")
     return figure
 
 
