@@ -29,7 +29,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base", "ray": "ray-core"}
 # Not on conda-forge under its own name: environment.yml leaves these to pip.
 LEFT_TO_PIP = {"lightning-fabric", "playwright", "sphinx-revealjs", "sphinx-mathjax-offline"}
-BOUNDED_ABOVE = {"myst-nb"}  # the site changes one of its functions, see docs/site/conf.py
+BOUNDED_ABOVE = {"myst-nb", "pytest"}  # for the reasons beside them in pyproject.toml
 # Modules whose job is to draw or to show: they alone may import what BLOCKED names.
 DRAWING_MODULES = (
     "dpnet_lite.experiments.plots",
