@@ -537,6 +537,98 @@ print(OBJECTS_CREDIT)
 # </details>
 
 # %% [markdown]
+# ## 2.6 Try it: hold anything against both images
+#
+# Below a vector of your choice is compared with every cell of the support and of the query: P, the features of *one
+# cell* that you click in the support, or the mean that the query's true mask would give. In the reduced or in the
+# frozen features, on either world.
+#
+# *Three things to find out.* Click the middle of the object, its rim, and the background: which of the three lights up
+# one thing only? Is there a single cell that does better than P? And does that cell look better in the frozen features,
+# too? Without a kernel you see the first picture.
+
+# %% jupyter={"source_hidden": true}
+from functools import lru_cache
+
+from dpnet_lite.course.explorers.panels import cell_centre, enlarge, new_figure
+from dpnet_lite.course.explorers.shell import Explorer, dropdown, slider
+from dpnet_lite.experiments.plots import ORANGE
+
+WORLDS = {"drawn world": (toy, toy.episodes()), "photographs": (photographs, photo_list)}
+MEAN, CELL, OWN_MEAN = "P, the masked average", "one cell of the support", "the query's own mean"
+
+
+@lru_cache(maxsize=2)
+def shown_episode(world, episode):
+    """An opened episode of a world's list; the last two are kept."""
+    source, episodes = WORLDS[world]
+    return source.open(episodes[episode])
+
+
+def held_against(one, features, vector, row, column):
+    """Features of support and query [D, h, w], the vector [D] that both are compared with, and the cell."""
+    frozen = features == "frozen"
+    support = one.batch.support_features[0, 0] if frozen else one.trace.support[0, 0]
+    query = one.batch.query_features[0] if frozen else one.trace.query[0]
+    cell = min(row, support.shape[1] - 1), min(column, support.shape[2] - 1)
+    if vector == CELL:
+        return support, query, support[:, cell[0], cell[1]], cell
+    mean_of = (support, one.trace.support_masks[0, 0]) if vector == MEAN else (query, one.truth_shares)
+    return support, query, masked_average(*mean_of), cell
+
+
+def worth_of(world, episode, features, vector, row, column):
+    """What the caption says: the best IoU of this map beside that of P."""
+    one, found = shown_episode(world, episode), []
+    for kind in (vector, MEAN):
+        _, query, held, _ = held_against(one, features, kind, row, column)
+        found.append(best_threshold_iou(cosine_map(query[None], held[None])[0], one.truth_shares >= 0.5))
+    return f"best IoU of this map {found[0]:.2f}; of the map of P {found[1]:.2f}"
+
+
+# %% jupyter={"source_hidden": true}
+def both_maps(world, episode, features, vector, row, column):
+    """The picture: support, its map, query, its map; a cross on the cell that was clicked."""
+    one = shown_episode(world, episode)
+    support, query, held, cell = held_against(one, features, vector, row, column)
+    figure, grid = new_figure(4, width=2.5, height=2.6)
+    size, pairs = one.query_image.shape[0], ((support, one.support_masks[0]), (query, one.truth))
+    show_image(grid[0, 0], one.support_images[0], f"support: {one.class_name}", outline=one.support_masks[0])
+    show_image(grid[0, 2], one.query_image, "query", outline=one.truth)
+    for number, (of, outline) in enumerate(pairs):
+        axes, title = grid[0, 2 * number + 1], f"cosine, {('support', 'query')[number]}"
+        values = cosine_map(of[None], held[None])[0].numpy()
+        show_map(axes, values, title, size=size, limits=(-0.2, 1), colour_bar=number == 1)
+        draw_outline(axes, outline)
+    if vector == CELL:
+        for axes in grid[0, :2]:
+            place = cell_centre(cell, support.shape[1], size)
+            axes.plot(*place, "X", color=ORANGE, markeredgecolor="white", markersize=11)
+    enlarge(figure)
+    return figure
+
+
+def clicked_cell(panel, x, y):
+    """A click on the support, or on its map, chooses that cell."""
+    one = shown_episode(explorer.state["world"], explorer.state["episode"])
+    step = one.query_image.shape[0] / one.batch.cells[0]
+    return {"vector": CELL, "row": int((y + 0.5) / step), "column": int((x + 0.5) / step)} if panel < 2 else {}
+
+
+# %%
+controls = {
+    "world": dropdown("world", list(WORLDS)),
+    "episode": slider("episode", 0, 59, 0),
+    "features": dropdown("features", ("reduced", "frozen")),
+    "vector": dropdown("held against both", (MEAN, CELL, OWN_MEAN)),
+    "row": slider("row", 0, 39, 10),
+    "column": slider("column", 0, 39, 12),
+}
+what = "support and query, and the cosine of each of their cells with the vector that is held against them"
+explorer = Explorer(both_maps, controls, alt=what, click=clicked_cell, tell=worth_of)
+explorer
+
+# %% [markdown]
 # ## Recap
 #
 # - A backbone turns an image into a grid of features. What it was trained on decides what is novel.

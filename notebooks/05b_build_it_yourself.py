@@ -583,6 +583,66 @@ figure
 # *What to see:* the three episodes in which the faults change most, chosen for that; a number is an IoU.
 
 # %% [markdown]
+# **Turn it yourself.** The controls run the functions of *this* notebook, yours where you wrote them: with so many
+# shots, so many rounds of consensus, and one of the faults. The caption compares the mask with that of one shot, two
+# rounds and no fault. *Find:* an episode that fails with one shot and is saved by five; one where a second round brings
+# the share onto another object; and one where the faulty network is better than yours. Without a kernel you see the
+# first picture.
+
+# %% jupyter={"source_hidden": true}
+from dpnet_lite.course.explorers.shell import Explorer, dropdown, slider
+
+
+@torch.no_grad()
+def turned(number, n_shot, rounds, fault):
+    """Share of every cell [h, w] and mask bool [H, W] of an episode, with the functions of this notebook."""
+    whole = toy.bank.batch([lists[5][number]])
+    batch = EpisodeBatch(*(t[:, :n_shot] for t in whole[:3]), *whole[3:])
+    functions = {
+        "consensus": lambda query, weights, right=consensus: right(query, weights, rounds),
+        **FAULTS.get(fault, {}),
+    }
+    with replaced(**functions):
+        F_s, F_q = mine.features(batch.support_features, batch.query_features)
+        P = masked_average(F_s, batch.support_masks).mean(dim=1)
+        shots = zip(F_s.unbind(dim=1), batch.support_masks.unbind(dim=1), strict=True)
+        share = torch.stack([cycle_comparison(shot, mask, F_q, P) for shot, mask in shots]).mean(dim=0)
+        logits = mine(batch, batch.query_labels.shape[1:]).logits[0]
+    return share[0], (logits[1] > logits[0]).numpy()
+
+
+def compared(**state):
+    """What the caption says of the mask."""
+    truth = toy.open(lists[5][state["number"]]).truth
+    plain = {"number": state["number"], "n_shot": 1, "rounds": 2, "fault": "none"}
+    found, before = (turned(**s)[1] for s in (state, plain))
+    iou, iou_before = ((m & truth).sum() / (m | truth).sum() for m in (found, before))
+    return f"IoU {iou:.2f}; with one shot, two rounds and no fault {iou_before:.2f}"
+
+
+# %% jupyter={"source_hidden": true}
+def picture(**state):
+    """The first support, the query, the share of each cell in P_q, and the mask."""
+    opened = toy.open(lists[5][state["number"]])
+    share, found = turned(**state)
+    figure, grid = new_figure(4, width=2.3, height=2.5)
+    show_image(grid[0, 0], opened.support_images[0], f"shot 1: {opened.class_name}", outline=opened.support_masks[0])
+    show_image(grid[0, 1], opened.query_image, "query", outline=opened.truth)
+    show_map(grid[0, 2], (share / share.max()).numpy(), "share in $P_q$", size=96, limits=(0, 1), colour_bar=False)
+    show_image(grid[0, 3], overlay(opened.query_image, found, BLUE), "mask", outline=opened.truth)
+    enlarge(figure)
+    return figure
+
+
+controls = {
+    "number": slider("episode", 0, len(lists[5]) - 1, 0),
+    "n_shot": slider("shots", 1, 5, 1),
+    "rounds": slider("rounds of consensus", 0, 5, 2),
+    "fault": dropdown("fault", ("none", "mask ignored", "no weights", "not centred")),
+}
+Explorer(picture, controls, alt="support, query, the share of every cell in P_q, and the mask", tell=compared)
+
+# %% [markdown]
 # ## 5b.10 In training, too
 #
 # Lesson 6 trains this very class; it stands in the package as `dpnet_lite.course.plain_dpnet.PlainDPNet`, word for word
