@@ -209,7 +209,14 @@ def test_a_missing_level_is_refused(toy):
 
 def test_an_episode_of_the_wanted_class_is_picked(toy):
     for position in (0, 7, 19):
-        assert pick_episode(toy, position).class_index == toy.novel[position]
+        one, *more = (pick_episode(toy, position, n_shot=n_shot) for n_shot in (1, 2, 3, 4))
+        assert one.class_index == toy.novel[position]
+        for n_shot, episode in enumerate(more, start=2):  # the same task, with a shot more
+            assert (episode.query, episode.support[:-1]) == (
+                one.query,
+                pick_episode(toy, position, n_shot=n_shot - 1).support,
+            )
+            assert len({episode.query, *episode.support}) == n_shot + 1
     with pytest.raises(ValueError, match="class 20 is none of the fold's 20 novel classes"):
         pick_episode(toy, 20)
 

@@ -131,10 +131,10 @@ def _seek(
     return None
 
 
-def _order(photographs: bool, fold: int, gap: float, seed: int, n_shot: int = 1, **others: Any) -> list[int]:
+def _order(photographs: bool, fold: int, gap: float, seed: int, **others: Any) -> list[int]:
     """The classes of a list of episodes, as `pick_episode` counts them, in its order."""
     shown = _shown(photographs, fold, gap)
-    episodes = shown.episodes(n_shot=n_shot, count=len(shown.novel), seed=seed)
+    episodes = shown.episodes(count=len(shown.novel), seed=seed)
     return list(dict.fromkeys(shown.novel.index(episode.class_index) for episode in episodes))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -47,31 +48,39 @@ object_episodes = lru_cache(maxsize=1)(ObjectEpisodes)  # kept: their features t
 
 
 def pick_episode(shown: ShownEpisodes, position: int, *, n_shot: int = 1, seed: int = 0) -> Episode:
-    """The first episode of the fold's novel class number `position` in a list drawn with `seed`.
+    """The first one-shot episode of the fold's novel class number `position` in a list drawn with `seed`.
+
+    More shots add to its support: the query and the shots before stay.
 
     Raises:
-        ValueError: the fold has no such class, or the scenes do not show it twice.
+        ValueError: the fold has no such class, or too few scenes show it.
     """
     if not 0 <= position < len(shown.novel):
         raise ValueError(f"class {position} is none of the fold's {len(shown.novel)} novel classes, counted from 0")
-    wanted = shown.novel[position]
-    for episode in shown.episodes(n_shot=n_shot, count=len(shown.novel), seed=seed):
-        if episode.class_index == wanted:
-            return episode
-    raise ValueError(f"{shown.class_names[wanted]} is large enough in fewer than two scenes; draw more scenes")
+    wanted, episode = shown.novel[position], None
+    for shots in range(1, n_shot + 1):
+        episodes = shown.episodes(n_shot=shots, count=len(shown.novel), seed=seed)
+        drawn = next((one for one in episodes if one.class_index == wanted), None)
+        if drawn is None:
+            raise ValueError(f"{shown.class_names[wanted]} is large enough in too few scenes; draw more scenes")
+        episode = episode or drawn
+        others = [image for image in (*drawn.support, drawn.query) if image not in (episode.query, *episode.support)]
+        episode = replace(episode, support=(*episode.support, *others)[:shots])
+    assert episode is not None
+    return episode
 
 
 def episode_figure(opened: OpenedEpisode) -> Figure:
-    """All support images, the query, the network's mask with its IoU, and the truth."""
+    """All support images, then the query, its selected cells, the network's mask with its IoU, and the truth."""
     n_shot = len(opened.support_images)
-    figure, grid = new_figure(n_shot + 3, width=2.1, height=2.4)
+    figure, grid = new_figure(n_shot + 4, width=2.0, height=2.4)
     for shot, axes in enumerate(grid[0, :n_shot]):
         title = f"support: {opened.class_name}" if shot == 0 else f"support {shot + 1}"
         show_image(axes, opened.support_images[shot], title, outline=opened.support_masks[shot])
-    query, prediction, truth = grid[0, n_shot:]
-    show_image(query, opened.query_image, "query")
-    show_image(prediction, overlay(opened.query_image, opened.prediction, ORANGE), f"prediction: IoU {opened.iou:.2f}")
-    show_image(truth, overlay(opened.query_image, opened.truth, GREEN), "truth", outline=opened.truth)
+    answer = opened.selected, opened.prediction, opened.truth, opened.iou
+    draw_answer(grid[0, n_shot:], opened.query_image, *answer)
+    for axes in grid.flat:
+        axes.title.set_fontsize(12)
     return figure
 
 
