@@ -10,12 +10,13 @@ pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: note
 from dpnet_lite.course.explorers.luck import drawn, luck_explorer, lucky_differences, stored
 
 
-def test_a_list_holds_the_same_share_of_each_class_and_no_episode_twice():
+def test_a_list_holds_the_same_share_of_each_class_and_is_drawn_with_replacement():
     scores = stored("toy", "full", 0)
     part = drawn(scores, 100, seed=3)
     assert np.array_equal(np.bincount(part.class_index), np.bincount(scores.class_index) // 5)  # 500 of 20 classes
     rows = {tuple(row) for row in zip(scores.class_index, *scores.counts.T, strict=True)}
     assert {tuple(row) for row in zip(part.class_index, *part.counts.T, strict=True)} <= rows
+    assert len({*map(tuple, part.counts)}) < 100
     assert not np.array_equal(part.counts, drawn(scores, 100, seed=4).counts)
 
 
@@ -34,4 +35,4 @@ def test_every_control_draws():
     for values in ({"data": "photos"}, {"rival": "training-free", "fold": 2}, {"n": 250, "paired": False}):
         explorer.change(values)
         assert explorer.error is None
-    assert "20 intervals hold 0" in explorer.figure.axes[0].get_title()
+    assert "20 intervals hold 0, " in explorer.figure.axes[0].get_title()

@@ -47,7 +47,7 @@ def study_rows(name: str, data: str = "toy") -> tuple[Row, ...]:
     return tuple(shipped_rows(name, data))
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def judged_along(name: str, data: str = "toy") -> tuple[Study, list[Judged]]:
     """A shipped study, and full against support only under each of its conditions.
 

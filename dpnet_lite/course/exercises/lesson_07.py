@@ -24,7 +24,9 @@ def check_miou(function: Callable[[np.ndarray, np.ndarray], float]) -> str:
         kinds, n = np.unique(class_index, return_counts=True)
         sums = np.stack([counts[class_index == kind].sum(axis=0) for kind in kinds])  # [classes, 4]
         iou, background = (sums[:, k] / sums[:, k + 1] for k in (0, 2))
+        ious = [(intersection / union)[class_index == kind].mean() for kind in kinds]
         mistakes = {
+            "this is the mean over the episodes of a class: add up its pixels, then divide": np.mean(ious),
             "this is the mean over episodes: add up the pixels of a class": scores.episode_miou,
             "this is FB-IoU: leave the background out": scores.fb_iou,
             "this adds up the pixels of all classes: one IoU per class, then the mean": pooled,
@@ -53,13 +55,19 @@ def check_interval(function: Callable[[np.ndarray, np.random.Generator], tuple[f
         spread = float(values.std() / np.sqrt(n))
         require(low <= high, "the ends are exchanged: the lower one comes first")
         require(high - low > 0.1 * spread, "all resamples are the same: draw with replacement, as many as there are")
+        wide = (high - low) * (n / 10) ** -0.5 / (wanted_high - wanted_low)
+        require(not 0.85 < wide < 1.15, f"too wide: draw as many as there are values, here {n}, not 10")
         require(high - low < 8 * spread, "far too wide: it is the spread of the values, not of their means")
+        require(high > wanted_low, "both ends lie below the middle: a percentile of 2.5 is a quantile of 0.025")
         require([low, high] != other, "two generators give the same ends: draw the resamples with the generator")
         misses.append([(low - wanted_low) / spread, (high - wanted_high) / spread])
         require(
-            max(abs(miss) for miss in misses[-1]) < 0.45,
+            max(abs(miss) for miss in misses[-1]) < 0.65,
             f"the interval should be about [{wanted_low:.3f}, {wanted_high:.3f}], yours is [{low:.3f}, {high:.3f}]",
         )
+    inwards = np.mean(misses, axis=0) * (1, -1)
+    said = "this is the middle 90 %, with 5 % left at each end: the middle 95 % leaves 2.5 %, so 0.025 and 0.975"
+    require(not bool((np.abs(inwards - 0.315) < 0.08).all()), said)
     # One end of 1,000 resamples has a standard deviation of 0.085 standard errors, so the mean of 20 has 0.02.
     require(
         bool((np.abs(np.mean(misses, axis=0)) < 0.1).all()),

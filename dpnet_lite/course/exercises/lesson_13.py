@@ -19,6 +19,7 @@ def check_episodes_needed(function: Callable[[float, int, float], int]) -> str:
             "half the width needs four times as many episodes, not twice: the width falls with their root": (
                 math.ceil(n * half_width / target)
             ),
+            "the width falls with the root of the number: square the ratio, then round up": n * half_width / target,
             "the ratio is upside down: a smaller target needs more episodes": math.ceil(n * (target / half_width) ** 2),
             "you round down; then the interval is still a little too wide: round up": math.floor(needed),
             "return a whole number: there is no part of an episode, and rounding to the nearest can be too few": needed,

@@ -7,7 +7,6 @@ from functools import lru_cache
 
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.model_selection import train_test_split
 
 from dpnet_lite.ablation.table import unpack_scores
 from dpnet_lite.course.analysis.payoff import study_rows
@@ -28,9 +27,9 @@ def stored(data: str, variant: str, fold: int) -> EpisodeScores:
 
 
 def drawn(scores: EpisodeScores, n: int, seed: int) -> EpisodeScores:
-    """n of the episodes, drawn without replacement, of each class its share."""
-    labels = scores.class_index
-    places, _ = train_test_split(np.arange(len(labels)), train_size=n, stratify=labels, random_state=seed)
+    """n of the episodes, drawn with replacement within each class: as from an endless list like this one."""
+    labels, generator = scores.class_index, np.random.default_rng(seed)
+    places = [generator.choice(np.flatnonzero(labels == kind)) for kind in labels[:n]]  # classes take turns there
     return replace(scores, class_index=labels[places], counts=scores.counts[places])
 
 
@@ -69,8 +68,9 @@ def luck_figure(data: str, fold: int, rival: str, n: int, paired: bool) -> Figur
     axes.axhline(whole, color=BLACK, linestyle="--", label=f"on all 500 episodes: {whole:+.1f}")
     axes.axhline(0, color="grey", linewidth=1)
     wide, silent = (found[:, 2] - found[:, 1]).mean(), int(((found[:, 1] <= 0) & (found[:, 2] >= 0)).sum())
+    wrong = int((np.sign(whole) * np.where(whole > 0, found[:, 2], found[:, 1]) < 0).sum())
     told = f"from {found[:, 0].min():+.1f} to {found[:, 0].max():+.1f}; {wide:.1f} points wide on average;\n"
-    axes.set_title(f"{told}{silent} of {_LISTS} intervals hold 0", fontsize=13)
+    axes.set_title(f"{told}{silent} of {_LISTS} intervals hold 0, {wrong} lie wholly on its wrong side", fontsize=13)
     axes.set_xlabel(f"{_LISTS} lists of {n} episodes", fontsize=13)
     axes.set_ylabel(f"full minus {rival}, points", fontsize=13)
     axes.set_xticks([])
@@ -80,13 +80,17 @@ def luck_figure(data: str, fold: int, rival: str, n: int, paired: bool) -> Figur
 
 
 def luck_explorer(data: str = "toy") -> Explorer:
-    """Choose world ("toy" or "photos"), fold, rival, number of episodes, and the same or other episodes."""
+    """Choose world ("toy" or "photos"), fold, rival, number of episodes, and the same or other episodes.
+
+    On photographs it opens with two tables' case: a rival that differs, on other episodes.
+    """
+    toy = data == "toy"
     controls = {
         "data": dropdown("world", [("drawn world", "toy"), ("photographs", "photos")], value=data),
         "fold": dropdown("fold", range(4)),
-        "rival": dropdown("full minus", _RIVALS),
+        "rival": dropdown("full minus", _RIVALS, value=_RIVALS[0 if toy else -1]),
         "n": slider("episodes", 40, 250, 100),
-        "paired": dropdown("both on", [("the same episodes", True), ("other episodes", False)]),
+        "paired": dropdown("both on", [("the same episodes", True), ("other episodes", False)], value=toy),
     }
     alt = "The difference of two networks on 20 lists of episodes, each with its interval, and the difference on all"
     return Explorer(luck_figure, controls, alt=alt)
