@@ -353,6 +353,8 @@ columns = {
 }
 falling = [s.difference for s in came_back.strata]
 assert falling == sorted(falling, reverse=True) and came_back.strata[0].interval.high < 0
+to_lose = [s.control for s in came_back.strata]
+assert to_lose == sorted(to_lose)  # the text below says so
 assert 0.5 < share_of_missed[0] < 0.6 and 2 * falling[0] > own.strata[0].difference * 1.4
 table(columns, "The runs whose own selection missed (precision below 0.2), by what the other trainings select there")
 

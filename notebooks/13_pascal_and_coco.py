@@ -214,7 +214,7 @@ for (name, (marker, colour)), short in zip(STYLES.items(), SHORT, strict=True):
     axes.loglog(longer, measured[-1] * (500 / longer) ** 0.5, "--", color=colour)
     low, where = ENDS.get(short, (1, "center"))
     axes.text(23000, low * measured[-1] * (500 / 20000) ** 0.5, short, color=colour, va=where, fontsize=12)
-for n, who in ((1000, "hsnet, bam, ssp"), (5000, "pfenet")):
+for n, who in ((1000, "hsnet,\nbam, ssp"), (5000, "pfenet")):
     axes.axvline(n, color="grey", linewidth=1)
     axes.text(n * 1.05, 4.5, who, va="top", fontsize=12, color="#444444")
 axes.axhline(1, color=BLACK, linewidth=1)

@@ -182,10 +182,11 @@ PICTURES: dict[str, str] = {
     + arrow(58, 42, 92, 42)
     + vector(104, 24, "lbBl"),
     "support_only": vector(20, 24, "bBlb")
+    + vector(44, 24, "bBlb")
     + text(24, 74, "P", 11)
-    + arrow(38, 42, 58, 42)
-    + grid(64, 22, SCENE, 8)
-    + text(126, 46, "no Pq", 10),
+    + text(62, 74, "P, not Pq", 10)
+    + arrow(60, 42, 78, 42)
+    + grid(88, 22, SCENE, 8),
     "training_free": grid(12, 22, SCENE, 8) + text(104, 38, "nearer to P", 10) + text(104, 56, "or the other?", 10),
     "auc": '<path d="M40 66V16M40 66H110" stroke="#222" stroke-width="1.6"/>'
     + '<path d="M40 66Q44 22 106 18V66z" fill="#56B4E9"/>'
@@ -224,6 +225,41 @@ PICTURES: dict[str, str] = {
     + line(100, 32, 62, 44, "o")
     + text(52, 78, "differs", 10)
     + text(104, 78, "cannot say", 10),
+    "bootstrap": grid(12, 12, ("obglr",), 11)
+    + arrow(38, 26, 38, 40)
+    + grid(12, 44, ("booll",), 11)
+    + text(38, 72, "drawn again", 10)
+    + arrow(70, 42, 82, 42)
+    + "".join(bar(88 + 11 * k, 62 - h, 10, h, "b" if 0 < k < 4 else ".") for k, h in enumerate((6, 22, 40, 26, 8)))
+    + text(115, 76, "middle 95 %", 9.5),
+    "coverage": '<path d="M12 38H138" stroke="#222" stroke-width="1.6" stroke-dasharray="4 3"/>'
+    + "".join(
+        line(22 + 15 * k, middle - 13, middle + 13, middle, "o" if abs(middle - 38) > 13 else "b")
+        for k, middle in enumerate((34, 44, 30, 56, 40, 29, 46, 36))
+    )
+    + text(75, 80, "7 of 8 hold the truth", 10),
+    "p_value": "".join(
+        bar(16 + 12 * k, 62 - h, 11, h, "o" if k in (0, 9) else ".")
+        for k, h in enumerate((4, 10, 20, 34, 44, 44, 34, 20, 10, 4))
+    )
+    + text(75, 78, "orange: as far from 0", 10),
+    "stratum": "".join(dot(18 + 13 * k, y, "lBb"[k // 3]) for k, y in enumerate((52, 44, 56, 40, 34, 44, 24, 18, 28)))
+    + "".join(f'<path d="M{x} 10V64" stroke="#888" stroke-width="1.4" stroke-dasharray="4 3"/>' for x in (50.5, 89.5))
+    + text(75, 78, "small to large", 10),
+    "policy": grid(10, 18, ("....", ".bb.", "....", ".dd."), 9)
+    + grid(57, 18, ("....", ".bb.", "....", ".ww."), 9)
+    + ring(65, 44, 19, 10)
+    + grid(104, 18, ("....", ".bb.", "....", ".oo."), 9)
+    + '<path d="M104 18L139 53M139 18L104 53" stroke="#D55E00" stroke-width="3"/>'
+    + text(28, 72, "background", 8.5)
+    + text(75, 72, "ignore", 8.5)
+    + text(122, 72, "drop", 8.5),
+    "protocol": grid(8, 20, SCENE, 8)
+    + arrow(50, 32, 96, 22)
+    + arrow(50, 44, 96, 54)
+    + text(120, 27, "a score", 11)
+    + text(120, 58, "another", 11)
+    + text(62, 78, "one answer, two counts", 9.5),
     "holm": "".join(bar(26 + 26 * k, 62 - 11 * (4 - k), 16, 11 * (4 - k), "b") for k in range(4))
     + "".join(text(34 + 26 * k, 76, f"{4 - k} p", 10) for k in range(4)),
 }

@@ -104,10 +104,20 @@ def table(measured: dict[str, Minutes]) -> str:
 
 
 def page(text: str, measured: dict[str, Minutes]) -> str:
-    """The page with the table put between the markers."""
+    """The page with the table put between the markers, and the minutes of the weeks above."""
     before, _, rest = text.partition(MARKERS[0])
     _, _, after = rest.partition(MARKERS[1])
+    before = "\n".join(week(line, measured) for line in before.split("\n"))
     return f"{before}{MARKERS[0]}\n\n{table(measured)}\n\n{MARKERS[1]}{after}"
+
+
+def week(line: str, measured: dict[str, Minutes]) -> str:
+    """A row of the table of weeks, "| 3 | minutes | ...": the minutes of its lessons, half as much again."""
+    match = re.match(r"\| (\d+) \|[ \d]*\|(.*)", line)
+    if not match:
+        return line
+    total = sum(measured[name].total for name in set(re.findall(r"notebooks/(\w+)\.ipynb", match[2])))
+    return f"| {match[1]} | {5 * round(1.5 * total / 5)} |{match[2]}"
 
 
 def main() -> int:
