@@ -4,6 +4,9 @@ The messages are read from the source (dpnet_lite/course/exercises/lesson_NN.py)
 of mistakes, and the reasons of `require` that say more than which kind of value is wanted. A value that a message
 fills in is written as "...". IDEAS has a line on the misconception behind an exercise where the messages do not say it.
 
+CODE has, for some messages, the line of code that brings them about; READING the answers of the quizzes that the last
+section is made of.
+
     python tools/write_mistakes.py
 """
 
@@ -11,12 +14,14 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "common_mistakes.md"
 EXERCISES = ROOT / "dpnet_lite" / "course" / "exercises"
+QUIZZES = ROOT / "dpnet_lite" / "course" / "quizzes"
 IDEAS = {
     "check_folds": "A fold says which classes are held back; both published ways of cutting the list are in use.",
     "check_episode": "An episode is a small test: what is asked must not lie among what is shown.",
@@ -43,6 +48,73 @@ IDEAS = {
     "check_contributions": "A mean over all episodes is a sum over groups, each with its share of the episodes.",
     "check_episodes_needed": "The width of an interval falls with the root of the number of episodes.",
 }
+
+# By check: what a message holds, and the line of code that is told so.
+CODE = {
+    "check_masked_average": {
+        "mean over all cells": "features.mean(dim=(1, 2))",
+        "not by the number of cells.": "(features * mask).mean(dim=(1, 2))",
+        "That is the sum over the mask": "(features * mask).sum(dim=(1, 2))",
+        "half foreground count half": "features[:, mask > 0].mean(dim=1)",
+    },
+    "check_cycle": {"check the way back": "reliable[S[mask].argmax(dim=1)] = True"},
+    "check_quality": {
+        "a number of cells": "precision = (selected & truth).sum()",
+        "divide by all cells": "precision = (selected & truth).float().mean()",
+        "That is the IoU": "precision = (selected & truth).sum() / (selected | truth).sum()",
+    },
+    "check_mask": {"steps as large": "F.interpolate(logits[None], size)[0].argmax(dim=0)"},
+    "check_learning_rate": {
+        "t, not t + 1": "peak * rise * (1 + np.cos(np.pi * (step + 1) / steps)) / 2",
+        "not halved": "peak * rise * (1 + np.cos(np.pi * step / steps))",
+    },
+    "check_miou": {
+        "mean over episodes": "(counts[:, 0] / counts[:, 1]).mean()",
+        "of all classes": "counts[:, 0].sum() / counts[:, 1].sum()",
+        "the background's": "sums = counts[class_index == c, 2:].sum(axis=0)",
+    },
+    "check_interval": {
+        "the spread of the values": "np.quantile(values, [0.025, 0.975])",
+        "a percentile of 2.5": "np.percentile(means, [0.025, 0.975])",
+        "the middle 90 %": "np.quantile(means, [0.05, 0.95])",
+        "not 10": "generator.choice(values, 10).mean()",
+    },
+    "check_weight_places": {
+        "the weights must count": "cover.mean(dim=(1, 2))",
+        "not by h w": "(weights * cover).mean(dim=(1, 2))",
+        "Divide by the sum of the weights.": "(weights * cover).sum(dim=(1, 2))",
+    },
+    "check_auc": {
+        "half, not nothing": "(sign[clean][:, None] > sign[~clean]).mean()",
+        "half, not whole": "(sign[clean][:, None] >= sign[~clean]).mean()",
+        "difference of means": "sign[clean].mean() - sign[~clean].mean()",
+    },
+    "check_class_mask": {
+        "1 and 128 count": "np.where(drawn == 255, number, 0).astype(np.uint8)",
+        "background must stay": "np.full_like(drawn, number)",
+    },
+    "check_paired": {
+        "That is the median": "np.median(differences)",
+        "A draw is counted": "(differences >= 0).sum()",
+        "the share of wins": "(differences > 0).mean()",
+    },
+    "check_holm": {"Bonferroni": "min(1, m * p_values[index])"},
+    "check_contributions": {
+        "means of the strata": "differences[numbers == k].mean()",
+        "These are sums": "differences[numbers == k].sum()",
+    },
+    "check_episodes_needed": {
+        "four times as many": "math.ceil(n * half_width / target)",
+        "square the ratio": "n * half_width / target",
+        "upside down": "math.ceil(n * (target / half_width) ** 2)",
+        "You round down": "int(n * (half_width / target) ** 2)",
+    },
+}
+# Wrong answers of the quizzes that misread a number: lesson, question, option, both from 1.
+READING = (
+    ("07", 2, 2), ("07", 3, 1), ("11", 2, 1), ("11", 2, 2), ("11", 3, 2), ("12", 3, 1), ("12", 4, 1),
+    ("13", 1, 1), ("13", 1, 3), ("13", 5, 2),
+)  # fmt: skip
 
 
 def literal(node: ast.expr, names: dict[str, ast.expr]) -> Iterator[str]:
@@ -112,7 +184,7 @@ def title(number: str, name: str) -> str:
     for path in sorted((ROOT / "notebooks").glob("*.py")):
         match = re.search(rf"^# ### Exercise {re.escape(number)}: (.+?) \([^()]*\)$", path.read_text("utf-8"), re.M)
         if match:
-            return f"{number}: {match[1]}"
+            return f"{number}: {match[1].replace('^i', 'i')}"
     return f"{number}: {name.removeprefix('check_').replace('_', ' ')}"
 
 
@@ -123,7 +195,8 @@ def page() -> str:
         "",
         "What the checks of the exercises say to typical wrong answers, lesson by lesson. Written by",
         "`tools/write_mistakes.py` from the checks; `...` stands for what a message fills in.",
-        "Exercises that ask for a prediction or an explanation have no check.",
+        "Exercises that ask for a prediction or an explanation have no check; the last section has misreadings.",
+        "Where a message has a line of code before it, that line brings it about.",
     ]
     gone = set(IDEAS)
     for path in sorted(EXERCISES.glob("lesson_*.py")):
@@ -137,9 +210,32 @@ def page() -> str:
         lines += ["", f"## {heading[1] if heading else number}", "", f"[The lesson](../notebooks/{lesson.stem}.ipynb)"]
         for name, (doc, messages) in found.items():
             lines += ["", f"### {title(doc.partition(':')[0], name)}", ""]
-            lines += [*([f"*{IDEAS[name]}*", ""] if name in IDEAS else []), *(f"- {clean(said)}" for said in messages)]
+            lines += [
+                *([f"*{IDEAS[name]}*", ""] if name in IDEAS else []),
+                *(f"- {said}" for said in with_code(name, messages)),
+            ]
     assert not gone, f"IDEAS has ideas behind checks without a message: {sorted(gone)}"
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *reading()]) + "\n"
+
+
+def with_code(name: str, messages: list[str]) -> Iterator[str]:
+    """The messages of a check, some with the code that brings them about."""
+    codes = dict(CODE.get(name, {}))
+    for said in messages:
+        own = clean(said)
+        (found,) = [part for part in codes if part in own] or [None]
+        yield f"`{codes.pop(found)}`: {own}" if found else own
+    assert not codes, f"no message of {name} holds {sorted(codes)}"
+
+
+def reading() -> Iterator[str]:
+    """The last section: wrong answers of the quizzes, with why."""
+    yield from ("", "## Mistakes of reading", "", "Wrong answers of the quizzes, and what is wrong with them.", "")
+    for lesson, question, option in READING:
+        asked = tomllib.loads((QUIZZES / f"{lesson}.toml").read_text(encoding="utf-8"))["question"][question - 1]
+        given = asked["option"][option - 1]
+        assert not given.get("right"), f"{lesson}.{question}: option {option} is right"
+        yield f"- {asked['text']} *{given['text'].removesuffix('.')}.* {given['why']}"
 
 
 def clean(said: str) -> str:

@@ -79,7 +79,7 @@ def _wrong_shares(points: Tensor, references: Tensor, labels: Tensor) -> dict[st
         by_distance.append((means - points[i]).norm(dim=1).argmin())
     unit = nearest_class(points, functional.normalize(references, dim=1), labels)
     return {
-        "the reference of the own episode helps: take the mean of its class without it": _share(with_own, labels),
+        "the reference of its own episode helps: take the mean of the class without it": _share(with_own, labels),
         "you take the smallest distance; take the largest cosine, which does not look at lengths": (
             _share(torch.stack(by_distance), labels)
         ),
