@@ -486,10 +486,11 @@ plt.show()
 # %% [markdown]
 # ### Exercise 13.3: may two rows be subtracted? (write, easy, 10 minutes)
 #
-# The table of the next cell is **made up**; no such papers exist. A row is a dictionary. Write
-# `may_subtract(row_a, row_b)`: `method` and `mIoU` are what is compared, all else are *conditions*. Return the name of
-# the first condition in which the two rows differ, in the order of the columns, or `None` where there is none. A
-# condition that a paper does not state is `None` in its row, and equals nothing, not even another `None`.
+# The table of the next cell is **made up**; no such papers exist. A row is a dictionary. Write `may_subtract(row_a,
+# row_b)`: `method` and `mIoU` are what is compared, all else are *conditions*. Return the name of the first condition
+# in which the two rows differ, in the order of the columns, or `None` where there is none. A condition that a paper
+# does not state is `None` in its row, and equals nothing, not even another `None`. (*policy*: what became of novel
+# objects in training, 13.2.)
 #
 # <details><summary>Hint 1</summary>
 #
@@ -504,19 +505,23 @@ plt.show()
 # </details>
 
 # %%
-CONDITIONS = ("backbone", "episodes", "novel objects", "checkpoint")
+CONDITIONS = ("backbone", "episodes", "policy", "kept")
 PAPERS = [
     {"method": method, "mIoU": miou, **dict(zip(CONDITIONS, conditions, strict=True))}
     for method, miou, *conditions in (
         ("A", 61.2, "ResNet-50", "list 1", "background", "last"),
         ("B", 62.0, "ResNet-50", "list 1", "background", "last"),
         ("C", 63.5, "ResNet-101", "list 1", "background", "last"),
-        ("D", 62.9, "ResNet-50", "best of lists 1 to 5", "background", "best on the test"),
+        ("D", 62.9, "ResNet-50", "best of 1 to 5", "background", "best"),
         ("E", 64.1, "ResNet-50", "lists 6 to 10", "drop", "last"),
     )
 ]
 made_up = {name: [paper[name] for paper in PAPERS] for name in PAPERS[0]}
-table(made_up, "Made up; lists 1 to 5 have 1,000 episodes each, lists 6 to 10 5,000", formats={"mIoU": "{:.1f}"})
+table(
+    made_up,
+    "Made up; lists 1 to 5 have 1,000 episodes each, lists 6 to 10 5,000; kept: which checkpoint, best: on the test",
+    formats={"mIoU": "{:.1f}"},
+)
 
 
 # %% jupyter={"source_hidden": true}
@@ -534,7 +539,7 @@ def may_subtract(row_a: dict, row_b: dict) -> str | None:
 from dpnet_lite.course.exercises import ask, require, right
 
 A, B, C, D, E = PAPERS
-unknown = {**B, "novel objects": None}
+unknown = {**B, "policy": None}
 free = ask(may_subtract, A, B)
 require(free not in ("method", "mIoU"), "method and mIoU are what is compared, no conditions")
 require(free is None, "A and B differ in no condition: return None")
@@ -542,7 +547,7 @@ for one, other, wanted in ((A, C, "backbone"), (B, D, "episodes"), (D, E, "episo
     given = ask(may_subtract, one, other)
     require(given == wanted, f"{one['method']} and {other['method']} differ first in {wanted!r}, not in {given!r}")
 for pair in ((A, unknown), (unknown, A), (unknown, unknown)):
-    require(ask(may_subtract, *pair) == "novel objects", "what is not stated (None) equals nothing, not even None")
+    require(ask(may_subtract, *pair) == "policy", "what is not stated (None) equals nothing, not even None")
 right("13.3", "four pairs of rows, and three with something not stated")
 
 # %% [markdown]
