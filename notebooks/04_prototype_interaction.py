@@ -225,8 +225,9 @@ for name, cell in (("on the object", on_object), ("elsewhere", elsewhere)):
 # irrelevant.</details>
 
 # %% jupyter={"source_hidden": true}
+of_example = torch.tensor([1.5, 0.2, 1.0, 0.2])
 for cell, wanted in ((on_object, (0.62, 0.62)), (elsewhere, (0.75, 0.40))):  # what the answer says
-    found = [functional.cosine_similarity(cell, p, dim=0).item() for p in (hand_P, u * hand_P)]
+    found = [functional.cosine_similarity(cell, p, dim=0).item() for p in (hand_P, of_example * hand_P)]
     assert np.allclose(found, wanted, atol=0.005)
 
 # %% [markdown]

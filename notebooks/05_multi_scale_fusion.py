@@ -21,7 +21,7 @@
 #
 # **What you need.** [Notebook 4](04_prototype_interaction.ipynb): $P'$, $P_q'$ and $F_q'$; what a convolution is.
 #
-# **Time.** About 50 minutes: 25 to read, 25 for the exercises. The cells run in about half a minute.
+# **Time.** About 55 minutes: 30 to read, 25 for the exercises. The cells run in about half a minute.
 
 # %%
 # %matplotlib inline

@@ -22,7 +22,8 @@
 # **What you need.** [Notebook 5b](05b_build_it_yourself.ipynb), and how a network is trained in PyTorch: loss,
 # gradient, optimiser.
 #
-# **Time.** About 60 minutes: 30 to read, 30 for the exercises. The cells run in about a minute.
+# **Time.** About 55 minutes: 25 to read, 30 for the exercises. The cells run in little more than a
+# minute.
 
 # %%
 # %matplotlib inline
@@ -514,8 +515,8 @@ plt.show()
 
 # %% [markdown]
 # *What to see:* the first three episodes of the list, not chosen. Where both answers go wrong in the same way, the
-# features or the selection mislead them; where only yours does, longer training on more scenes may help. The brackets are 95 % intervals
-# over episodes; lesson 7 says what they cover and what not.
+# features or the selection mislead them; where only yours does, longer training on more scenes may help. The brackets
+# are 95 % intervals over episodes; lesson 7 says what they cover and what not.
 
 # %% [markdown]
 # ## 6.8 Train it yourself
