@@ -31,7 +31,7 @@ def interaction_told(opened: OpenedEpisode, channel: int) -> str:
     truth, order = opened.truth_shares >= 0.5, opened.trace.prototype[0].argsort(descending=True)
     ious = [best_threshold_iou(torch.from_numpy(values), truth) for values in similarity_maps(opened).values()]
     text = "Best IoU of P's map {:.2f} before, {:.2f} after; of P_q's {:.2f}, {:.2f}; channel {}: u = {:.2f}."
-    return text.format(*ious, channel, opened.trace.interaction.weights[0, order[channel]])
+    return text.format(*ious, channel, opened.trace.interaction.weights[0, order[channel]])  # type: ignore[index]
 
 
 def interaction_figure(opened: OpenedEpisode, channel: int = 0) -> Figure:
