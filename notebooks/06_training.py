@@ -552,7 +552,7 @@ trainer
 #
 # With all base classes x 5 still learns, though not better than x 1; at x 10 the network answers *background everywhere*
 # after half of the steps, and its mIoU is 0. (With another seed the border may lie elsewhere.) With four classes loss and
-# base score look better than ever; only the novel classes tell.
+# base score look better than with all; only the novel classes tell.
 # </details>
 
 # %% jupyter={"source_hidden": true}
