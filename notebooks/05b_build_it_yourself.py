@@ -68,7 +68,8 @@ table(rows, "A batch: features, masks (shares of foreground and of background), 
 # `closed_cycles`, `consensus`, `Interaction`, `comparison_maps`, `Fusion`, and in `PlainDPNet` the lines from P to the
 # interaction. The docstring gives the shapes, the text or the lesson that it names the formula, and the next call of
 # `agree` says whether the numbers are right; where they are those of a typical mistake, it names the mistake. Where the
-# solutions are shown, these cells are folded: write yours first.
+# solutions are shown, these cells are folded: write yours first. A folded cell before a check works out what typical
+# mistakes would give; do not open it before your part is right, for it comes close to the solution.
 
 # %%
 with torch.no_grad():
