@@ -21,7 +21,7 @@
 #
 # **What you need.** [Notebook 4](04_prototype_interaction.ipynb): $P'$, $P_q'$ and $F_q'$; what a convolution is.
 #
-# **Time.** About 50 minutes: 25 to read, 25 for the exercises. The cells run in about half a minute.
+# **Time.** About 55 minutes: 30 to read, 25 for the exercises. The cells run in about half a minute.
 
 # %%
 # %matplotlib inline
@@ -29,6 +29,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as functional
+from scipy.stats import ttest_1samp
 
 from dpnet_lite.course.explorers.episode import toy_episodes
 from dpnet_lite.course.explorers.panels import draw_outline, enlarge, new_figure, show_image, show_map
@@ -58,7 +59,7 @@ print(f"class: {opened.class_name}; scales: {', '.join(names)}")
 #
 # ![stated](../figures/badges/stated.svg) Both prototypes are fused with the query feature at several scales, to capture
 # context in the dense comparison; the result is $F_q^{final}$, which goes to a separate decoder.
-# ![our choice](../figures/badges/ours.svg) How, is not public; the formulas below are ours.
+# ![our choice](../figures/badges/ours.svg) How this is done is not public; the formulas below are ours.
 
 # %% [markdown]
 # ## 5.2 Compare
@@ -189,13 +190,18 @@ plt.show()
 
 # %% [markdown]
 # *What to see:* what one cell in the middle (blue) and one near the corner (orange) look at. A cross is a place outside
-# the query: it counts as 0.
+# the query: it counts as 0. One such convolution for each dilation gives
+#
+# $$Z_d = \mathrm{Conv}_{3\times3}^{\,d}(X),\; d = 1, 3, 6, \qquad Z_g = \mathrm{Conv}_{1\times1}(\mathrm{mean}(X))$$
+#
+# Several dilations side by side, and $Z_g$, one vector made from the mean over the whole query, are known as *atrous
+# spatial pyramid pooling*, **ASPP**. ![precedent](../figures/badges/precedent.svg) *DeepLab; CANet has it behind its
+# dense comparison.*
 #
 # ### Exercise 5.2: the edge of the grid (predict, then run, easy, 5 minutes)
 #
-# The next picture shows, for each cell, the length of its vector in Z, for each dilation. Where will the crosses be
-# seen? Predict the shape of the trace that they leave for d = 6 on a grid of 24 x 24 cells, and for d = 1. Then run the
-# next two cells.
+# The next picture shows, for each cell, the length of its vector in $Z_1$, $Z_3$ and $Z_6$. Where will the missing
+# taps leave a trace? Predict its shape for d = 6 on a grid of 24 x 24 cells, and for d = 1. Then run the next two cells.
 #
 # <details><summary>Hint 1</summary>How many rows from the upper edge can a cell be and still have a tap above it?
 # </details>
@@ -207,13 +213,6 @@ plt.show()
 # columns as well. So there are straight edges 6 cells from each border, nine blocks in all: four corners that see 4 of
 # the 9 taps, four sides that see 6, and the middle that sees all. The blocks say nothing about the image. With dilation 1
 # it is a frame one cell wide.</details>
-
-# %% [markdown]
-# $$Z_d = \mathrm{Conv}_{3\times3}^{\,d}(X),\; d = 1, 3, 6, \qquad Z_g = \mathrm{Conv}_{1\times1}(\mathrm{mean}(X))$$
-#
-# Several dilations side by side, and $Z_g$, one vector made from the mean over the whole query, are known as *atrous
-# spatial pyramid pooling*, **ASPP**. ![precedent](../figures/badges/precedent.svg) *DeepLab; CANet has it behind its
-# dense comparison.*
 
 # %%
 atrous = fusion.atrous
@@ -235,6 +234,9 @@ figure
 # %% [markdown]
 # *What to see:* the length of a cell's vector differs between object and background, but length alone does not say what
 # the decoder makes of it. $Z_g$ has no picture: it is the same everywhere.
+#
+# The nine blocks come from the grid's edge and say nothing about the image. What, then, should the merge make of them?
+# Section 5.6 looks at what it does.
 
 # %% [markdown]
 # ## 5.5 Merge
@@ -302,15 +304,22 @@ figure
 
 # %% [markdown]
 # *What to see:* the three episodes (of all) in which flattening changes most, chosen for that; a number is an IoU. One
-# episode proves nothing. So the same over all of them, in three groups of equal number by the size of the truth:
+# episode proves nothing. So the same over all of them, in three equal groups, by the area of the true mask:
+
 
 # %% alt=["Bars of the loss of IoU for each flattened scale, for small, medium and large objects, with 95 percent whiskers. The global mean is the largest loss for small objects; large ones gain without dilation 1, and perhaps without the global mean; dilation 3 loses a little, most for large ones; dilation 6 is near 0"] jupyter={"source_hidden": true}
+def half_width(values):
+    """Half of the 95 % interval of a mean, after Student's t: with 20 values, more than 1.96 standard errors."""
+    low, high = ttest_1samp(values, 0).confidence_interval()
+    return (high - low) / 2
+
+
 thirds = np.quantile(area, [1 / 3, 2 / 3])
 groups = {"small": area < thirds[0], "medium": (area >= thirds[0]) & (area < thirds[1]), "large": area >= thirds[1]}
 figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
 for offset, (name, chosen), colour in zip((-0.25, 0, 0.25), groups.items(), (ORANGE, "#56B4E9", BLUE), strict=True):
     heights = [100 * loss[chosen].mean() for loss in losses]
-    errors = [196 * loss[chosen].std(ddof=1) / chosen.sum() ** 0.5 for loss in losses]  # 95 %: 1.96 standard errors
+    errors = [100 * half_width(loss[chosen]) for loss in losses]
     label = f"{name}: {100 * area[chosen].min():.0f} to {100 * area[chosen].max():.0f} % of the image"
     axes.bar(np.arange(len(names)) + offset, heights, 0.23, yerr=errors, color=colour, label=label, capsize=3)
 axes.axhline(0, color="black", linewidth=0.8)
@@ -320,24 +329,27 @@ axes.legend(frameon=False, loc="upper left")
 plt.show()
 
 # %%
-rows = {"": ["all scales", *(f"{name} flattened" for name in names)]}
+scales_left = ["all scales", *(f"no {name}" for name in names)]
 ious = [full, *(full - loss for loss in losses)]
+by_group = {name: [100 * iou[chosen].mean() for iou in ious] for name, chosen in groups.items()}
+table({"": scales_left, **by_group}, "Mean IoU in %, for small, medium and large objects", formats="{:.1f}")
+
+# %%
 marked = [np.array([v.prediction.mean() for v in seen]) for seen in (all_opened, *flattened)]
-for name, chosen in groups.items():
-    rows[f"IoU, {name}"] = [100 * iou[chosen].mean() for iou in ious]
-for name, chosen in groups.items():
-    rows[f"area, {name}"] = [share[chosen].mean() / area[chosen].mean() for share in marked]
-formats = {column: "{:.1f}" if column.startswith("IoU") else "{:.2f}" for column in list(rows)[1:]}
-table(rows, "Mean IoU in %, and the area that the network marks, over the true area", formats=formats)
+areas = {name: [share[chosen].mean() / area[chosen].mean() for share in marked] for name, chosen in groups.items()}
+table({"": scales_left, **areas}, "The area that the network marks, over the true area")
 
 # %% [markdown]
 # *What to see:* a bar is the mean loss over a third of the episodes, the whisker its 95 % interval; below zero the
-# answer got *better*. In the table, an area of 1 is the truth's: with all scales the network marks too much of small
+# answer got *better*. There are twelve whiskers: even if no scale did anything, one or another would leave zero by
+# chance; and all are of one network, on one fold. In the second table, 1 is the truth's area: with all scales the
+# network marks too much of small
 # objects and too little of large ones. Without the global mean it marks far more, whatever the size: small objects lose
 # by that. So the global mean, which knows no place, takes part
 # in how much of the query is called foreground. (Set to 0, it also loses what it says in every query alike; this does
 # not tell how much it goes by the query.) Without dilation 1 more is marked, too, and large objects gain by it. Dilation 3 adds a little to objects of every
-# size, and most to large ones. Where a whisker reaches zero, nothing can be said with so few episodes.
+# size, and most to large ones. Dilation 6, whose nine blocks are the clearest, is hardly used at all: that is what
+# the merge has made of them. Where a whisker reaches zero, nothing can be said with so few episodes.
 
 # %% [markdown]
 # ## 5.7 The decoder, and the mask
@@ -356,8 +368,8 @@ table(rows, "Mean IoU in %, and the area that the network marks, over the true a
 # <details><summary>Hint 1</summary><code>functional.interpolate</code> wants a batch: <code>logits[None]</code>, and
 # gives one back.</details>
 #
-# <details><summary>Hint 2</summary><code>mode="bilinear", align_corners=False</code>; the number of the larger logit is
-# its <code>argmax</code> over the first dimension.</details>
+# <details><summary>Hint 2</summary>In which <code>mode</code> does a pixel between two cells take something of both?
+# And which function gives the <i>number</i> of the larger logit, not the logit?</details>
 
 
 # %% jupyter={"source_hidden": true}
@@ -447,19 +459,58 @@ plt.show()
 
 # %% [markdown]
 # *What to see:* dot and 95 % interval. Blue, the shipped fusion (dilated convolutions and the global mean) against one
-# scale, in three surroundings; green, pyramids of two to four scales against one. To have several scales is not enough:
+# scale, in three surroundings; green, pyramids of two to four scales against one. Having several scales is not enough:
 # *how* the network has them makes the difference here.
 
 # %% [markdown]
-# ## 5.9 Turn it yourself
+# ## 5.9 Try it yourself
 #
-# With a running kernel: choose an episode and a scale, and compare the two answers below. Look for an episode in which
-# the answer without the global mean is worse than any other.
+# With a running kernel: choose an episode and a scale, and compare the two answers below; the caption has the IoU
+# without each of the four. *Find*, in the list with seed 0: an episode in which the answer without the global mean is
+# worse than any other, and falls below one half; and one that is a failure with all scales and a success without one.
+#
+# Long or short means nothing in the panels of Z and $F_q^{final}$: the decoder reads directions. On drawn scenes
+# $F_q^{final}$ is short on the object, on most photographs long. The global mean has no panel: it is the same everywhere.
 
 # %%
 from dpnet_lite.course.explorers.apps import scale_explorer
 
 scale_explorer()
+
+# %% [markdown]
+# <details><summary>Answer</summary>Among others: <i>scaly kite</i> has IoU 0.88, and 0.38 without the global mean; without
+# dilation 1 it has 0.67, and the other two hardly count. <i>tartan arrow</i> fails with 0.47, and has 0.79 without the
+# global mean, 0.66 without dilation 1. So the same scale saves one answer and spoils another: only the mean over many
+# episodes tells what it is worth. The next cell holds these numbers.</details>
+
+# %% jupyter={"source_hidden": true}
+from dpnet_lite.course.explorers.episode import object_episodes, pick_episode
+
+
+def with_each_flattened(name):
+    """IoU with all scales, and without each of the four, of the explorer's episode of that class."""
+    picked = pick_episode(toy, [toy.class_names[index] for index in toy.novel].index(name), seed=0)
+    found = [toy.open(picked).iou]
+    for number in range(len(names)):
+        with without_scale(toy.head, number):
+            found.append(toy.open(picked).iou)
+    return [round(iou, 2) for iou in found]
+
+
+kite, arrow = with_each_flattened("scaly kite"), with_each_flattened("tartan arrow")
+assert kite[:2] == [0.88, 0.67] and kite[4] == min(kite) == 0.38 and min(kite[2:4]) > 0.86
+assert arrow[:2] == [0.47, 0.66] and arrow[4] == 0.79
+
+
+def longer_on_the_object(seen):
+    """Whether F_q^final is longer on the object than elsewhere, on average over the cells."""
+    length, on_object = seen.trace.fused[0].norm(dim=0), seen.truth_shares >= 0.5
+    return bool(length[on_object].mean() > length[~on_object].mean())
+
+
+assert not any(map(longer_on_the_object, all_opened))
+photographs = object_episodes()
+assert np.mean([longer_on_the_object(photographs.open(one)) for one in photographs.episodes(count=60)]) > 0.6
 
 # %% [markdown]
 # ## Recap
@@ -474,7 +525,7 @@ scale_explorer()
 with_both, on_photographs = msf["MSF, with CCM and PIM: drawn world"], msf["MSF, with CCM and PIM: photographs"]
 kept = {"small": 100 * losses[-1][groups["small"]], "large": -100 * losses[0][groups["large"]], "far": 100 * losses[2]}
 mean = {name: values.mean() for name, values in kept.items()}
-half = {name: 1.96 * values.std(ddof=1) / len(values) ** 0.5 for name, values in kept.items()}  # of the 95 % interval
+half = {name: half_width(values) for name, values in kept.items()}  # of the 95 % interval
 assert with_both.interval.low > 0.01 and on_photographs.interval.low > 0
 assert all(j.interval.low <= 0 <= j.interval.high for j in pyramid.values())
 assert mean["small"] > max(100 * loss[groups["small"]].mean() for loss in losses[:-1])
@@ -486,7 +537,7 @@ claim(
     f"<b>pyramid</b> of four scales is not: {percent(scales['four scales'].difference, scales['four scales'].interval, signed=True)}. "
     f"Of the trained scales the <b>global mean</b> carries most for small objects, {mean['small']:.1f} ± {half['small']:.1f} points of "
     f"IoU; large ones <i>gain</i> {mean['large']:.1f} ± {half['large']:.1f} without dilation 1; dilation 6 carries "
-    f"{mean['far']:.1f} ± {half['far']:.1f} (± the half of a 95 % interval)."
+    f"{mean['far']:.1f} ± {half['far']:.1f} (± the half of a 95 % interval; one network, one fold)."
 )
 
 # %% [markdown]

@@ -35,7 +35,10 @@ LESSONS = {
     3: _lesson("CCM", "M_s F_s F_q P P_q"),
     4: _lesson("PIM", "P P_q F_q P' P_q' F_q'"),
     5: _lesson("compare MSF decoder", "P' P_q' F_q' X Y F_q^final prediction"),
-    6: _lesson("auxiliary loss", "P' F_q' prediction"),
+    6: _lesson(
+        "reduce PIM MSF decoder auxiliary loss",
+        "support query M_s F_s F_q average P CCM P_q P' P_q' F_q' compare Y F_q^final prediction",
+    ),
 }
 
 # What each part is, as a reader of the page hears it or sees it under the pointer.

@@ -510,7 +510,7 @@ def test_the_words_on_a_failure_are_counts_of_pixels():
 def test_a_click_on_the_correlation_chooses_a_channel():
     widget = interaction_explorer()
     click_on(widget, 2, (10, 41.3))
-    assert widget.state["channel"] == 41 and widget.error is None
+    assert widget.state["channel"] == 41 and widget.error is None and "channel 41: u = " in widget.caption.value
 
 
 def test_a_click_that_means_nothing_hides_no_error_and_one_that_fails_is_told():
@@ -535,8 +535,10 @@ def test_labels_of_other_widths_get_places_of_their_own():
     for state in ({"gap": 1.0, "position": 11, "level": 3}, {"gap": 0.5, "position": 0, "level": 0}):
         widget.change(state)
         renderer = FigureCanvasAgg(widget.figure).get_renderer()
-        boxes = [axes.get_tightbbox(renderer) for axes in widget.figure.axes]
+        boxes = [axes.get_tightbbox(renderer) for axes in widget.figure.axes if axes.get_visible()]
         assert not any(a.shrunk(0.98, 0.98).overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+        name = ("dilation 1", "global mean")[state["level"] > 0]
+        assert f"{name} {titles(widget.figure)[7][-4:]}" in widget.caption.value  # "flattened: IoU ..."
 
 
 def test_the_pictures_show_the_prediction_and_its_numbers(opened):

@@ -57,4 +57,7 @@ def _wrong(own: Tensor, other: Tensor, A: Tensor, g: float, wrong_g: float) -> d
         "the prototype is missing: add what it takes to it": g * taken,
         "a prototype takes from the other one, not from itself": own + g * A.softmax(dim=1) @ own,
         "a prototype takes from the other one, and with the softmax of A": own + g * A @ own,
+        "a row belongs to a channel of the prototype that takes: transpose A": own + g * A.T.softmax(dim=1) @ other,
+        "divide the correlation by the root of C, not by C": own + g * (A / len(own) ** 0.5).softmax(dim=1) @ other,
+        "the softmax runs along a row, not over the table": own + g * A.flatten().softmax(0).view_as(A) @ other,
     }

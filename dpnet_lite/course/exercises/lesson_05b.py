@@ -23,13 +23,15 @@ def check_shots(function: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tenso
     mistakes = {
         "take the mean of each shot first, then that of the shots: yours counts large objects more": together,
         "P is the mean over the shots, not their sum": means.sum(dim=0),
+        "divide by the sum of a mask, not by the number of cells": (F_s * masks[:, None]).mean(dim=(0, 2, 3)),
     }
     compare(P, means.mean(dim=0), mistakes, "P differs from the mean of the shots' prototypes")
-    mistakes = {
-        "divide each shot's weights by their sum first: yours lets one shot outvote the others": weights.sum(dim=0),
-        "a product keeps only what all shots select; take the mean of their shares": weights.prod(dim=0),
-    }
-    mistakes = {reason: masked_average(F_q, wrong) for reason, wrong in mistakes.items()}
     wanted = torch.stack([masked_average(F_q, shot) for shot in weights]).mean(dim=0)
+    mistakes = {
+        "divide each shot's weights by their sum: one outvotes the others": masked_average(F_q, weights.sum(dim=0)),
+        "a product keeps only what all shots select; take a mean": masked_average(F_q, weights.prod(dim=0)),
+        "your shares add up to K: take their mean over the shots, not their sum": len(weights) * wanted,
+        "your weights do not add up to 1: divide each shot's by their sum": (F_q * weights.mean(dim=0)).sum(dim=(1, 2)),
+    }
     compare(P_q, wanted, mistakes, "P_q differs from the mean under the mean share")
     return right("5b.2", "every shot has the same say in P and in P_q")

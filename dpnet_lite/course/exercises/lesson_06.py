@@ -63,7 +63,10 @@ def check_learning_rate(function: Callable[[int, int, float, int], float]) -> st
                 begun = (1 + np.cos(np.pi * (step - warmup) / (steps - warmup))) / 2
                 mistakes["the cosine takes the step from the start, not from the end of the warm-up"] = 2e-3 * begun
             mistakes["the cosine is not halved: 1 + cos goes from 2 to 0"] = 2 * wanted
-            case = f"step {step} of {steps} with {warmup} warm-up steps"
-            otherwise = f"{case}: the rate should be {wanted:.5g}, yours is {given:.5g}"
+            mistakes["divide t by T, not by T - 1"] = rise * (1 + np.cos(np.pi * step / (steps - 1))) / 2
+            mistakes["pi is missing in the cosine: it runs over half a turn"] = rise * (1 + np.cos(step / steps)) / 2
+            otherwise = (
+                f"step {step} of {steps} ({warmup} of warm-up): the rate should be {wanted:.8g}, yours is {given:.8g}"
+            )
             compare(given, wanted, mistakes, otherwise, atol=1e-9, rtol=0)
     return right("6.2", "the rates of three schedules agree with the package")

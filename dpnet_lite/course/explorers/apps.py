@@ -26,11 +26,11 @@ from dpnet_lite.course.explorers.episode import (
     precision_of,
     toy_episodes,
 )
-from dpnet_lite.course.explorers.interaction import interaction_figure
+from dpnet_lite.course.explorers.interaction import interaction_figure, interaction_told
 from dpnet_lite.course.explorers.luck import luck_explorer
 from dpnet_lite.course.explorers.outcomes import FAILURE, SUCCESS, outcome, why
 from dpnet_lite.course.explorers.payoff import payoff_explorer
-from dpnet_lite.course.explorers.scales import level_titles, scales_figure
+from dpnet_lite.course.explorers.scales import level_titles, scales_figure, scales_told
 from dpnet_lite.course.explorers.shell import Explorer, dropdown, error_message, offer, slider
 from dpnet_lite.course.explorers.training import Curves, LiveTrainer
 from dpnet_lite.course.explorers.your_images import YourImages
@@ -209,6 +209,9 @@ def interaction_explorer(fold: int = 0) -> Explorer:
     def draw(channel: int, **state: Any) -> Figure:
         return interaction_figure(_open(**state), channel)
 
+    def tell(channel: int, **state: Any) -> str:
+        return f"{_tell(**state)}<br>{interaction_told(_open(**state), channel)}"
+
     def click(panel: int, x: float, y: float) -> dict[str, int]:
         return {"channel": round(y)} if panel == _CORRELATION_PANEL else {}
 
@@ -218,7 +221,7 @@ def interaction_explorer(fold: int = 0) -> Explorer:
 
     controls = {**_scene_controls(fold), "rule": _rule_control(), "channel": slider("channel", 0, 0, 0)}
     alt = "The correlation of both prototypes, the gate, and the similarity maps before and after the interaction"
-    return Explorer(draw, controls, alt=alt, click=click, follow=follow, tell=_tell, seek=_seek)
+    return Explorer(draw, controls, alt=alt, click=click, follow=follow, tell=tell, seek=_seek)
 
 
 def scale_explorer(fold: int = 0) -> Explorer:
@@ -227,14 +230,17 @@ def scale_explorer(fold: int = 0) -> Explorer:
     def draw(level: int, **state: Any) -> Figure:
         return scales_figure(_chosen(controls), _open(**state), level)
 
+    def tell(level: int, **state: Any) -> str:
+        return f"{_tell(**state)}<br>{scales_told(_chosen(controls), _open(**state))}"
+
     def follow(controls: Mapping[str, Any]) -> str:
         credit = _follow_world(controls)
         offer(controls["level"], level_titles(_chosen(controls).head, _episode(controls)))
         return credit
 
-    controls = {**_scene_controls(fold), "level": dropdown("level", _NONE_YET)}
-    alt = "The comparison maps and features of one level of the fusion, and the answers with and without it"
-    return Explorer(draw, controls, alt=alt, follow=follow, tell=_tell, seek=_seek)
+    controls = {**_scene_controls(fold), "level": dropdown("scale", _NONE_YET)}
+    alt = "The comparison maps and features of one scale of the fusion, and the answers with and without it"
+    return Explorer(draw, controls, alt=alt, follow=follow, tell=tell, seek=_seek)
 
 
 def gallery_explorer(fold: int = 0) -> Explorer:

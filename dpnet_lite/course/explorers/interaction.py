@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from dpnet_lite.course.explorers.panels import SIMILARITY, draw_outline, enlarge, new_figure, show_image, show_map
-from dpnet_lite.course.opened_episode import OpenedEpisode
+from dpnet_lite.course.opened_episode import OpenedEpisode, best_threshold_iou
 from dpnet_lite.experiments.plots import BLUE, ORANGE
 from dpnet_lite.model.prototypes import cosine_map
 
 
 def similarity_maps(opened: OpenedEpisode) -> dict[str, np.ndarray]:
     """Cosine maps [h, w] of the query with both prototypes, before and after the interaction."""
-    trace = opened.trace
-    after = trace.interaction
-
-    def cosine(query: Tensor, prototype: Tensor) -> np.ndarray:
-        return cosine_map(query, prototype)[0].numpy()
-
-    return {
-        "cosine of $F_q$ and $P$": cosine(trace.query, trace.prototype),
-        "cosine of $F_q'$ and $P'$": cosine(after.query, after.prototype),
-        "cosine of $F_q$ and $P_q$": cosine(trace.query, trace.pseudo_prototype),
-        "cosine of $F_q'$ and $P_q'$": cosine(after.query, after.pseudo_prototype),
+    trace, after = opened.trace, opened.trace.interaction
+    compared = {
+        "cosine of $F_q$ and $P$": (trace.query, trace.prototype),
+        "cosine of $F_q'$ and $P'$": (after.query, after.prototype),
+        "cosine of $F_q$ and $P_q$": (trace.query, trace.pseudo_prototype),
+        "cosine of $F_q'$ and $P_q'$": (after.query, after.pseudo_prototype),
     }
+    return {name: cosine_map(*pair)[0].numpy() for name, pair in compared.items()}
+
+
+def interaction_told(opened: OpenedEpisode, channel: int) -> str:
+    """What the interaction does to the maps, and the channel's weight; counted as in `interaction_figure`."""
+    truth, order = opened.truth_shares >= 0.5, opened.trace.prototype[0].argsort(descending=True)
+    ious = [best_threshold_iou(torch.from_numpy(values), truth) for values in similarity_maps(opened).values()]
+    text = "Best IoU of P's map {:.2f} before, {:.2f} after; of P_q's {:.2f}, {:.2f}; channel {}: u = {:.2f}."
+    return text.format(*ious, channel, opened.trace.interaction.weights[0, order[channel]])  # type: ignore[index]
 
 
 def interaction_figure(opened: OpenedEpisode, channel: int = 0) -> Figure:
@@ -65,9 +70,9 @@ def interaction_figure(opened: OpenedEpisode, channel: int = 0) -> Figure:
 
 def _show_correlation(axes: Axes, values: np.ndarray, channel: int) -> None:
     """A with the chosen row framed."""
-    image = axes.imshow(values, cmap=SIMILARITY, interpolation="nearest")
+    image = axes.imshow(values, norm=PowerNorm(0.5, vmin=0), cmap=SIMILARITY, interpolation="nearest")  # few are large
     axes.axhspan(channel - 0.5, channel + 0.5, facecolor="none", edgecolor=ORANGE, linewidth=1.5)
-    axes.set(xlabel="channel of $P_q$", ylabel="channel of $P$", title="correlation $A$")
+    axes.set(xlabel="channel of $P_q$", ylabel="channel of $P$", title="$A$ (root scale)")
     axes.figure.colorbar(image, ax=axes, shrink=0.75, pad=0.02)
 
 

@@ -44,9 +44,17 @@ def without_scale(head: DPNet, level: int) -> Iterator[DPNet]:
 
 def level_titles(head: DPNet, opened: OpenedEpisode) -> list[str]:
     """The name of every level, and its cells where it has several: "scale 0.5, 12 x 12", "global mean"."""
-    sizes = [level.shape[-2:] for level in opened.trace.levels]
-    names = zip(head.fusion.seen_by(), sizes, strict=True)
-    return [name if tuple(size) == (1, 1) else f"{name}, {size[0]} x {size[1]}" for name, size in names]
+    names = zip(head.fusion.seen_by(), [tuple(level.shape[-2:]) for level in opened.trace.levels], strict=True)
+    return [name if size == (1, 1) else f"{name}, {size[0]} x {size[1]}" for name, size in names]
+
+
+def scales_told(shown: ShownEpisodes, opened: OpenedEpisode) -> str:
+    """The IoU with all scales, and without each."""
+    texts = []
+    for level, name in enumerate(shown.head.fusion.seen_by()):
+        with without_scale(shown.head, level):
+            texts.append(f"{name} {shown.open(opened.episode).iou:.2f}")
+    return f"With all scales IoU {opened.iou:.2f}; without {', '.join(texts)}."
 
 
 def scales_figure(shown: ShownEpisodes, opened: OpenedEpisode, level: int) -> Figure:
@@ -62,12 +70,10 @@ def scales_figure(shown: ShownEpisodes, opened: OpenedEpisode, level: int) -> Fi
         values = opened.trace.maps[0, opened.trace.map_names.index(name)].numpy()
         show_map(axes, values, f"map of ${name}$", size=size, signed=True)
         draw_outline(axes, opened.truth)
-    lengths = {
-        f"length of $Z$,\n{title}": opened.trace.levels[level],
-        "length of $F_q^{final}$": opened.trace.fused,
-    }
+    lengths = {f"length of $Z$,\n{title}": opened.trace.levels[level], "length of $F_q^{final}$": opened.trace.fused}
     for axes, (caption, features) in zip(grid[1, 1:], lengths.items(), strict=True):
-        show_map(axes, features[0].norm(dim=0).numpy(), caption, size=size)
+        show_map(axes, features[0].norm(dim=0).numpy(), caption, size=size, colour_bar=features.shape[-1] > 1)
+        axes.set_visible(features.shape[-1] > 1)  # the global mean is the same everywhere
         draw_outline(axes, opened.truth)
     for axes, seen, caption in ((grid[2, 0], opened, "all scales"), (grid[2, 1], silenced, "flattened")):
         painted = overlay(seen.query_image, seen.prediction, ORANGE)
