@@ -251,7 +251,7 @@ def markup(stored: Stored) -> str:
     data = json.dumps({"controls": controls, "states": stored.states}).replace("</", "<\\/")
     return (
         f"## {stored.title}\n\n{stored.text}\n\n```{{raw}} html\n"
-        f'<div class="explorer"><div class="controls"></div><img {picture} loading="lazy">'
+        f'<div class="explorer"><div class="controls"></div><div class="frame"><img {picture} loading="lazy"></div>'
         f'<p class="said" aria-live="polite">{html.escape(str(first["said"]))}</p>'
         f'<script type="application/json">{data}</script></div>\n```\n\n'
     )

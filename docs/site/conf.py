@@ -21,6 +21,7 @@ nb_execution_mode = "off"
 nb_ipywidgets_js: dict[str, Any] = {}  # the explorers have pictures of their own, and these files lie on another host
 nb_code_prompt_show = "Show the code"
 nb_code_prompt_hide = "Hide the code"
+nb_render_markdown_format = "myst"  # of an output; the default knows no tables
 nb_mime_priority_overrides = [("html", "text/html", 10)]  # a page of a lesson before its plain text
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "attrs_inline"]
 myst_heading_anchors = 4  # the links between the pages name a code host's anchors

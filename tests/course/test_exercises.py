@@ -132,9 +132,8 @@ def test_an_unwritten_answer_and_one_that_fails_are_named(check):
 
 
 def test_a_verdict_names_the_exercise():
-    assert check_class_cosines(pair_loop) == (
-        "Exercise 9.2 is right: the tables of 3 random cases agree with the package."
-    )
+    wanted = "Exercise 9.2 is right: the tables of 3 random cases agree with the package."
+    assert check_class_cosines(pair_loop) == wanted == repr(check_class_cosines(pair_loop))
 
 
 @pytest.mark.parametrize(
@@ -153,7 +152,11 @@ def test_a_verdict_names_the_exercise():
         (check_episode, lambda h, k, g: (int(h[0]), [int(h[1])] * k), "repeats an image"),
         (check_episode, lambda h, k, g: (int(h[0]), []), "support images, there are 0"),
         (check_episode, lambda h, k, g: (500, h[:k]), "does not show the class; draw it from holders"),
-        (check_episode, lambda h, k, g: (0, h[:k]), "return the number that stands there"),
+        (check_episode, lambda h, k, g: (0, h[:k]), "return the numbers that stand there"),
+        (check_episode, lambda h, k, g: (int(h[0]), list(range(k))), "numbers that stand there"),
+        (check_folds, lambda n, fold, m: range(fold, n, 4), "not 80 and 4"),
+        (check_folds, lambda n, fold, m: range(fold, 80, 4), "not 80 and 4"),
+        (check_cycle, lambda S, m: (S[0] > 2) | m[S[:, m.sum()].argmax()], "the rows of S are support cells"),
         (check_episode, lambda h, k, g: episode(h, k, np.random.default_rng(0)), "generator you are given"),
         (check_episode, lambda h, k, g: 3, "return a pair"),
         (check_episode, lambda h, k, g: episode(h, k, g)[::-1], "the query comes first"),

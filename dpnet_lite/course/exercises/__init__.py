@@ -24,14 +24,15 @@ class Wrong(Exception):
         return [f"Not yet: {self}"]
 
 
-def ask(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call the learner's function on copies; whatever it raises becomes a `Wrong` that names it."""
+def ask(function: Callable[..., Any], *arguments: Any, axes: str = "") -> Any:
+    """Call the learner's function on copies; what it raises becomes a `Wrong`, an IndexError with what the axes are."""
     try:
         return function(*map(_copy, arguments))
     except Exception as error:  # a learner's code can raise anything
         if isinstance(error, NotImplementedError) and error.args in ((), (_TO_WRITE,)):  # torch raises it, too
             raise Wrong(f"{function.__name__} is not written yet; put your lines in place of the raise") from None
-        raise Wrong(f"{function.__name__} raised {type(error).__name__}: {error}") from None
+        hint = f"; {axes}" if axes and isinstance(error, IndexError) else ""
+        raise Wrong(f"{function.__name__} raised {type(error).__name__}: {error}{hint}") from None
 
 
 def _copy(argument: Any) -> Any:
@@ -115,6 +116,10 @@ def require_pair(given: Any, what: str) -> tuple[Any, Any]:
     return given[0], given[1]
 
 
+class _Verdict(str):
+    __repr__ = str.__str__  # a notebook shows it without quotes
+
+
 def right(number: str, what: str) -> str:
     """The verdict that a notebook shows where everything holds."""
-    return f"Exercise {number} is right: {what}."
+    return _Verdict(f"Exercise {number} is right: {what}.")

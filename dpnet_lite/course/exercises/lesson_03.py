@@ -31,7 +31,8 @@ def check_cycle(function: Callable[[Tensor, Tensor], Tensor]) -> str:
         n_support, n_query = int(torch.randint(2, 12, (), generator=generator)), 7
         similarity = torch.rand(n_support, n_query, generator=generator)
         mask = torch.rand(n_support, generator=generator) < (0.0 if number == 0 else 0.5)
-        given = require_tensor(ask(function, similarity, mask), (n_query,), "my_reliable_set")
+        axes = "the rows of S are support cells, the columns query cells"
+        given = require_tensor(ask(function, similarity, mask, axes=axes), (n_query,), "my_reliable_set")
         require(given.dtype == torch.bool, f"my_reliable_set returns {given.dtype}; return True and False")
         forward, backward = similarity.argmax(dim=1), similarity.argmax(dim=0)
         empty = torch.zeros(1, n_query)
@@ -42,7 +43,7 @@ def check_cycle(function: Callable[[Tensor, Tensor], Tensor]) -> str:
         own_start[[int(forward[j]) for j in mask.nonzero().flatten() if backward[forward[j]] == j]] = True
         mistakes = {
             "you keep every match of the mask: check the way back, to all support cells, also those outside": one_way,
-            "you ask that the way ends where it began: anywhere in the mask will do": own_start,
+            "you ask that the cycle ends where it began: anywhere in the mask will do": own_start,
             "you start at every support cell: start at those inside the mask only": any_start,
             "you start at the query; a cell counts only if a support cell of the mask points to it": mask[backward],
         }

@@ -25,7 +25,7 @@ _MARKS = tuple(zip(OUTCOMES, (BLUE, ORANGE, BLUE, ORANGE), ("o", "o", "X", "X"),
 
 @dataclass(frozen=True)
 class Cycle:
-    """One way from the support to the query and back; cells are (row, column) of the feature grid."""
+    """One way to the query and back; cells are (row, column) of the feature grid."""
 
     start: tuple[int, int] | None  # None: only the way back was asked for, and no cell in the mask leads to its match
     match: tuple[int, int]
@@ -42,9 +42,9 @@ class Cycle:
     def verdict(self) -> str:
         """The same in words."""
         if self.start is None:
-            return f"not asked, lands {'in' if self.lands_inside else 'outside'} the mask"
+            return f"no cycle here; would land {'inside' if self.lands_inside else 'outside'}"
         if not self.starts_inside:
-            return "not asked, the start is outside"
+            return "not counted, it starts outside"
         return "kept, it lands in the mask" if self.lands_inside else "rejected, it lands outside"
 
 
@@ -127,8 +127,8 @@ def cycle_figure(opened: OpenedEpisode, start: tuple[int, int], shot: int = 0, *
     show_image(middle, opened.query_image, f"query: {cycle.verdict}")
     second = (middle, _mark_cell(middle, opened, cycle.match, "D"))
     if cycle.start is not None:
-        _arrow(figure, (left, _mark_cell(left, opened, cycle.start, "o")), second, cycle.accepted)
-    _arrow(figure, second, (left, _mark_cell(left, opened, cycle.landing, "s")), cycle.accepted)
+        _arrow(figure, (left, _mark_cell(left, opened, cycle.start, "o")), second, cycle)
+    _arrow(figure, second, (left, _mark_cell(left, opened, cycle.landing, "s")), cycle)
     precision, recall = selection_quality(opened.trace.reliable[0], opened.truth_shares)
     show_image(
         right,
@@ -148,9 +148,10 @@ def _mark_cell(axes: Axes, opened: OpenedEpisode, cell: tuple[int, int], marker:
 
 
 def _arrow(
-    figure: Figure, start: tuple[Axes, tuple[float, float]], end: tuple[Axes, tuple[float, float]], accepted: bool
+    figure: Figure, start: tuple[Axes, tuple[float, float]], end: tuple[Axes, tuple[float, float]], cycle: Cycle
 ) -> None:
-    for colour, width in ((BLACK, 3.5), (WHITE if accepted else ORANGE, 1.8)):
+    accepted = cycle.accepted
+    for colour, width in ((BLACK, 3.5), (WHITE if accepted else ORANGE if cycle.starts_inside else "0.7", 1.8)):
         style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 14, "connectionstyle": "arc3,rad=-0.15"}
         line: dict[str, Any] = {"color": colour, "linewidth": width, "linestyle": "-" if accepted else "--"}
         (a, place), (b, other) = start, end
@@ -185,7 +186,7 @@ def cycles_figure(opened: OpenedEpisode) -> Figure:
     figure, grid = new_figure(3, width=3.1, height=3.5)
     support = (opened.support_images[0], opened.support_masks[0])
     panels = (
-        ("support: where the ways start", support, cycles.starts),
+        ("support: where the cycles start", support, cycles.starts),
         ("query: their nearest cells", (opened.query_image, opened.truth), cycles.matches),
         ("support: where they land", support, cycles.landings),
     )
