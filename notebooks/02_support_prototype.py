@@ -220,8 +220,8 @@ check_masked_average(my_masked_average)
 # %% [markdown]
 # ## 2.3 Dense comparison: how alike is every query cell to P?
 #
-# **Idea.** Hold P against every cell of the query. Two vectors are alike if they point the same way; how long they are
-# shall not count, since length speaks of contrast more than of class.
+# **Idea.** Hold P against every cell of the query. Two vectors are alike if they point the same way; their lengths should
+# not count, since length speaks of contrast more than of class.
 #
 # **Formula.** The cosine of [lesson 1](01_few_shot_segmentation.ipynb) of every query cell i with P gives a
 # **similarity map**:
@@ -297,7 +297,7 @@ HTML(f"<details><summary>Your prediction first; then open this</summary>{made._r
 # The wide mask does far more harm. Narrow: most of the cells are gone, but those that are left are all of the object;
 # a mean of a few clean cells is nearly as good. Wide: the rim has as many cells as the object, and they show
 # background or border, of which every query is full. P then stands for *object and background*, and is like both.
-# In doubt, paint inside the line.
+# When in doubt, paint inside the line.
 # </details>
 
 # %% [markdown]
@@ -414,7 +414,7 @@ print("own minus P:         ", ", ".join(f"{value:+.1f}" for value in behind), "
 #
 # The trained reduction helps most in the middle, at the gap that it was trained with. At both ends it is worth less
 # than half as much: where little differs the frozen features do nearly as well, and the widest gap it has not learnt
-# to bridge. The cell above prints both distances.
+# to bridge. The cell above prints both distances. (On photographs the reduction does not help: see 2.5.)
 #
 # The rule of two prototypes stays far below: the background is many different things, and their mean is like none
 # of them. So DPNet does not decide by it. It hands the similarity maps to a small network that learns to read them
@@ -473,7 +473,7 @@ photo_episodes = [photographs.open(episode) for episode in photo_list]
 maps = [cosine_map(one.trace.query, one.trace.prototype)[0] for one in photo_episodes]  # [h, w] each
 objects = [one.truth_shares >= 0.5 for one in photo_episodes]
 worth = np.array([best_threshold_iou(*pair) for pair in zip(maps, objects, strict=True)])
-lines = {"map": ["best", "worst"], "best IoU": [], "threshold": [], "cells": [], "missed": [], "taken beside it": []}
+lines = {"map": ["best", "worst"], "IoU": [], "threshold": [], "cells": [], "missed": [], "beside": []}
 for number in (worth.argmax(), worth.argmin()):
     values, truth = maps[number], objects[number]
     cut = max(values.unique(), key=lambda t: float(((values >= t) & truth).sum() / ((values >= t) | truth).sum()))
@@ -482,12 +482,12 @@ for number in (worth.argmax(), worth.argmin()):
     for column, value in zip(list(lines)[1:], entries, strict=True):
         lines[column].append(value)
 print(f"all {len(worth)}: best IoU {worth.mean():.2f} on average; a half or less in {(worth <= 0.5).sum()}")
-table(lines, "The best threshold of the best and of the worst map; cells of the object, missed, and taken beside it")
+table(lines, "Under the best threshold: IoU, cells of the object, those missed, and those taken beside it")
 
 # %% jupyter={"source_hidden": true} alt=["The best map of sixty: the object is bright and nothing else is; DPNet's mask fits it. The worst: in the map the object cannot be seen; DPNet's mask covers it roughly."]
 from dpnet_lite.experiments.plots import ORANGE, overlay
 
-limits = (min(float(one.min()) for one in maps), 1.0)
+limits = tuple(np.quantile(torch.stack([maps[worth.argmax()], maps[worth.argmin()]]).numpy(), (0.02, 0.99)))
 figure, grid = plt.subplots(2, 4, figsize=(8, 4.3), layout="constrained")
 for axes, name, number in zip(grid, ("best map", "worst map"), (worth.argmax(), worth.argmin()), strict=True):
     one = photo_episodes[number]
@@ -506,13 +506,50 @@ print(OBJECTS_CREDIT)
 # support; or other things are bright, since they share what the mean has kept. The table says how much of each. Compare
 # the two thresholds as well: what counts as bright in one query need not in another.
 #
-# Last, the trained network's answer with its IoU. It finds the object, roughly: it reads other maps beside this one,
-# and adds a score made from the frozen features. (Do not compare its IoU with the best one of the map: that counts
+# On the right is the trained network's answer, with its IoU. It finds the object, roughly: it reads other maps beside
+# this one, and adds a score made from the frozen features. (Do not compare its IoU with the best one of the map: that counts
 # cells, and its threshold knows the truth.)
+#
+# **Reduced or frozen?** In the drawn world the reduction made the better map (2.4). The next cell asks the same here, for
+# P and for the prototype that the query's true mask would give.
+
+# %%
+in_features = {
+    "reduced": [(one.trace.support[0, 0], one.trace.query[0]) for one in photo_episodes],
+    "frozen": [(one.batch.support_features[0, 0], one.batch.query_features[0]) for one in photo_episodes],
+}
+photo_worth = {}  # best IoU of P and of the query's own prototype in each episode, [60, 2]
+for name, pairs in in_features.items():
+    found = []
+    for one, (support, query), truth in zip(photo_episodes, pairs, objects, strict=True):
+        of_support = masked_average(support, one.trace.support_masks[0, 0])  # [D]
+        both = torch.stack([of_support, masked_average(query, one.truth_shares)])
+        found.append(best_ious(both, query.expand(2, -1, -1, -1), truth.expand(2, -1, -1)))
+    photo_worth[name] = np.array(found)
+reduced, frozen_worth = photo_worth["reduced"], photo_worth["frozen"]
+config = photographs.head.config  # the text says of it what the next line asserts
+assert np.allclose(reduced[:, 0], worth) and config.selection_features == "backbone" and config.score_shortcut
+assert (frozen_worth.mean(axis=0) > reduced.mean(axis=0) + 0.1).all()  # the text says so
+assert all(values[worth.argmin(), 0] < 0.2 for values in photo_worth.values())  # exercise 2.4 says so
+print(
+    f"P makes the better map in the frozen features in {(frozen_worth > reduced)[:, 0].sum()} of {len(worth)} episodes"
+)
+rows_of_features = {"features": list(photo_worth), "P": [v[:, 0].mean() for v in photo_worth.values()]}
+rows_of_features["own"] = [v[:, 1].mean() for v in photo_worth.values()]
+rows_of_features["own < P"] = [int((v[:, 1] < v[:, 0]).sum()) for v in photo_worth.values()]
+table(
+    rows_of_features, "Photographs: mean best IoU of P and of the query's own prototype; episodes where own does worse"
+)
+
+# %% [markdown]
+# On photographs it is the other way round: the frozen features give the better map, for P and for the query's own
+# prototype. So this head chooses its cells (lesson 3), and adds a score, in the frozen features. And in some episodes
+# even the query's own mean does worse than P: a mean keeps what is common to the object's parts, which need not be what
+# sets it apart from the ground around it.
 #
 # ### Exercise 2.4: why is the worst map the worst? (explain, medium, 10 minutes)
 #
-# Look at the second row. Name two differences between the support and the query that one mean vector cannot bridge, and
+# Look at the second row of the picture (its map is poor in the frozen features, too: the cell above asserts it). Name two differences between the support and the query that one mean vector cannot bridge, and
 # say for each which of the two ways of failing it leads to.
 #
 # <details><summary>Hint 1</summary>
@@ -543,9 +580,10 @@ print(OBJECTS_CREDIT)
 # cell* that you click in the support, or the mean that the query's true mask would give. In the reduced or in the
 # frozen features, on either world.
 #
-# *Three things to find out.* Click the middle of the object, its rim, and the background: which of the three lights up
-# one thing only? Is there a single cell that does better than P? And does that cell look better in the frozen features,
-# too? Without a kernel you see the first picture.
+# *Three things to find out*, in the reduced features of the first episode of the drawn world. Click the middle of the
+# object, its rim, and the background: which of the three lights up one thing only? Is there a single cell that does
+# better than P? And is there one in the frozen features, too? Without a kernel you see the first picture; the answer is
+# below it.
 
 # %% jupyter={"source_hidden": true}
 from functools import lru_cache
@@ -566,22 +604,21 @@ def shown_episode(world, episode):
 
 
 def held_against(one, features, vector, row, column):
-    """Features of support and query [D, h, w], the vector [D] that both are compared with, and the cell."""
+    """Features of support and query [D, h, w], and the vector [D] that both are compared with."""
     frozen = features == "frozen"
     support = one.batch.support_features[0, 0] if frozen else one.trace.support[0, 0]
     query = one.batch.query_features[0] if frozen else one.trace.query[0]
-    cell = min(row, support.shape[1] - 1), min(column, support.shape[2] - 1)
     if vector == CELL:
-        return support, query, support[:, cell[0], cell[1]], cell
+        return support, query, support[:, row, column]
     mean_of = (support, one.trace.support_masks[0, 0]) if vector == MEAN else (query, one.truth_shares)
-    return support, query, masked_average(*mean_of), cell
+    return support, query, masked_average(*mean_of)
 
 
 def worth_of(world, episode, features, vector, row, column):
     """What the caption says: the best IoU of this map beside that of P."""
     one, found = shown_episode(world, episode), []
     for kind in (vector, MEAN):
-        _, query, held, _ = held_against(one, features, kind, row, column)
+        _, query, held = held_against(one, features, kind, row, column)
         found.append(best_threshold_iou(cosine_map(query[None], held[None])[0], one.truth_shares >= 0.5))
     return f"best IoU of this map {found[0]:.2f}; of the map of P {found[1]:.2f}"
 
@@ -590,19 +627,22 @@ def worth_of(world, episode, features, vector, row, column):
 def both_maps(world, episode, features, vector, row, column):
     """The picture: support, its map, query, its map; a cross on the cell that was clicked."""
     one = shown_episode(world, episode)
-    support, query, held, cell = held_against(one, features, vector, row, column)
+    support, query, held = held_against(one, features, vector, row, column)
+    maps = [cosine_map(of[None], held[None])[0].numpy() for of in (support, query)]
+    limits = tuple(
+        np.quantile(np.stack(maps), (0.02, 0.99))
+    )  # of both maps; a few extreme cells would flatten the rest
     figure, grid = new_figure(4, width=2.5, height=2.6)
-    size, pairs = one.query_image.shape[0], ((support, one.support_masks[0]), (query, one.truth))
+    size, outlines = one.query_image.shape[0], (one.support_masks[0], one.truth)
     show_image(grid[0, 0], one.support_images[0], f"support: {one.class_name}", outline=one.support_masks[0])
     show_image(grid[0, 2], one.query_image, "query", outline=one.truth)
-    for number, (of, outline) in enumerate(pairs):
+    for number, (values, outline) in enumerate(zip(maps, outlines, strict=True)):
         axes, title = grid[0, 2 * number + 1], f"cosine, {('support', 'query')[number]}"
-        values = cosine_map(of[None], held[None])[0].numpy()
-        show_map(axes, values, title, size=size, limits=(-0.2, 1), colour_bar=number == 1)
+        show_map(axes, values, title, size=size, limits=limits, colour_bar=number == 1)
         draw_outline(axes, outline)
     if vector == CELL:
         for axes in grid[0, :2]:
-            place = cell_centre(cell, support.shape[1], size)
+            place = cell_centre((row, column), support.shape[1], size)
             axes.plot(*place, "X", color=ORANGE, markeredgecolor="white", markersize=11)
     enlarge(figure)
     return figure
@@ -615,6 +655,16 @@ def clicked_cell(panel, x, y):
     return {"vector": CELL, "row": int((y + 0.5) / step), "column": int((x + 0.5) / step)} if panel < 2 else {}
 
 
+def follow_world(controls):
+    """The two worlds differ in their number of cells; photographs need a credit."""
+    world = controls["world"].value
+    for name, n_cells in zip(
+        ("row", "column"), shown_episode(world, controls["episode"].value).batch.cells, strict=True
+    ):
+        controls[name].max = n_cells - 1
+    return f"<small>{OBJECTS_CREDIT}</small>" if world == "photographs" else ""
+
+
 # %%
 controls = {
     "world": dropdown("world", list(WORLDS)),
@@ -622,11 +672,44 @@ controls = {
     "features": dropdown("features", ("reduced", "frozen")),
     "vector": dropdown("held against both", (MEAN, CELL, OWN_MEAN)),
     "row": slider("row", 0, 39, 10),
-    "column": slider("column", 0, 39, 12),
+    "column": slider("column", 0, 39, 12),  # `follow_world` sets their ends
 }
 what = "support and query, and the cosine of each of their cells with the vector that is held against them"
-explorer = Explorer(both_maps, controls, alt=what, click=clicked_cell, tell=worth_of)
+explorer = Explorer(both_maps, controls, alt=what, click=clicked_cell, follow=follow_world, tell=worth_of)
 explorer
+
+# %% jupyter={"source_hidden": true}
+mask_cells = opened.trace.support_masks[0, 0]
+PLACES = {"middle (18, 17)": (18, 17), "rim (21, 15)": (21, 15), "background (3, 3)": (3, 3)}
+assert [float(mask_cells[place]) for place in PLACES.values()] == [1.0, 0.5, 0.0]
+
+
+def best_of(features, vector, place=(0, 0)):
+    """Best IoU on the query of the first episode of the drawn world."""
+    _, query, held = held_against(opened, features, vector, *place)
+    return best_threshold_iou(cosine_map(query[None], held[None])[0], opened.truth_shares >= 0.5)
+
+
+answers = {"held against the query": ["P", *PLACES]}
+on_object = [tuple(place) for place in (mask_cells >= 0.5).nonzero().tolist()]
+for features in ("reduced", "frozen"):
+    answers[features] = [best_of(features, MEAN), *(best_of(features, CELL, place) for place in PLACES.values())]
+better = {f: sum(best_of(f, CELL, place) > answers[f][0] for place in on_object) for f in ("reduced", "frozen")}
+assert (
+    answers["reduced"][1] == 1 > answers["reduced"][0] > 0.9 and max(answers["reduced"][2:]) < 0.2
+)  # the answer says so
+assert better["reduced"] == 7 and better["frozen"] == 0 and len(on_object) == 24
+made = table(answers, "First episode of the drawn world: best IoU of the map")
+HTML(f"<details><summary>Try first; then open the numbers</summary>{made._repr_html_()}</details>")
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# The *middle* lights up one thing only, the kite: some threshold on its map gives the true cells exactly. The *rim* is
+# half background, and is like the borders of other things as well; the *background* lights up the ground. In the
+# reduced features 7 of the object's 24 cells do better than P. But which ones, only the truth can say, and a rim
+# cell is a bad choice: P is the safe one. In the frozen features no cell does better than P, which does badly itself.
+# </details>
 
 # %% [markdown]
 # ## Recap
@@ -636,6 +719,7 @@ explorer
 #   averaged.
 # - Comparing it densely with the query, by cosine, gives a similarity map; with a second prototype for the
 #   background it gives a mask without a threshold.
+# - In the drawn world the trained reduction makes the better map, on photographs the frozen features do.
 # - P knows nothing of how the class looks in the query. The larger the gap, the more that costs; more shots give some
 #   of it back.
 
@@ -658,12 +742,15 @@ assert near[0].low > 0 and wide[0].low > near[0].high  # it costs, and more at a
 assert more_wide[0].low > more_near[0].high  # shots give more back where the gap is wide
 narrow_mask, wide_mask = (shift(toy, careless_ious[n] - careless_ious["as it is"]) for n in list(careless)[::2])
 assert wide_mask[0].high < -0.3 < -0.1 < narrow_mask[0].low
+on_photos = shift(photographs, frozen_worth[:, 0] - reduced[:, 0])
+assert on_photos[0].low > 0 and trained.min() > 0  # frozen is better there, reduced in the drawn world
 claim(
     f"With the best threshold for each query, the query's own prototype minus P is {near[1]} points of IoU where all "
     f"objects of a class look alike (gap 0), and {wide[1]} where they differ most (gap 1). The mean of three shots minus "
     f"the first of them is {more_near[1]} at gap 0, {more_wide[1]} at gap 1. A support mask one cell too wide changes "
-    f"the best IoU by {wide_mask[1]}, one cell too narrow by {narrow_mask[1]} (gap 0.5). <i>Drawn world, fold 0, one head, "
-    "120 and 60 episodes; brackets: 95 % intervals over episodes.</i>"
+    f"the best IoU by {wide_mask[1]}, one cell too narrow by {narrow_mask[1]} (gap 0.5). On photographs P in the frozen "
+    f"features minus P in the reduced ones is {on_photos[1]}. <i>Drawn world: fold 0, one head, 120 and 60 episodes; "
+    "photographs: 60; brackets: 95 % intervals over episodes.</i>"
 )
 
 # %% [markdown]
