@@ -41,6 +41,9 @@ answer_figure(answer, support, mask, query, truth)
 # P_q from the query. Prototype interaction, PIM, reinforces P, P_q and F_q. Multi-scale fusion, MSF, and the decoder
 # make the mask. An auxiliary branch and the loss are for training only.](../figures/network.svg)
 #
+# For now, look at the boxes and at $P$ and $P_q$. The other letters, the sizes in brackets, the auxiliary branch and the
+# loss come in later lessons.
+#
 # 1. The **backbone**, a network that learnt on other images and stays frozen, turns each image into **features**: one
 #    vector for every small patch, a *cell*.
 # 2. The mean of the features inside the support's mask is the **support prototype** $P$: how the object looks *there*.
@@ -81,7 +84,7 @@ answer_figure(answer, support, mask, query, truth)
 # **What you need.** Python and a first idea of neural networks. No GPU, no network connection, no data: everything
 # is in the package.
 #
-# **Time.** About 35 minutes: 25 to read, 10 for the exercises. The cells run in less than a minute.
+# **Time.** About 40 minutes: 25 to read, 15 for the exercises. The cells run in less than a minute.
 
 # %% [markdown]
 # ## 1. Every object once, not chosen
@@ -218,6 +221,64 @@ iou = (mask & truth).sum() / (mask | truth).sum()
 print(f"IoU = {(mask & truth).sum()} / {(mask | truth).sum()} = {iou:.2f}")
 
 # %% [markdown]
+# ### Exercise 0.1: the IoU as a function (write, easy, 5 minutes)
+#
+# Write `my_iou(mask, truth)` for two bool arrays of the same shape [H, W]. Return the IoU; where both masks are empty, 0.
+# The cell after it checks your lines.
+#
+# <details><summary>Hint 1</summary>
+#
+# `mask & truth` is True where both are, `mask | truth` where one or both are; `.sum()` counts.
+#
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# With two empty masks the union is 0, and one must not divide by it. Which small number could stand in for it, if the
+# intersection is 0 as well?
+#
+# </details>
+
+
+# %% jupyter={"source_hidden": true}
+def my_iou(mask, truth):
+    """IoU of two masks, bool [H, W]; 0 where both are empty."""
+    # BEGIN SOLUTION
+    in_both, in_one_or_both = (mask & truth).sum(), (mask | truth).sum()
+    return in_both / max(in_one_or_both, 1)
+    # END SOLUTION
+
+
+# %% jupyter={"source_hidden": true} tags=["check"]
+import numpy as np
+import torch
+
+from dpnet_lite.course.exercises import ask, compare_cases, require, require_number, right
+from dpnet_lite.evaluation import episode_counts
+
+generator, cases = np.random.default_rng(0), []  # what is given, what is wanted, and typical mistakes
+for share in (0.2, 0.5, 0.8):
+    one, other = generator.random((6, 8)) < share, generator.random((6, 8)) < 0.5
+    given = require_number(ask(my_iou, one, other), "my_iou")
+    both, either = episode_counts(*map(torch.from_numpy, (one.astype(int), other.astype(int))))[:2].tolist()
+    mistakes = {
+        "that is the accuracy, the share of all pixels that are right; background in both must not count": (
+            (one == other).mean()
+        ),
+        "that is the Dice coefficient, which counts the intersection twice": 2 * both / (one.sum() + other.sum()),
+        "you divide by the truth alone: a mask that takes the whole image would get 1": both / other.sum(),
+        "you divide by the mask alone: a mask of one right pixel would get 1": both / one.sum(),
+        "the two areas added up count the intersection twice; take mask | truth": both / (one.sum() + other.sum()),
+        "it is upside down: divide the intersection by the union": either / both,
+    }
+    cases.append((given, both / either, mistakes))
+answers, wanted, typical = zip(*cases, strict=True)
+compare_cases(answers, wanted, typical, lambda case: f"the IoU should be {wanted[case]:.3f}, not {answers[case]:.3f}")
+empty = np.zeros((6, 8), dtype=bool)
+of_empty = require_number(ask(my_iou, empty, empty), "my_iou of two empty masks")
+require(of_empty == 0, "two empty masks: the IoU should be 0")
+right("0.1", "three random pairs agree with dpnet_lite.evaluation, and two empty masks give 0")
+
+# %% [markdown]
 # ## 5. What the network looks at
 #
 # The two prototypes $P$ and $P_q$ of the picture above decide. That $P_q$ is made from trusted cells of the query is
@@ -251,8 +312,6 @@ plt.show()
 # The next cell puts a number on the first comparison: how much of $P_q$ comes from the class.
 
 # %%
-import torch
-
 from dpnet_lite.model.prototypes import masks_at
 
 batch = bank.batch(list(one_shot))
@@ -318,7 +377,7 @@ plt.show()
 #
 # With a running kernel the next cell is an *explorer*: choose the world (the drawn world or the photographs), the fold,
 # the class, the **gap** (how far support and query may differ in colour, light and pose, from 0 to 1), the seed and the
-# shots. Photographs have neither fold nor gap. On a page without a kernel you see its first picture.
+# shots. More shots join the support; the query stays. Photographs have neither fold nor gap. On a page without a kernel you see its first picture.
 
 # %%
 from dpnet_lite.course.explorers.apps import episode_explorer
@@ -326,14 +385,15 @@ from dpnet_lite.course.explorers.apps import episode_explorer
 episode_explorer(FOLD)
 
 # %% [markdown]
-# *What to see:* the support with the outline of its mask, the query, the prediction in orange with its IoU, the truth
-# in green. Move the gap to 1 and back to 0, and give the network more shots. The button *show a failure* brings an
-# episode that goes wrong, with a sentence on why.
+# *What to see:* the support with the outline of its mask; the query; in blue its selected cells; the prediction in orange
+# with its IoU; the truth in green. Move the gap to 1 and back to 0, and give the network more shots: where does the blue
+# go? The button *show a failure* brings an episode that goes wrong, with a line under the picture on why.
 #
-# ### Exercise 0.1: say why it failed (explain, easy, 10 minutes)
+# ### Exercise 0.2: say why it failed (explain, easy, 10 minutes)
 #
-# Press *show a failure* three times. Before you read the sentence, look at the picture and say in one line where the
-# mask went, and what may have led it there. Then read. What do the three have in common?
+# Press *show a failure* three times. Each time cover the line under the picture, look at the picture, and say in one
+# sentence where the mask went, and what may have led it there. Then read the line. What do the failures have in common,
+# and does each of them fit?
 #
 # <details><summary>Hint 1</summary>
 #
@@ -342,14 +402,15 @@ episode_explorer(FOLD)
 # </details>
 # <details><summary>Hint 2</summary>
 #
-# The sentence says where the selected cells lie. Is the mask on the same thing?
+# The line says where the selected cells lie. Is the mask on the same thing?
 #
 # </details>
 # <details><summary>Answer</summary>
 #
 # In most failures of the drawn world the selected cells lie on another object, often one that shares the outline or the
 # texture with the class, and the mask lies there as well. Lesson 8 counts how often, and tests whether the one causes
-# the other. In some the mask spreads over the background although the selection is right.
+# the other. In some the selection is right, and the mask still covers only a part of the object, or spreads over the
+# background.
 #
 # </details>
 #

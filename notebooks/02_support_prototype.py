@@ -21,7 +21,7 @@
 # **What you need.** [Notebook 1](01_few_shot_segmentation.ipynb); what a convolutional network's feature map is; a
 # little PyTorch.
 #
-# **Time.** About 60 minutes: 25 to read, 35 for the exercises. The cells run in about half a minute.
+# **Time.** About 65 minutes: 30 to read, 35 for the exercises. The cells run in about half a minute.
 #
 # The next cell *opens* an episode: it runs the network on it and keeps everything that was made on the way. Such an
 # `opened` episode has the images and masks, the prediction, its `iou`, and `opened.trace`: the tensors inside the
