@@ -30,9 +30,9 @@ answer_figure(answer, support, mask, query, truth)
 # %% [markdown]
 # *What to see:* left, all that the network was told: one photograph and the outline of a mask. Then the photograph to
 # segment; in blue, its *selected cells*, small patches that the network trusts, the stronger the more they count; in
-# orange, its mask; in green, the truth, which it does not know. *IoU*, from 0 to 1, says how well the mask fits (section 4). We chose
-# this pair because it succeeds; section 1 shows every object, not chosen. If the cell failed, run the check in
-# section 9.
+# orange, its mask; in green, the truth, which it does not know. *IoU*, from 0 to 1, says how well the mask fits
+# (section 4). We chose this pair because it succeeds; section 1 shows every object, not chosen. If the cell failed, run
+# the check in section 9.
 #
 # ## How it works, in one picture
 #
@@ -41,8 +41,8 @@ answer_figure(answer, support, mask, query, truth)
 # P_q from the query. Prototype interaction, PIM, reinforces P, P_q and F_q. Multi-scale fusion, MSF, and the decoder
 # make the mask. An auxiliary branch and the loss are for training only.](../figures/network.svg)
 #
-# For now, look at the boxes and at $P$ and $P_q$. The other letters, the sizes in brackets, the auxiliary branch and the
-# loss come in later lessons.
+# For now, look at the boxes and at $P$ and $P_q$. The other letters, the sizes in brackets, the auxiliary branch and
+# the loss come in later lessons.
 #
 # 1. The **backbone**, a network that learnt on other images and stays frozen, turns each image into **features**: one
 #    vector for every small patch, a *cell*.
@@ -223,8 +223,8 @@ print(f"IoU = {(mask & truth).sum()} / {(mask | truth).sum()} = {iou:.2f}")
 # %% [markdown]
 # ### Exercise 0.1: the IoU as a function (write, easy, 5 minutes)
 #
-# Write `my_iou(mask, truth)` for two bool arrays of the same shape [H, W]. Return the IoU; where both masks are empty, 0.
-# The cell after it checks your lines.
+# Write `my_iou(mask, truth)` for two bool arrays of the same shape [H, W]. Return the IoU, and 0 where both masks are
+# empty. The cell after it checks your lines.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -377,7 +377,8 @@ plt.show()
 #
 # With a running kernel the next cell is an *explorer*: choose the world (the drawn world or the photographs), the fold,
 # the class, the **gap** (how far support and query may differ in colour, light and pose, from 0 to 1), the seed and the
-# shots. More shots join the support; the query stays. Photographs have neither fold nor gap. On a page without a kernel you see its first picture.
+# shots. More shots join the support; the query stays. Photographs have neither fold nor gap. On a page without a kernel
+# you see its first picture.
 
 # %%
 from dpnet_lite.course.explorers.apps import episode_explorer
@@ -385,9 +386,9 @@ from dpnet_lite.course.explorers.apps import episode_explorer
 episode_explorer(FOLD)
 
 # %% [markdown]
-# *What to see:* the support with the outline of its mask; the query; in blue its selected cells; the prediction in orange
-# with its IoU; the truth in green. Move the gap to 1 and back to 0, and give the network more shots: where does the blue
-# go? The button *show a failure* brings an episode that goes wrong, with a line under the picture on why.
+# *What to see:* the support with the outline of its mask; the query; in blue its selected cells; the prediction in
+# orange with its IoU; the truth in green. Move the gap to 1 and back to 0, and give the network more shots: where does
+# the blue go? The button *show a failure* brings an episode that goes wrong, with a line under the picture on why.
 #
 # ### Exercise 0.2: say why it failed (explain, easy, 10 minutes)
 #

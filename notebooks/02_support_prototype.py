@@ -95,9 +95,9 @@ Markdown(
 # backbone has learnt from ImageNet to tell a teddy from a candle. The same holds for the published benchmarks, whose
 # backbones were trained on ImageNet as well. A good result on photographs thus rests on that, too.
 #
-# **What do features look like?** Vectors this long cannot be shown. **Principal component analysis**
-# (PCA) finds the three directions in which the vectors of an image vary most; painted as red, green and blue they make a
-# picture. Support and query share the directions, so the *same colour means a like feature*.
+# **What do features look like?** Vectors this long cannot be shown. **Principal component analysis** (PCA) finds the
+# three directions in which the vectors of an image vary most; painted as red, green and blue they make a picture.
+# Support and query share the directions, so the *same colour means a like feature*.
 
 # %%
 from sklearn.decomposition import PCA
@@ -127,12 +127,12 @@ plt.show()
 print(f"in brackets: share of the variance in three directions\n{OBJECTS_CREDIT}")
 
 # %% [markdown]
-# *What to see:* each cell has one colour, so this is all the detail that a cell-wise comparison gets. On the photographs
-# the object keeps about its colours, though nobody told the backbone what to look for. In the first row look twice: the
-# support's kite is magenta, and so is the zigzag kite of the query, another class; the true one is redder. Like features
-# are a hint, not a proof. In the drawn world each object is one smooth patch with a rim of other colours: a cell at a
-# border sees both sides. On photographs the colours are grainier: a sneaker is sole, tongue and shadow, and three
-# directions show less of what is there.
+# *What to see:* each cell has one colour, so this is all the detail that a cell-wise comparison gets. On the
+# photographs the object keeps about its colours, though nobody told the backbone what to look for. In the first row
+# look twice: the support's kite is magenta, and so is the zigzag kite of the query, another class; the true one is
+# redder. Like features are a hint, not a proof. In the drawn world each object is one smooth patch with a rim of other
+# colours: a cell at a border sees both sides. On photographs the colours are grainier: a sneaker is sole, tongue and
+# shadow, and three directions show less of what is there.
 #
 # A small trained layer, part of the head, *reduces* the vectors to fewer numbers
 # ![our choice](../figures/badges/ours.svg). In symbols, with one notation for all notebooks:
@@ -220,8 +220,8 @@ check_masked_average(my_masked_average)
 # %% [markdown]
 # ## 2.3 Dense comparison: how alike is every query cell to P?
 #
-# **Idea.** Hold P against every cell of the query. Two vectors are alike if they point the same way; their lengths should
-# not count, since length speaks of contrast more than of class.
+# **Idea.** Hold P against every cell of the query. Two vectors are alike if they point the same way; their lengths
+# should not count, since length speaks of contrast more than of class.
 #
 # **Formula.** The cosine of [lesson 1](01_few_shot_segmentation.ipynb) of every query cell i with P gives a
 # **similarity map**:
@@ -251,8 +251,8 @@ plt.show()
 # ### Exercise 2.2: a careless mask (predict, then run, medium, 10 minutes)
 #
 # Somebody paints the support's mask one cell too wide all around, somebody else one cell too narrow. *Write down before
-# you run:* which of the two harms the similarity map more? By how much does the *best IoU* of its map, the IoU under the
-# best of all thresholds (2.4 says more), fall on average over 60 episodes: hardly, by a quarter, by half?
+# you run:* which of the two harms the similarity map more? By how much does the *best IoU* of its map, the IoU under
+# the best of all thresholds (2.4 says more), fall on average over 60 episodes: hardly, by a quarter, by half?
 #
 # <details><summary>Hint 1</summary>
 #
@@ -507,11 +507,11 @@ print(OBJECTS_CREDIT)
 # the two thresholds as well: what counts as bright in one query need not in another.
 #
 # On the right is the trained network's answer, with its IoU. It finds the object, roughly: it reads other maps beside
-# this one, and adds a score made from the frozen features. (Do not compare its IoU with the best one of the map: that counts
-# cells, and its threshold knows the truth.)
+# this one, and adds a score made from the frozen features. (Do not compare its IoU with the best one of the map: that
+# counts cells, and its threshold knows the truth.)
 #
-# **Reduced or frozen?** In the drawn world the reduction made the better map (2.4). The next cell asks the same here, for
-# P and for the prototype that the query's true mask would give.
+# **Reduced or frozen?** In the drawn world the reduction made the better map (2.4). The next cell asks the same here,
+# for P and for the prototype that the query's true mask would give.
 
 # %%
 in_features = {
@@ -549,8 +549,9 @@ table(
 #
 # ### Exercise 2.4: why is the worst map the worst? (explain, medium, 10 minutes)
 #
-# Look at the second row of the picture (its map is poor in the frozen features, too: the cell above asserts it). Name two differences between the support and the query that one mean vector cannot bridge, and
-# say for each which of the two ways of failing it leads to.
+# Look at the second row of the picture (its map is poor in the frozen features, too: the cell above asserts it). Name
+# two differences between the support and the query that one mean vector cannot bridge, and say for each which of the
+# two ways of failing it leads to.
 #
 # <details><summary>Hint 1</summary>
 #
@@ -748,9 +749,9 @@ claim(
     f"With the best threshold for each query, the query's own prototype minus P is {near[1]} points of IoU where all "
     f"objects of a class look alike (gap 0), and {wide[1]} where they differ most (gap 1). The mean of three shots minus "
     f"the first of them is {more_near[1]} at gap 0, {more_wide[1]} at gap 1. A support mask one cell too wide changes "
-    f"the best IoU by {wide_mask[1]}, one cell too narrow by {narrow_mask[1]} (gap 0.5). On photographs P in the frozen "
-    f"features minus P in the reduced ones is {on_photos[1]}. <i>Drawn world: fold 0, one head, 120 and 60 episodes; "
-    "photographs: 60; brackets: 95 % intervals over episodes.</i>"
+    f"the best IoU by {wide_mask[1]}, one cell too narrow by {narrow_mask[1]} (gap 0.5). On photographs P in the "
+    f"frozen features minus P in the reduced ones is {on_photos[1]}. <i>Drawn world: fold 0, one head, 120 and 60 "
+    "episodes; photographs: 60; brackets: 95 % intervals over episodes.</i>"
 )
 
 # %% [markdown]

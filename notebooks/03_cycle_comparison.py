@@ -101,8 +101,8 @@ assert divmod(int(S[start[0] * width + start[1]].argmax()), width) == follow_cyc
 # - **Backward:** $r(i) = \arg\max_j S_{ji}$, the support cell most like the query cell i, over *all* support cells,
 #   inside and outside of the mask.
 # - **Kept:** $R = \{\, i(j) : j \text{ inside and } r(i(j)) \text{ inside} \,\}$, where *inside* means
-#   $M_s \ge 1/2$: at least half of the cell is foreground. The cycle starts in the mask, goes to the query, and must come
-#   back into the mask. It need not come back to where it started
+#   $M_s \ge 1/2$: at least half of the cell is foreground. The cycle starts in the mask, goes to the query, and must
+#   come back into the mask. It need not come back to where it started
 #   ![precedent](../figures/badges/precedent.svg) *CyCTR*.
 
 # %% [markdown]
@@ -118,8 +118,8 @@ assert divmod(int(S[start[0] * width + start[1]].argmax()), width) == follow_cyc
 #
 # <details><summary>Hint 2</summary>
 #
-# `i = S[j].argmax()` is the forward step, along a row. The way back is an argmax along a column. Look up in `mask` where
-# it ends.
+# `i = S[j].argmax()` is the forward step, along a row. The way back is an argmax along a column. Look up in `mask`
+# where it ends.
 # </details>
 
 
@@ -142,17 +142,17 @@ from dpnet_lite.course.exercises.lesson_03 import check_cycle
 check_cycle(my_reliable_set)
 
 # %% [markdown]
-# Now look at all cycles of sixty episodes of the drawn world, where the truth is known for every pixel: what does a match
-# lie on, and what does the way back land on? `all_cycles` follows every cycle that starts in a mask. The code then takes,
-# among the cycles that do what the idea promises (the match lies on another object, and the way back lands on another
-# object), the episode that has the most of them, and in it the cycle that lands farthest from its start.
+# Now look at all cycles of sixty episodes of the drawn world, where the truth is known for every pixel: what does a
+# match lie on, and what does the way back land on? `all_cycles` follows every cycle that starts in a mask. The code
+# then takes, among the cycles that do what the idea promises (the match lies on another object, and the way back lands
+# on another object), the episode that has the most of them, and in it the cycle that lands farthest from its start.
 
 # %%
 from dpnet_lite.course.analysis.selections import OUTCOMES, all_cycles, shown_in_cells
 
 
 def places_of(episode):
-    """The opened episode, its cycles, and what their matches and landings lie on: 0 object, 1 other object, 2 neither."""
+    """The opened episode, its cycles, and what their matches and landings lie on: 0 object, 1 other one, 2 neither."""
     v = toy.open(episode, **PLAIN)
     cycles, places = all_cycles(v), []
     for image, cells in ((episode.query, cycles.matches), (episode.support[0], cycles.landings)):
@@ -187,11 +187,11 @@ print(f"looked for: {v.class_name}; the match lies on: {names[0]}; the way back 
 cycle_figure(v, found.start)
 
 # %% [markdown]
-# *What to see:* left, the start (circle) and the landing (square) in the support; in the middle the match (diamond)
-# in the query; right, in blue, all query cells that are kept, with the outline of the truth. White arrows: kept, though
-# the cycle does not end where it began. Dashed orange arrows: rejected. In the second picture the way back does what the
-# idea promised: the match lies on another object, and the cycle does not come back into the mask. The line above the
-# picture names what match and landing lie on.
+# *What to see:* left, the start (circle) and the landing (square) in the support; in the middle the match (diamond) in
+# the query; right, in blue, all query cells that are kept, with the outline of the truth. White arrows: kept, though
+# the cycle does not end where it began. Dashed orange arrows: rejected. In the second picture the way back does what
+# the idea promised: the match lies on another object, and the cycle does not come back into the mask. The line above
+# the picture names what match and landing lie on.
 #
 # How often is that so? The table counts all cycles by what their match lies on.
 
@@ -216,8 +216,8 @@ table(rows, "All cycles of sixty episodes, by what fills most of the cell", form
 #
 # ### Exercise 3.2: why can it not tell objects apart? (explain, medium, 10 minutes)
 #
-# Most cycles whose match lies on another object are kept. Explain why the query cell of another object so often names our
-# object as the most like in the support. What would have to be in the support so that the cycle is rejected?
+# Most cycles whose match lies on another object are kept. Explain why the query cell of another object so often names
+# our object as the most like in the support. What would have to be in the support so that the cycle is rejected?
 #
 # <details><summary>Hint 1</summary>
 #
@@ -262,9 +262,9 @@ cycle_figure(photo_episodes[n], farthest(all_found[n], all_found[n].outcomes >= 
 
 # %% [markdown]
 # *What to see:* *right* and *wrong* ask whether the match lies on the query's object. All matches do here, so every
-# rejected cycle is a good one that the way back threw away, mostly for landing in a border cell just outside of the mask.
-# And many cycles end at the same few cells, hence so little blue. Precision and recall in the title say how well the
-# blue cells fit the outline; section 3.4 explains them.
+# rejected cycle is a good one that the way back threw away, mostly for landing in a border cell just outside of the
+# mask. And many cycles end at the same few cells, hence so little blue. Precision and recall in the title say how well
+# the blue cells fit the outline; section 3.4 explains them.
 #
 # ## 3.3 The pseudo-prototype
 #
@@ -330,7 +330,8 @@ plt.show()
 # %% [markdown]
 # *What to see:* the same colours mean the same cosine. With $P_q$ the object is brighter and the ground darker: $P_q$
 # comes from this very query, with its light and its colours. So it is on average. But in some episodes the map of $P_q$
-# is the worse one, as the line above the table says. A mean is only as good as the cells in it: how good is a selection?
+# is the worse one, as the line above the table says. A mean is only as good as the cells in it: how good is a
+# selection?
 
 # %% [markdown]
 # ## 3.4 How good is a selection?
@@ -479,8 +480,8 @@ better, worse = int((gains > 0.05).sum()), int((gains < -0.05).sum())
 print(f"precision, round 2 minus plain cycle: {gains.mean():+.2f} on average; up in {better}, down in {worse} episodes")
 
 # %% [markdown]
-# *What to see:* the titles give precision and recall, the outline is the truth. It is the *same query*, with two supports
-# (not shown). In both the cycle keeps cells on two objects. Above, the weights leave one, on the object, and
+# *What to see:* the titles give precision and recall, the outline is the truth. It is the *same query*, with two
+# supports (not shown). In both the cycle keeps cells on two objects. Above, the weights leave one, on the object, and
 # the rounds gather there and fill it. Below, most of the weight lies on another object to begin with, and the rounds
 # agree on *that* one. Consensus makes a selection clean; which object it is clean *of* is decided before it.
 #
@@ -620,13 +621,14 @@ for one, weights, name in zip(grid[1], [*each, share], ("of shot 1", "of shot 2"
 plt.show()
 
 # %% [markdown]
-# *What to see:* above, what each shot offers; below, what its cycles and the consensus select in the same query, and the
-# average. A shot that is misled is outvoted, not silenced: what it selects stays in with a third of the weight.
+# *What to see:* above, what each shot offers; below, what its cycles and the consensus select in the same query, and
+# the average. A shot that is misled is outvoted, not silenced: what it selects stays in with a third of the weight.
 #
 # ### Rules side by side
 #
-# The shipped network runs with each rule in turn; its weights stay those that were trained with the default rule. So the
-# last column says what a rule is worth *to this network*, not what it would be worth to one that was trained with it.
+# The shipped network runs with each rule in turn; its weights stay those that were trained with the default rule. So
+# the last column says what a rule is worth *to this network*, not what it would be worth to one that was trained with
+# it.
 #
 # - *plain cycle*: section 3.2. *cycle, weighted*: round 0. *cycle, weighted, consensus*: the default.
 # - *query first*: every query cell is asked whether its nearest support cell closes a cycle
@@ -637,7 +639,8 @@ plt.show()
 # - *oracle*: the query's true mask. No method, but a guide to what a better selection could give.
 #
 # Where weights are not just yes and no, precision is the share of the *weight* on the object, and a cell counts as
-# selected from half of the largest weight on. *To own* is the cosine of $P_q$ with the query's own prototype, as in 3.3.
+# selected from half of the largest weight on. *To own* is the cosine of $P_q$ with the query's own prototype, as in
+# 3.3.
 
 # %%
 print(f"threshold: {config.selection_threshold}, top k: {config.selection_count} cells")
@@ -697,7 +700,8 @@ if (~clean).any():
 # %% [markdown]
 # *What to see:* a dense cluster at the upper right, a few complete misses at the lower left, and some in between. Where
 # the selection lies on another object, the mask fails as well; lesson 8 tests whether the one causes the other. And a
-# clean selection is no promise: look how far down the dots at the right reach. [Results](../docs/results.md) counts over many episodes.
+# clean selection is no promise: look how far down the dots at the right reach. [Results](../docs/results.md) counts
+# over many episodes.
 
 # %% [markdown]
 # ## 3.7 Follow a cycle yourself
@@ -723,11 +727,11 @@ cycle_explorer()
 # - The way back rejects some matches on background, but hardly any on other objects. Weights and consensus make the
 #   selection clean and large.
 #
-# What are these steps worth in networks that were *trained* with them? [Lesson 11](11_ablations.ipynb) tells how that is
-# measured; the next cell reads the same stored runs, which come with the package. Each difference is paired: the same
-# folds, seeds, training and test episodes. In that
-# study, *threshold* and *top 12* replace the cycle, both steps of it, and keep weights and consensus;
-# *plain cycle* keeps the cycle and leaves out weights and consensus, both at once.
+# What are these steps worth in networks that were *trained* with them? [Lesson 11](11_ablations.ipynb) tells how that
+# is measured; the next cell reads the same stored runs, which come with the package. Each difference is paired: the
+# same folds, seeds, training and test episodes. In that study, *threshold* and *top 12* replace the cycle, both steps
+# of it, and keep weights and consensus; *plain cycle* keeps the cycle and leaves out weights and consensus, both at
+# once.
 #
 # Do not be surprised by other numbers than in 3.5: above, the network was trained with the default rule and only run
 # with another one. Here each network was trained with its rule; one trained with the oracle has learnt to rely on $P_q$

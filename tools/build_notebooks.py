@@ -71,11 +71,11 @@ def student_version(notebook: NotebookNode) -> NotebookNode | None:
     """The notebook before it was run, with every solution taken out; None where it has no exercise.
 
     A solution stands between the lines `# BEGIN SOLUTION` and `# END SOLUTION`, as nbgrader has it. Links to other
-    folders, and to the first notebook, which has no exercise, go one folder further up: the student's lie one deeper.
+    folders go one folder further up: the student's notebooks lie one deeper.
     """
     student = copy.deepcopy(notebook)
     for cell in student.cells:
-        cell.source = cell.source.replace("](../", "](../../").replace("](00_start_here", "](../00_start_here")
+        cell.source = cell.source.replace("](../", "](../../")
         if cell.cell_type == "code":
             written = SOLUTION.sub(TO_WRITE, cell.source)
             if written != cell.source:

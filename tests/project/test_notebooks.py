@@ -114,7 +114,7 @@ def test_exercises_have_a_kind_hints_and_a_check_or_an_answer_and_a_third_asks_f
                 assert int(match[2]) == len(kinds) + 1, title
                 kinds.append(match[3])
                 assert text.count("<summary>Hint") == 2, f"{title}: two hints stand in its cell"
-        assert len(kinds) >= 2 or name == "00_start_here", name
+        assert len(kinds) >= 2, name
         tags = [tag for cell in cells for tag in cell.metadata.get("tags", [])]
         checks = tags.count("check")
         solutions = sum(cell.source.count("# BEGIN SOLUTION") for cell in cells if cell.cell_type == "code")
