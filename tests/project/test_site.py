@@ -93,7 +93,7 @@ def test_every_page_has_all_it_asks_for_from_here(browser: Any, site: Path, them
         ids[file.as_uri()] = set(page.evaluate("[...document.querySelectorAll('[id]')].map(e => e.id)"))
         links[file.as_uri()] = page.evaluate("[...document.querySelectorAll('a[href]')].map(e => e.href)")
         assert page.locator("img:not([alt]), img[alt='']").count() == 0, f"{file.name}: a picture without words"
-        assert page.locator("p", has_text=re.compile(r"\|\s*:?[-\u2013\u2014]")).count() == 0, f"{file.name}: a table as text"
+        assert page.locator("p", has_text=re.compile(r"\|\s*:?[-\u2013\u2014]")).count() == 0, "a table as text"
         wide = page.evaluate("document.documentElement.scrollWidth") > width
         assert not wide or file.parent.name == "slides", f"{file.name} is wider than the window"
         keep(page, f"site_{theme}_{width}_{file.stem}")
