@@ -649,6 +649,7 @@ def both_maps(world, episode, features, vector, row, column):
     return figure
 
 
+# %% jupyter={"source_hidden": true}
 def clicked_cell(panel, x, y):
     """A click on the support, or on its map, chooses that cell."""
     one = shown_episode(explorer.state["world"], explorer.state["episode"])
