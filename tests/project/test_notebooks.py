@@ -230,7 +230,13 @@ def test_a_notebook_runs_within_its_budget_and_builds_clean(name: str, tmp_path:
 
 @NEEDS_HEAD
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [path.stem for path in sorted((NOTEBOOKS / "student").glob("*.ipynb"))])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(path.stem, marks=pytest.mark.xdist_group(f"student {path.stem}"))
+        for path in sorted((NOTEBOOKS / "student").glob("*.ipynb"))
+    ],
+)
 def test_a_students_notebook_with_its_solutions_runs_from_its_own_folder(name: str) -> None:
     student = nbformat.read(NOTEBOOKS / "student" / f"{name}.ipynb", as_version=4)
     notebook = build_notebooks.filled(student, build_notebooks.convert(NOTEBOOKS / f"{name}.py"))
