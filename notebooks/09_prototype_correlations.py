@@ -95,7 +95,7 @@ for name, measure in MEASURES.items():
 #
 # The features come out of a ReLU, so no channel of a prototype is negative. The next cell draws a table of the classes
 # for two of the measures: row a and column b hold the mean over pairs of a P of class a and a $P_q$ of class b.
-# Predict: (1) How low can the cosine of two prototypes get? Will any cell of the left table be dark? (2) Off the
+# Predict: (1) How low can the cosine of two prototypes get? Will any cell of the upper table be dark? (2) Off the
 # diagonal, which classes will be most alike: those that share the outline, or those that share the texture?
 #
 # <details><summary>Hint 1</summary>
@@ -112,22 +112,21 @@ for name, measure in MEASURES.items():
 # <details><summary>Answer</summary>
 #
 # (1) Not below 0, and channels that are strong for all classes keep it well above: few cells are dark. Centring takes
-# these common channels away. (2) The outline: look for dark violet blocks along the diagonal in the right table.
+# these common channels away. (2) The outline: look for dark violet blocks along the diagonal in the lower table.
 #
 # </details>
 
-# %% alt=["Two heat maps of 20 classes of the drawn world. Left, the cosine: everything is above 0, the diagonal is brightest. Right, the centred cosine: the diagonal and the blocks of one outline stand out, the rest is near 0 or negative."] jupyter={"source_hidden": true}
+# %% alt=["Two heat maps of 20 classes of the drawn world. Above, the cosine: everything is above 0, the diagonal is brightest. Below, the centred cosine: the diagonal and the blocks of one outline stand out, the rest is near 0 or negative."] jupyter={"source_hidden": true}
 tables = {name: class_table(measure(P, P_q), labels).numpy() for name, measure in MEASURES.items()}
-figure, (left, middle) = plt.subplots(1, 2, figsize=(11, 5.4), layout="constrained")
-heat_map(left, tables["cosine"], names, "cosine of $P$ (rows) and $P_q$ (columns)", groups=outlines)
-heat_map(middle, tables["centred cosine"], names, "centred cosine", signed=True, groups=outlines)
-middle.set_yticks([])
+figure, (above, below) = plt.subplots(2, 1, figsize=(6.2, 10.4), layout="constrained", sharex=True)
+heat_map(above, tables["cosine"], names, "cosine of $P$ (rows) and $P_q$ (columns)", groups=outlines)
+heat_map(below, tables["centred cosine"], names, "centred cosine", signed=True, groups=outlines)
 plt.show()
 
 # %% [markdown]
 # *What to see:* the pairs of a cell come *from different episodes*, so the diagonal does not profit from the fact that
-# the $P_q$ of an episode was selected with the help of the same episode's P. Left, the diagonal is brightest in nearly
-# every row, but even classes that share neither outline nor texture have a cosine well above 0. Right, the common part
+# the $P_q$ of an episode was selected with the help of the same episode's P. Above, the diagonal is brightest in nearly
+# every row, but even classes that share neither outline nor texture have a cosine well above 0. Below, the common part
 # is gone. The lines enclose classes of one outline: most of these blocks stand out, although their textures differ.
 # Striped classes break them, and cross and flower resemble each other: the outline is the stronger clue, not the only
 # one.
@@ -237,30 +236,29 @@ plt.show()
 # *What to see:* left, within a class P and $P_q$ are far more alike than across classes; of the other classes, those of
 # the same outline come first. In the *own* episode the two are a little more alike than in two episodes of the class.
 # Most of that is by construction, since $P_q$ was selected with the help of this P: for P and *own*, which no rule
-# selected, the step is much smaller (the line below the next table).
+# selected, the step is much smaller (the two last lines above the next table).
 #
 # Right, after the interaction the cosine (blue) falls in every row, and most for pairs that do not share the outline. One might
 # report that the interaction drives classes apart. But by the centred cosine (green) classes that share nothing stay
 # where they were, and it is pairs of *one* class that become a little less alike. Measures that disagree ask for an
 # explanation. Two things happen to a prototype (lesson 4): the exchange with the other one, and the weights u. The next
-# cell takes them apart.
+# cell (folded) takes them apart: it measures P and $P_q$ after the exchange alone, and after the weights alone.
 
-# %%
+# %% jupyter={"source_hidden": true}
 module, u = toy.head.interaction, found.weights  # u [N, C]
 STEPS = {
     "exchange": {kind: vectors[kind + "'"] / u for kind in ("P", "P_q")},
     "weights": {kind: u * vectors[kind] for kind in ("P", "P_q")},
 }
-rows, by_step = {"step": [], "pairs": []} | {name: [] for name in MEASURES}, {}
+rows, by_step = {"step, measure": [], "same class": [], "neither": []}, {}
 for step, made in STEPS.items():
     by_step[step] = {
         name: group_means(m(made["P"], made["P_q"]).numpy() - values[name][0]) for name, m in MEASURES.items()
     }
-    for kind in ("same class", "neither"):
-        rows["step"].append(step)
-        rows["pairs"].append(kind)
-        for name in MEASURES:
-            rows[name].append("{:+.3f} [{:+.3f}, {:+.3f}]".format(*by_step[step][name][kind]))
+    for name in MEASURES:
+        rows["step, measure"].append(f"{step}, {name.replace(' correlation', '')}")
+        for kind in ("same class", "neither"):
+            rows[kind].append("{:+.1f} [{:+.1f}, {:+.1f}]".format(*1000 * np.array(by_step[step][name][kind]) + 0.0))
 change = STEPS["exchange"]["P_q"] - P_q  # [N, C]
 flat = change.mean(dim=1, keepdim=True).expand_as(change)  # the part that is the same in all channels
 share = (flat.square().sum(dim=1) / change.square().sum(dim=1)).mean()
@@ -271,12 +269,12 @@ for kind in ("P_q", "own"):
     print(
         f"cosine of P and {kind}, own episode minus same class: {made['own episode'][0] - made['same class'][0]:+.3f}"
     )
-table(rows, "What each step alone changes in each measure, with 95 % intervals")
+table(rows, "What each step alone changes, in thousandths, for two kinds of pairs, with 95 % intervals")
 
 # %% [markdown]
 # ### Exercise 9.3: three measures, three answers (explain, medium, 10 minutes)
 #
-# The exchange changes the cosine of unrelated classes, and Pearson's correlation of no pair at all. The weights change
+# The exchange changes the cosine of unrelated classes, and Pearson's correlation by next to nothing. The weights change
 # both. Explain each from the definitions in 9.2 and from the line above the table. Which measure would you report in a
 # paper, and what would you say beside it?
 #
@@ -297,7 +295,7 @@ table(rows, "What each step alone changes in each measure, with 95 % intervals")
 # The softmax over the channels is nearly flat here, so each channel takes about the plain mean of the other prototype,
 # times a negative g: one number is taken away from all channels alike. A constant taken away lowers the cosine of
 # nearly every two non-negative vectors, most where they were least alike; Pearson's correlation removes every such
-# constant first and sees nothing. The weights u differ from channel to channel, so both see them. By Pearson's
+# constant first and sees next to nothing. The weights u differ from channel to channel, so both see them. By Pearson's
 # correlation they make other classes less alike still more than the own class, by the centred cosine they do not touch
 # them: whether the interaction parts classes depends on the measure. So report more than one, say what each ignores,
 # and ask a question that needs no measure of angle at all: which class is nearest (9.4)?
@@ -353,7 +351,8 @@ check_nearest_accuracy(my_nearest_accuracy)
 
 # %% [markdown]
 # The same with the package, for all five vectors. The references are the P of the other episodes (the $P'$ for vectors
-# after the interaction). The third column shows what the trap would have made of it.
+# after the interaction). *Right* and *wrong* are the episodes whose selection lies mostly on the object, and the others;
+# the last column shows what the trap would have made of it.
 
 # %%
 from dpnet_lite.course.analysis.prototypes import nearest_class
@@ -362,22 +361,24 @@ REFERENCES = {"P": "P", "P_q": "P", "P'": "P'", "P_q'": "P'", "own": "P"}
 nearest = {kind: nearest_class(vectors[kind], vectors[r], labels) for kind, r in REFERENCES.items()}
 hits = {kind: (answer == labels).double().numpy() for kind, answer in nearest.items()}
 drawn = weights / weights.sum(axis=1, keepdims=True)  # [1000, N]
-rows = {"vector": list(REFERENCES), "own class nearest, %": [], "with the own episode, %": []}
-rows |= {"selection right, %": [], "selection wrong, %": []}
+rows = {name: [] for name in ("own class nearest", "right", "wrong", "trap")}
 for kind, reference in REFERENCES.items():
     low, high = percentile_interval(100 * drawn @ hits[kind])
     trap = nearest_class(vectors[kind], vectors[reference], labels, leave_own_out=False)
-    rows["own class nearest, %"].append(f"{100 * hits[kind].mean():.1f} [{low:.1f}, {high:.1f}]")
-    rows["with the own episode, %"].append(100 * (trap == labels).double().mean().item())
-    rows["selection right, %"].append(100 * hits[kind][right].mean())
-    rows["selection wrong, %"].append(100 * hits[kind][~right].mean())
-table(rows, f"Share of episodes whose own class is the nearest (by chance {100 / len(names):.0f} %)", formats="{:.1f}")
+    rows["own class nearest"].append(f"{100 * hits[kind].mean():.1f} [{low:.1f}, {high:.1f}]")
+    rows["right"].append(100 * hits[kind][right].mean())
+    rows["wrong"].append(100 * hits[kind][~right].mean())
+    rows["trap"].append(100 * (trap == labels).double().mean().item())
+caption = (
+    f"% of episodes whose own class is the nearest (by chance {100 / len(names):.0f}); right, wrong: the selection"
+)
+table({"vector": list(REFERENCES), **rows}, caption, formats="{:.1f}")
 
-# %% alt=["Two confusion tables of 20 classes, for the pseudo-prototype and for the query's own prototype. Both are bright on the diagonal; the left one has more spots off it, most of them within blocks of one outline."] jupyter={"source_hidden": true}
-figure, panels = plt.subplots(1, 2, figsize=(11, 5.4), layout="constrained", sharey=True)
+# %% alt=["Two confusion tables of 20 classes, above for the pseudo-prototype, below for the query's own prototype. Both are bright on the diagonal; the upper one has more spots off it, most of them within blocks of one outline."] jupyter={"source_hidden": true}
+figure, panels = plt.subplots(2, 1, figsize=(6.2, 10.4), layout="constrained", sharex=True)
 for panel, kind, title in zip(panels, ("P_q", "own"), ("$P_q$", "the query's own prototype"), strict=True):
     heat_map(panel, confusion(found, nearest[kind]), names, f"nearest class of {title}", groups=outlines)
-panels[0].set_ylabel("class of the episode", fontsize=12)
+    panel.set_ylabel("class of the episode", fontsize=12)
 plt.show()
 other_class = ~np.eye(len(names), dtype=bool)
 rows = {"wrong answers of": [], "how many": [], "right outline": [], "right texture": []}
@@ -388,6 +389,7 @@ for kind, whose in (("P_q", "P_q"), ("own", "own (no selection)")):
     for what, part in (("right outline", outlines), ("right texture", textures)):
         rows[what].append((part[labels[wrong]] == part[nearest[kind][wrong]]).mean())
 chances = [(part[:, None] == part[None])[other_class].mean() for part in (outlines, textures)]
+assert all(o > t for o, t in zip(rows["right outline"], rows["right texture"], strict=True))
 rows = {
     name: [*column, last]
     for (name, column), last in zip(rows.items(), ("any other class", None, *chances), strict=True)
@@ -400,9 +402,9 @@ table(
 
 # %% [markdown]
 # *What to see:* a row is the class of the episode; the colours are shares of its episodes. Most lie on the diagonal in
-# both pictures. The right picture has no selection that could fail, so what is off its diagonal is due to the features:
-# objects of one class that look different, and classes that look alike. What the left one has in addition is due to the
-# selection: where that lies on another object, $P_q$ rarely has its own class nearest (last column of the first table).
+# both tables. The lower one has no selection that could fail, so what is off its diagonal is due to the features:
+# objects of one class that look different, and classes that look alike. What the upper one has in addition is due to the
+# selection: where that lies on another object, $P_q$ rarely has its own class nearest (column *wrong* of the table above).
 # Wrong answers often have the right *outline*. For $P_q$ that is in part the drawn world's doing: every scene holds an
 # object that shares one of the two, so a wrong selection is likely to meet one. Where no selection can fail (*own*), the
 # outline is right less often, but still more often than among other classes drawn at random.
@@ -597,7 +599,8 @@ plt.show()
 # %% [markdown]
 # *What to see:* left, a measure that a method could use. Crosses, the wrong selections, lie more to the left on average,
 # but over most of the range: P and $P_q$ agree there, too. No wonder: the selection looks for what is like P, so $P_q$
-# is like P by construction, also where it sits on another object that shares something with the class. Among the right
+# is like P by construction, also where it sits on another object that shares something with the class. At gap 1 lesson 8.4 finds the
+# same cosine no better than a coin. Among the right
 # selections alone, a higher cosine says little or nothing of the mask (the line above the table). Right, a measure that
 # needs the truth. It splits the two groups almost by definition, since it asks whether $P_q$ found the *query's* object.
 
@@ -607,14 +610,39 @@ plt.show()
 # With a running kernel: choose the world, a view and a measure, and click on a cell. Its row names the class of P, its
 # column that of $P_q$. On the right you see where the two come from, and each compared with the other's image: a bright
 # map on another object is a confusion that you can look at. In the view *PCA* each prototype is the crop of the image
-# from which it was made. In *nearest class* the cell of a wrong answer shows an episode that gave it. Set *interaction* to
+# from which it was made. In *nearest class* the cell of a wrong answer shows an episode that gave it. In *heat map*, set *interaction* to
 # *after minus before*: how large is what the module changes? (Here are four episodes of each class, in 9.2 ten; the maps
 # are plain cosines, whatever the measure.)
+#
+# **Find a mistake.** In *nearest class*, click on a bright cell off the diagonal. On which object does the blue lie, and
+# where is the map with P bright? Which of the two, outline or texture, do the classes of its row and column share? Do
+# so for three cells, then unfold.
+#
+# <details><summary>Answer</summary>
+#
+# Most share the one or the other, though few classes do: the lines below the explorer count all wrong answers. They are
+# too few to say which of the two; with more episodes, in 9.4, it is the outline. In most of them the blue lies on the
+# object itself: the features took one class for another. Where it lies on another object, the selection did.
+#
+# </details>
 
 # %%
 from dpnet_lite.course.explorers.apps import correlation_explorer
 
 correlation_explorer()
+
+# %%
+from dpnet_lite.course.explorers.correlations import collected
+
+drawn_world = collected(False)[1]  # the explorer's own episodes
+answer = nearest_class(drawn_world.vectors["P_q"], drawn_world.vectors["P"], drawn_world.labels)
+wrong = answer != drawn_world.labels
+names_of = np.array([name.split() for name in drawn_world.class_names])
+shared = (names_of[answer[wrong]] == names_of[drawn_world.labels[wrong]]).sum(axis=0)
+hit = int((drawn_world.precisions[wrong.numpy()] >= 0.5).sum())
+assert shared.sum() > len(answer[wrong]) / 2 and 2 * hit > len(answer[wrong])
+print(f"{wrong.sum()} wrong answers in the explorer: {shared[1]} share the outline, {shared[0]} the texture;")
+print(f"in {hit} of them the selection lies mostly on the object")
 
 # %% [markdown]
 # On photographs: 13 objects, each before several backgrounds, of which the head saw none in training. Two groups are
@@ -632,7 +660,6 @@ correlation_explorer(photographs=True)
 
 # %%
 from dpnet_lite.course.analysis.prototypes import centred_cosines
-from dpnet_lite.course.explorers.correlations import collected
 
 photos = collected(True)[1]
 alike = centred_cosines(photos.vectors["P"], photos.vectors["P_q"])  # [N, N]
@@ -653,7 +680,7 @@ print(f"{nearest_is_own} of {len(of_photos)} objects are nearer to themselves th
 table(rows, "Photographs: centred cosine of an object's P with the P_q of ...")
 
 # %% [markdown]
-# *What to see:* 1 minus the first column is what light, pose and background do to an object. Are the kin next to each
+# *What to see:* 1 minus the first column is what light, pose, background, and a selection that misses do to an object. Are the kin next to each
 # other? Toy sloth and toy wolf are, and the two sneakers so much that one of them is nearer to the other than to itself;
 # the teddy bear only in part. With two or three episodes of each object, small differences mean nothing; and two photographs before the same kind of background may be alike for
 # that alone, since a cell also sees its surroundings.
@@ -668,8 +695,8 @@ table(rows, "Photographs: centred cosine of an object's P with the P_q of ...")
 #   sees and Pearson's correlation does not. The formula is ours: this says nothing of the paper's.
 # - t-SNE keeps neighbours; what else it keeps must be measured. The silhouette falls with the gap, for perfect
 #   selections as well.
-# - Agreement of P and $P_q$ is a sign that the selection lies on the object, an unsure one. Of the mask beyond that it
-#   says nothing that could be measured here.
+# - At gap 0.5, agreement of P and $P_q$ is a sign that the selection lies on the object, an unsure one; at gap 1 lesson
+#   8.4 finds it no better than a coin. Of the mask beyond that it says nothing that could be measured here.
 
 # %%
 same, none = before["centred cosine"]["same class"], before["centred cosine"]["neither"]

@@ -32,7 +32,7 @@ PLACEHOLDER = "OWNER/dpnet-lite"
 LINK = re.compile(r"(!?)\[((?:[^][]|\[[^][]*\])*)\]\(((?!https?:|mailto:|#)[^)#\s]+)(#[^)\s]*)?\)")
 PATTERNS = ("README.md", "benchmarks/README.md", "docs/*.md", "docs/ablations/*/*/report.md", "docs/site/*.md")
 CLAIM, QUIZ = re.compile(r"^claim\(", re.MULTILINE), re.compile(r"\A\W*(?:from .*\n\s*)?quiz\(.*\)\s*\Z")
-EXPLORER = re.compile(r"^(?:cycle|episode|variants|gallery)_explorer\(", re.MULTILINE)
+EXPLORER = re.compile(r"^(?:(?:cycle|episode|variants|gallery|correlation)_explorer|live_ablation)\(", re.MULTILINE)
 STORED = "*Here it is a picture; [the explorers of this site](../explorers.md) answer without a kernel.*"
 CORE = {  # the pages on the core, and the modules on each
     "Network": "model.dpnet model.episode_batch model.prototypes model.matching model.cycle_comparison "

@@ -19,6 +19,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 
+from dpnet_lite.course.analysis.prototypes import MEASURES, class_table
 from dpnet_lite.course.analysis.selections import OUTCOMES, all_cycles
 from dpnet_lite.course.explorers.ablation import (
     ablation_figure,
@@ -28,6 +29,7 @@ from dpnet_lite.course.explorers.ablation import (
     variant_name,
 )
 from dpnet_lite.course.explorers.apps import RULES
+from dpnet_lite.course.explorers.correlations import VIEWS, WHEN, collected, correlation_figure, correlations
 from dpnet_lite.course.explorers.cycle import cycle_figure
 from dpnet_lite.course.explorers.episode import (
     cases_figure,
@@ -144,7 +146,11 @@ def hide_way(figure: Figure) -> None:
         artist.set_visible(False)
     middle.title.set_text("query")
     figure.set_layout_engine("none")  # the panels stay where they are
-    right.set_visible(False)
+    for artist in (*right.images, *right.collections):
+        artist.set_visible(False)
+    right.title.set_text("")
+    said = "With the way:\nall that are selected"
+    right.text(0.5, 0.5, said, ha="center", va="center", transform=right.transAxes, fontsize=12)
 
 
 def cycles(gallery: Gallery, cases: dict[str, OpenedEpisode]) -> Stored:
@@ -227,7 +233,8 @@ def gaps(gallery: Gallery, count: int = 2) -> Stored:
     """Some classes of the drawn world from no gap to the whole one."""
     text = (
         "The gap says how far colours, angle and light may stray between two scenes of a class, from 0 (alike) to 1. "
-        "The scenes are drawn again for each gap."
+        "The scenes are drawn again for each gap. Each picture is one episode, which can go against the rule: lesson 8 "
+        "averages over many."
     )
     world = toy_episodes(0, DEFAULT_GAP)
     names = [world.class_names[index] for index in world.novel[:count]]
@@ -237,8 +244,42 @@ def gaps(gallery: Gallery, count: int = 2) -> Stored:
             shown = toy_episodes(0, gap, SCENES)
             opened = shown.open(pick_episode(shown, position))
             alt = f"The class {name} at gap {gap:g}: support, query, predicted mask and truth"
-            said = f"Gap {gap:g}: IoU {opened.iou:.2f}."
+            said = f"Gap {gap:g}, one episode. {plain(why(opened))}"
             stored.states.append(gallery.state(f"gap_{position}_{gap:g}", episode_figure(opened), said, alt))
+    return stored
+
+
+def relatives(names: Sequence[str], row: int, values: Sequence[float]) -> dict[str, int]:
+    """Of each kind of other class, the one with the highest value in a class's row; and the class itself."""
+    texture, outline = names[row].split()
+    shared = [(other.split()[1] == outline, other.split()[0] == texture) for other in names]
+    kinds = {"itself": (True, True), "same outline": (True, False), "same texture": (False, True)}
+    kinds["neither"] = (False, False)
+    return {
+        kind: max((k for k in range(len(names)) if shared[k] == of), key=values.__getitem__)
+        for kind, of in kinds.items()
+    }
+
+
+def cells(gallery: Gallery) -> Stored:
+    """A class of the drawn world beside itself and its nearest of each kind, before and after the interaction."""
+    found, measure, row = collected(False)[1], list(MEASURES)[-1], 0
+    names = found.class_names
+    tables = {when: class_table(correlations(found, measure, when), found.labels)[row].tolist() for when in WHEN}
+    columns = relatives(names, row, tables[WHEN[0]])
+    text = (
+        f"How alike are prototypes of two classes, by the {measure} of lesson 9? The row is P of {names[row]}; choose "
+        "the class of P_q: the same, or the most alike that shares its outline, its texture, or neither. On the "
+        "right two episodes behind the cell: in the lower maps, bright is alike. Which other objects light up?"
+    )
+    stored = Stored("Which prototypes are alike", text, {"class of P_q": list(columns), "interaction": list(WHEN)})
+    for kind, column in columns.items():
+        for when in WHEN:
+            told = f"{names[row]} and {names[column]}, {measure} {when} the interaction: {tables[when][column]:+.2f}."
+            figure = correlation_figure(False, VIEWS[0], measure, when, row, column)
+            alt = f"A table of classes, framed {names[row]} and {names[column]}; two episodes and their similarity maps"
+            name = f"cells_{kind.replace(' ', '_')}_{when.split()[-1] if when != WHEN[-1] else 'change'}"
+            stored.states.append(gallery.state(name, figure, told, alt))
     return stored
 
 
@@ -276,5 +317,6 @@ def write(folder: Path) -> str:
         lambda: rules(gallery, worlds),
         lambda: variants(gallery, worlds),
         lambda: gaps(gallery),
+        lambda: cells(gallery),
     )
     return "".join(markup(make()) for make in makers) + f"{OBJECTS_CREDIT}\n"

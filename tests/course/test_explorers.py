@@ -235,6 +235,7 @@ VALUES = {
     "column": [0, 23],
     "page": [5],
     "best_first": [False],
+    "judge": ["cycle, weighted, consensus (default)"],
     "from_query": [True],
 }
 
@@ -334,6 +335,9 @@ def test_the_gallery_sorts_all_classes_by_precision():
     assert len(set(names)) == len(names) == 20
     widget.change({"best_first": False, "page": 1})
     assert titles(widget.figure)[4] == f"precision {precisions[-1]:.2f}"
+    names = titles(widget.figure)[:4]
+    widget.change({"rule": "threshold", "judge": "cycle, weighted, consensus (default)"})
+    assert titles(widget.figure)[:4] == names  # the same episodes under another rule
 
 
 def test_tables_of_tiles_and_cases_show_each_episode_in_its_place(toy):
@@ -480,7 +484,7 @@ def test_the_gallery_leads_from_one_list_with_a_failure_to_the_next(monkeypatch)
         assert failed == widget.caption.value.count("<b>Failure</b>") > 0
     monkeypatch.setattr(apps, "outcome", lambda iou: "success")
     widget.buttons["failure"].click()
-    assert widget.error is None and "no failure among the next episodes" in widget.message.value
+    assert widget.error is None and "no failure in the next 8 lists of episodes" in widget.message.value
 
 
 def test_the_words_on_a_failure_are_counts_of_pixels():

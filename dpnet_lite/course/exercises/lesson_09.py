@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from dpnet_lite.course.analysis.prototypes import class_table, cosines, nearest_class
+from dpnet_lite.course.analysis.prototypes import class_table, cosines, nearest_class, pearson
 from dpnet_lite.course.exercises import ask, close, compare, compare_cases, require_number, require_tensor, right
 
 
@@ -36,6 +36,7 @@ def check_class_cosines(function: Callable[[Tensor, Tensor], Tensor]) -> str:
                 class_table(points @ points.T, labels)
             ),
             "the diagonal counts each point with itself, which is always 1: leave these pairs out": own_counted,
+            "this is Pearson's correlation: take the plain cosine": class_table(pearson(points, points), labels),
             "these are cosines of the class means; take the cosine of every pair first, then the mean": (
                 cosines(means, means)
             ),
@@ -80,6 +81,8 @@ def _wrong_shares(points: Tensor, references: Tensor, labels: Tensor) -> dict[st
     unit = nearest_class(points, functional.normalize(references, dim=1), labels)
     return {
         "the reference of its own episode helps: take the mean of the class without it": _share(with_own, labels),
+        "take the means of the references, not of the points": _share(nearest_class(points, points, labels), labels),
+        "return a share, from 0 to 1, not per cent": 100 * _share(nearest_class(points, references, labels), labels),
         "you take the smallest distance; take the largest cosine, which does not look at lengths": (
             _share(torch.stack(by_distance), labels)
         ),

@@ -40,7 +40,12 @@ def check_merged(function: Callable[[list[np.ndarray]], np.ndarray]) -> str:
         for row, column in np.ndindex(6, 8):
             inside = [k for k, mask in enumerate(masks, start=1) if mask[row, column]]
             wanted = 255 if len(inside) > 1 else (inside or [0])[0]
-            place = f"with {n_masks} masks, the pixel in row {row}, column {column}"
+            place = f"with {n_masks} mask{'s'[: n_masks - 1]}, the pixel in row {row}, column {column}"
+            if len(inside) > 1:
+                require(given[row, column] != sum(inside), f"{place} lies in masks {inside}: set 255, add no numbers")
+                require(
+                    given[row, column] != max(inside), f"{place} lies in masks {inside}: set 255, the last must not win"
+                )
             require(
                 given[row, column] == wanted,
                 f"{place} lies in masks {inside} and should be {wanted}, not {given[row, column]}",

@@ -191,7 +191,7 @@ def ablation_figure(
     axes.set_ylim(max(heights.sum(), 0.1), 0)
     axes.tick_params(axis="x", labelsize=11)
     axes.set_xlabel("mIoU minus that of the full network, points, with 95 % interval", fontsize=11)
-    for label, colour, mark in (("short live run", ORANGE, "s"), ("full length, shipped", BLUE, "o")):
+    for label, colour, mark in (("short live run", ORANGE, "s"), ("full length, shipped", BLUE, "o"))[not live :]:
         axes.plot([], [], mark, color=colour, linestyle="-", linewidth=2.5, label=label)
     bars.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=11)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -248,8 +248,8 @@ class AblationLab(BackgroundJob[LiveAblation]):
         explorer = Explorer(draw, {**controls, **switches}, alt=_ALT, **named)
         super().__init__(_ALT, explorer)
         self.bench, self.explorer, self.switches, self.results = bench, explorer, switches, results
-        for switch in self.switches.values():
-            switch.observe(self._switched, names="value")
+        for control in (*switches.values(), controls["photographs"]):
+            control.observe(self._switched, names="value")
         self.message.value = self.offer()
 
     @property
@@ -262,25 +262,27 @@ class AblationLab(BackgroundJob[LiveAblation]):
         name, changes, bench = variant_name(self.chosen), changes_of(self.chosen), self.bench
         if name == CONTROL:
             return "this is the full network itself; change a switch"
-        own = shipped_difference(name, changes)
+        data, world = ("photos", "photographs") if self.explorer.state["photographs"] else ("toy", "the drawn world")
+        own, toy = (shipped_difference(name, changes, one) for one in (data, "toy"))
         known = "no shipped study trained this variant"
         if own is not None:
             known = f"{percent(own.difference, own.interval, signed=True)} points in {own.pairs} shipped pairs"
         if name in self.results:
-            return f"<b>{name}</b> on the drawn world: {known}. Done before, see the picture."
+            return f"<b>{name}</b> on {world}: {known}. Done before, see the drawn world's picture."
         low, high = (100 * width for width in expected_widths(changes, bench))
-        borrowed = "" if own is not None else " (widths of other variants, for want of its own)"
+        borrowed = "" if toy is not None else " (widths of other variants, for want of its own)"
         pairs, steps, longer = len(bench.pairs()), bench.training.steps, load_study("modules").training["steps"]
         return (
-            f"<b>{name}</b> on the drawn world: {known}. Start trains it and the full network, {pairs} pairs "
-            f"of {steps} steps. This will hardly settle anything. Even shipped runs of {longer} steps, cut to as few "
-            f"folds, seeds and episodes, have intervals {low:.0f} to {high:.0f} points wide{borrowed}; with {steps} "
-            "steps they can be far wider."
+            f"<b>{name}</b> on {world}: {known}. Start trains it and the full network, on the drawn world whatever is "
+            f"shown: {pairs} pairs of {steps} steps. This will hardly settle anything. Even shipped runs of {longer} "
+            f"steps, cut to as few folds, seeds and episodes, have intervals {low:.0f} to {high:.0f} points wide"
+            f"{borrowed}; with {steps} steps they can be far wider."
         )
 
     def _switched(self, change: Any) -> None:
         """Another variant: the run under way is given up; networks that it finished are kept by the bench."""
-        self.give_up()
+        if change["owner"] in self.switches.values():
+            self.give_up()
         self.message.value = self.offer()
 
     def make_run(self) -> LiveAblation:

@@ -31,7 +31,7 @@ from dpnet_lite.course.explorers.luck import luck_explorer
 from dpnet_lite.course.explorers.outcomes import FAILURE, SUCCESS, outcome, why
 from dpnet_lite.course.explorers.payoff import payoff_explorer
 from dpnet_lite.course.explorers.scales import level_titles, scales_figure, scales_told
-from dpnet_lite.course.explorers.shell import Explorer, dropdown, error_message, offer, slider
+from dpnet_lite.course.explorers.shell import LISTS, Explorer, dropdown, error_message, offer, slider
 from dpnet_lite.course.explorers.training import Curves, LiveTrainer
 from dpnet_lite.course.explorers.your_images import YourImages
 from dpnet_lite.course.live_ablation import Bench
@@ -45,7 +45,6 @@ from dpnet_lite.experiments.presets import N_FOLDS, TOY
 _DEFAULT_RULE = "cycle, weighted, consensus (default)"
 _ON_A_PAGE = 4  # cases of the gallery; a fold has 20 novel classes
 _CORRELATION_PANEL = 2  # of interaction_figure
-_LISTS = 20  # through which a success or a failure is sought
 _NONE_YET = [("", -1)]  # options that follow a world, see `offer`
 RULES: dict[str, dict[str, Any]] = {
     "plain cycle": {"selection": "support_first", "weighted_pooling": False, "consensus_rounds": 0},
@@ -121,7 +120,7 @@ def _seek(
     A class of -1 stands before the first episode. `iou` is that of a setting's answer.
     """
     setting = _setting(state)
-    for seed in range(setting["seed"], setting["seed"] + _LISTS):
+    for seed in range(setting["seed"], setting["seed"] + LISTS[setting["photographs"]]):
         order = _order(**{**setting, "seed": seed})
         passed = seed == setting["seed"] and setting["position"] in order
         for position in order[order.index(setting["position"]) + 1 if passed else 0 :]:
@@ -246,24 +245,30 @@ def scale_explorer(fold: int = 0) -> Explorer:
 def gallery_explorer(fold: int = 0) -> Explorer:
     """One episode of each novel class, four on a page, from the best selection to the worst or the other way."""
 
-    def on_page(best_first: bool, page: int, **state: Any) -> list[OpenedEpisode]:
-        episodes = sorted(_open_all(**state), key=precision_of, reverse=best_first)
+    def on_page(best_first: bool, page: int, judge: str, **state: Any) -> list[OpenedEpisode]:
+        episodes = _open_all(**state)
+        judged = [precision_of(one) for one in _open_all(**{**state, "rule": judge or state["rule"]})]
+        order = sorted(range(len(judged)), key=judged.__getitem__, reverse=best_first)
         first = min(_ON_A_PAGE * page, len(episodes)) - _ON_A_PAGE  # the last page is full as well
-        return episodes[first : first + _ON_A_PAGE]
+        return [episodes[k] for k in order[first : first + _ON_A_PAGE]]
 
     def draw(**state: Any) -> Figure:
         return cases_figure(on_page(**state))
 
     def tell(**state: Any) -> str:
-        shown = _chosen(controls)
-        failed = [one for one in on_page(**state) if outcome(one.iou) == "failure"]
-        texts = [f"{one.class_name}: {why(one, shown.open(one.episode, selection='oracle'))}" for one in failed]
-        return "<br>".join(texts) or f"None of these is a failure (IoU below {FAILURE})."
+        lines = [f"None of these is a failure (IoU below {FAILURE})."]
+        for one in [one for one in on_page(**state) if outcome(one.iou) == "failure"]:
+            perfect = _chosen(controls).open(one.episode, selection="oracle").iou
+            told = (
+                f"{one.class_name}: <b>Failure</b>, IoU {one.iou:.2f}, {100 * precision_of(one):.0f} % of the selection"
+            )
+            lines.append(f"{told} on the object; with a perfect selection IoU {perfect:.2f}.")
+        return "<br>".join(lines[1:] or lines)
 
     def seek(state: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
         """The best page; the worst one of this list or, if that is shown, of the next one with a failure on it."""
         first = state["seed"] + (not state["best_first"])
-        for seed in range(first, first + _LISTS):
+        for seed in range(first, first + LISTS[state["photographs"]]):
             found = {"best_first": kind == "success", "page": 1, "seed": seed if kind == "failure" else state["seed"]}
             if kind == "success" or any(outcome(one.iou) == kind for one in on_page(**{**state, **found})):
                 return found
@@ -275,8 +280,9 @@ def gallery_explorer(fold: int = 0) -> Explorer:
 
     controls = _scene_controls(fold)
     del controls["position"]
-    order = dropdown("first the", [("best", True), ("worst", False)])
-    controls |= {"rule": _rule_control(), "best_first": order, "page": slider("page", 1, 1, 1)}
+    order, rule = dropdown("order", [("best first", True), ("worst first", False)]), _rule_control()
+    by = dropdown("by the precision of", [("this rule", ""), ("the default rule", _DEFAULT_RULE)])
+    controls |= {"rule": rule, "best_first": order, "judge": by, "page": slider("page", 1, 1, 1)}
     alt = "Four episodes: the support with its mask, the selected cells of the query, and the predicted mask"
     return Explorer(draw, controls, alt=alt, follow=follow, tell=tell, seek=seek)
 
@@ -309,10 +315,10 @@ def live_ablation(bench: Bench | None = None) -> AblationLab:
         return answers_of(shown, world, episode, changes_of(switches_of(state)))
 
     def tell(**state: Any) -> str:
-        """Of the full network, and the variant's outcome where it has masks."""
+        """The variant's outcome where it has masks, then of the full network, and what the bars are of."""
         name, told = variant_name(switches_of(state)), _tell(whose="Full network", **state)
-        variants = answers(state)[1:]
-        return " ".join([told, *(f"{name}: <b>{outcome(one.iou)}</b>, IoU {one.iou:.2f}." for one in variants)])
+        own = [f"{name}: <b>{outcome(one.iou)}</b>, IoU {one.iou:.2f}." for one in answers(state)[1:]]
+        return " ".join([*own, told, "The bars are of whole studies: class, gap and seed move the masks alone."])
 
     def seek(state: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
         """A success of the full network, or a failure of the variant, or of the full network where that has no mask."""
@@ -321,7 +327,9 @@ def live_ablation(bench: Bench | None = None) -> AblationLab:
 
     controls = _scene_controls(0)
     controls["fold"] = dropdown("fold", [0])  # the only one with shipped variants
-    return AblationLab(bench or Bench(), controls, choose, follow=_follow_world, tell=tell, seek=seek)
+    lab = AblationLab(bench or Bench(), controls, choose, follow=_follow_world, tell=tell, seek=seek)
+    lab.explorer.buttons["failure"].description = "show a failure of the variant"
+    return lab
 
 
 # What the page shows: the name of a tab, what is to be seen, and what makes the explorer.

@@ -42,10 +42,7 @@ _THUMBNAIL = 40  # pixels
 
 @lru_cache(maxsize=2)
 def collected(photographs: bool) -> tuple[ShownEpisodes, Prototypes]:
-    """The novel classes of fold 0 of the drawn world, or the shipped photographs, and the prototypes of their episodes.
-
-    No two episodes share an image.
-    """
+    """The drawn world's fold 0 or the shipped photographs, and prototypes of episodes that share no image."""
     shown = object_episodes() if photographs else toy_episodes(0, 0.5, n_scenes=_SCENES)
     return shown, collect_prototypes(shown, disjoint_episodes(shown.episodes(count=2000), _PER_CLASS))
 
@@ -73,6 +70,8 @@ def correlation_figure(
         pair: which of the cell's pairs of episodes to show, from 1 on, counted round.
     """
     shown, found = collected(photographs)
+    if view != VIEWS[0]:
+        measure, when = "cosine", WHEN[when != WHEN[0]]
     names, values = found.class_names, correlations(found, measure, when)
     chosen = (found.labels[:, None] == row) & (found.labels[None] == column) & ~torch.eye(len(values)).bool()
     i, j = chosen.nonzero().T.numpy()  # of P and of P_q
@@ -86,11 +85,10 @@ def correlation_figure(
         heat_map(axes, table, names, f"{measure}, {when}", signed=signed)
         axes.set(xlabel="class of $P_q$", ylabel="class of $P$")
     elif view == "nearest class":
-        kind, of = ("P_q", "P") if when == "before" else ("P_q'", "P'")
-        nearest = nearest_class(found.vectors[kind], found.vectors[of], found.labels)
+        nearest = _nearest(found, when)
         # Turned, so that a cell has the class of P in its row and that of P_q in its column, as the heat map has.
         shares = float((nearest == found.labels).float().mean())
-        heat_map(axes, confusion(found, nearest).T, names, f"nearest class: {shares:.0%} right")
+        heat_map(axes, confusion(found, nearest).T, names, f"nearest class {when} the interaction: {shares:.0%} right")
         axes.set(xlabel="class of the episode with this $P_q$", ylabel="class whose mean $P$ is nearest")
         order = np.argsort((nearest[j] != row).numpy(), kind="stable")  # episodes that went to this row come first
         i, j = i[order], j[order]
@@ -102,8 +100,13 @@ def correlation_figure(
     number = (pair - 1) % len(i)
     mean, this = float(values[i, j].mean()), float(values[i[number], j[number]])
     right.suptitle(f"{measure}, {when}: {mean:.2f} in {len(i)} pairs,\n{this:.2f} in number {number + 1}", fontsize=11)
-    _pair(right.subplots(2, 2), *(_opened(photographs, int(k[number])) for k in (i, j)), changed=when != "before")
+    _pair(right.subplots(2, 2), *(shown.open(found.episodes[k[number]]) for k in (i, j)), changed=when != "before")
     return figure
+
+
+def _nearest(found: Prototypes, when: str) -> Tensor:
+    kind, of = ("P_q", "P") if when == WHEN[0] else ("P_q'", "P'")
+    return nearest_class(found.vectors[kind], found.vectors[of], found.labels)
 
 
 def heat_map(
@@ -115,9 +118,9 @@ def heat_map(
     for edge in (k - 0.5 for k in range(1, len(groups)) if groups[k] != groups[k - 1]):
         for line in (axes.axhline, axes.axvline):
             line(edge, color=BLACK if signed else WHITE, linewidth=1.2)
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=10)
-    axes.set_yticks(range(len(names)), names, fontsize=10)
-    axes.set_title(title, fontsize=12)
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=12)
+    axes.set_yticks(range(len(names)), names, fontsize=12)
+    axes.set_title(title, fontsize=13)
     axes.get_figure().colorbar(picture, ax=axes, shrink=0.6, pad=0.01)  # type: ignore[union-attr]
 
 
@@ -140,8 +143,9 @@ def _thumbnails(axes: Axes, shown: ShownEpisodes, found: Prototypes, mark: str, 
     (left, low), (right, high) = places.min(axis=0) - 2 * half, places.max(axis=0) + 2 * half
     axes.set(xlim=(left, right), ylim=(low, high), xticks=[], yticks=[])
     names = found.class_names
-    axes.set_title(f"PCA, {pca.explained_variance_ratio_.sum():.0%} of the variance", fontsize=12)
-    axes.set_xlabel(f"blue: $P{mark}$ of {names[row]}; orange: $P_q{mark}$ of {names[column]}", fontsize=11)
+    title = f"PCA {WHEN[bool(mark)]} the interaction, {pca.explained_variance_ratio_.sum():.0%} of the variance"
+    axes.set_title(title, fontsize=13)
+    axes.set_xlabel(f"blue: $P{mark}$ of {names[row]}; orange: $P_q{mark}$ of {names[column]}", fontsize=12)
 
 
 @lru_cache(maxsize=512)
@@ -153,12 +157,6 @@ def _crop(shown: ShownEpisodes, index: int, class_index: int) -> np.ndarray:
     box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
     image = Image.fromarray(sample.image.permute(1, 2, 0).numpy())  # [3, H, W] -> [H, W, 3]
     return np.asarray(image.resize((_THUMBNAIL, _THUMBNAIL), box=box))
-
-
-@lru_cache(maxsize=128)
-def _opened(photographs: bool, number: int) -> OpenedEpisode:
-    shown, found = collected(photographs)
-    return shown.open(found.episodes[number])
 
 
 def _pair(grid: Any, first: OpenedEpisode, second: OpenedEpisode, *, changed: bool) -> None:
@@ -192,22 +190,31 @@ def correlation_explorer(photographs: bool = False) -> Explorer:
         return {"row": round(y), "column": round(x), "pair": 1} if inside else {}
 
     def follow(controls: Mapping[str, Any]) -> str:
-        names = collected(controls["photographs"].value)[1].class_names
+        found = collected(controls["photographs"].value)[1]
+        names, sizes = found.class_names, found.labels.bincount().tolist()
         for name, first in (("row", "toy sloth"), ("column", "toy wolf")):
             if offer(controls[name], names):
                 controls[name].value = names.index(first) if first in names else 0
+        row, column = controls["row"].value, controls["column"].value
+        controls["pair"].max = sizes[row] * (sizes[column] - (row == column))
+        controls["measure"].layout.display = None if controls["view"].value == VIEWS[0] else "none"
         return f"<small>{OBJECTS_CREDIT}</small>" if controls["photographs"].value else ""
 
-    def tell(photographs: bool, measure: str, when: str, row: int, **others: Any) -> str:
-        """The classes with the highest values in the row, and what the blue is."""
+    def tell(photographs: bool, view: str, measure: str, when: str, row: int, column: int, **others: Any) -> str:
         found = collected(photographs)[1]
+        own, other, selected = found.class_names[row], found.class_names[column], "Blue on the right: selected cells."
+        if view == "nearest class":
+            went = _nearest(found, when)[found.labels == column] == row
+            return f"Nearest to the mean P of {own}: {int(went.sum())} of {len(went)} P_q of {other}. {selected}"
+        if view == "PCA":
+            return f"Each small picture is a prototype, near to others that it is like. {selected}"
         values = class_table(correlations(found, measure, when), found.labels)[row].nan_to_num(-2.0)
         named = [f"{found.class_names[k]} ({values[k]:.2f})" for k in values.topk(3).indices.tolist()]
-        own = f"P of {found.class_names[row]}"
-        how = f"By the {measure} {when} the interaction, {own} is most like"
+        how = f"By the {measure} {when} the interaction, P of {own} is most like P_q of"
         if when == WHEN[-1]:
-            how = f"The interaction raises most the {measure} of {own} with"
-        return f"{how} P_q of: {', '.join(named)}. Blue: selected cells."
+            does, most = ("lowers", "with every class, least") if values.max() < 0 else ("raises", "most")
+            how = f"The interaction {does} the {measure} of P of {own} {most} with P_q of"
+        return f"{how}: {', '.join(named)}. {selected}"
 
     controls = {
         "photographs": dropdown("world", [("drawn world", False), ("photographs", True)], value=photographs),
@@ -219,7 +226,6 @@ def correlation_explorer(photographs: bool = False) -> Explorer:
         "pair": slider("pair", 1, _PER_CLASS**2, 1),
     }
     alt = (
-        "A table of classes with the correlation of their prototypes as colours; beside it two episodes, their masks "
-        "and the similarity maps of their prototypes"
+        "A table of classes by how alike their prototypes are; beside it two episodes, their masks and similarity maps"
     )
     return Explorer(correlation_figure, controls, alt=alt, click=click, follow=follow, tell=tell)

@@ -183,7 +183,7 @@ def cycles_figure(opened: OpenedEpisode) -> Figure:
     Blue: the match is on the object; orange: it is not. Disc: kept; cross: rejected.
     """
     cycles = all_cycles(opened)
-    figure, grid = new_figure(3, width=3.1, height=3.5)
+    figure, grid = new_figure(3, width=3.1, height=3.8)
     support = (opened.support_images[0], opened.support_masks[0])
     panels = (
         ("support: where the cycles start", support, cycles.starts),
@@ -198,7 +198,7 @@ def cycles_figure(opened: OpenedEpisode) -> Figure:
     for (name, colour, marker), count in zip(_MARKS, counts, strict=True):
         faces: dict[str, Any] = {"markersize": 8, "markerfacecolor": colour, "markeredgecolor": BLACK}
         keys.append(Line2D([], [], linestyle="", marker=marker, label=f"{name}: {count}", **faces))
-    figure.legend(handles=keys, loc="outside lower center", ncols=4, frameon=False, fontsize=10)
+    figure.legend(handles=keys, loc="outside lower center", ncols=2, frameon=False, fontsize=14)
     return figure
 
 

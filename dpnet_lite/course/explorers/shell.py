@@ -20,6 +20,7 @@ from dpnet_lite.course.explorers.panels import DPI, png
 
 _WIDE = {"description_width": "initial"}
 _PIECE = 5  # steps of a job between two looks at the buttons
+LISTS = {False: 8, True: 2}  # by `photographs`: of episodes, through which one is sought; seconds at most
 _TIMED = 15  # steps after the first piece from which on the time left is told
 
 
@@ -152,7 +153,7 @@ class Explorer(PictureBox):
         self.draw, self.controls, self.click = draw, dict(controls), click
         self.follow, self.tell, self.seek = follow, tell, seek
         kinds = ("failure", "success") if seek is not None else ()
-        self.buttons = {kind: widgets.Button(description=f"show a {kind}") for kind in kinds}
+        self.buttons = {kind: widgets.Button(description=f"show a {kind}", layout={"width": "auto"}) for kind in kinds}
         for kind, button in self.buttons.items():
             button.on_click(lambda _, kind=kind: self._shown(lambda: self._sought(kind)))
         self.figure: Figure | None = None
@@ -196,7 +197,7 @@ class Explorer(PictureBox):
         assert self.seek is not None
         values = self.seek(self.state, kind)
         self._draw(values or {})
-        return "" if values is not None else f"there is no {kind} among the next episodes; choose another setting"
+        return "" if values else f"no {kind} in the next {LISTS[self.state['photographs']]} lists of episodes"
 
     def _draw(self, values: Mapping[str, Any], *, always: bool = True) -> None:
         if not (values or always or self.error):

@@ -53,7 +53,7 @@ def decode(name: str, content: bytes | memoryview) -> np.ndarray:
 
 def segmented_figure(support: np.ndarray, mask: np.ndarray, query: np.ndarray, found: np.ndarray) -> Figure:
     """The support [H, W, 3] with the outline of its mask [H, W], the query, and the mask that was found in it."""
-    figure, grid = new_figure(3, width=3.1, height=3.3)
+    figure, grid = new_figure(3, width=2.3, height=2.5)
     show_image(grid[0, 0], support, "support with your mask", outline=mask)
     show_image(grid[0, 1], query, "query")
     show_image(grid[0, 2], overlay(query, found, ORANGE), "predicted mask", outline=found)
