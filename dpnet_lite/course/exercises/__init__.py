@@ -24,14 +24,14 @@ class Wrong(Exception):
         return [f"Not yet: {self}"]
 
 
-def ask(function: Callable[..., Any], *arguments: Any, axes: str = "") -> Any:
-    """Call the learner's function on copies; what it raises becomes a `Wrong`, an IndexError with what the axes are."""
+def ask(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call the learner's function on copies; what it raises becomes a `Wrong`, an IndexError with a hint."""
     try:
         return function(*map(_copy, arguments))
     except Exception as error:  # a learner's code can raise anything
         if isinstance(error, NotImplementedError) and error.args in ((), (_TO_WRITE,)):  # torch raises it, too
             raise Wrong(f"{function.__name__} is not written yet; put your lines in place of the raise") from None
-        hint = f"; {axes}" if axes and isinstance(error, IndexError) else ""
+        hint = "; which axis is which? The exercise names them in order" if isinstance(error, IndexError) else ""
         raise Wrong(f"{function.__name__} raised {type(error).__name__}: {error}{hint}") from None
 
 

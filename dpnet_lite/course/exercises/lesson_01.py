@@ -64,10 +64,9 @@ def check_episode(function: Callable[[np.ndarray, int, np.random.Generator], tup
         require(in_order, "the query comes first, one number; then the support, a list")
         query = int(require_number(first, "the query"))
         support = [int(require_number(image, "the support")) for image in second]
-        place = " (places in holders, from 0? return the numbers that stand there)"
-        why = f"; draw it from holders{place if {query, *support} & set(range(6)) else ''}"
-        require(query in holders, f"query {query} does not show the class{why}")
-        require(set(support) <= set(holders.tolist()), f"support {support} holds images without the class{why}")
+        place = " (a place in it? return the number that stands there)" if {query, *support} & set(range(6)) else ""
+        require(query in holders, f"query {query} does not show the class; draw it from holders{place}")
+        require(set(support) <= set(holders.tolist()), f"support {support} is not all from holders{place}")
         require(len(support) == n_shot, f"{n_shot}-shot needs {n_shot} support images, there are {len(support)}")
         require(query not in support, f"query {query} is in its own support: the network would be shown the answer")
         require(len(set(support)) == n_shot, f"support {support} repeats an image although there are enough others")

@@ -31,8 +31,7 @@ def check_cycle(function: Callable[[Tensor, Tensor], Tensor]) -> str:
         n_support, n_query = int(torch.randint(2, 12, (), generator=generator)), 7
         similarity = torch.rand(n_support, n_query, generator=generator)
         mask = torch.rand(n_support, generator=generator) < (0.0 if number == 0 else 0.5)
-        axes = "the rows of S are support cells, the columns query cells"
-        given = require_tensor(ask(function, similarity, mask, axes=axes), (n_query,), "my_reliable_set")
+        given = require_tensor(ask(function, similarity, mask), (n_query,), "my_reliable_set")
         require(given.dtype == torch.bool, f"my_reliable_set returns {given.dtype}; return True and False")
         forward, backward = similarity.argmax(dim=1), similarity.argmax(dim=0)
         empty = torch.zeros(1, n_query)

@@ -150,10 +150,9 @@ def _mark_cell(axes: Axes, opened: OpenedEpisode, cell: tuple[int, int], marker:
 def _arrow(
     figure: Figure, start: tuple[Axes, tuple[float, float]], end: tuple[Axes, tuple[float, float]], cycle: Cycle
 ) -> None:
-    accepted = cycle.accepted
-    for colour, width in ((BLACK, 3.5), (WHITE if accepted else ORANGE if cycle.starts_inside else "0.7", 1.8)):
+    for colour, width in ((BLACK, 3.5), (WHITE if cycle.accepted else ORANGE if cycle.starts_inside else "0.7", 1.8)):
         style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 14, "connectionstyle": "arc3,rad=-0.15"}
-        line: dict[str, Any] = {"color": colour, "linewidth": width, "linestyle": "-" if accepted else "--"}
+        line: dict[str, Any] = {"color": colour, "linewidth": width, "linestyle": "-" if cycle.accepted else "--"}
         (a, place), (b, other) = start, end
         figure.add_artist(ConnectionPatch(place, other, "data", "data", axesA=a, axesB=b, **style, **line))
 
