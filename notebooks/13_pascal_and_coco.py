@@ -504,7 +504,7 @@ plt.show()
 #
 # </details>
 
-# %%
+# %% tags=["given"]
 CONDITIONS = ("backbone", "episodes", "policy", "kept")
 PAPERS = [
     {"method": method, "mIoU": miou, **dict(zip(CONDITIONS, conditions, strict=True))}

@@ -125,7 +125,7 @@ def test_a_failing_explorer_is_told_on_the_page(monkeypatch):
     def fail():
         raise OSError("no <weights>")
 
-    monkeypatch.setitem(PARTS, "Cycle", ("text", fail))
+    monkeypatch.setitem(PARTS, "Cycle", fail)
     tabs = explorer_page().children[1]
     tabs.selected_index = 1
     assert "OSError: no &lt;weights&gt;" in tabs.children[1].children[1].value

@@ -280,7 +280,7 @@ def exercise_problems(student: Any) -> list[str]:
     """What is wrong with the exercises of a student's version, run as plain Python.
 
     Each check must refuse the unwritten exercise with `Wrong`, and no other cell may need the learner's function. Only
-    the first code cell (the imports), the exercises and the checks are run.
+    the first code cell (the imports), what an exercise is given (a tag), the exercises and the checks are run.
     """
     code = [cell for cell in student.cells if cell.cell_type == "code"]
     exercises = [cell for cell in code if "raise NotImplementedError" in cell.source]
@@ -294,7 +294,8 @@ def exercise_problems(student: Any) -> list[str]:
         if not [cell for cell in users if cell in checks]:
             found.append(f"{name} has no check")
     namespace: dict[str, Any] = {}
-    for cell in (cell for cell in code if cell is code[0] or cell in exercises or cell in checks):
+    given = [code[0], *(cell for cell in code if "given" in cell.metadata.get("tags", []))]
+    for cell in (cell for cell in code if cell in given or cell in exercises or cell in checks):
         error = None
         try:
             with matplotlib.rc_context():  # a lesson's letters are not those of the tests after it

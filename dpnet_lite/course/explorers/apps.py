@@ -6,9 +6,11 @@ cycle_explorer()
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
@@ -332,57 +334,19 @@ def live_ablation(bench: Bench | None = None) -> AblationLab:
     return lab
 
 
-# What the page shows: the name of a tab, what is to be seen, and what makes the explorer.
-PARTS: dict[str, tuple[str, Callable[..., widgets.Widget]]] = {
-    "Episode": (
-        "A class that the network never saw in training: the support images with their masks, the query, and the "
-        "mask that the network finds.",
-        episode_explorer,
-    ),
-    "Cycle": (
-        "Click on a pixel of the support. The arrow leads to its nearest query pixel and back to the nearest support "
-        "pixel of that; where it lands in the mask, the query pixel is kept. Click on a pixel of the query to follow "
-        "the way back from it, and the way there if a pixel of the mask leads to it. Right: all that are selected.",
-        cycle_explorer,
-    ),
-    "Gallery": (
-        "One episode of each novel class: the support, the pixels behind the pseudo-prototype, and the predicted mask. "
-        "Precision is the share of the selection that lies on the object.",
-        gallery_explorer,
-    ),
-    "Interaction": (
-        "The correlation of both prototypes, the gate of each channel, and the similarity maps before and after. "
-        "Click on a row of the correlation to choose a channel.",
-        interaction_explorer,
-    ),
-    "Correlations": (
-        "Which prototypes belong together, class by class, before and after the interaction. Click on a cell: right, "
-        "the two images that its row and its column stand for, and each prototype compared with the other's image.",
-        correlation_explorer,
-    ),
-    "Scales": ("What the fusion sees at one scale, and the answer without it.", scale_explorer),
-    "Ablation": (
-        "Change a switch: above, the full network's mask and the variant's on one episode, which proves nothing; below "
-        "the shipped study's bar, an average over many. Start trains both here in a short run.",
-        live_ablation,
-    ),
-    "Luck": (
-        "The same two networks on twenty lists of episodes: how far does their difference hang on the list? Change the "
-        "number of episodes, and score both on the same or on other episodes.",
-        luck_explorer,
-    ),
-    "Payoff": (
-        "When is the full network ahead of the one with the support prototype alone? Choose a study, one of its "
-        "conditions, and a fact by which the episodes are sorted.",
-        payoff_explorer,
-    ),
-    "Your images": (
-        "Choose an image of an object (the support) and another of the same class (the query), at most 20 MB each; "
-        "paint the object on the first and press Segment. They stay in the memory of this machine. Until you choose, "
-        "two shipped photographs stand in.",
-        YourImages,
-    ),
-    "Training": ("Train a small network here and now. Paused, it goes on where it was.", live_trainer),
+# The tabs of the page, and what makes the explorer of each; what is said over it stands in page.toml.
+PARTS: dict[str, Callable[..., widgets.Widget]] = {
+    "Episode": episode_explorer,
+    "Cycle": cycle_explorer,
+    "Gallery": gallery_explorer,
+    "Interaction": interaction_explorer,
+    "Correlations": correlation_explorer,
+    "Scales": scale_explorer,
+    "Ablation": live_ablation,
+    "Luck": luck_explorer,
+    "Payoff": payoff_explorer,
+    "Your images": YourImages,
+    "Training": live_trainer,
 }
 # A tab is as wide as its name; in a narrow window they stand in several rows.
 _TITLE = (
@@ -396,13 +360,14 @@ _TITLE = (
 
 def explorer_page() -> widgets.VBox:
     """A title and a tab for each explorer."""
-    holders = [widgets.VBox([widgets.HTML(f"<p>{text}</p>")]) for text, make in PARTS.values()]
+    told = tomllib.loads(Path(__file__).with_name("page.toml").read_text(encoding="utf-8"))
+    holders = [widgets.VBox([widgets.HTML(f"<p>{told[name]}</p>")]) for name in PARTS]
     tabs = widgets.Tab(children=holders, titles=list(PARTS))
 
     def fill(change: dict[str, Any]) -> None:
         holder = holders[change["new"]]
         if len(holder.children) == 1:
-            make = list(PARTS.values())[change["new"]][1]
+            make = list(PARTS.values())[change["new"]]
             try:
                 made = make()
             except Exception as error:  # whatever it is, the reader must see it
