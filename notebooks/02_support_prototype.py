@@ -113,22 +113,25 @@ def as_colours(*maps):
     return pictures, pca.explained_variance_ratio_.sum()
 
 
-# %% jupyter={"source_hidden": true} alt=["Three rows: a drawn scene, a toy robot and a sneaker. Each shows the support, its features in colours, the query, its features in colours. In the first row the support's kite is magenta, and so is the zigzag kite of the query, another class; the true kite is redder. On the photographs the object keeps about its colours, which are grainy."]
+# %% jupyter={"source_hidden": true} alt=["Three rows: a drawn scene, a toy robot and a sneaker. Each shows the support, its features in colours, the query, its features in colours. In the first row the support's kite is magenta, and so is the zigzag kite of the query, another class; the true kite is redder. On the photographs the object keeps roughly the same colours, which are grainy; the robot's pavement in the query is green, too. The true objects are outlined."]
 photo_list = photographs.episodes(count=60)
 shown = [opened, photographs.open(photo_list[0]), photographs.open(photo_list[7])]
 figure, grid = plt.subplots(3, 4, figsize=(7.6, 6.2), layout="constrained")
 for (a, b, c, d), one in zip(grid, shown, strict=True):
     pictures, share = as_colours(one.batch.support_features[0, 0], one.batch.query_features[0])
     show_image(a, one.support_images[0], f"support: {one.class_name}", outline=one.support_masks[0])
-    show_image(b, pictures[0], "its features")
+    step = one.truth.shape[0] // one.batch.cells[0]  # pixels a cell
+    pictures = pictures.repeat(step, axis=1).repeat(step, axis=2)
+    show_image(b, pictures[0], "its features", outline=one.support_masks[0])
     show_image(c, one.query_image, "query", outline=one.truth)
-    show_image(d, pictures[1], f"its features ({share:.0%})")
+    show_image(d, pictures[1], f"its features ({share:.0%})", outline=one.truth)
 plt.show()
 print(f"in brackets: share of the variance in three directions\n{OBJECTS_CREDIT}")
 
 # %% [markdown]
-# *What to see:* each cell has one colour, so this is all the detail that a cell-wise comparison gets. On the
-# photographs the object keeps about its colours, though nobody told the backbone what to look for. In the first row
+# *What to see:* each cell has one colour, so this is all the detail that a cell-wise comparison gets. The outlines are
+# the true objects. On the photographs the object keeps roughly the same colours, though nobody told the backbone what
+# to look for. (The robot's pavement in the query, too, is green: like features mislead here as well.) In the first row
 # look twice: the support's kite is magenta, and so is the zigzag kite of the query, another class; the true one is
 # redder. Like features are a hint, not a proof. In the drawn world each object is one smooth patch with a rim of other
 # colours: a cell at a border sees both sides. On photographs the colours are grainier: a sneaker is sole, tongue and
@@ -139,9 +142,11 @@ print(f"in brackets: share of the variance in three directions\n{OBJECTS_CREDIT}
 #
 # | symbol | what |
 # |---|---|
+# | $X_s$, $X_q$ | frozen features of the support and of the query, D numbers per cell |
 # | $F_s$, $F_q$ | reduced features of the support and of the query |
 # | $M_s$ | the support's mask on the same grid: which share of each cell is foreground |
 # | $P$ | the support prototype |
+# | $Y$ | comparison maps (in the picture above): lesson 5 |
 
 # %%
 F_s, F_q = opened.trace.support[0, 0], opened.trace.query[0]  # [C, h, w] each
@@ -175,8 +180,8 @@ for one, (title, values) in zip(axes, panels.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# *What to see:* $M_s$ is a share, not a yes or no: cells on the border are partly foreground, and count less. So a
-# thin object keeps its weight ![our choice](../figures/badges/ours.svg).
+# *What to see:* $M_s$ is a share, not a yes or no: cells on the border are partly foreground, and count less. A
+# part thinner than a cell is not lost: it counts with its share ![our choice](../figures/badges/ours.svg).
 #
 # **Formula.** That a prototype of the support is one of the two prototypes is
 # ![stated](../figures/badges/stated.svg). Its formula is not public; the masked average is what prototype networks
@@ -341,8 +346,9 @@ check_two_prototypes(my_nearest_prototype)
 # ## 2.4 Where it fails
 #
 # To see what a similarity map is worth without arguing about thresholds, give it the *best* threshold that exists for
-# this very query, found with the truth. No method may do that; it bounds them all. The next cell takes this best IoU
-# over 120 episodes, for a growing gap between support and query, for three prototypes:
+# this very query, found with the truth. No method may do that. It bounds every threshold on *this map*; a method that
+# reads more than the map can do better (2.5). The next cell takes this best IoU over 120 episodes, for a growing gap
+# between support and query, for three prototypes:
 #
 # - P in the features of the frozen backbone, all of them;
 # - P in the reduced features, which were trained together with the rest of DPNet;
@@ -464,7 +470,7 @@ plt.show()
 # %% [markdown]
 # ## 2.5 On photographs
 #
-# Now 13 objects before several backgrounds each; the head for photographs saw none of them in training. Of sixty
+# Now 13 objects, each in front of several backgrounds; the head for photographs saw none of them in training. Of sixty
 # one-shot episodes the code takes the one whose map is worth most and the one whose map is worth least, by the best
 # threshold of 2.4, and says what that threshold gets wrong. The map is that of P in the reduced features.
 
@@ -473,7 +479,7 @@ photo_episodes = [photographs.open(episode) for episode in photo_list]
 maps = [cosine_map(one.trace.query, one.trace.prototype)[0] for one in photo_episodes]  # [h, w] each
 objects = [one.truth_shares >= 0.5 for one in photo_episodes]
 worth = np.array([best_threshold_iou(*pair) for pair in zip(maps, objects, strict=True)])
-lines = {"map": ["best", "worst"], "IoU": [], "threshold": [], "cells": [], "missed": [], "beside": []}
+lines = {"map": ["best", "worst"], "IoU": [], "threshold": [], "cells": [], "missed": [], "false alarms": []}
 for number in (worth.argmax(), worth.argmin()):
     values, truth = maps[number], objects[number]
     cut = max(values.unique(), key=lambda t: float(((values >= t) & truth).sum() / ((values >= t) | truth).sum()))
@@ -482,7 +488,7 @@ for number in (worth.argmax(), worth.argmin()):
     for column, value in zip(list(lines)[1:], entries, strict=True):
         lines[column].append(value)
 print(f"all {len(worth)}: best IoU {worth.mean():.2f} on average; a half or less in {(worth <= 0.5).sum()}")
-table(lines, "Under the best threshold: IoU, cells of the object, those missed, and those taken beside it")
+table(lines, "Under the best threshold: IoU, cells of the object, those missed, false alarms beside it")
 
 # %% jupyter={"source_hidden": true} alt=["The best map of sixty: the object is bright and nothing else is; DPNet's mask fits it. The worst: in the map the object cannot be seen; DPNet's mask covers it roughly."]
 from dpnet_lite.experiments.plots import ORANGE, overlay
@@ -503,12 +509,13 @@ print(OBJECTS_CREDIT)
 # %% [markdown]
 # *What to see:* the same colours mean the same cosine in both maps. In the good map the object is bright all over and
 # little else is. A map can fail in two ways: parts of the object are dark, since they are not like the mean of the
-# support; or other things are bright, since they share what the mean has kept. The table says how much of each. Compare
-# the two thresholds as well: what counts as bright in one query need not in another.
+# support; or other things are bright, since they share what the mean has kept (*false alarms*). The table says how much
+# of each. Compare the two thresholds as well: what counts as bright in one query need not in another.
 #
 # On the right is the trained network's answer, with its IoU. It finds the object, roughly: it reads other maps beside
-# this one, and adds a score made from the frozen features. (Do not compare its IoU with the best one of the map: that
-# counts cells, and its threshold knows the truth.)
+# this one, and adds a score made from the frozen features (how much nearer a cell is to the object's than to the
+# background's prototype, in the frozen features). Do not compare its IoU with the best one of the map: that counts
+# cells, and its threshold knows the truth.
 #
 # **Reduced or frozen?** In the drawn world the reduction made the better map (2.4). The next cell asks the same here,
 # for P and for the prototype that the query's true mask would give.
@@ -570,7 +577,7 @@ table(
 # *Size:* in the support the dog fills a good part of the image, and a cell sees a piece of fur; in the query it is
 # small, and a cell sees half a head with the ground behind it. Such cells are not like the mean: they stay dark
 # (missed). *Texture, probably:* what the mean of the fur keeps is a pale, fine-grained surface; rocks and ground are
-# that as well, and become bright (taken beside it). A prototype from the query's own pixels would know how this small
+# that as well, and become bright (false alarms). A prototype from the query's own pixels would know how this small
 # dog looks here, and so how it differs from the rocks: that is the idea of lesson 3.
 # </details>
 

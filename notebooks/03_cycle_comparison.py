@@ -212,7 +212,7 @@ table(rows, "All cycles of sixty episodes, by what fills most of the cell", form
 
 # %% [markdown]
 # *What to see:* read the last column. Of the matches on *another object* the way back rejects hardly a larger share
-# than of the *right* ones: it cannot tell one object from another. It is better against background.
+# than of the *right* ones: it cannot tell one object from another. It works better against background.
 #
 # ### Exercise 3.2: why can it not tell objects apart? (explain, medium, 10 minutes)
 #
@@ -307,8 +307,9 @@ for v, *_ in surveyed:
     pair = (v.trace.prototype, v.trace.pseudo_prototype)
     reached.append([best_threshold_iou(cosine_map(v.trace.query, x)[0], v.truth_shares >= 0.5) for x in pair])
 reached = np.array(reached)  # [60, 2]
-rows = {"prototype": ["P", "P_q"], "to own, episode 0": near[0], "to own": near.mean(axis=0)}
-rows |= {"IoU, episode 0": reached[0], "IoU": reached.mean(axis=0)}
+rows = {"prototype": ["P", "P_q"]}
+for name, values in (("cosine to own", near), ("best IoU", reached)):
+    rows |= {f"{name}: episode 0": values[0], f"{name}: mean of {len(values)}": values.mean(axis=0)}
 ahead, behind = (int(sign.sum()) for sign in (reached[:, 1] > reached[:, 0], reached[:, 1] < reached[:, 0]))
 assert (near.mean(axis=0)[1] > near.mean(axis=0)[0]) and ahead > 2 * behind > 20  # the text says so
 print(f"the map of P_q is better than that of P in {ahead} of {len(reached)} episodes, worse in {behind}")
@@ -476,14 +477,17 @@ for axes, number in zip(grid, both, strict=True):
         title = f"{name}\nprec. {precision:.2f}, rec. {recall:.2f}"
         show_image(one, overlay(v.query_image, painted, BLUE, strength=1.0), title, outline=v.truth)
 plt.show()
+recalls = [selection_quality(w, surveyed[both[0]][0].truth_shares)[1] for w in steps[both[0]][1:]]
+assert recalls[0] < 0.05 and 0.1 < recalls[2] < 0.3  # the text says: over part of it
 better, worse = int((gains > 0.05).sum()), int((gains < -0.05).sum())
 print(f"precision, round 2 minus plain cycle: {gains.mean():+.2f} on average; up in {better}, down in {worse} episodes")
 
 # %% [markdown]
 # *What to see:* the titles give precision and recall, the outline is the truth. It is the *same query*, with two
 # supports (not shown). In both the cycle keeps cells on two objects. Above, the weights leave one, on the object, and
-# the rounds gather there and fill it. Below, most of the weight lies on another object to begin with, and the rounds
-# agree on *that* one. Consensus makes a selection clean; which object it is clean *of* is decided before it.
+# the rounds gather there and spread over part of it: compare the recall of round 0 with that of round 2. Below, most of
+# the weight lies on another object to begin with, and the rounds agree on *that* one. Consensus makes a selection
+# clean; which object it is clean *of* is decided before it.
 #
 # ### Exercise 3.4: the temperature of the consensus (predict, then run, medium, 10 minutes)
 #
@@ -709,13 +713,38 @@ if (~clean).any():
 # With a running kernel: choose the world (the drawn world, or photographs, which have neither fold nor gap), an episode
 # and a rule. *Click* on a cell of the support (or move the start with `row` and `column`), and watch where the way back
 # ends. Click on a cell of the *query* to follow the way back from it. A button shows a failure, and says why it is one.
-# Can you find a start on the object that ends on another one? The verdict above the query is the plain cycle's; on the
-# right you see what the chosen rule selects.
+# The verdict above the query is the plain cycle's; on the right you see what the chosen rule selects.
+#
+# *Find* a start on the object from which the way back ends on *another object* of the support. Is there one in the
+# opening episode? And with the class *striped star*?
 
 # %%
 from dpnet_lite.course.explorers.apps import cycle_explorer
 
 cycle_explorer()
+
+# %% [markdown]
+# <details><summary>Answer</summary>
+#
+# In the opening episode there is none: every way back ends on the object or on background. With *striped star* there
+# are 12 among 75 starts, for instance row 18, column 18: the match lies on a striped cross, and the way back ends on
+# the striped cross of the support. There the rejection does what it should. But of the 42 cycles whose match lies on
+# another object it rejects only 12. (Class *striped star*, fold 0, gap 0.5, seed 0; the next cell follows every cycle.)
+# </details>
+
+# %% jupyter={"source_hidden": true}
+from dpnet_lite.course.explorers.episode import pick_episode
+
+novel_names = [toy.class_names[index] for index in toy.novel]
+opening, star = (places_of(pick_episode(toy, novel_names.index(name))) for name in ("striped heart", "striped star"))
+assert not (opening[3] == 1).any()  # what the answer says
+v, cycles, match, landing = star
+start = int((cycles.starts == 18 * v.batch.cells[1] + 18).nonzero())
+assert len(landing) == 75 and (landing == 1).sum() == 12 and match[start] == landing[start] == 1
+assert (match == 1).sum() == 42 and (cycles.outcomes[match == 1] >= 2).sum() == 12
+for image, cells in ((v.episode.query, cycles.matches), (v.episode.support[0], cycles.landings)):
+    label = int(shown_in_cells(toy.world[image].labels, v.batch.cells)[cells[start]])
+    assert toy.class_names[label - 1] == "striped cross"
 
 # %% [markdown]
 # ## Recap

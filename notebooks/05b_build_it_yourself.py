@@ -132,10 +132,12 @@ F_s, F_q, masks = trace.support, trace.query, trace.support_masks  # [8, 1, C, h
 of_each_shot = masked_average(trace_5.support, trace_5.support_masks)
 print([list(t.shape) for t in (trace_5.support, trace_5.support_masks, of_each_shot, of_each_shot.mean(dim=1))])
 P = masked_average(F_s, masks).mean(dim=1)
-unsqueezed = (F_s * masks).sum(dim=(-2, -1))  # with K = 1, what the exercise asks about
-assert list(unsqueezed.shape) == [8, 8, 64]
 agree("P, 1 shot", P, trace.prototype)
 agree("P, 5 shots", of_each_shot.mean(dim=1), trace_5.prototype)
+
+# %% jupyter={"source_hidden": true}
+unsqueezed = (F_s * masks).sum(dim=(-2, -1))  # with K = 1, what the exercise asks about
+assert list(unsqueezed.shape) == [8, 8, 64]
 
 # %% [markdown]
 # ## 5b.3 The cycle
@@ -144,8 +146,8 @@ agree("P, 5 shots", of_each_shot.mean(dim=1), trace_5.prototype)
 # cell j in the mask go to the nearest query cell i(j), `there`; from there to the nearest support cell, `back`. If that
 # lies in the mask, keep the query cell. `gather` looks numbers up, `scatter_add` marks the places that were reached.
 #
-# Two details decide whether the numbers are the package's. A cell is inside from a share of one half on, or if it is the
-# fullest where no cell is half full. And cosines are rounded, so that two equal cells tie and the lower number wins.
+# Two details decide whether the numbers are the package's. A cell is inside from a share of one half on, or, if no cell
+# is half full, if it is the fullest. And cosines are rounded, so that two equal cells tie and the lower number wins.
 #
 # <details><summary>Hint</summary>S has a row for each support cell. Over which dimension is the argmax that gives a query
 # cell for each row, and which gives a support cell for each column? <code>back.gather(1, there)</code> is where each way
@@ -218,8 +220,8 @@ def pooling_weights(similarity: Tensor, kept: Tensor) -> Tensor:
 # $e^{(\mathrm{match} - \mathrm{best}) / 0.04}$, where match is that cosine.
 #
 # <details><summary>Hint</summary><code>masked_average</code> wants weights [B, h, w]:
-# <code>weights.unflatten(1, query.shape[2:])</code>. Each round must use the weights that the last one has made. Over
-# which dimension is the best cell's match?</details>
+# <code>weights.unflatten(1, query.shape[2:])</code>. Which weights does the second round
+# start from? The old ones are replaced, not multiplied.</details>
 
 
 # %% jupyter={"source_hidden": true} tags=["build"]
@@ -413,8 +415,7 @@ def comparison_maps(query: Tensor, P: Tensor, P_q: Tensor, background: Tensor) -
     # END SOLUTION
 
 
-# %%
-background = masked_average(F_s, batch.support_background).mean(dim=1)  # [B, K, C] -> [B, C]
+# %% jupyter={"source_hidden": true}
 right = trace.maps[:, :4]
 plain_maps = torch.stack([10 * cosine(F_q_new, vector) for vector in (P_new, P_q_new)], dim=1)  # [B, 2, h, w]
 map_mistakes = {
@@ -426,6 +427,9 @@ map_mistakes = {
     ),
     "the last two are exchanged in sign: prototype minus background": torch.cat([right[:, :2], -right[:, 2:]], dim=1),
 }
+
+# %%
+background = masked_average(F_s, batch.support_background).mean(dim=1)  # [B, K, C] -> [B, C]
 agree("four maps", comparison_maps(F_q_new, P_new, P_q_new, u * background), right, map_mistakes)
 
 # %% [markdown]
@@ -575,14 +579,17 @@ class PlainDPNet(Layers):
 #
 # All episodes of both lists, with 1 and with 5 shots: logits against logits, and the IoU of both masks.
 
-# %%
-mine = PlainDPNet(toy.head.in_channels, toy.head.deep_channels).load(toy.head).eval()
+# %% jupyter={"source_hidden": true}
 with torch.no_grad():
     one_shot = EpisodeBatch(*(t[:, :1] for t in batch_5[:3]), *batch_5[3:])
     network_mistakes = {"all shots count; yours looks at the first only": toy.head(one_shot, batch.cells).logits}
     hook = toy.head.interaction.register_forward_pre_hook(lambda _, given: (given[1], given[0], given[2]))
     network_mistakes["the interaction takes P first, then P_q"] = toy.head(batch_5, batch.cells).logits
     hook.remove()
+
+# %%
+mine = PlainDPNet(toy.head.in_channels, toy.head.deep_channels).load(toy.head).eval()
+with torch.no_grad():
     agree("logits, 8 episodes of 5 shots", mine(batch_5, batch.cells).logits, theirs_5.logits, network_mistakes)
 
 
@@ -727,8 +734,8 @@ figure
 # right one, and the third covers another object too. The other faults hardly show.
 
 # %% [markdown]
-# **Try it yourself.** The controls run the functions of *this* notebook, yours where you wrote them: with so many
-# shots, so many rounds of consensus, and one of the faults. The caption compares the mask with that of one shot, two
+# **Try it yourself.** The controls run the functions of *this* notebook, yours where you wrote them: choose the number
+# of shots, the number of rounds of consensus, and a fault. The caption compares the mask with that of one shot, two
 # rounds and no fault. *Find:* an episode that fails with one shot and is saved by five; one that the second round of
 # consensus makes better, and one that it makes worse; and one where a faulty network is better than yours. Without a
 # kernel you see the first picture.

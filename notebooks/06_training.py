@@ -349,6 +349,7 @@ training_figure(losses, scores, settings.steps)
 # Room for exercise 6.3. To start from:
 # bad, bad_losses, bad_scores = watch(data.base, rate_factor=30)
 # training_figure(bad_losses, bad_scores, settings.steps)
+# every_step = [main for _, main in train(data.base, 30)]; plt.semilogy(every_step)  # the loss of every step
 
 # %% [markdown]
 # <details><summary>Answer</summary>
@@ -446,8 +447,9 @@ table(rows, "mIoU in % after the last step; one training each", formats="{:.1f}"
 # *What to see:* right, the curve of the base classes rises far above the other. Not all of this distance is
 # over-fitting: the base classes of the two panels are not the same, and these four are easy, as the column *the four*
 # shows, where both networks are scored on the same episodes. On these the narrow training gains, on novel classes it
-# loses; the line above the table takes the distance apart. The base score is taken on the scenes of the training, so a
-# part of the gain may be scenes learned by heart. The loss alone does not tell: it is the loss of base classes.
+# loses; the line above the table splits this distance into three parts, on these 100 episodes of each kind; section
+# 6.7 has 200 of novel classes. The base score is taken on the scenes of the training, so a part of the gain may be
+# scenes learned by heart. The loss alone does not tell: it is the loss of base classes.
 
 # %% [markdown]
 # ### Exercise 6.4: which curve may choose? (explain, medium, 5 minutes)
