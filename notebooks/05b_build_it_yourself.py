@@ -21,7 +21,7 @@
 #
 # **What you need.** Lessons [2](02_support_prototype.ipynb) to [5](05_multi_scale_fusion.ipynb), and `nn.Module`.
 #
-# **Time.** About 75 minutes: 30 to read, 45 for the exercises. The cells run in about half a minute. To build the six
+# **Time.** About 70 minutes: 25 to read, 45 for the exercises. The cells run in about half a minute. To build the six
 # parts yourself (section 5b.1), allow about an hour more.
 
 # %%
