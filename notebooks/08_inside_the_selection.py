@@ -300,7 +300,7 @@ plt.show()
 
 # %% [markdown]
 # *What to see:* left, two clouds, one where the selection hits the object and one where it misses it, and a band in
-# between, mostly at the largest gap. A selection with little weight on the object next to never ends in a good mask; a
+# between, mostly at the largest gap. A selection with little weight on the object almost never gives a good mask; a
 # clean one can end in a bad mask. Right, the cost of the selection grows with the gap, and so does the rest: a perfect
 # $P_q$ alone does not make up for what the gap does to everything else, the support prototype first. Mind that the head
 # was not trained with perfect selections: another head could do better with them.
@@ -448,9 +448,10 @@ table(rows, "All weight on the other object: what of it is taken up")
 #
 # The band is the 95 % interval of the mean, episodes drawn
 # regardless of their class. The black dots are the episodes as they happen, in five ranges of their precision, with
-# their numbers; the hollow ones are the same episodes with a perfect selection. The dots lie below the line because
-# these episodes are also *harder*: even a perfect selection gives them less. Here is the common reason that the
-# correlation of the first picture could not tell from a cause.
+# their numbers; the hollow ones are the same episodes with a perfect selection. Where much weight is wrong the
+# dots lie a little below the line. The hollow dots give a reason: these episodes are also *harder*, even a perfect
+# selection gives them less. That is the common reason which the correlation of the first picture could not tell from a
+# cause. But small groups prove little, and here the wrong weight may lie on the background, too.
 
 # %% [markdown]
 # ## 8.4 Could a method notice?

@@ -417,6 +417,8 @@ table(
 # %% [markdown]
 # ## 9.5 What do pictures in two dimensions keep?
 #
+# Sections 9.5 and 9.6 may be skipped: the question of the mask is 9.7.
+#
 # No picture can show all channels. **PCA** (principal component analysis) is a projection: it turns the cloud so that
 # its two longest directions lie on the paper. Distances on paper are true distances with a part missing, and the share
 # of the variance that is shown can be computed. **t-SNE** moves points about until *near neighbours* in the full space
@@ -547,9 +549,9 @@ axes.set_ylabel("silhouette by class", fontsize=14)
 plt.show()
 
 # %% [markdown]
-# *What to see:* filled and hollow marks of a colour, before and after the interaction, lie at the same height. What
-# decides is the gap: the more the objects of a class differ, the less the class is a cluster, for the perfect selection
-# as well. So a prototype can be right for its *query* and yet look little like its *class*: a low silhouette is no proof
+# *What to see:* filled and hollow marks of a colour, before and after the interaction, lie at the same height. The gap
+# matters most: the more the objects of a class differ, the less the class is a cluster, for the perfect selection as
+# well. So a prototype can be right for its *query* and yet look little like its *class*: a low silhouette is no proof
 # of a bad selection. The interval draws the episodes' $s_i$ anew, with the distances as they are.
 
 # %% [markdown]
@@ -610,9 +612,10 @@ plt.show()
 # With a running kernel: choose the world, a view and a measure, and click on a cell. Its row names the class of P, its
 # column that of $P_q$. On the right you see where the two come from, and each compared with the other's image: a bright
 # map on another object is a confusion that you can look at. In the view *PCA* each prototype is the crop of the image
-# from which it was made. In *nearest class* the cell of a wrong answer shows an episode that gave it. In *heat map*, set *interaction* to
-# *after minus before*: how large is what the module changes? (Here are four episodes of each class, in 9.2 ten; the maps
-# are plain cosines, whatever the measure.)
+# from which it was made. In *nearest class* the table of 9.4 is turned: here the row is the answer, the column the
+# episode's class; the cell of a wrong answer shows an episode that gave it. In *heat map*, set *interaction* to *after
+# minus before*: how large is what the module changes? (Here are four episodes of each class, in 9.2 ten; the maps are
+# plain cosines, whatever the measure.)
 #
 # **Find a mistake.** In *nearest class*, click on a bright cell off the diagonal. On which object does the blue lie, and
 # where is the map with P bright? Which of the two, outline or texture, do the classes of its row and column share? Do

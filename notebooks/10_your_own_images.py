@@ -26,9 +26,9 @@
 # parts and small objects are hard as well ([lesson 2.5](02_support_prototype.ipynb) shows one).
 # [Results](../docs/results.md) has the scores.
 #
-# And it fails. Below is the worst of all answers of this lesson: a dog that is found with much of the ground beside it.
-# Before you go on: what would you do to get a better mask, without any training? Section 10.5 tries what there is, and
-# mends this one. (The code is folded: the next sections say what it does.)
+# And it fails. Below is the worst of the 28 answers to one mask in 10.5: a dog that is found with much of the ground
+# beside it. Before you go on: what would you do to get a better mask, without any training? Section 10.5 tries what
+# there is, and mends this one. (The code is folded: the next sections say what it does.)
 
 # %%
 # %matplotlib inline
@@ -250,8 +250,7 @@ YourImages()
 # </details>
 #
 # <details><summary>Hint 2</summary>
-# The prototype is a mean over the mask. The cycle of lesson 3 then keeps what the two images agree on: what could that be
-# while a quarter of the mask still lies on the shoe, and what when next to nothing of it does?
+# The prototype is a mean over the mask. The cycle of lesson 3 then keeps what the two images agree on.
 # </details>
 
 # %%
@@ -434,13 +433,14 @@ plt.show()
 print(OBJECTS_CREDIT)
 
 # %% [markdown]
-# *What to see:* the first row is the dog that the lesson opened with; to the right, cut to where it is, it is found. These
-# are the three worst answers to one mask, chosen because they are bad: among so many, some of the worst are
-# so by chance, and would be better on a second try of anything. So look at the table, which takes all photographs.
-# *Crop* changes most, above all for small objects; it needs somebody who says roughly where the object is (here
-# the box of the truth, with a quarter more on each side). A higher probability helps here because this head finds too wide
-# a rim; the 0.9 was chosen by looking at these very photographs, so on others it will do less. Three masks in place
-# of one change little on average, and help where the first shows another side (the dog).
+# *What to see:* the first row is the dog that the lesson opened with; to the right, cut to where it is, it is found.
+# Nothing here mends the two toy monsters. These are the three worst answers to one mask, chosen because they are bad:
+# among so many, some of the worst are so by chance, and would be better on a second try of anything. So look at the
+# table, which takes all photographs. *Crop* changes most, above all for small objects; it needs somebody who says
+# roughly where the object is (here the box of the truth, with a quarter more on each side). A higher probability helps
+# here because this head finds too wide a rim; the 0.9 was chosen by looking at these very photographs, so on others it
+# will do less. Three masks in place of one change little on average, and help where the first shows another side (the
+# dog).
 
 # %% [markdown]
 # ### Exercise 10.2: how tight a crop? (predict, then run, medium, 10 minutes)
@@ -463,10 +463,10 @@ print(OBJECTS_CREDIT)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The tighter the crop, the more cells the object has, and the finer is the answer: the IoU rises steeply from a margin
-# of 2 to one of a quarter. From there to 0 it does not rise any more for this photograph, perhaps because the border of
-# the object then lies on the border of the picture, and there is no ground left to compare with; for the other
-# photographs of the dog margin 0 is as good or better: try them.
+# The tighter the crop, the more cells the object has, and the finer is the answer: for this photograph the IoU rises
+# steeply from a margin of 2 to one of a quarter. From there to 0 it does not rise any more for this photograph, perhaps
+# because the border of the object then lies on the border of the picture, and there is no ground left to compare with;
+# for the other photographs of the dog margin 0 is as good or better: try them.
 #
 # ```
 # _, k, n = min(everything)
