@@ -156,7 +156,7 @@ table(columns, "Last condition minus first", formats="{:+.1f}")
 # along the gap the lead grows up to 0.75, then levels (at 1 it is a little below that at 0.75). And a lead may be
 # counted on another scale: as a share of what *support only* gets wrong, 100 minus its mIoU.
 
-# %%
+# %% jupyter={"source_hidden": true}
 miou, share_won = {label(row): 100 * row["miou"] for row in study_rows("gap")}, {}
 for condition in found["gap"]:
     full, control = (runs_of(miou, variant, condition) for variant in ("full", "support only"))
@@ -165,7 +165,11 @@ step = share_won["gap 1"] - share_won["gap 0"]
 assert sign_flip_p(step) > 0.3  # the text below says so
 print(f"gap 1 minus gap 0: {step.mean():+.1f} points of that share, ", end="")
 print(f"up in {(step > 0).sum()} of {len(step)} pairs, p = {sign_flip_p(step):.2f}")
-columns = {"": [*share_won], "lead, points": leads, "share, %": [values.mean() for values in share_won.values()]}
+columns = {
+    "": [*share_won],
+    "lead, points": [100 * lead for lead in leads],
+    "share, %": [values.mean() for values in share_won.values()],
+}
 table(columns, "The same lead, in points and as a share of what support only gets wrong", formats="{:.1f}")
 
 # %% [markdown]
