@@ -149,7 +149,7 @@ def hide_way(figure: Figure) -> None:
     for artist in (*right.images, *right.collections):
         artist.set_visible(False)
     right.title.set_text("")
-    said = "With the way:\nall that are selected"
+    said = "Show the way\nto see all\nselected cells"
     right.text(0.5, 0.5, said, ha="center", va="center", transform=right.transAxes, fontsize=12)
 
 
