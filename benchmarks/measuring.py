@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -147,3 +149,13 @@ def copy_rate(device: torch.device, size: int, window: float) -> float:
     source = torch.randint(256, (size,), dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * size / measure(lambda: target.copy_(source), device, window=window).seconds
+
+
+def peak_memory() -> float:
+    """The most memory that this process had so far, in bytes."""
+    if sys.platform == "linux":  # ru_maxrss starts at the peak of the process that started this one; VmHWM starts anew
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 2.0**10  # from kB
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 2.0**10)

@@ -33,6 +33,11 @@ class Episode:
     query: int  # image index
     support: tuple[int, ...]  # image indices, one per shot; never the query
 
+    @property
+    def images(self) -> tuple[int, ...]:
+        """Indices of its images: the query, then the support."""
+        return (self.query, *self.support)
+
 
 @dataclass(frozen=True)
 class EpisodeList:

@@ -87,11 +87,10 @@ class FeatureBank:
     ) -> EpisodeBatch:
         """Gather episodes; `views[b]` gives the view, 0 or 1, of episode b's query and then of each support image."""
         features, labels = [], []
-        for row, episode in enumerate(episodes):
-            images = (episode.query, *episode.support)
-            for index, view in zip(images, views[row] if views is not None else [0] * len(images), strict=True):
-                features.append(torch.from_numpy(np.asarray(self.features[index, view])))
-                labels.append(self.binary_labels(index, episode.class_index, view))
+        for row, place, episode in images_in_order(episodes):
+            index, view = episode.images[place], 0 if views is None else views[row][place]
+            features.append(torch.from_numpy(np.asarray(self.features[index, view])))
+            labels.append(self.binary_labels(index, episode.class_index, view))
         stacked = torch.stack(features).float().permute(0, 3, 1, 2)  # [n, h, w, D] -> [n, D, h, w], channels last
         return assemble(stacked, torch.stack(labels), len(episodes), edit_support)
 
@@ -106,26 +105,33 @@ def binary(labels: Tensor, value: int) -> Tensor:
     return (labels == value).long().masked_fill(labels == 255, 255)
 
 
+def images_in_order(episodes: Sequence[Episode]) -> Iterator[tuple[int, int, Episode]]:
+    """The images of a batch as `assemble` takes them: number of the episode, place in its `images`, the episode."""
+    for places in (range(1), range(1, len(episodes[0].images))):
+        for row, episode in enumerate(episodes):
+            for place in places:
+                yield row, place, episode
+
+
 def assemble(features: Tensor, labels: Tensor, n_episodes: int, edit_support: EditLabels | None = None) -> EpisodeBatch:
-    """A batch from what was gathered: for every episode its query, then its support images.
+    """A batch from what was gathered: the queries of all episodes, then the support images, episode by episode.
+
+    In this order both parts of a batch are views, whatever its size: nothing is copied.
 
     Args:
-        features: float32 [B * (1 + K), D, h, w].
-        labels: int64 [B * (1 + K), S, S] of each episode's class, with 0, 1 and 255.
+        features: float32 [B + B * K, D, h, w].
+        labels: int64 [B + B * K, S, S] of each episode's class, with 0, 1 and 255.
         n_episodes: B.
     """
-    features = features.unflatten(0, (n_episodes, -1))  # [B, 1 + K, D, h, w]
-    labels = labels.unflatten(0, (n_episodes, -1))  # [B, 1 + K, S, S]
-    supports = labels[:, 1:]
-    if edit_support is not None:
-        supports = edit_support(supports.flatten(0, 1)).unflatten(0, (n_episodes, -1))  # via [B * K, S, S]
+    supports = labels[n_episodes:]  # [B * K, S, S]
+    supports = (supports if edit_support is None else edit_support(supports)).unflatten(0, (n_episodes, -1))
     cells = (features.shape[-2], features.shape[-1])
     return EpisodeBatch(
-        support_features=features[:, 1:],
+        support_features=features[n_episodes:].unflatten(0, (n_episodes, -1)),  # [B * K, ...] -> [B, K, D, h, w]
         support_masks=masks_at(supports == 1, cells),
         support_background=masks_at(supports == 0, cells),
-        query_features=features[:, 0],
-        query_labels=labels[:, 0],
+        query_features=features[:n_episodes],
+        query_labels=labels[:n_episodes],
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.checkpoints import DPNET_ALONE, Networks, load_trained
 from dpnet_lite.datasets.images import ImageLike, MaskLike, to_image, to_mask
 from dpnet_lite.datasets.transforms import normalise, resize_image
-from dpnet_lite.model.dpnet import Trace
+from dpnet_lite.model.dpnet import DPNet, Trace
 from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.model.prototypes import masks_at
 
@@ -44,7 +44,7 @@ class Predictor:
     def __init__(self, head: nn.Module, backbone: Backbone, *, size: int, device: str | torch.device = "cpu") -> None:
         self.head, self.backbone, self.size = head.to(device).eval(), backbone.to(device), size
         self.device = torch.device(device)
-        self._support: dict[str, tuple[Tensor, Tensor]] = {}
+        self._support: dict[str, tuple[EpisodeBatch, dict[str, Any]]] = {}  # by class; the query is filled in later
 
     @classmethod
     def load(
@@ -84,7 +84,8 @@ class Predictor:
         mask_sets = masks if isinstance(masks, Mapping) else {"foreground": masks}
         if not image_sets or set(image_sets) != set(mask_sets):
             raise ValueError(f"images name {sorted(image_sets)}, masks name {sorted(mask_sets)}; name the same classes")
-        self._support = {name: self._encode(name, image_sets[name], mask_sets[name]) for name in image_sets}
+        encoded = {name: self._encode(name, image_sets[name], mask_sets[name]) for name in image_sets}
+        self._support = {name: (batch, self._known(batch)) for name, batch in encoded.items()}
         return self
 
     @torch.no_grad()
@@ -101,10 +102,9 @@ class Predictor:
         height, width = int(pixels.shape[1]), int(pixels.shape[2])
         query = self._features(pixels[None])
         scores, traces = [], []
-        for features, masks in self._support.values():
-            unknown = torch.full((1, height, width), 255, device=query.device)
-            batch = EpisodeBatch(features[None], masks[None], 1 - masks[None], query, unknown)
-            output = self.head(batch, batch.cells, trace=trace) if trace else self.head(batch, batch.cells)
+        for support, known in self._support.values():
+            batch = support._replace(query_features=query)
+            output = self.head(batch, batch.cells, **known, **({"trace": True} if trace else {}))
             scores.append(output.logits[0])  # [2, h, w]
             traces += [output.trace] if output.trace is not None else []
         stacked = torch.stack(scores)  # [n_classes, 2, h, w]
@@ -120,8 +120,13 @@ class Predictor:
         return self.backbone(normalise(resize_image(images, self.size)).to(self.device))
 
     @torch.no_grad()
-    def _encode(self, name: str, images: Sequence[ImageLike], masks: Sequence[MaskLike]) -> tuple[Tensor, Tensor]:
-        """Features [K, D, h, w] and masks [K, h, w] of a class's support set."""
+    def _known(self, batch: EpisodeBatch) -> dict[str, Any]:
+        """What the head makes of a support set alone; rivals of DPNet have nothing of the kind."""
+        return {"support": self.head.encode_support(batch)} if isinstance(self.head, DPNet) else {}
+
+    @torch.no_grad()
+    def _encode(self, name: str, images: Sequence[ImageLike], masks: Sequence[MaskLike]) -> EpisodeBatch:
+        """An episode with a class's support set; its first image stands in for a query, of which nothing is known."""
         if len(images) != len(masks) or len(images) == 0:
             raise ValueError(f"{name} has {len(images)} images and {len(masks)} masks; give one mask per image")
         features, shares = [], []
@@ -143,7 +148,9 @@ class Predictor:
             features.append(self._features(pixels[None])[0])
             cells = (features[-1].shape[-2], features[-1].shape[-1])
             shares.append(masks_at(foreground, cells).to(self.device))
-        return torch.stack(features), torch.stack(shares)
+        support, shown = torch.stack(features)[None], torch.stack(shares)[None]  # [1, K, D, h, w] and [1, K, h, w]
+        unknown = torch.full((1, *shown.shape[-2:]), 255, device=self.device)
+        return EpisodeBatch(support, shown, 1 - shown, support[:, 0], unknown)
 
 
 def _called(number: int, given: MaskLike) -> str:

@@ -16,8 +16,8 @@ from dpnet_lite.config import ModelConfig
 from dpnet_lite.model.cycle_comparison import membership, top_pixels
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.model.episode_batch import EpisodeBatch, Output, Reduction, check_batch
-from dpnet_lite.model.matching import cycle_matches
-from dpnet_lite.model.prototypes import cosine_maps, masked_average
+from dpnet_lite.model.matching import best_cosine, directions
+from dpnet_lite.model.prototypes import cosine_maps, masked_average, support_prototypes
 from dpnet_lite.scoring import Segmenter, training_free_segmenter
 
 _ALIGNMENT_SCALE = 20.0  # factor on cosines before the softmax [precedent: PANet]
@@ -60,8 +60,7 @@ class _MetricNetwork(nn.Module):
 
 def _prototypes(support: Tensor, batch: EpisodeBatch) -> Tensor:
     """Mean features of the support's background and foreground, [B, K, C, h, w] -> [B, 2, C]."""
-    parts = (batch.support_background, batch.support_masks)
-    return torch.stack([masked_average(support, part).mean(dim=1) for part in parts], dim=1)
+    return support_prototypes(support, batch.support_background, batch.support_masks)
 
 
 class _PrototypeAlignment(_MetricNetwork):
@@ -162,8 +161,7 @@ def _nearest_pixel(support: Tensor, masks: Tensor, query: Tensor) -> Tensor:
 
     Support features are [B, K, D, h, w], masks [B, K, h, w], query features [B, D, h, w].
     """
-    pixels = support.permute(0, 1, 3, 4, 2).flatten(1, 3)  # [B, K, D, h, w] -> [B, K * h * w, D]
-    found = cycle_matches(pixels, query.flatten(2).transpose(1, 2), membership(masks.flatten(1)))
-    assert found.foreground_similarity is not None and found.background_similarity is not None
-    both = torch.stack([found.background_similarity, found.foreground_similarity], dim=1)  # [B, 2, N]
+    pixels = directions(support.transpose(1, 2).flatten(2, 3))  # [B, K, D, h, w] -> [B, K * h * w, D]
+    mask, rows = membership(masks.flatten(1)), directions(query)
+    both = torch.stack([best_cosine(rows, pixels, part) for part in (~mask, mask)], dim=1)  # [B, 2, N]
     return both.unflatten(2, query.shape[-2:])

@@ -16,6 +16,7 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dpnet_lite.backbones.deep_stem import DEEP_STEM_NAMES, DeepStemResNet, backbone_keys, recognise
 from dpnet_lite.backbones.tiny_resnet import TinyResNet
@@ -113,6 +114,21 @@ ARCHITECTURES = {
 assert tuple(ARCHITECTURES) == BACKBONES
 
 
+def fold_batch_norm(body: nn.Module) -> None:
+    """Multiply every frozen BatchNorm into the convolution before it, in place: the same features in less time.
+
+    A BatchNorm belongs to the convolution that is registered right before it, as in all networks here.
+    """
+    for parent in list(body.modules()):
+        before: tuple[str, nn.Module] = "", parent
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                assert isinstance(before[1], nn.Conv2d), f"{name} follows {before[0]}"
+                setattr(parent, before[0], fuse_conv_bn_eval(before[1], child))
+                setattr(parent, name, nn.Identity())
+            before = name, child
+
+
 class Backbone(nn.Module):
     """A frozen feature extractor: always in eval mode, never with a gradient, channels_last.
 
@@ -130,9 +146,11 @@ class Backbone(nn.Module):
         self.name, self.precision = name, precision
         self.out_channels, self.stride = ARCHITECTURES[name].out_channels, ARCHITECTURES[name].stride
         self.deep_channels = ARCHITECTURES[name].deep_channels
-        self.body = body.to(memory_format=torch.channels_last).requires_grad_(False)
         self.fingerprint = digest_tensors({f"{name}.{key}": value for key, value in body.state_dict().items()})
         self.cache_key = f"{self.fingerprint}-{precision}"
+        self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        fold_batch_norm(body.eval())
+        self.body = body.to(self.dtype).to(memory_format=torch.channels_last).requires_grad_(False)
         self.eval()
 
     def train(self, mode: bool = True) -> Backbone:
@@ -149,9 +167,9 @@ class Backbone(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.float32:
             raise ValueError(f"images are {images.dtype} {list(images.shape)}: give normalised float32 [B, 3, H, W]")
-        # Autocast is set here in either case: features must not depend on the caller's mixed precision.
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
-            found = self.body(images.contiguous(memory_format=torch.channels_last))
+        # Features must not depend on the caller's mixed precision.
+        with torch.autocast(images.device.type, enabled=False):
+            found = self.body(images.to(self.dtype, memory_format=torch.channels_last))
             features: Tensor = (
                 found if isinstance(found, Tensor) else torch.cat([found["middle"], found["deep"]], dim=1)
             )

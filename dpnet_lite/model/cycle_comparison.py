@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
 from dpnet_lite.config import ModelConfig
-from dpnet_lite.model.matching import CycleMatches, cycle_matches
-from dpnet_lite.model.prototypes import cosine_map, masked_average
+from dpnet_lite.model.matching import CycleMatches, best_cosine, cycle_matches, directions
 
 FALLBACK_PIXELS = 12  # ours, after SSP, which takes the 12 of greatest foreground probability
 
@@ -97,38 +97,45 @@ def pixel_weights(
 def select_reliable(
     config: ModelConfig,
     support: Tensor,
-    support_mask: Tensor,
+    support_masks: Tensor,
     query: Tensor,
     prototype: Tensor,
     truth: Tensor | None = None,
-) -> tuple[Selection, CycleMatches]:
-    """Run the matching and the selection rule for one support image an episode.
+    *,
+    all_matches: bool = True,
+) -> tuple[list[Selection], list[CycleMatches]]:
+    """Run the matching and the selection rule, shot by shot: what each of the K support images selects, and why.
 
     Args:
-        support: float [B, C, h, w].
-        support_mask: float [B, h, w], share of foreground in [0, 1]; a pixel is in the mask from one half on.
+        support: float [B, K, C, h, w].
+        support_masks: float [B, K, h, w], share of foreground in [0, 1]; a pixel is in the mask from one half on.
         query: float [B, C, h, w].
         prototype: float [B, C], P.
         truth: float [B, h, w] in [0, 1], for the oracle.
+        all_matches: match every pixel, for looking inside; see `cycle_matches`.
     """
-    mask = membership(support_mask.flatten(1))  # [B, h, w] -> [B, N_s]
-    matches = cycle_matches(_pixel_rows(support), _pixel_rows(query), mask, similarities=False)
-    similarity = cosine_map(query, prototype).flatten(1)  # [B, h, w] -> [B, N_q]
+    masks = membership(support_masks.flatten(2))  # [B, K, h, w] -> [B, K, N_s]
+    pixels = directions(query)  # [B, N_q, C]
+    similarity = _cosines(pixels, prototype[:, None])[:, 0]  # [B, N_q]
     flat_truth = None if truth is None else truth.flatten(1)
-    weights = pixel_weights(config, matches, mask, similarity, flat_truth)
-    selection = with_fallback(weights, similarity)
+    everywhere = all_matches or config.selection == "query_first"
+    selections, matches = [], []
+    for shot, mask in zip(support.unbind(dim=1), masks.unbind(dim=1), strict=True):
+        found = cycle_matches(directions(shot), pixels, mask, everywhere=everywhere)
+        weights = pixel_weights(config, found, mask, similarity, flat_truth)
+        selections.append(with_fallback(weights, similarity))
+        matches.append(found)
     if config.consensus_rounds == 0 or config.selection == "oracle":
-        return selection, matches
-    agreed = consensus(query, selection.weights, config.consensus_rounds, config.consensus_temperature)
-    return Selection(agreed, selection.fallback), matches
+        return selections, matches
+    weights = torch.stack([selection.weights for selection in selections], dim=1)  # [B, K, N_q]
+    agreed = consensus(query, weights, config.consensus_rounds, config.consensus_temperature, pixels=pixels)
+    pairs = zip(agreed.unbind(dim=1), selections, strict=True)
+    return [Selection(weights, selection.fallback) for weights, selection in pairs], matches
 
 
-def _pixel_rows(features: Tensor) -> Tensor:
-    """A row per pixel: [B, C, h, w] -> [B, h * w, C]."""
-    return features.flatten(2).transpose(1, 2)
-
-
-def consensus(query: Tensor, weights: Tensor, n_rounds: int, temperature: float) -> Tensor:
+def consensus(
+    query: Tensor, weights: Tensor, n_rounds: int, temperature: float, *, pixels: Tensor | None = None
+) -> Tensor:
     """Let the selected pixels agree on one object: mean shift in the query's own features [ours].
 
     The pixels of a selection may lie on several objects, and their mean is then like none of them. Each round takes
@@ -138,24 +145,31 @@ def consensus(query: Tensor, weights: Tensor, n_rounds: int, temperature: float)
 
     Args:
         query: float [B, C, h, w].
-        weights: float [B, N_q], at least 0.
+        weights: float [B, K, N_q], at least 0, of K selections.
+        pixels: the query's `directions`, where they are at hand.
 
     Returns:
-        float [B, N_q] in (0, 1], 1 at the pixel nearest the mean.
+        float [B, K, N_q] in (0, 1], 1 at the pixel nearest the mean.
     """
+    pixels = directions(query) if pixels is None else pixels
     for _ in range(n_rounds):
-        mean = masked_average(query, weights.unflatten(1, query.shape[-2:]))  # [B, C]
-        cosine = cosine_map(query, mean).flatten(1)  # [B, h, w] -> [B, N_q]
-        weights = ((cosine - cosine.amax(dim=1, keepdim=True)) / temperature).exp()
+        mean = weights @ query.flatten(2).transpose(1, 2)  # [B, K, N_q] [B, N_q, C] -> [B, K, C], but for its length
+        cosine = _cosines(pixels, mean)
+        weights = ((cosine - cosine.amax(dim=2, keepdim=True)) / temperature).exp()
     return weights
 
 
+def _cosines(pixels: Tensor, vectors: Tensor) -> Tensor:
+    """Cosines of directions [B, N, C] with vectors [B, n, C]: [B, n, N]."""
+    return functional.normalize(vectors, dim=2) @ pixels.transpose(1, 2)  # [B, N, C] -> [B, C, N]
+
+
 def membership(shares: Tensor) -> Tensor:
-    """Pixels that count as inside the mask: share of foreground at least one half, bool [B, N_s].
+    """Pixels that count as inside the mask: share of foreground at least one half, [..., N_s] -> bool [..., N_s].
 
     Where no pixel reaches one half but some foreground exists, the fullest pixels stand in (our choice).
     """
-    fullest = shares.amax(dim=1, keepdim=True)
+    fullest = shares.amax(dim=-1, keepdim=True)
     return (shares >= fullest.clamp(max=0.5)) & (shares > 0)
 
 
@@ -171,9 +185,8 @@ def nearest_foreground(support_features: Tensor, support_masks: Tensor, query_fe
     Returns:
         float [B, h, w], scaled to [0, 1] per query.
     """
-    pixels = support_features.permute(0, 1, 3, 4, 2).flatten(1, 3)  # [B, K, D, h, w] -> [B, K * h * w, D]
     mask = membership(support_masks.flatten(1))  # [B, K, h, w] -> [B, K * h * w]
-    best = cycle_matches(pixels, _pixel_rows(query_features), mask).foreground_similarity
-    assert best is not None
+    pixels = support_features.transpose(1, 2).flatten(2, 3)  # [B, K, D, h, w] -> [B, D, K * h, w]
+    best = best_cosine(directions(query_features), directions(pixels), mask)
     low, high = best.amin(dim=1, keepdim=True), best.amax(dim=1, keepdim=True)
     return ((best - low) / (high - low + 1e-7)).unflatten(1, query_features.shape[-2:])  # [B, N_q] -> [B, h, w]

@@ -18,7 +18,7 @@ from dpnet_lite.model.episode_batch import EpisodeBatch, Output, Reduction, chec
 from dpnet_lite.model.matching import CycleMatches
 from dpnet_lite.model.multi_scale_fusion import AuxiliaryBranch, Decoder, MultiScaleFusion
 from dpnet_lite.model.prototype_interaction import Interaction, PrototypeInteraction
-from dpnet_lite.model.prototypes import cosine_maps, foreground_score, masked_average, masks_at
+from dpnet_lite.model.prototypes import cosine_maps, foreground_score, masked_average, masks_at, support_prototypes
 
 _MAP_SCALE = 10.0  # cosines differ by about 0.1 between pixels; maps are brought to about 1
 
@@ -39,6 +39,14 @@ class Trace(NamedTuple):
     map_names: tuple[str, ...]  # what each of them is
     levels: list[Tensor]  # X_b, or Z_d and Z_g, finest scale first
     fused: Tensor  # F_q^final, [B, C, h, w]
+
+
+class Support(NamedTuple):
+    """What the network knows of its support alone: the same for any query."""
+
+    features: Tensor  # F_s, reduced, [B, K, C, h, w]
+    prototypes: Tensor  # P and the background's prototype, [B, 2, C]
+    frozen: Tensor  # the same two in the frozen features, [B, 2, D]
 
 
 class DPNet(nn.Module):
@@ -62,6 +70,7 @@ class DPNet(nn.Module):
         *,
         query_masks: Tensor | None = None,
         kept_channels: Tensor | None = None,
+        support: Support | None = None,
         trace: bool = False,
     ) -> Output:
         """Segment the queries.
@@ -71,44 +80,57 @@ class DPNet(nn.Module):
             size: height and width of the logits.
             query_masks: float [B, H', W'], what the selection "oracle" takes; default: the query's true mask.
             kept_channels: float [B, 1, C, 1, 1], for training with dropout; see `Reduction`.
+            support: what `encode_support` gave for the batch's support, where many queries share it.
             trace: also return the intermediates.
 
         Raises:
             ValueError: shapes do not fit together, or to this network.
         """
         check_batch(batch, self.in_channels)
-        support, query = self.reduce.features(batch, kept_channels)  # F_s, F_q
-        prototype = masked_average(support, batch.support_masks).mean(dim=1)  # P, [B, K, C] -> [B, C]
-        share, selections, matches = self.cycle_comparison(batch, support, query, prototype, query_masks)
+        if support is None:
+            features, query = self.reduce.features(batch, kept_channels)  # F_s, F_q
+            support = self._encoded(batch, features)
+        else:
+            query = self.reduce.of(batch.query_features[:, None])[:, 0]
+        prototype = support.prototypes[:, 0]  # P
+        share, selections, matches = self.cycle_comparison(batch, support, query, query_masks, all_matches=trace)
         pseudo_prototype = masked_average(query, share) if self.config.pseudo_prototype else prototype  # P_q
         interaction = self.interaction(prototype, pseudo_prototype, query)  # P', P_q', F_q'
         maps = self.similarity_maps(batch, support, share, interaction)
         fused, levels = self.fusion(interaction.query, interaction.prototype, interaction.pseudo_prototype, maps)
         logits = self.decoder(fused)
         if self.shortcut is not None:
-            logits = logits + self.shortcut * training_free_logits(batch, self.deep_channels)
+            score = foreground_score(self.deep(batch.query_features), support.frozen[:, :, -self.deep_channels :])
+            logits = logits + self.shortcut * torch.stack([-score, score], dim=1)  # as `training_free_logits`
         logits = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
-        auxiliary = self.auxiliary_logits(interaction, support) if self.training else None
+        auxiliary = self.auxiliary_logits(interaction, support.features) if self.training else None
         if not trace:
             return Output(logits, auxiliary)
-        seen = (support, query, batch.support_masks, prototype, pseudo_prototype, matches, selections, share)
+        seen = (support.features, query, batch.support_masks, prototype, pseudo_prototype, matches, selections, share)
         return Output(logits, auxiliary, Trace(*seen, interaction, maps, self.map_names(), levels, fused))
 
+    def encode_support(self, batch: EpisodeBatch) -> Support:
+        """What `forward` takes as `support`, of a batch whose queries are not looked at; for evaluation."""
+        return self._encoded(batch, self.reduce.of(batch.support_features))
+
+    def _encoded(self, batch: EpisodeBatch, features: Tensor) -> Support:
+        masks = (batch.support_masks, batch.support_background)
+        return Support(features, *(support_prototypes(each, *masks) for each in (features, batch.support_features)))
+
     def cycle_comparison(
-        self, batch: EpisodeBatch, support: Tensor, query: Tensor, prototype: Tensor, query_masks: Tensor | None
+        self, batch: EpisodeBatch, known: Support, query: Tensor, query_masks: Tensor | None, *, all_matches: bool
     ) -> tuple[Tensor, list[Selection], list[CycleMatches]]:
         """CCM, shot by shot: each query pixel's share in P_q, averaged over the shots, [B, h, w], and how it came."""
         if not self.config.pseudo_prototype:
             return torch.zeros_like(query[:, 0]), [], []
+        support, prototype = known.features, known.prototypes[:, 0]
         if self.config.selection_features == "backbone":
             support, query = self.deep(batch.support_features), self.deep(batch.query_features)
-            prototype = masked_average(support, batch.support_masks).mean(dim=1)
+            prototype = known.frozen[:, 0, -self.deep_channels :]
         truth = self._truth(batch, query_masks) if self.config.selection == "oracle" else None
-        found = [
-            select_reliable(self.config, shot, mask, query, prototype, truth)  # without gradient
-            for shot, mask in zip(support.unbind(dim=1), batch.support_masks.unbind(dim=1), strict=True)
-        ]
-        selections, matches = [selection for selection, _ in found], [matches for _, matches in found]
+        selections, matches = select_reliable(  # without gradient
+            self.config, support, batch.support_masks, query, prototype, truth, all_matches=all_matches
+        )
         shares = [selection.weights / selection.weights.sum(dim=1, keepdim=True) for selection in selections]
         return torch.stack(shares).mean(dim=0).unflatten(1, batch.cells), selections, matches  # [B, N_q] -> [B, h, w]
 
@@ -118,28 +140,26 @@ class DPNet(nn.Module):
             query_masks = batch.query_labels == 1
         return None if query_masks is None else masks_at(query_masks, batch.cells)
 
-    def similarity_maps(self, batch: EpisodeBatch, support: Tensor, share: Tensor, interaction: Interaction) -> Tensor:
+    def similarity_maps(self, batch: EpisodeBatch, support: Support, share: Tensor, interaction: Interaction) -> Tensor:
         """The maps named by `map_names`, [B, n_maps, h, w]: cosines of every query pixel with the prototypes."""
         maps: list[Tensor] = []
         if self.config.comparison != "features":
-            pair = (interaction.prototype, interaction.pseudo_prototype)
-            background = masked_average(support, batch.support_background).mean(dim=1)  # [B, K, C] -> [B, C]
+            background, (prototype, rest) = support.prototypes[:, 1], support.frozen.unbind(dim=1)  # [B, C], [B, D]
             if interaction.weights is not None:  # compared in the same channels as the prototypes
                 background = interaction.weights * background
-            maps += _comparison_maps(interaction.query, pair, background if self.config.background else None)
-            for stage in (self.middle, self.deep):
-                maps += self._frozen_maps(stage(batch.query_features), stage(batch.support_features), batch, share)
+            trio = torch.stack([interaction.prototype, interaction.pseudo_prototype, background], dim=1)  # [B, 3, C]
+            maps += _comparison_maps(interaction.query, trio, background=self.config.background)
+            pseudo = masked_average(batch.query_features, share) if self.config.pseudo_prototype else prototype
+            trio = torch.stack([prototype, pseudo, rest], dim=1)  # [B, 3, D]
+            middle = self.in_channels - self.deep_channels
+            for stage in (slice(0, middle), slice(middle, self.in_channels)):
+                maps += _comparison_maps(
+                    batch.query_features[:, stage], trio[:, :, stage], background=self.config.background
+                )
         if self.config.prior:
             support_deep, query_deep = self.deep(batch.support_features), self.deep(batch.query_features)
             maps.append(nearest_foreground(support_deep, batch.support_masks, query_deep))
         return torch.stack(maps, dim=1) if maps else interaction.query[:, :0]
-
-    def _frozen_maps(self, query: Tensor, support: Tensor, batch: EpisodeBatch, share: Tensor) -> list[Tensor]:
-        """Maps in one stage of the frozen features: query [B, D, h, w], support [B, K, D, h, w] -> each [B, h, w]."""
-        prototype = masked_average(support, batch.support_masks).mean(dim=1)  # [B, K, D] -> [B, D]
-        pseudo = masked_average(query, share) if self.config.pseudo_prototype else prototype
-        background = masked_average(support, batch.support_background).mean(dim=1) if self.config.background else None
-        return _comparison_maps(query, (prototype, pseudo), background)
 
     def map_names(self) -> tuple[str, ...]:
         """The similarity maps of this configuration, in order."""
@@ -165,28 +185,21 @@ class DPNet(nn.Module):
         """The deep stage of backbone features, [..., D, h, w] -> [..., deep_channels, h, w]."""
         return features[..., self.in_channels - self.deep_channels :, :, :]
 
-    def middle(self, features: Tensor) -> Tensor:
-        """The other stage."""
-        return features[..., : self.in_channels - self.deep_channels, :, :]
-
 
 def training_free_logits(batch: EpisodeBatch, deep_channels: int) -> Tensor:
     """The score of the nearest prototype on the deep frozen features, as logits [B, 2, h, w]."""
     support, query = batch.support_features[:, :, -deep_channels:], batch.query_features[:, -deep_channels:]
-    score = foreground_score(support, batch.support_masks, query, batch.support_background)
+    score = foreground_score(query, support_prototypes(support, batch.support_masks, batch.support_background))
     return torch.stack([-score, score], dim=1)
 
 
-def _comparison_maps(query: Tensor, prototypes: tuple[Tensor, ...], background: Tensor | None) -> list[Tensor]:
-    """Cosine maps of a query [B, C, h, w] with prototypes [B, C], each [B, h, w] [ours].
+def _comparison_maps(query: Tensor, vectors: Tensor, *, background: bool) -> list[Tensor]:
+    """Cosine maps of a query [B, C, h, w] with P, P_q and the background's prototype [B, 3, C], each [B, h, w] [ours].
 
-    One map a prototype, minus its mean over the query; then, with a background prototype, one more each: the
-    cosine with the prototype minus that with the background. All times _MAP_SCALE.
+    One map a prototype, minus its mean over the query; then, with `background`, one more each: the cosine with the
+    prototype minus that with the background. All times _MAP_SCALE.
     """
-    stack = torch.stack([*prototypes, *([] if background is None else [background])], dim=1)  # [B, n, C]
-    cosines = _MAP_SCALE * cosine_maps(query, stack)
-    n = len(prototypes)
-    maps = list((cosines[:, :n] - cosines[:, :n].mean(dim=(2, 3), keepdim=True)).unbind(dim=1))
-    if background is not None:
-        maps += (cosines[:, :n] - cosines[:, n:]).unbind(dim=1)
-    return maps
+    cosines = _MAP_SCALE * cosine_maps(query, vectors)
+    pair = cosines[:, :2]
+    maps = list((pair - pair.mean(dim=(2, 3), keepdim=True)).unbind(dim=1))
+    return maps + list((pair - cosines[:, 2:]).unbind(dim=1)) if background else maps

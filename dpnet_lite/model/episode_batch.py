@@ -62,14 +62,19 @@ class Reduction(nn.Sequential):
 
     def features(self, batch: EpisodeBatch, kept_channels: Tensor | None) -> tuple[Tensor, Tensor]:
         """F_s [B, K, C, h, w] and F_q [B, C, h, w]; `kept_channels` by `draw_kept`, drawn here if not given."""
-        # [B, K, D, h, w] and [B, 1, D, h, w] -> [B, K + 1, D, h, w]
-        both = torch.cat([batch.support_features, batch.query_features[:, None]], dim=1)
-        images = both.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # [B * (K + 1), D, h, w]
-        reduced = self(images).unflatten(0, both.shape[:2])
-        if self.training and self.dropout > 0:
-            kept = self.draw_kept(len(both)) if kept_channels is None else kept_channels
-            reduced = reduced * kept.to(reduced.dtype) / (1.0 - self.dropout)
-        return reduced[:, :-1], reduced[:, -1]
+        if kept_channels is None and self.training and self.dropout > 0:
+            kept_channels = self.draw_kept(len(batch.query_features))
+        both = (batch.support_features, batch.query_features[:, None])  # apart: joining them would copy both
+        support, query = (self.of(images, kept_channels) for images in both)
+        return support, query[:, 0]
+
+    def of(self, images: Tensor, kept_channels: Tensor | None = None) -> Tensor:
+        """Features of n images an episode, [B, n, D, h, w] -> [B, n, C, h, w]."""
+        flat = images.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # [B * n, D, h, w]
+        reduced: Tensor = self(flat).unflatten(0, images.shape[:2])  # [B * n, C, h, w] -> [B, n, C, h, w]
+        if not self.training or self.dropout == 0 or kept_channels is None:
+            return reduced
+        return reduced * kept_channels.to(reduced.dtype) / (1.0 - self.dropout)
 
     def draw_kept(self, n_episodes: int) -> Tensor:
         """Which channels each episode keeps, from PyTorch's global random state: 1 or 0, float [B, 1, C, 1, 1]."""

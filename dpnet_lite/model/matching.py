@@ -1,19 +1,24 @@
 """Matching support and query pixels both ways, in blocks: the ground that cycle comparison stands on.
 
-The similarity S = cos(F_s, F_q), [B, N_s, N_q], is never held whole: only its row and column maxima are
-needed, so it is computed in blocks of support pixels (5 shots at 60 x 60 would be 18,000 x 3,600 numbers).
+The similarity S = cos(F_s, F_q), [B, N_s, N_q], is never held whole: only its row and column maxima are needed, so it is
+computed in blocks (5 shots at 60 x 60 would be 18,000 x 3,600 numbers). Cosines are float32. Those less than 2e-6 apart
+count as equal, for the same two pixels can get as different ones in two blocks; the lowest index then wins. So the
+indices are those of float64 wherever the best is more than 1e-5 ahead of the second.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-_BLOCK_NUMBERS = 2_000_000  # numbers of S held at once
-_GRID = 2.0**24  # cosines are rounded to multiples of 1 / _GRID, which float32 holds exactly
+_TIE = 2e-6  # float32 products of pixels with 1,024 channels differ by up to 1e-6 with the block that they fall in
+_STRIP = 64  # columns that are first looked at through their maximum alone: PyTorch finds that faster than its place
+_BLOCK_NUMBERS = {"cpu": 2_000_000}  # numbers of S held at once: few enough for the processor's cache
+_DEVICE_BLOCK_NUMBERS = 2**26  # elsewhere: enough to fill the device
 
 
 class CycleMatches(NamedTuple):
@@ -21,8 +26,6 @@ class CycleMatches(NamedTuple):
 
     forward_match: Tensor  # int64 [B, N_s], i(j): the nearest query pixel of each support pixel
     backward_match: Tensor  # int64 [B, N_q], r(i): the nearest support pixel of each query pixel
-    foreground_similarity: Tensor | None  # float32 [B, N_q], best cosine with a support pixel in the mask, or -1
-    background_similarity: Tensor | None  # float32 [B, N_q], best cosine with a support pixel not in it, or -1
 
 
 @torch.no_grad()
@@ -31,46 +34,85 @@ def cycle_matches(
     query: Tensor,
     support_mask: Tensor,
     *,
-    similarities: bool = True,
-    block_numbers: int = _BLOCK_NUMBERS,
+    everywhere: bool = True,
+    block_numbers: int | None = None,
 ) -> CycleMatches:
-    """Match support and query pixels both ways, block by block.
+    """Match support and query pixels both ways.
 
     Args:
-        support: float [B, N_s, C] pixel features (all shots in one row for K > 1).
-        query: float [B, N_q, C].
+        support: float [B, N_s, C], pixel features of length 1 or 0.
+        query: float [B, N_q, C], likewise.
         support_mask: bool [B, N_s], True inside the mask.
-        similarities: also give the two best cosines, which take a third of the time; without, they are None.
+        everywhere: match every pixel. If not, only what a cycle from the mask asks for: its pixels forward, and those
+            that they reach backward; other entries are 0. Elsewhere than on a CPU every pixel is matched, for shapes
+            that depend on the data make a device wait.
         block_numbers: how many numbers of S may be held at once.
-
-    Cosines are computed in float64 (where the device has it) and rounded to multiples of 2^-24. A pair's value
-    then does not depend on the block it falls in, also near 0: the indices equal those of the plain version.
     """
-    precise = torch.float32 if support.device.type == "mps" else torch.float64
-    support = functional.normalize(support.to(precise), dim=-1)
-    query = _GRID * functional.normalize(query.to(precise), dim=-1).transpose(1, 2)  # [B, N_q, C] -> [B, C, N_q]
-    n_batch, n_support, n_query = support.shape[0], support.shape[1], query.shape[2]
-    rows = min(n_support, max(1, block_numbers // max(1, n_batch * n_query)))
-    forward = torch.empty((n_batch, n_support), dtype=torch.int64, device=support.device)
-    best = torch.full((n_batch, n_query), -2 * _GRID, device=support.device)  # like all cosines here, times _GRID
-    backward = torch.zeros((n_batch, n_query), dtype=torch.int64, device=support.device)
-    inside, outside = torch.full_like(best, -_GRID), torch.full_like(best, -_GRID)
-    # Two buffers for all blocks: allocating anew, small results come to lie between large blocks and the freed
-    # ones cannot be used again (measured: up to 240 MB more in one run of six).
-    products = torch.empty((n_batch, rows, n_query), dtype=precise, device=support.device)
-    cosines = torch.empty_like(products, dtype=torch.float32)
-    for start in range(0, n_support, rows):
-        mask = support_mask[:, start : start + rows, None]  # [B, rows, 1]
-        product, cosine = products[:, : mask.shape[1]], cosines[:, : mask.shape[1]]  # [B, rows, N_q]
-        torch.bmm(support[:, start : start + rows], query, out=product)
-        cosine.copy_(product.round_())
-        forward[:, start : start + rows] = cosine.argmax(dim=2)
-        value, row = cosine.max(dim=1)
-        better = value > best  # strictly: on a tie the earlier, lower index stays
-        best, backward = torch.where(better, value, best), torch.where(better, row + start, backward)
-        if similarities:  # the buffers hold the same numbers: each loses one side of the mask
-            outside = torch.maximum(outside, product.masked_fill_(mask, -_GRID).amax(dim=1).float())
-            inside = torch.maximum(inside, cosine.masked_fill_(~mask, -_GRID).amax(dim=1))
-    if not similarities:
-        return CycleMatches(forward, backward, None, None)
-    return CycleMatches(forward, backward, inside / _GRID, outside / _GRID)
+    support, query = support.float(), query.float()
+    if everywhere or support.device.type != "cpu" or torch.compiler.is_compiling():
+        return CycleMatches(nearest(support, query, block_numbers), nearest(query, support, block_numbers))
+    forward = torch.zeros(support.shape[:2], dtype=torch.int64)
+    backward = torch.zeros(query.shape[:2], dtype=torch.int64)
+    for row, mask in enumerate(support_mask):
+        asked = mask.nonzero()[:, 0]
+        forward[row, asked] = nearest(support[row : row + 1, asked], query[row : row + 1], block_numbers)[0]
+        reached = forward[row, asked].unique()
+        backward[row, reached] = nearest(query[row : row + 1, reached], support[row : row + 1], block_numbers)[0]
+    return CycleMatches(forward, backward)
+
+
+def nearest(rows: Tensor, columns: Tensor, block_numbers: int | None = None) -> Tensor:
+    """Index of the column with the best cosine for each row: [B, n, C] and [B, m, C] -> int64 [B, n]."""
+    found = [rows.new_zeros((len(rows), 0), dtype=torch.int64)]
+    strip = torch.arange(_STRIP, device=rows.device)
+    for cosines in _blocks(rows, columns, block_numbers):  # [B, n of the block, m]
+        best = functional.max_pool1d(cosines, _STRIP, ceil_mode=True)  # of each strip of columns
+        bar = best.amax(dim=2, keepdim=True) - _TIE
+        places = _STRIP * _first(best >= bar) + strip  # the first strip that reaches the bar, [B, n, _STRIP]
+        places = places.clamp(max=cosines.shape[2] - 1)
+        found.append(places.gather(2, _first(cosines.gather(2, places) >= bar))[..., 0])
+    return torch.cat(found, dim=1)
+
+
+def _first(flags: Tensor) -> Tensor:
+    """Place of the first True in each row, bool [B, n, m] -> int64 [B, n, 1]."""
+    return flags.view(torch.uint8).argmax(dim=2, keepdim=True)
+
+
+def best_cosine(rows: Tensor, columns: Tensor, column_mask: Tensor) -> Tensor:
+    """The best cosine of each row with a column in the mask, float32 [B, n], or -1 where the mask is empty.
+
+    Args:
+        rows: float [B, n, C], of length 1 or 0.
+        columns: float [B, m, C], likewise.
+        column_mask: bool [B, m].
+    """
+    outside = ~column_mask[:, None]  # [B, 1, m]
+    return torch.cat([block.masked_fill(outside, -1).amax(dim=2) for block in _blocks(rows, columns)], dim=1)
+
+
+def _blocks(rows: Tensor, columns: Tensor, block_numbers: int | None = None) -> Iterator[Tensor]:
+    """The cosines in blocks of rows, [B, rows of the block, m], float32 also under autocast."""
+    device = rows.device.type
+    held = block_numbers or _BLOCK_NUMBERS.get(device, _DEVICE_BLOCK_NUMBERS)
+    with torch.autocast(device, enabled=False):
+        for part in rows.float().split(max(1, held // (len(columns) * columns.shape[1])), dim=1):
+            yield _product(part, columns.float())
+
+
+def _product(rows: Tensor, columns: Tensor) -> Tensor:
+    """rows columns^T, [B, n, C] and [B, m, C] -> [B, n, m]."""
+    if rows.device.type != "cpu":
+        return rows @ columns.transpose(1, 2)  # [B, m, C] -> [B, C, m]
+    # As a 1x1 convolution of a picture one pixel wide: oneDNN, which runs those, is twice as fast on some processors
+    # as the library behind matrix products (AMD's with AVX-512; measured: docs/performance.md), and elsewhere as fast.
+    pictures = rows[:, :, None].permute(0, 3, 1, 2)  # [B, n, C] -> [B, C, n, 1]
+    pairs = zip(pictures.split(1), columns[..., None, None], strict=True)  # [1, C, n, 1] and [m, C, 1, 1]
+    each = [functional.conv2d(picture, weights) for picture, weights in pairs]
+    whole = each[0] if len(each) == 1 else torch.cat(each)  # [B, m, n, 1]
+    return whole[..., 0].transpose(1, 2)
+
+
+def directions(features: Tensor) -> Tensor:
+    """A row of length 1 (or 0) per pixel: [B, C, h, w] -> float32 [B, h * w, C]."""
+    return functional.normalize(features.flatten(2).transpose(1, 2).float(), dim=2)

@@ -13,19 +13,37 @@ from torch import Tensor
 _EPSILON = 1e-6
 
 
-def masked_average(features: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean of pixel features.
+def masked_averages(features: Tensor, weights: Tensor) -> Tensor:
+    """Weighted means of pixel features, one for each of n maps of weights.
 
     Args:
         features: float [..., C, h, w].
-        weights: float [..., h, w], at least 0; a mask or soft weights.
+        weights: float [..., n, h, w], at least 0; masks or soft weights.
 
     Returns:
-        float [..., C]; zeros where all weights are 0.
+        float [..., n, C]; zeros where all weights are 0.
     """
-    total = weights.sum(dim=(-2, -1))[..., None]  # [..., 1]
-    weighted = (features * weights.unsqueeze(-3)).flatten(-2).sum(dim=-1)  # [..., C, h, w] -> [..., C]
-    return weighted / (total + _EPSILON)
+    shares = weights.flatten(-2).to(features.dtype)  # [..., n, h, w] -> [..., n, N]
+    sums = shares @ features.flatten(-2).transpose(-1, -2)  # [..., C, h, w] -> [..., N, C]; [..., n, C]
+    return sums / (weights.sum(dim=(-2, -1))[..., None] + _EPSILON)
+
+
+def masked_average(features: Tensor, weights: Tensor) -> Tensor:
+    """The weighted mean of features [..., C, h, w] under one map of weights [..., h, w]: [..., C]."""
+    return masked_averages(features, weights.unsqueeze(-3)).squeeze(-2)
+
+
+def support_prototypes(features: Tensor, masks: Tensor, background: Tensor) -> Tensor:
+    """Prototypes of foreground and background, each the mean over the shots.
+
+    Args:
+        features: float [B, K, C, h, w].
+        masks, background: float [B, K, h, w] in [0, 1], shares of foreground and of background.
+
+    Returns:
+        float [B, 2, C].
+    """
+    return masked_averages(features, torch.stack([masks, background], dim=2)).mean(dim=1)  # [B, K, 2, C] -> [B, 2, C]
 
 
 def cosine_maps(features: Tensor, prototypes: Tensor) -> Tensor:
@@ -38,9 +56,9 @@ def cosine_maps(features: Tensor, prototypes: Tensor) -> Tensor:
     Returns:
         float [B, n, h, w] in [-1, 1]; 0 where a feature or a prototype is all zeros.
     """
-    directions = functional.normalize(prototypes, dim=2)
-    products = torch.einsum("bchw,bnc->bnhw", features, directions)
-    return products / features.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    products = functional.normalize(prototypes, dim=2).to(features.dtype) @ features.flatten(2)  # [B, n, N]
+    lengths = features.norm(dim=1, keepdim=True).clamp_min(1e-12)  # [B, 1, h, w]
+    return products.unflatten(2, features.shape[-2:]) / lengths  # [B, n, N] -> [B, n, h, w]
 
 
 def cosine_map(features: Tensor, prototype: Tensor) -> Tensor:
@@ -48,29 +66,19 @@ def cosine_map(features: Tensor, prototype: Tensor) -> Tensor:
     return cosine_maps(features, prototype[:, None])[:, 0]
 
 
-def foreground_score(
-    support_features: Tensor,
-    support_masks: Tensor,
-    query_features: Tensor,
-    support_background: Tensor | None = None,
-) -> Tensor:
+def foreground_score(query_features: Tensor, prototypes: Tensor) -> Tensor:
     """cos(f_q, p) - cos(f_q, p_background): above 0 where the foreground prototype is nearer.
 
-    Nearest-prototype segmentation as in PANet [precedent], here on frozen features: the baseline of every table.
+    Nearest-prototype segmentation as in PANet [precedent]; on frozen features, the baseline of every table.
 
     Args:
-        support_features: float [B, K, D, h, w].
-        support_masks: float [B, K, h, w] in [0, 1], shares of foreground.
-        query_features: float [B, D, h, w].
-        support_background: float [B, K, h, w] in [0, 1], shares of background; default: all that is not foreground.
+        query_features: float [B, C, h, w].
+        prototypes: float [B, 2, C], of foreground and background, by `support_prototypes`.
 
     Returns:
         float [B, h, w] in [-2, 2].
     """
-    support_background = 1 - support_masks if support_background is None else support_background
-    # [B, K, D], [B, K, D] -> [B, 2, D]: foreground, background
-    pair = [masked_average(support_features, part).mean(dim=1) for part in (support_masks, support_background)]
-    cosines = cosine_maps(query_features, torch.stack(pair, dim=1))
+    cosines = cosine_maps(query_features, prototypes)
     return cosines[:, 0] - cosines[:, 1]
 
 

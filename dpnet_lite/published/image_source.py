@@ -20,7 +20,7 @@ from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.datasets.transforms import normalise, resize_labels, resize_sample
 from dpnet_lite.episodes import Episode, Part
-from dpnet_lite.features import EditLabels, assemble, binary
+from dpnet_lite.features import EditLabels, assemble, binary, images_in_order
 from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.published.augmentation import augment, draw_views
 
@@ -70,13 +70,16 @@ class ImageSource:
                 raise type(error)(_own_words(error)) from error
             self.waited += time.perf_counter() - started
             images, labels = (tensor.to(self.device, non_blocking=True) for tensor in decoded)
-            images, labels = augment(images, labels, draw_views(part, config))
+            views = draw_views(part, config)
+            ordered = [views[row * (1 + config.n_shot) + place] for row, place, _ in images_in_order(part.episodes)]
+            images, labels = augment(images, labels, ordered)
             yield assemble(self.backbone(normalise(images)), labels.long(), len(part.episodes))
 
     def batch(self, episodes: Sequence[Episode], *, edit_support: EditLabels | None = None) -> EpisodeBatch:
         """Gather episodes of one number of shots as they are, for scoring."""
         features, labels = [], []
-        for index, episode in _images_of(episodes):
+        for _, place, episode in images_in_order(episodes):
+            index = episode.images[place]
             own_features, own_labels = self._image(index)
             features.append(own_features)
             labels.append(one_class(self.dataset, own_labels, index, episode.class_index))
@@ -97,7 +100,7 @@ class ImageSource:
 
 
 class _DecodedParts(Dataset[tuple[Tensor, Tensor]]):
-    """Part k's images, uint8 [B * (1 + K), 3, S, S], and labels [B * (1 + K), S, S]; what the workers run."""
+    """Part k's images, uint8 [B + B * K, 3, S, S], and labels [B + B * K, S, S], in order; what the workers run."""
 
     def __init__(self, dataset: SegmentationDataset, parts: Sequence[Part], size: int) -> None:
         self.dataset, self.parts, self.size = dataset, parts, size
@@ -107,7 +110,8 @@ class _DecodedParts(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         images, labels = [], []
-        for index, episode in _images_of(self.parts[number].episodes):
+        for _, place, episode in images_in_order(self.parts[number].episodes):
+            index = episode.images[place]
             sample = resize_sample(self.dataset[index], self.size)
             images.append(sample.image)
             labels.append(one_class(self.dataset, sample.labels, index, episode.class_index))
@@ -117,13 +121,6 @@ class _DecodedParts(Dataset[tuple[Tensor, Tensor]]):
 def one_class(dataset: SegmentationDataset, labels: Tensor, index: int, class_index: int) -> Tensor:
     """Labels of image `index`, uint8 of any shape, as those of one class: 1 the class, 0 anything else, 255 ignored."""
     return binary(labels, dataset.label_value(index, class_index)).to(torch.uint8)
-
-
-def _images_of(episodes: Sequence[Episode]) -> Iterator[tuple[int, Episode]]:
-    """For every episode its query, then its support."""
-    for episode in episodes:
-        for index in (episode.query, *episode.support):
-            yield index, episode
 
 
 def _outlive_interrupts(worker: int) -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as functional
 from torch import Tensor
 
 from dpnet_lite.course.exercises import ask, close, compare, require, require_tensor, right
-from dpnet_lite.model.prototypes import foreground_score, masked_average
+from dpnet_lite.model.prototypes import foreground_score, masked_average, support_prototypes
 
 
 def check_masked_average(function: Callable[[Tensor, Tensor], Tensor]) -> str:
@@ -48,7 +48,8 @@ def check_two_prototypes(function: Callable[[Tensor, Tensor, Tensor], Tensor]) -
     mask[2:5, 1:6] = 1
     foreground, background = 4 * masked_average(support, mask), masked_average(support, 1 - mask)
     given = require_tensor(ask(function, query, foreground, background), (8, 8), "my_nearest_prototype")
-    wanted = foreground_score(support[None, None], mask[None, None], query[None])[0] > 0
+    pair = support_prototypes(support[None, None], mask[None, None], 1 - mask[None, None])
+    wanted = foreground_score(query[None], pair)[0] > 0
     require(given.dtype == torch.bool, f"my_nearest_prototype returns {given.dtype}; return True and False")
     pair = torch.stack([foreground, background])[:, :, None, None]  # [2, C, 1, 1]
     units, apart, products = functional.normalize(pair, dim=1), (query - pair).norm(dim=1), (query * pair).sum(dim=1)
