@@ -2,8 +2,8 @@
 
 python benchmarks/cpu.py --out cpu.json
 
-The yard is torchvision's ResNet-50 up to layer3 at stride 8, channels_last, on both images of a 1-shot episode. Yard and
-step are timed in turn, so that a slow moment of the machine falls on both; a ratio is the median of the rounds'.
+The yard is torchvision's ResNet-50 up to layer3 at stride 8, channels_last, on both images of a 1-shot episode. Yard
+and step are timed in turn, so that a slow moment of the machine falls on both; a ratio is the median of the rounds'.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import torch  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import torch
+from torch import Tensor, nn
 
-from benchmarks.measuring import Step, peak_memory  # noqa: E402
-from dpnet_lite.backbones.backbone import Backbone, build_backbone  # noqa: E402
-from dpnet_lite.config import ModelConfig, TrainingConfig  # noqa: E402
-from dpnet_lite.experiments.presets import PHOTOGRAPHS  # noqa: E402
-from dpnet_lite.features import assemble  # noqa: E402
-from dpnet_lite.losses import episode_loss, episode_targets  # noqa: E402
-from dpnet_lite.model.cycle_comparison import select_reliable  # noqa: E402
-from dpnet_lite.model.dpnet import DPNet  # noqa: E402
-from dpnet_lite.model.episode_batch import EpisodeBatch  # noqa: E402
-from dpnet_lite.model.prototypes import masked_average  # noqa: E402
+from benchmarks.measuring import Step, peak_memory
+from dpnet_lite.backbones.backbone import Backbone, build_backbone
+from dpnet_lite.config import ModelConfig, TrainingConfig
+from dpnet_lite.experiments.presets import PHOTOGRAPHS
+from dpnet_lite.features import assemble
+from dpnet_lite.losses import episode_loss, episode_targets
+from dpnet_lite.model.cycle_comparison import select_reliable
+from dpnet_lite.model.dpnet import DPNet, Support
+from dpnet_lite.model.episode_batch import EpisodeBatch
+from dpnet_lite.model.prototypes import masked_average
 
 Row = dict[str, Any]
 HEADS = {

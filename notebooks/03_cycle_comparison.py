@@ -570,7 +570,7 @@ def ends_on_the_object(n_on_object, n_cells=10, seed=0):
         start = torch.zeros(len(labels))
         for cells, count in ((labels == own, n_on_object), ((labels != own) & (labels > 0), n_cells - n_on_object)):
             start[generator.permutation(cells.nonzero().flatten().numpy())[:count]] = 1
-        weights = consensus(v.trace.query, start[None], 2, config.consensus_temperature)[0]  # two rounds
+        weights = consensus(v.trace.query, start[None, None], 2, config.consensus_temperature)[0, 0]  # two rounds
         ends.append(selection_quality(weights.view(v.batch.cells), v.truth_shares)[0] > 0.5)
     return np.array(ends)
 

@@ -259,9 +259,11 @@ similarity = cosine(F_q, P).flatten(1)
 begin = pooling_weights(similarity, kept)
 share_mistakes = {
     "your consensus gives back the weights that it was given": shares_of(begin),
-    "one round is missing: each must use the weights that the last one made": package.consensus(F_q, begin, 1, 0.04),
-    "one round too many": package.consensus(F_q, begin, 3, 0.04),
-    "the consensus divides by 0.04, not by 0.02": package.consensus(F_q, begin, 2, 0.02),
+    "one round is missing: each must use the weights that the last one made": package.consensus(
+        F_q, begin[:, None], 1, 0.04
+    )[:, 0],
+    "one round too many": package.consensus(F_q, begin[:, None], 3, 0.04)[:, 0],
+    "the consensus divides by 0.04, not by 0.02": package.consensus(F_q, begin[:, None], 2, 0.02)[:, 0],
     "the match is the cosine with the mean, not with P": (similarity / 0.04).exp(),
 }
 share_mistakes = {mistake: wrong if wrong.ndim == 3 else shares_of(wrong) for mistake, wrong in share_mistakes.items()}

@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.model.matching import CycleMatches, best_cosine, cycle_matches, directions
+from dpnet_lite.model.prototypes import cosine_map, cosine_maps, masked_averages
 
 FALLBACK_PIXELS = 12  # ours, after SSP, which takes the 12 of greatest foreground probability
 
@@ -116,26 +116,25 @@ def select_reliable(
     """
     masks = membership(support_masks.flatten(2))  # [B, K, h, w] -> [B, K, N_s]
     pixels = directions(query)  # [B, N_q, C]
-    similarity = _cosines(pixels, prototype[:, None])[:, 0]  # [B, N_q]
     flat_truth = None if truth is None else truth.flatten(1)
     everywhere = all_matches or config.selection == "query_first"
     selections, matches = [], []
-    for shot, mask in zip(support.unbind(dim=1), masks.unbind(dim=1), strict=True):
-        found = cycle_matches(directions(shot), pixels, mask, everywhere=everywhere)
-        weights = pixel_weights(config, found, mask, similarity, flat_truth)
-        selections.append(with_fallback(weights, similarity))
-        matches.append(found)
-    if config.consensus_rounds == 0 or config.selection == "oracle":
-        return selections, matches
-    weights = torch.stack([selection.weights for selection in selections], dim=1)  # [B, K, N_q]
-    agreed = consensus(query, weights, config.consensus_rounds, config.consensus_temperature, pixels=pixels)
+    with torch.autocast(query.device.type, enabled=False):  # what is selected must not depend on mixed precision
+        similarity = cosine_map(query.float(), prototype.float()).flatten(1)  # [B, h, w] -> [B, N_q]
+        for shot, mask in zip(support.unbind(dim=1), masks.unbind(dim=1), strict=True):
+            found = cycle_matches(directions(shot), pixels, mask, everywhere=everywhere)
+            weights = pixel_weights(config, found, mask, similarity, flat_truth)
+            selections.append(with_fallback(weights, similarity))
+            matches.append(found)
+        if config.consensus_rounds == 0 or config.selection == "oracle":
+            return selections, matches
+        weights = torch.stack([selection.weights for selection in selections], dim=1)  # [B, K, N_q]
+        agreed = consensus(query.float(), weights, config.consensus_rounds, config.consensus_temperature)
     pairs = zip(agreed.unbind(dim=1), selections, strict=True)
     return [Selection(weights, selection.fallback) for weights, selection in pairs], matches
 
 
-def consensus(
-    query: Tensor, weights: Tensor, n_rounds: int, temperature: float, *, pixels: Tensor | None = None
-) -> Tensor:
+def consensus(query: Tensor, weights: Tensor, n_rounds: int, temperature: float) -> Tensor:
     """Let the selected pixels agree on one object: mean shift in the query's own features [ours].
 
     The pixels of a selection may lie on several objects, and their mean is then like none of them. Each round takes
@@ -146,22 +145,14 @@ def consensus(
     Args:
         query: float [B, C, h, w].
         weights: float [B, K, N_q], at least 0, of K selections.
-        pixels: the query's `directions`, where they are at hand.
 
     Returns:
         float [B, K, N_q] in (0, 1], 1 at the pixel nearest the mean.
     """
-    pixels = directions(query) if pixels is None else pixels
     for _ in range(n_rounds):
-        mean = weights @ query.flatten(2).transpose(1, 2)  # [B, K, N_q] [B, N_q, C] -> [B, K, C], but for its length
-        cosine = _cosines(pixels, mean)
+        cosine = cosine_maps(query, masked_averages(query, weights.unflatten(2, query.shape[-2:]))).flatten(2)
         weights = ((cosine - cosine.amax(dim=2, keepdim=True)) / temperature).exp()
     return weights
-
-
-def _cosines(pixels: Tensor, vectors: Tensor) -> Tensor:
-    """Cosines of directions [B, N, C] with vectors [B, n, C]: [B, n, N]."""
-    return functional.normalize(vectors, dim=2) @ pixels.transpose(1, 2)  # [B, N, C] -> [B, C, N]
 
 
 def membership(shares: Tensor) -> Tensor:

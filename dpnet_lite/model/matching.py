@@ -1,9 +1,9 @@
 """Matching support and query pixels both ways, in blocks: the ground that cycle comparison stands on.
 
-The similarity S = cos(F_s, F_q), [B, N_s, N_q], is never held whole: only its row and column maxima are needed, so it is
-computed in blocks (5 shots at 60 x 60 would be 18,000 x 3,600 numbers). Cosines are float32. Those less than 2e-6 apart
-count as equal, for the same two pixels can get as different ones in two blocks; the lowest index then wins. So the
-indices are those of float64 wherever the best is more than 1e-5 ahead of the second.
+The similarity S = cos(F_s, F_q), [B, N_s, N_q], is never held whole: only its row and column maxima are needed, so it
+is computed in blocks (5 shots at 60 x 60 would be 18,000 x 3,600 numbers). Cosines are float32. Those less than 2e-6
+apart count as equal, for the same two pixels can get as different ones in two blocks; the lowest index then wins. So
+the indices are those of float64 wherever the best is more than 1e-5 ahead of the second.
 """
 
 from __future__ import annotations
@@ -63,15 +63,16 @@ def cycle_matches(
 
 def nearest(rows: Tensor, columns: Tensor, block_numbers: int | None = None) -> Tensor:
     """Index of the column with the best cosine for each row: [B, n, C] and [B, m, C] -> int64 [B, n]."""
-    found = [rows.new_zeros((len(rows), 0), dtype=torch.int64)]
-    strip = torch.arange(_STRIP, device=rows.device)
+    found = []
+    width = min(_STRIP, columns.shape[1])
+    strip = torch.arange(width, device=rows.device)
     for cosines in _blocks(rows, columns, block_numbers):  # [B, n of the block, m]
-        best = functional.max_pool1d(cosines, _STRIP, ceil_mode=True)  # of each strip of columns
+        best = functional.max_pool1d(cosines, width, ceil_mode=True)  # of each strip of columns
         bar = best.amax(dim=2, keepdim=True) - _TIE
-        places = _STRIP * _first(best >= bar) + strip  # the first strip that reaches the bar, [B, n, _STRIP]
+        places = width * _first(best >= bar) + strip  # the first strip that reaches the bar, [B, n, width]
         places = places.clamp(max=cosines.shape[2] - 1)
         found.append(places.gather(2, _first(cosines.gather(2, places) >= bar))[..., 0])
-    return torch.cat(found, dim=1)
+    return torch.cat(found, dim=1) if found else rows.new_zeros((len(rows), 0), dtype=torch.int64)
 
 
 def _first(flags: Tensor) -> Tensor:
@@ -96,7 +97,8 @@ def _blocks(rows: Tensor, columns: Tensor, block_numbers: int | None = None) -> 
     device = rows.device.type
     held = block_numbers or _BLOCK_NUMBERS.get(device, _DEVICE_BLOCK_NUMBERS)
     with torch.autocast(device, enabled=False):
-        for part in rows.float().split(max(1, held // (len(columns) * columns.shape[1])), dim=1):
+        n_rows = max(1, held // (len(columns) * columns.shape[1]))
+        for part in rows.float().split(n_rows, dim=1) if rows.shape[1] else ():
             yield _product(part, columns.float())
 
 

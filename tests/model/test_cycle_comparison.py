@@ -31,8 +31,6 @@ PLAIN = ModelConfig(weighted_pooling=False, consensus_rounds=0)
 MATCHES = CycleMatches(
     forward_match=torch.tensor([[1, 3, 4, 0]]),
     backward_match=torch.tensor([[0, 1, 0, 2, 3]]),
-    foreground_similarity=torch.tensor([[0.9, 0.8, 0.5, 0.2, -1.0]]),
-    background_similarity=torch.tensor([[0.8, 0.8, 0.1, 0.6, 0.9]]),
 )
 MASK = torch.tensor([[True, True, False, False]])
 SIMILARITY = torch.tensor([[0.95, 0.6, 0.75, 0.7, -0.3]])
@@ -112,7 +110,7 @@ def slow_consensus(query, weights, n_rounds, temperature):
 def test_consensus_equals_a_loop(n_rounds):
     rng = np.random.default_rng(3)
     query, weights = rng.normal(size=(2, 4, 3, 5)), rng.random((2, 15)) * (rng.random((2, 15)) < 0.5)
-    found = consensus(torch.tensor(query), torch.tensor(weights), n_rounds, 0.2)
+    found = consensus(torch.tensor(query), torch.tensor(weights)[:, None], n_rounds, 0.2)[:, 0]
     for b in range(2):
         slow = slow_consensus(query[b].reshape(4, 15), weights[b], n_rounds, 0.2)
         np.testing.assert_allclose(found[b], slow, atol=1e-4)
@@ -123,7 +121,7 @@ def test_consensus_leaves_the_smaller_of_two_objects():
     query = torch.zeros(1, 2, 1, 10)
     query[0, 0, 0, :7], query[0, 1, 0, 7:] = 1.0, 1.0  # two objects with orthogonal features
     selected = torch.tensor([[1, 1, 1, 0, 0, 0, 0, 1, 1, 0]]).float()
-    agreed = consensus(query, selected, 3, 0.05)
+    agreed = consensus(query, selected[:, None], 3, 0.05)[:, 0]
     assert bool((agreed[0, :7] == 1).all())
     assert bool((agreed[0, 7:] < 1e-3).all())
 
@@ -158,7 +156,7 @@ def slow_reliable(support, mask, query):
 def select(config, truth=None, *, empty=False):
     support, masks, query, prototype = scene(1)
     masks[0] *= not empty
-    return select_reliable(config, support[:, 0], masks[:, 0], query, prototype, truth)[0]
+    return select_reliable(config, support[:, :1], masks[:, :1], query, prototype, truth)[0][0]
 
 
 def test_the_whole_module_equals_a_loop():
@@ -183,7 +181,7 @@ def test_consensus_follows_the_selection_but_never_the_oracle(rule):
     config = replace(PLAIN, selection=rule)
     plain = select(config, truth)
     agreed = select(replace(config, consensus_rounds=2, consensus_temperature=0.1), truth)
-    expected = plain.weights if rule == "oracle" else consensus(scene(1)[2], plain.weights, 2, 0.1)
+    expected = plain.weights if rule == "oracle" else consensus(scene(1)[2], plain.weights[:, None], 2, 0.1)[:, 0]
     torch.testing.assert_close(agreed.weights, expected)
     assert torch.equal(agreed.fallback, plain.fallback)
 

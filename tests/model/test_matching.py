@@ -7,9 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as functional
 
 from dpnet_lite.model.cycle_comparison import query_first, support_first
-from dpnet_lite.model.matching import cycle_matches
+from dpnet_lite.model.matching import best_cosine, cycle_matches, directions, nearest
 
 KINDS = ("random", "duplicates", "integers", "zeros")
 
@@ -38,6 +39,11 @@ def random_case(seed):
     share = (0.0, 1.0, 0.1, 0.5, 0.5)[rng.integers(5)]  # of foreground: empty, full, little, half
     mask = rng.random((n_batch, n_support)) < share
     return kind, support.astype(np.float32), query.astype(np.float32), mask
+
+
+def unit(*arrays):
+    """Float32 tensors with rows of length 1 or 0."""
+    return [functional.normalize(torch.as_tensor(array), dim=2) for array in arrays]
 
 
 def cosine_table(support, query):
@@ -90,8 +96,12 @@ def test_matches_and_rules_equal_a_double_loop(kind):
         drawn_kind, support, query, mask = random_case(seed)
         assert drawn_kind == kind
         mask_tensor = torch.from_numpy(mask)
-        found = cycle_matches(torch.from_numpy(support), torch.from_numpy(query), mask_tensor)
+        rows, columns = unit(support, query)
+        found = cycle_matches(rows, columns, mask_tensor)
         first, asked = support_first(found, mask_tensor), query_first(found, mask_tensor)
+        best = [best_cosine(columns, rows, part) for part in (mask_tensor, ~mask_tensor)]
+        asked_for = cycle_matches(rows, columns, mask_tensor, everywhere=False)
+        assert torch.equal(support_first(asked_for, mask_tensor), first)
         for b in range(len(support)):
             slow = slow_cycle(support[b], query[b], mask[b])
             where = f"seed {seed}, row {b}"
@@ -99,8 +109,8 @@ def test_matches_and_rules_equal_a_double_loop(kind):
             assert found.backward_match[b].tolist() == slow[1], where
             assert set(first[b].nonzero()[:, 0].tolist()) == slow[2], where
             assert set(asked[b].nonzero()[:, 0].tolist()) == slow[3], where
-            np.testing.assert_allclose(found.foreground_similarity[b], slow[4], atol=1e-6)
-            np.testing.assert_allclose(found.background_similarity[b], slow[5], atol=1e-6)
+            np.testing.assert_allclose(best[0][b], slow[4], atol=1e-6)
+            np.testing.assert_allclose(best[1][b], slow[5], atol=1e-6)
 
 
 def test_the_random_cases_hold_what_they_promise():
@@ -135,27 +145,66 @@ def test_ties_go_to_the_lowest_index_worked_by_hand():
 def test_blocks_change_nothing(block_numbers):
     for seed in range(0, 200, 3):
         _, support, query, mask = random_case(seed)
-        tensors = torch.from_numpy(support), torch.from_numpy(query), torch.from_numpy(mask)
-        whole = cycle_matches(*tensors, block_numbers=10**9)
-        for name, plain, blocked in zip(
-            whole._fields, whole, cycle_matches(*tensors, block_numbers=block_numbers), strict=True
-        ):
-            assert torch.equal(plain, blocked), f"seed {seed}, {name}"
+        tensors = *unit(support, query), torch.from_numpy(mask)
+        for everywhere in (True, False):
+            plain, blocked = (
+                cycle_matches(*tensors, everywhere=everywhere, block_numbers=numbers)
+                for numbers in (10**9, block_numbers)
+            )
+            assert all(map(torch.equal, plain, blocked)), f"seed {seed}"
+
+
+@pytest.mark.parametrize("channels", [64, 1024])
+def test_indices_equal_float64_wherever_the_best_is_clearly_ahead(channels):
+    generator = torch.Generator().manual_seed(channels)
+    kinds = torch.randn(30, channels, generator=generator)
+    rows, columns = (
+        (kinds[torch.randint(30, (700,), generator=generator)] + 3e-2 * torch.randn(700, channels, generator=generator))
+        for _ in range(2)
+    )
+    rows, columns = unit(rows[None], columns[None])
+    columns[:, 400:410] = columns[:, 100:110]  # the same pixels twice
+    exact = functional.normalize(rows.double(), dim=2) @ functional.normalize(columns.double(), dim=2).transpose(1, 2)
+    two = exact.topk(2, dim=2)
+    clear = two.values[..., 0] - two.values[..., 1] > 1e-5
+    found = nearest(rows, columns, block_numbers=50_000)
+    assert 0.2 < clear.float().mean() < 0.99  # both kinds of pixels are there
+    assert torch.equal(found[clear], two.indices[..., 0][clear])
+    assert (exact.amax(dim=2) - exact.gather(2, found[..., None])[..., 0]).max() < 1e-5
+    twice = (found >= 400) & (found < 410)
+    assert not twice.any() and ((found >= 100) & (found < 110)).any()  # the lowest index of equal ones
+
+
+def test_what_no_cycle_asks_for_is_not_matched():
+    support, query = unit(torch.randn(1, 9, 4), torch.randn(1, 7, 4))
+    mask = torch.arange(9)[None] < 2
+    all_of_them = cycle_matches(support, query, mask)
+    asked_for = cycle_matches(support, query, mask, everywhere=False)
+    reached = all_of_them.forward_match[0, :2]
+    assert torch.equal(asked_for.forward_match[0, :2], reached) and not asked_for.forward_match[0, 2:].any()
+    assert torch.equal(asked_for.backward_match[0, reached], all_of_them.backward_match[0, reached])
+    others = [i for i in range(7) if i not in reached.tolist()]
+    assert others and not asked_for.backward_match[0, others].any()
 
 
 def test_blocks_of_a_large_pair_hold_few_rows_at_once(monkeypatch):
-    rows = []
-    product = torch.bmm
-    monkeypatch.setattr(torch, "bmm", lambda a, b, **k: rows.append(a.shape[1]) or product(a, b, **k))
-    support, query = torch.randn(2, 100, 4), torch.randn(2, 30, 4)
-    cycle_matches(support, query, torch.ones(2, 100, dtype=torch.bool), block_numbers=1000)
-    assert max(rows) * 2 * 30 <= 1000
-    assert sum(rows) == 100
+    rows, convolve = [], functional.conv2d
+    monkeypatch.setattr(functional, "conv2d", lambda x, w: rows.append((x.shape[2], len(w))) or convolve(x, w))
+    nearest(torch.randn(2, 100, 4), torch.randn(2, 30, 4), block_numbers=1000)
+    assert max(2 * n * m for n, m in rows) <= 1000
+    assert sum(n for n, _ in rows) == 2 * 100
 
 
-def test_no_gradient_flows_through_the_matches_and_similarities_are_optional():
+def test_no_gradient_flows_through_the_matches():
     support, query, mask = torch.randn(1, 5, 3, requires_grad=True), torch.randn(1, 4, 3), torch.ones(1, 5) > 0
-    found, bare = (cycle_matches(support, query, mask, similarities=wanted) for wanted in (True, False))
-    assert not any(part.requires_grad for part in found)
-    assert torch.equal(bare.forward_match, found.forward_match) and bare.foreground_similarity is None
-    assert torch.equal(bare.backward_match, found.backward_match) and bare.background_similarity is None
+    assert not any(part.requires_grad for part in cycle_matches(support, query, mask))
+
+
+def test_directions_have_length_one_or_zero():
+    features = torch.randn(2, 3, 4, 5)
+    features[0, :, 1, 2] = 0
+    rows = directions(features)
+    assert rows.shape == (2, 20, 3)
+    lengths = rows.norm(dim=2)
+    assert lengths[0, 1 * 5 + 2] == 0 and lengths.flatten().sort().values[1:].tolist() == pytest.approx([1] * 39)
+    torch.testing.assert_close(rows[1, 7], features[1, :, 1, 2] / features[1, :, 1, 2].norm())

@@ -7,7 +7,14 @@ import pytest
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
 
-from dpnet_lite.model.prototypes import cosine_map, cosine_maps, foreground_score, masked_average, masks_at
+from dpnet_lite.model.prototypes import (
+    cosine_map,
+    cosine_maps,
+    foreground_score,
+    masked_average,
+    masks_at,
+    support_prototypes,
+)
 
 
 def slow_average(features, weights):
@@ -98,11 +105,12 @@ def test_the_score_is_the_cosine_with_the_foreground_less_that_with_the_backgrou
     rng = np.random.default_rng(4)
     support, query, masks = rng.normal(size=(2, 3, 5, 4, 6)), rng.normal(size=(2, 5, 4, 6)), rng.random((2, 3, 4, 6))
     known = masks + (1 - masks) * (rng.random(masks.shape) < 0.7)  # of the rest, some is ignored
-    for background in (None, known - masks):
-        parts = masks, 1 - masks if background is None else background
-        given = None if background is None else torch.tensor(background)
-        found = foreground_score(torch.tensor(support), torch.tensor(masks), torch.tensor(query), given)
+    for background in (1 - masks, known - masks):
+        parts = masks, background
+        prototypes = support_prototypes(*map(torch.tensor, (support, *parts)))
+        found = foreground_score(torch.tensor(query), prototypes)
         for b in range(2):
             pair = [np.mean([slow_average(support[b, k], part[b, k]) for k in range(3)], axis=0) for part in parts]
+            np.testing.assert_allclose(prototypes[b], pair, atol=1e-5)
             cosines = cosine_similarity(pair, query[b].reshape(5, 24).T)  # [2, 24]
             np.testing.assert_allclose(found[b].flatten(), cosines[0] - cosines[1], atol=1e-5)

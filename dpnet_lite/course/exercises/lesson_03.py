@@ -34,8 +34,7 @@ def check_cycle(function: Callable[[Tensor, Tensor], Tensor]) -> str:
         given = require_tensor(ask(function, similarity, mask), (n_query,), "my_reliable_set")
         require(given.dtype == torch.bool, f"my_reliable_set returns {given.dtype}; return True and False")
         forward, backward = similarity.argmax(dim=1), similarity.argmax(dim=0)
-        empty = torch.zeros(1, n_query)
-        wanted = support_first(CycleMatches(forward[None], backward[None], empty, empty), mask[None])[0]
+        wanted = support_first(CycleMatches(forward[None], backward[None]), mask[None])[0]
         own_start, one_way, any_start = torch.zeros(3, n_query, dtype=torch.bool)
         one_way[forward[mask]] = True
         any_start[forward[mask[backward[forward]]]] = True
