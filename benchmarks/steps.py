@@ -40,7 +40,7 @@ class EpisodeSteps:
     def __init__(self, backbone: str, precision: str, *, device: torch.device, size: int) -> None:
         self.device, self.size, self.half = device, size, precision == "bf16"
         self.backbone = build_backbone(backbone, "random", device=device, precision="bf16" if self.half else "fp32")
-        self.model, self.training = ModelConfig(), TrainingConfig()
+        self.model, self.training, self.yard = ModelConfig(), TrainingConfig(), None
         self.head = DPNet(self.model, self.backbone.out_channels, self.backbone.deep_channels).to(device)
         self.network: torch.nn.Module = self.head  # the same, or compiled
         self.optimiser = torch.optim.AdamW(

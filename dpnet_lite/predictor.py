@@ -24,8 +24,9 @@ from dpnet_lite.checkpoints import DPNET_ALONE, Networks, load_trained
 from dpnet_lite.datasets.images import ImageLike, MaskLike, to_image, to_mask
 from dpnet_lite.datasets.transforms import normalise, resize_image
 from dpnet_lite.model.dpnet import DPNet, Trace
-from dpnet_lite.model.episode_batch import EpisodeBatch
+from dpnet_lite.model.episode_batch import EpisodeBatch, Output
 from dpnet_lite.model.prototypes import masks_at
+from dpnet_lite.replay import Replay
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,27 @@ class Prediction:
     traces: tuple[Trace, ...]  # one a class where asked for, else empty
 
 
+class _Class:
+    """A class's support set, with what a head makes of it alone, and the head's answers to queries [1, D, h, w]."""
+
+    @torch.no_grad()
+    def __init__(self, head: nn.Module, batch: EpisodeBatch) -> None:
+        self.head, self.batch = head, batch
+        self.known = {"support": head.encode_support(batch)} if isinstance(head, DPNet) else {}  # rivals have no such
+        self.logits = Replay(lambda query: self.output(query).logits)
+
+    def output(self, query: Tensor, **options: Any) -> Output:
+        output: Output = self.head(self.batch._replace(query_features=query), self.batch.cells, **self.known, **options)
+        return output
+
+
 class Predictor:
     """A trained head with its backbone; support features are computed once and reused for every image."""
 
     def __init__(self, head: nn.Module, backbone: Backbone, *, size: int, device: str | torch.device = "cpu") -> None:
         self.head, self.backbone, self.size = head.to(device).eval(), backbone.to(device), size
         self.device = torch.device(device)
-        self._support: dict[str, tuple[EpisodeBatch, dict[str, Any]]] = {}  # by class; the query is filled in later
+        self._support: dict[str, _Class] = {}
 
     @classmethod
     def load(
@@ -85,7 +100,7 @@ class Predictor:
         if not image_sets or set(image_sets) != set(mask_sets):
             raise ValueError(f"images name {sorted(image_sets)}, masks name {sorted(mask_sets)}; name the same classes")
         encoded = {name: self._encode(name, image_sets[name], mask_sets[name]) for name in image_sets}
-        self._support = {name: (batch, self._known(batch)) for name, batch in encoded.items()}
+        self._support = {name: _Class(self.head, batch) for name, batch in encoded.items()}
         return self
 
     @torch.no_grad()
@@ -102,11 +117,11 @@ class Predictor:
         height, width = int(pixels.shape[1]), int(pixels.shape[2])
         query = self._features(pixels[None])
         scores, traces = [], []
-        for support, known in self._support.values():
-            batch = support._replace(query_features=query)
-            output = self.head(batch, batch.cells, **known, **({"trace": True} if trace else {}))
-            scores.append(output.logits[0])  # [2, h, w]
-            traces += [output.trace] if output.trace is not None else []
+        for known in self._support.values():
+            if trace:
+                output = known.output(query, trace=True)
+                traces += [output.trace] if output.trace is not None else []
+            scores.append(output.logits[0] if trace else known.logits(query)[0])  # [2, h, w]
         stacked = torch.stack(scores)  # [n_classes, 2, h, w]
         margins = stacked[:, 1] - stacked[:, 0]  # [n_classes, h, w]
         logits = torch.cat([torch.zeros_like(margins[:1]), margins])  # [n_classes + 1, h, w]
@@ -118,11 +133,6 @@ class Predictor:
     def _features(self, images: Tensor) -> Tensor:
         """uint8 [n, 3, H, W] -> float32 [n, D, h, w] of the squashed images."""
         return self.backbone(normalise(resize_image(images, self.size)).to(self.device))
-
-    @torch.no_grad()
-    def _known(self, batch: EpisodeBatch) -> dict[str, Any]:
-        """What the head makes of a support set alone; rivals of DPNet have nothing of the kind."""
-        return {"support": self.head.encode_support(batch)} if isinstance(self.head, DPNet) else {}
 
     @torch.no_grad()
     def _encode(self, name: str, images: Sequence[ImageLike], masks: Sequence[MaskLike]) -> EpisodeBatch:

@@ -13,8 +13,9 @@ from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.episodes import EpisodeList
 from dpnet_lite.evaluation import EpisodeScores, episode_counts
 from dpnet_lite.features import EditLabels, EpisodeSource, Progress, binary
-from dpnet_lite.model.dpnet import Trace, training_free_logits
+from dpnet_lite.model.dpnet import DPNet, Trace, training_free_logits
 from dpnet_lite.model.episode_batch import EpisodeBatch
+from dpnet_lite.replay import Replay
 
 Segmenter = Callable[[EpisodeBatch], Tensor]  # episodes -> logits [B, 2, h, w] at any size
 BATCH = 10  # episodes at once
@@ -23,13 +24,23 @@ BATCH = 10  # episodes at once
 def head_segmenter(head: nn.Module, *, observe: Callable[[EpisodeBatch, Trace], None] | None = None) -> Segmenter:
     """The logits of a network at feature size; `observe` is shown every batch and what DPNet made of it."""
 
+    def logits(*tensors: Tensor) -> Tensor:
+        batch = EpisodeBatch(*tensors)
+        output: Tensor = head(batch, batch.cells).logits
+        return output
+
+    looks_at_labels = isinstance(head, DPNet) and head.config.selection == "oracle"  # and so waits for them
+    replayed = logits if looks_at_labels else Replay(logits)
+
     def segment(batch: EpisodeBatch) -> Tensor:
         batch = batch.to(next(head.parameters()).device)
-        output = head(batch, batch.cells, trace=True) if observe is not None else head(batch, batch.cells)
-        if observe is not None and output.trace is not None:
+        if observe is None:
+            return replayed(*batch).cpu()
+        output = head(batch, batch.cells, trace=True)
+        if output.trace is not None:
             observe(batch, output.trace)
-        logits: Tensor = output.logits
-        return logits.cpu()
+        seen: Tensor = output.logits
+        return seen.cpu()
 
     return segment
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from dpnet_lite.backbones.backbone import build_backbone
+from dpnet_lite.backbones.backbone import ARCHITECTURES, build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.datasets.folds import base_classes, novel_classes
 from dpnet_lite.datasets.toy import ToyWorld
@@ -30,6 +30,13 @@ class ToyFold:
     test: FeatureBank
     base: tuple[int, ...]
     novel: tuple[int, ...]
+
+
+def plain_weights(name: str, seed: int = 0) -> dict[str, Tensor]:
+    """The weights of `build_backbone(name, "random", seed=seed)` as its file would hold them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ARCHITECTURES[name].build().state_dict()
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from core_fixtures import assert_same, random_batch
+from core_fixtures import assert_same, plain_weights, random_batch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -304,8 +304,8 @@ def test_a_trained_network_comes_back_with_its_backbone(tmp_path: Path) -> None:
 
 def test_backbone_weights_of_ones_own_are_named_and_checked(trained: tuple[DPNet, Any], head_file: Path) -> None:
     own, other = head_file.with_name("own.pth"), head_file.with_name("other.pth")
-    torch.save(trained[1].body.state_dict(), own)
-    torch.save(build_backbone("tiny", "random", seed=1).body.state_dict(), other)
+    torch.save(plain_weights("tiny"), own)
+    torch.save(plain_weights("tiny", seed=1), other)
     assert load_trained(head_file, backbone_weights=own).backbone.fingerprint == trained[1].fingerprint
     for weights in (other, None):  # None: the shipped ones
         with pytest.raises(ValueError) as caught:

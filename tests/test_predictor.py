@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from core_fixtures import block_means, slow_softmax
+from core_fixtures import block_means, plain_weights, slow_softmax
 from PIL import Image
 
 from dpnet_lite.backbones.backbone import build_backbone
@@ -113,7 +113,7 @@ def test_classes_and_background_compete(predictor, pictures, monkeypatch, n_clas
     predictor.set_support(supports, {name: [pictures["mask"]] * len(images) for name, images in supports.items()})
     shots, queue = [], iter(passes)
 
-    def head(batch, size):
+    def head(batch, size, support):
         shots.append(batch.support_features.shape[1])
         return Output(torch.from_numpy(next(queue))[None])
 
@@ -188,7 +188,7 @@ def test_errors_name_the_value_and_the_remedy(predictor, pictures):
 def test_a_predictor_comes_back_from_a_checkpoint(predictor, pictures, tmp_path):
     path = save_head(tmp_path / "head.safetensors", predictor.head, predictor.backbone, size=64)
     own = tmp_path / "own.pth"
-    torch.save(predictor.backbone.body.state_dict(), own)
+    torch.save(plain_weights("tiny"), own)
     again = Predictor.load(path, backbone_weights=own)
     results = [
         p.set_support([pictures["support"]], [pictures["mask"]]).predict(pictures["query"]) for p in (predictor, again)

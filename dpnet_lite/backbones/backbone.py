@@ -16,13 +16,15 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from dpnet_lite.backbones.deep_stem import DEEP_STEM_NAMES, DeepStemResNet, backbone_keys, recognise
+from dpnet_lite.backbones.fusing import fused
 from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES
 from dpnet_lite.files import digest_tensors, load_tensors
+from dpnet_lite.replay import Replay
 
+_FEW = 2  # images whose work is recorded on a GPU: more of them keep it busy anyway, and take much memory
 _SHIPPED = Path(__file__).parent.parent / "weights"
 TINY_WEIGHTS, MOBILENET_WEIGHTS = _SHIPPED / "tiny_backbone.safetensors", _SHIPPED / "mobilenet_v2.safetensors"
 
@@ -114,21 +116,6 @@ ARCHITECTURES = {
 assert tuple(ARCHITECTURES) == BACKBONES
 
 
-def fold_batch_norm(body: nn.Module) -> None:
-    """Multiply every frozen BatchNorm into the convolution before it, in place: the same features in less time.
-
-    A BatchNorm belongs to the convolution that is registered right before it, as in all networks here.
-    """
-    for parent in list(body.modules()):
-        before: tuple[str, nn.Module] = "", parent
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.BatchNorm2d):
-                assert isinstance(before[1], nn.Conv2d), f"{name} follows {before[0]}"
-                setattr(parent, before[0], fuse_conv_bn_eval(before[1], child))
-                setattr(parent, name, nn.Identity())
-            before = name, child
-
-
 class Backbone(nn.Module):
     """A frozen feature extractor: always in eval mode, never with a gradient, channels_last.
 
@@ -149,8 +136,8 @@ class Backbone(nn.Module):
         self.fingerprint = digest_tensors({f"{name}.{key}": value for key, value in body.state_dict().items()})
         self.cache_key = f"{self.fingerprint}-{precision}"
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-        fold_batch_norm(body.eval())
-        self.body = body.to(self.dtype).to(memory_format=torch.channels_last).requires_grad_(False)
+        self.body = fused(body).to(self.dtype).to(memory_format=torch.channels_last).requires_grad_(False)
+        self._replayed = Replay(self._features)
         self.eval()
 
     def train(self, mode: bool = True) -> Backbone:
@@ -167,13 +154,19 @@ class Backbone(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.float32:
             raise ValueError(f"images are {images.dtype} {list(images.shape)}: give normalised float32 [B, 3, H, W]")
-        # Features must not depend on the caller's mixed precision.
-        with torch.autocast(images.device.type, enabled=False):
-            found = self.body(images.to(self.dtype, memory_format=torch.channels_last))
-            features: Tensor = (
-                found if isinstance(found, Tensor) else torch.cat([found["middle"], found["deep"]], dim=1)
-            )
-        return features.float()
+        images = images.to(self.dtype, memory_format=torch.channels_last)
+        return self._replayed(images) if len(images) <= _FEW else self._features(images)
+
+    def _features(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, enabled=False):  # the caller's mixed precision must not matter
+            found = self.body(images)
+            whole: Tensor = found if isinstance(found, Tensor) else torch.cat([found["middle"], found["deep"]], dim=1)
+        return whole.float()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
+        """Moved to another device, the weights lie elsewhere: what was recorded is of no use."""
+        self._replayed = Replay(self._features)
+        return super()._apply(fn, recurse)
 
 
 def build_backbone(

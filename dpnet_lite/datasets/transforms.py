@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional
 
 from dpnet_lite.datasets.base import Sample
 
@@ -15,20 +14,22 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def resize_image(image: Tensor, size: int) -> Tensor:
-    """Squash uint8 [3, H, W] to uint8 [3, size, size], bilinear with antialias (precedent: HSNet).
+    """Squash uint8 [3, H, W], or n of them, to uint8 [3, size, size], bilinear with antialias (precedent: HSNet).
 
-    The aspect ratio is not kept: nothing is padded and nothing is cut off.
+    The aspect ratio is not kept: nothing is padded and nothing is cut off. It is what torchvision's `resize` gives,
+    bit for bit, without the second in which torchvision is imported.
     """
     _check_size(size)
-    return functional.resize(image, [size, size], InterpolationMode.BILINEAR, antialias=True)
+    images = image if image.ndim == 4 else image[None]
+    found = functional.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return found if image.ndim == 4 else found[0]
 
 
 def resize_labels(labels: Tensor, size: int) -> Tensor:
     """Squash uint8 [H, W] to uint8 [size, size] by the nearest pixel, so that no new value appears."""
     _check_size(size)
-    # NEAREST_EXACT looks up pixel centres, as the bilinear image does; NEAREST is up to half a pixel off.
-    one_channel = labels[None]  # [H, W] -> [1, H, W]
-    return functional.resize(one_channel, [size, size], InterpolationMode.NEAREST_EXACT)[0]
+    # "nearest-exact" looks up pixel centres, as the bilinear image does; "nearest" is up to half a pixel off.
+    return functional.interpolate(labels[None, None], (size, size), mode="nearest-exact")[0, 0]  # via [1, 1, H, W]
 
 
 def resize_sample(sample: Sample, size: int) -> Sample:

@@ -77,7 +77,7 @@ def nearest(rows: Tensor, columns: Tensor, block_numbers: int | None = None) -> 
 
 def _first(flags: Tensor) -> Tensor:
     """Place of the first True in each row, bool [B, n, m] -> int64 [B, n, 1]."""
-    return flags.view(torch.uint8).argmax(dim=2, keepdim=True)
+    return flags.byte().argmax(dim=2, keepdim=True)
 
 
 def best_cosine(rows: Tensor, columns: Tensor, column_mask: Tensor) -> Tensor:

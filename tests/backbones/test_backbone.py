@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from core_fixtures import plain_weights
 from places import SHARED
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -95,8 +96,7 @@ def assert_stages_equal(name: str, network: nn.Module, path: Path) -> None:
 def test_every_position_equals_torchvisions_own_dilated_network() -> None:
     backbone = build_backbone("resnet50", "random", seed=2)
     network = torchvision.models.resnet50(weights=None, replace_stride_with_dilation=[False, True, True]).eval()
-    own = {key.removeprefix("body."): tensor for key, tensor in backbone.state_dict().items()}
-    missing, unexpected = network.load_state_dict(own, strict=False)
+    missing, unexpected = network.load_state_dict(plain_weights("resnet50", seed=2), strict=False)
     assert not unexpected and {key.split(".")[0] for key in missing} == {"layer4", "fc"}
     images = random_images(57, 41)
     assert_close_for_its_scale(backbone(images), torch.cat(stage_outputs(network, STAGES["resnet50"], images), dim=1))
@@ -133,10 +133,11 @@ def test_half_precision_file_loads_as_float32(tmp_path: Path) -> None:
     network = plain_network("mobilenet_v2")
     half = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
     save_file(half, tmp_path / "half.safetensors")
-    state = build_backbone("mobilenet_v2", tmp_path / "half.safetensors").state_dict()
-    key = "features.0.0.weight"
-    assert state[f"body.{key}"].dtype == torch.float32
-    assert torch.equal(state[f"body.{key}"], half[key].float())
+    full = {key: value.float() if value.is_floating_point() else value for key, value in half.items()}
+    save_file(full, tmp_path / "full.safetensors")
+    found = [build_backbone("mobilenet_v2", tmp_path / f"{name}.safetensors") for name in ("half", "full")]
+    assert all(parameter.dtype == torch.float32 for parameter in found[0].parameters())
+    assert found[0].fingerprint == found[1].fingerprint
 
 
 @pytest.mark.slow
@@ -206,7 +207,7 @@ def test_shipped_mobilenet_is_fifteen_trained_blocks_in_float16() -> None:
     weights = load_tensors(backbone_module.MOBILENET_WEIGHTS)
     assert {key.split(".")[1] for key in weights} == {str(block) for block in range(15)}
     assert all(tensor.dtype == torch.float16 for tensor in weights.values())
-    norms = backbone.body.state_dict()["features.0.0.weight"].flatten(1).norm(dim=1)
+    norms = backbone.state_dict()["body.features.0.0.weight"].flatten(1).norm(dim=1)
     assert norms.max() > 10 * norms.min()  # those of random filters are nearly alike
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from core_fixtures import plain_weights
 from PIL import Image
 from places import ROOT
 from small_runs import SMALL, folder_options, run, use_few_scenes, write_folder, write_one_class_masks
 
 import dpnet_lite
 from dpnet_lite import __version__, checkpoints
-from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.checkpoints import load_checkpoint, load_head, save_checkpoint, shipped_head
 from dpnet_lite.cli import info, options
 from dpnet_lite.cli.main import COMMANDS, build_parser
@@ -191,7 +191,7 @@ def test_a_finished_head_is_replaced_only_when_asked(head, data, tmp_path, capsy
 
 
 def test_evaluate_wants_the_backbone_of_the_training(head, data, tmp_path, capsys):
-    torch.save(build_backbone("tiny", "random").body.state_dict(), tmp_path / "other.pth")
+    torch.save(plain_weights("tiny"), tmp_path / "other.pth")
     options = ["--checkpoint", head, "--fold", 1, "--backbone-weights", tmp_path / "other.pth"]
     assert run("evaluate", *data[:2], *data[4:], *options) == 2
     assert re.search("was trained on other tiny weights .* name the same file .*--backbone-weights", error_line(capsys))

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from core_fixtures import plain_weights
 from places import SHARED
 from published_files import write_hsnet_list
 from small_runs import run
 
-from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.checkpoints import load_head
 from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.folder import FolderDataset
@@ -193,9 +193,7 @@ def test_ours_scores_five_lists_and_refuses_other_weights(heads, pascal, trainin
     evaluate = ["evaluate", *pascal, "--checkpoint", heads["pascal5i"], "--episodes", 2, "--shots", 1]
     assert run(*evaluate, "--out", scores) == 0
     assert sorted({r["seed"] for r in json.loads(scores.read_text())["runs"]}) == [0, 1, 2, 3, 4]
-    tensors = build_backbone("tiny", "random", seed=3).body.state_dict()
-    plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    safetensors.torch.save_file(plain, tmp_path / "w.safetensors")
+    safetensors.torch.save_file(plain_weights("tiny", seed=3), tmp_path / "w.safetensors")
     assert run(*evaluate, "--backbone-weights", tmp_path / "w.safetensors") == 2
     assert "was trained on other tiny weights" in capsys.readouterr().err
 

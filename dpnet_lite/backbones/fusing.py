@@ -1,0 +1,66 @@
+"""The same frozen network in fewer passes over memory: BatchNorm in its convolution, sum and ReLU right after it."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+_SUMS = (operator.add, operator.iadd, torch.add)
+
+
+class _Fused(nn.Module):
+    """ReLU(convolution of x, plus another map where one is given): one kernel of cuDNN on a GPU."""
+
+    def __init__(self, convolution: nn.Conv2d) -> None:
+        super().__init__()
+        self.convolution = convolution
+
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        layer: Any = self.convolution
+        if not x.is_cuda:
+            found: Tensor = layer(x)
+            return torch.relu_(found if other is None else found.add_(other))
+        how = layer.stride, layer.padding, layer.dilation, layer.groups
+        if other is None:
+            return torch.cudnn_convolution_relu(x, layer.weight, layer.bias, *how)
+        return torch.cudnn_convolution_add_relu(x, layer.weight, other, 1.0, layer.bias, *how)
+
+
+def fused(body: nn.Module) -> nn.Module:
+    """A network with the same output in evaluation, up to rounding; `body` is used up."""
+    traced = fx.symbolic_trace(body.eval())
+    for node in traced.graph.nodes:
+        module = _module(traced, node)
+        if isinstance(module, nn.BatchNorm2d):
+            before = node.args[0]
+            layer = _module(traced, before)
+            assert isinstance(layer, nn.Conv2d), f"{node} follows {before}"
+            traced.set_submodule(before.target, fuse_conv_bn_eval(layer, module))
+            _replace(traced, node, before)
+        elif isinstance(module, nn.ReLU) or node.target in (torch.relu, nn.functional.relu):
+            summed = node.args[0]
+            parts = list(summed.args[:2]) if summed.target in _SUMS else [summed]
+            parts.sort(key=lambda part: not isinstance(_module(traced, part), nn.Conv2d))
+            layer = _module(traced, parts[0])
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None and len(parts[0].users) == 1:
+                traced.set_submodule(parts[0].target, _Fused(layer))
+                with traced.graph.inserting_before(node):
+                    _replace(traced, node, traced.graph.call_module(parts[0].target, (parts[0].args[0], *parts[1:])))
+    traced.graph.eliminate_dead_code()
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return traced
+
+
+def _module(traced: fx.GraphModule, node: Any) -> nn.Module | None:
+    """The layer that a node calls."""
+    return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _replace(traced: fx.GraphModule, node: fx.Node, other: fx.Node) -> None:
+    node.replace_all_uses_with(other)
+    traced.graph.erase_node(node)
