@@ -27,9 +27,10 @@ from benchmarks.measuring import OutOfTime, Work, copy_rate, count_work, matrix_
 from benchmarks.steps import PRECISIONS, EpisodeSteps, arithmetic  # noqa: E402
 from benchmarks.table import COLUMNS, markdown  # noqa: E402
 from dpnet_lite.backbones.backbone import ARCHITECTURES  # noqa: E402
+from dpnet_lite.replay import Replay  # noqa: E402
 
 Row = dict[str, Any]
-EXECUTIONS, MODES = ("eager", "compiled"), ("train", "evaluate")
+EXECUTIONS, MODES = ("eager", "compiled"), ("backbone_alone", "train", "evaluate")
 RESERVE = 5.0  # seconds kept for the table
 
 
@@ -139,7 +140,9 @@ def run_group(
             for row in rows:
                 key = (row["backbone"], row["precision"], row["batch"], row["mode"])
                 if key not in known:
+                    Replay.enabled = False
                     known[key] = count_work(lambda row=row: getattr(steps, row["mode"])(*episodes))
+                    Replay.enabled = True
             if first["execution"] == "compiled":
                 torch.compiler.reset()  # else its limit on recompilations counts the earlier configurations
                 steps.compile()

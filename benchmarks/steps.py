@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from dpnet_lite.backbones.backbone import build_backbone
+from dpnet_lite.backbones.backbone import ARCHITECTURES, build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
+from dpnet_lite.features import assemble
 from dpnet_lite.losses import episode_loss, episode_targets
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.model.episode_batch import EpisodeBatch, Output
-from dpnet_lite.model.prototypes import masks_at
+from dpnet_lite.replay import Replay
+from dpnet_lite.training import build_optimiser, compiled
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -40,52 +43,51 @@ class EpisodeSteps:
     def __init__(self, backbone: str, precision: str, *, device: torch.device, size: int) -> None:
         self.device, self.size, self.half = device, size, precision == "bf16"
         self.backbone = build_backbone(backbone, "random", device=device, precision="bf16" if self.half else "fp32")
-        self.model, self.training, self.yard = ModelConfig(), TrainingConfig(), None
+        yard = ARCHITECTURES[backbone].build().eval().requires_grad_(False)  # as torchvision and PFENet build it
+        self.yard: torch.nn.Module = yard.to(device, self.backbone.dtype, memory_format=torch.channels_last)
+        self.model, self.training = ModelConfig(), TrainingConfig()
         self.head = DPNet(self.model, self.backbone.out_channels, self.backbone.deep_channels).to(device)
         self.network: torch.nn.Module = self.head  # the same, or compiled
-        self.optimiser = torch.optim.AdamW(
-            self.head.parameters(), lr=self.training.learning_rate, weight_decay=self.training.weight_decay
-        )
+        self.answer = Replay(self._answer)
+        self.optimiser = build_optimiser(self.head, self.training, device)
 
     def compile(self) -> None:
-        """Compile backbone and head, each by itself; the work is done at the next step."""
-        self.backbone.body = torch.compile(self.backbone.body, dynamic=False)
-        self.network = torch.compile(self.network, dynamic=False)
+        """Compile yard and head, each by itself, as `compile=true` does; the work is done at the next step."""
+        self.yard, self.network = compiled(self.yard, self.device), compiled(self.head, self.device)
+        self.answer = self._answer
 
     def episodes(self, count: int) -> tuple[Tensor, Tensor]:
-        """Random images [B, 2, 3, S, S], the query first, and labels int64 [B, 2, S, S]: discs on background."""
-        images = torch.randn(count, 2, 3, self.size, self.size, device=self.device)
+        """Random images [2 B, 3, S, S], the queries first, and labels int64 [2 B, S, S]: discs on background."""
+        images = torch.randn(2 * count, 3, self.size, self.size, device=self.device)
         axis = torch.linspace(-1, 1, self.size, device=self.device)
-        centre = torch.empty(count, 2, 2, 1, device=self.device).uniform_(-0.4, 0.4)
-        rows, columns = (axis - centre[:, :, 0]) ** 2, (axis - centre[:, :, 1]) ** 2  # [B, 2, S]
-        return images, (rows[..., :, None] + columns[..., None, :] < 0.25).long()
+        centre = torch.empty(2 * count, 2, 1, device=self.device).uniform_(-0.4, 0.4)
+        rows, columns = (axis - centre[:, 0]) ** 2, (axis - centre[:, 1]) ** 2  # [2 B, S]
+        return images, (rows[:, :, None] + columns[:, None, :] < 0.25).long()
 
+    @torch.no_grad()
+    def backbone_alone(self, images: Tensor, labels: Tensor) -> Any:
+        """The features of the plain backbone and nothing else: what a head is measured by."""
+        return self.yard(images.to(self.backbone.dtype, memory_format=torch.channels_last))
+
+    @torch.no_grad()
     def evaluate(self, images: Tensor, labels: Tensor) -> Tensor:
         """Features, head, arg-max: predictions [B, S, S]. `labels` of the query are not looked at."""
         self.network.eval()
-        with torch.no_grad():
-            return self._forward(self._batch(images, labels)).logits.argmax(1)
+        return self.answer(*assemble(self.backbone(images), labels, len(images) // 2)).argmax(1)
 
     def train(self, images: Tensor, labels: Tensor) -> None:
         """Features without gradient, head, losses, backward, clipping, AdamW."""
         self.network.train()
-        batch = self._batch(images, labels)
-        loss = self._loss(self._forward(batch, self.head.reduce.draw_kept(len(images))), batch)
+        batch = assemble(self.backbone(images), labels, len(images) // 2)
+        output = self._forward(batch, self.head.reduce.draw_kept(len(images) // 2))
+        loss = episode_loss(output, episode_targets(batch, self.model.auxiliary), self.training)[0]
         self.optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.training.gradient_clip)
         self.optimiser.step()
 
-    def _batch(self, images: Tensor, labels: Tensor) -> EpisodeBatch:
-        features = self.backbone(images.flatten(0, 1)).unflatten(0, images.shape[:2])  # [B, 2, D, h, w]
-        cells = (features.shape[-2], features.shape[-1])
-        return EpisodeBatch(
-            support_features=features[:, 1:],
-            support_masks=masks_at(labels[:, 1:] == 1, cells),
-            support_background=masks_at(labels[:, 1:] == 0, cells),
-            query_features=features[:, 0],
-            query_labels=labels[:, 0],
-        )
+    def _answer(self, *tensors: Tensor) -> Tensor:
+        return self._forward(EpisodeBatch(*tensors)).logits
 
     def _forward(self, batch: EpisodeBatch, kept_channels: Tensor | None = None) -> Output:
         """The head's output in float32, as Fabric gives it in mixed precision."""
@@ -93,6 +95,3 @@ class EpisodeSteps:
             output: Output = self.network(batch, (self.size, self.size), kept_channels=kept_channels)
         auxiliary = output.auxiliary_logits
         return Output(output.logits.float(), None if auxiliary is None else auxiliary.float(), None)
-
-    def _loss(self, output: Output, batch: EpisodeBatch) -> Tensor:
-        return episode_loss(output, episode_targets(batch, self.model.auxiliary), self.training)[0]

@@ -19,12 +19,15 @@ class Replay:
     it is called as it is.
     """
 
+    enabled = True  # for all of them; off where somebody wants to see each operation
+
     def __init__(self, function: Callable[..., Tensor]) -> None:
         self.function = function
         self.recorded: dict[Any, tuple[torch.cuda.CUDAGraph, list[Tensor], Tensor]] = {}
 
     def __call__(self, *tensors: Tensor) -> Tensor:
-        if not tensors[0].is_cuda or torch.is_grad_enabled() or sum(t.nbytes for t in tensors) > _LARGEST:
+        is_plain = not (self.enabled and tensors[0].is_cuda) or torch.is_grad_enabled()
+        if is_plain or sum(t.nbytes for t in tensors) > _LARGEST:
             return self.function(*tensors)
         key = (*((t.shape, t.dtype, t.stride()) for t in tensors), torch.is_autocast_enabled("cuda"))
         if key not in self.recorded:

@@ -126,8 +126,9 @@ class Trainer:
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=config.precision)
         check_division(config, self.fabric.world_size)
         self.folder = RunFolder(folder, writes=self.fabric.is_global_zero)
-        module: Any = torch.compile(network) if config.compile else network
-        self.module, self.optimiser = self.fabric.setup(module, _build_optimiser(network, config))
+        device = self.fabric.device
+        module: Any = compiled(network, device) if config.compile else network
+        self.module, self.optimiser = self.fabric.setup(module, build_optimiser(network, config, device))
         self.episodes = training_episodes(source.dataset, classes, config, fold=fold)
         self.identity = {
             "model": model_config.to_dict(),
@@ -290,11 +291,16 @@ class Trainer:
         return TrainingResult(head, self.losses, self.validation, step, episodes, self.seconds, waited)
 
 
-def _build_optimiser(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def compiled(network: nn.Module, device: torch.device) -> Any:
+    """The network, compiled; for a GPU its work is recorded as CUDA graphs too, so that none waits for a launch."""
+    return torch.compile(network, mode="reduce-overhead" if device.type == "cuda" else "default")
+
+
+def build_optimiser(network: nn.Module, config: TrainingConfig, device: torch.device) -> torch.optim.Optimizer:
     """AdamW, or SGD with momentum [precedent: PFENet and its relatives]; the rate is set at every step."""
     if config.optimiser == "sgd":
         return torch.optim.SGD(network.parameters(), momentum=config.momentum, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay)
+    return torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay, fused=device.type == "cuda")
 
 
 @contextmanager

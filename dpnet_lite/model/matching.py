@@ -1,9 +1,9 @@
 """Matching support and query pixels both ways, in blocks: the ground that cycle comparison stands on.
 
 The similarity S = cos(F_s, F_q), [B, N_s, N_q], is never held whole: only its row and column maxima are needed, so it
-is computed in blocks (5 shots at 60 x 60 would be 18,000 x 3,600 numbers). Cosines are float32. Those less than 2e-6
-apart count as equal, for the same two pixels can get as different ones in two blocks; the lowest index then wins. So
-the indices are those of float64 wherever the best is more than 1e-5 ahead of the second.
+is computed in blocks (5 shots at 60 x 60 would be 18,000 x 3,600 numbers). Cosines are float32. Those less than 5e-7
+apart count as equal, for equal pixels may get ones that differ in the last place; the lowest index then wins. So the
+indices are those of float64 wherever the best is more than 1e-5 ahead of the second.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-_TIE = 2e-6  # float32 products of pixels with 1,024 channels differ by up to 1e-6 with the block that they fall in
+_TIE = 5e-7  # eight units of float32's last place at 1
 _STRIP = 64  # columns that are first looked at through their maximum alone: PyTorch finds that faster than its place
 _BLOCK_NUMBERS = {"cpu": 2_000_000}  # numbers of S held at once: few enough for the processor's cache
 _DEVICE_BLOCK_NUMBERS = 2**26  # elsewhere: enough to fill the device

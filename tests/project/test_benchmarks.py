@@ -71,7 +71,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, 
 
 def test_every_combination_is_a_row_and_the_table_comes_last(small_run: tuple[str, dict[str, Any]]) -> None:
     printed, result = small_run
-    assert len(result["rows"]) == 3 * 2 * 2 * 2  # precisions, batches, executions, steps
+    assert len(result["rows"]) == 3 * 2 * 2 * 3  # precisions, batches, executions, steps
     lines = printed.rstrip().splitlines()
     table = [[part.strip() for part in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert lines[-len(table) :] == [line for line in lines if line.startswith("|")]
@@ -99,7 +99,7 @@ def test_rates_and_shares_follow_from_what_was_measured(small_run: tuple[str, di
     ceilings = result["ceilings"]
     assert set(ceilings["flops"]) == {"fp32", "bf16"}
     measured = [row for row in result["rows"] if row["status"] == "measured"]
-    assert len(measured) == 2 * 2 * 2 and {row["execution"] for row in measured} == {"eager"}
+    assert len(measured) == 2 * 2 * 3 and {row["execution"] for row in measured} == {"eager"}
     for row in measured:
         seconds, ceiling = row["seconds_per_step"], ceilings["flops"][row["precision"]]
         assert 0 < row["episodes_per_second"] < math.inf and row["peak_bytes"] is None  # no GPU, no peak
@@ -110,13 +110,15 @@ def test_rates_and_shares_follow_from_what_was_measured(small_run: tuple[str, di
 
 
 def test_operations_are_per_episode_and_training_needs_more(small_run: tuple[str, dict[str, Any]]) -> None:
-    flops: dict[str, set[float]] = {"train": set(), "evaluate": set()}
+    flops: dict[str, set[float]] = {"backbone_alone": set(), "train": set(), "evaluate": set()}
     for row in small_run[1]["rows"]:
         if row["status"] == "measured":
             flops[row["mode"]].add(row["flops_per_episode"])
-    assert {len(values) for values in flops.values()} == {1}  # the same at every batch and precision
-    forward, whole = flops["evaluate"].pop(), flops["train"].pop()
+    # Nearly the same at every batch and precision: on a CPU only pixels of the mask are matched, some more than others.
+    assert all(max(values) < 1.02 * min(values) for values in flops.values()) and len(flops["backbone_alone"]) == 1
+    forward, whole = max(flops["evaluate"]), max(flops["train"])
     assert forward < whole < 3 * forward  # the backbone has no backward
+    assert 0.5 * forward < flops["backbone_alone"].pop() < forward
 
 
 def test_what_cannot_run_is_a_row_that_says_so(small_run: tuple[str, dict[str, Any]]) -> None:
@@ -155,7 +157,7 @@ def test_what_was_done_before_the_time_ended_is_kept(tmp_path: Path, monkeypatch
     evaluate = EpisodeSteps.evaluate
 
     def out_of_time_at_two(self: EpisodeSteps, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        if len(images) == 2:
+        if len(images) == 2 * 2:
             raise measuring.OutOfTime
         return evaluate(self, images, labels)
 
@@ -220,7 +222,7 @@ def test_time_of_a_step_of_known_length() -> None:
 def test_a_training_step_moves_the_head_alone_and_evaluation_nothing() -> None:
     steps = EpisodeSteps("tiny", "bf16", device=torch.device("cpu"), size=33)
     images, labels = steps.episodes(2)
-    assert images.shape == (2, 2, 3, 33, 33) and set(labels.unique().tolist()) == {0, 1}
+    assert images.shape == (2 * 2, 3, 33, 33) and set(labels.unique().tolist()) == {0, 1}
 
     def states() -> list[dict[str, torch.Tensor]]:
         return [{k: v.clone() for k, v in part.state_dict().items()} for part in (steps.backbone, steps.network)]
