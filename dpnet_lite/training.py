@@ -15,11 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dpnet_lite.backbones.backbone import Backbone
@@ -31,6 +30,9 @@ from dpnet_lite.losses import Targets, episode_loss, episode_targets, learning_r
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 _Validate = Callable[[nn.Module], float]
 _FREE = ("accumulate", "compile")  # settings that change how a step is computed, not what
@@ -123,7 +125,7 @@ class Trainer:
         self.network: Any = network
         model_config: Any = network.config
         self.config, self.source, self.validate = config, source, validate
-        self.fabric = fabric or Fabric(accelerator="cpu", devices=1, precision=config.precision)
+        self.fabric = fabric or _one_processor(config)
         check_division(config, self.fabric.world_size)
         self.folder = RunFolder(folder, writes=self.fabric.is_global_zero)
         device = self.fabric.device
@@ -289,6 +291,12 @@ class Trainer:
             head.load_state_dict(weights)
         episodes, waited = self.episodes.sha256, self.source.waited
         return TrainingResult(head, self.losses, self.validation, step, episodes, self.seconds, waited)
+
+
+def _one_processor(config: TrainingConfig) -> Fabric:
+    from lightning_fabric import Fabric  # takes seconds, and who only looks at a network does without
+
+    return Fabric(accelerator="cpu", devices=1, precision=config.precision)
 
 
 def compiled(network: nn.Module, device: torch.device) -> Any:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.loggers import TensorBoardLogger
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def check_device(device: str) -> str:
@@ -24,6 +26,9 @@ def check_device(device: str) -> str:
 
 def make_fabric(device: str, precision: str, *, tensorboard: Path | None = None) -> Fabric:
     """Fabric for one process on `device`, or for all processes when started by torchrun or `fabric run`."""
+    from lightning_fabric import Fabric  # takes seconds to import
+    from lightning_fabric.loggers import TensorBoardLogger
+
     world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     kind, _, index = check_device(device).partition(":")
     devices: int | list[int] = local if world > 1 else ([int(index)] if index else 1)

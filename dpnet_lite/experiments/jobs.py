@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from dpnet_lite.checkpoints import DPNET_ALONE, Networks, Trained, save_head
@@ -26,6 +25,9 @@ from dpnet_lite.experiments.progress import Stage, silent
 from dpnet_lite.features import EpisodeSource
 from dpnet_lite.scoring import Segmenter, head_segmenter, score_episodes, training_free_segmenter
 from dpnet_lite.training import Trainer, TrainingResult, area_rule, initial_network
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 TRAINING_FREE, SUPPORT_ONLY, FULL = "training-free", "support only", "DPNet"
 METHODS = (TRAINING_FREE, SUPPORT_ONLY, FULL)

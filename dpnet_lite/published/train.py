@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
 from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.checkpoints import DPNET_ALONE, Networks
@@ -21,6 +21,9 @@ from dpnet_lite.published.image_source import ImageSource
 from dpnet_lite.published.recipe_files import Recipe
 from dpnet_lite.published.registry import fold_classes
 from dpnet_lite.training import Trainer, area_rule, initial_network
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 WARM_UP, MEASURED = 3, 10  # steps of an estimate
 

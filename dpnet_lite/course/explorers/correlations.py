@@ -13,8 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
-from sklearn.decomposition import PCA
-from sklearn.metrics import confusion_matrix
 from torch import Tensor
 
 from dpnet_lite.course.analysis.prototypes import (
@@ -55,6 +53,8 @@ def correlations(found: Prototypes, measure: str, when: str) -> Tensor:
 
 def confusion(found: Prototypes, nearest: Tensor) -> np.ndarray:
     """Of each class's episodes (rows), the share that has each class (columns) in `nearest`, int64 [N]: [n, n]."""
+    from sklearn.metrics import confusion_matrix  # takes two seconds to import
+
     return np.asarray(confusion_matrix(found.labels, nearest, labels=range(len(found.class_names)), normalize="true"))
 
 
@@ -127,6 +127,8 @@ def heat_map(
 def _thumbnails(axes: Axes, shown: ShownEpisodes, found: Prototypes, mark: str, row: int, column: int) -> None:
     """Each prototype as the crop that it was made from, at its two principal components."""
     points = torch.cat([found.vectors["P" + mark], found.vectors["P_q" + mark]])  # [2 N, C]
+    from sklearn.decomposition import PCA
+
     pca = PCA(n_components=2, random_state=0)
     places = pca.fit_transform(functional.normalize(points, dim=1).numpy())
     crops = [_crop(shown, e.support[0], e.class_index) for e in found.episodes]
