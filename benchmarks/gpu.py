@@ -27,7 +27,7 @@ from benchmarks.measuring import OutOfTime, Work, copy_rate, count_work, matrix_
 from benchmarks.steps import PRECISIONS, EpisodeSteps, arithmetic  # noqa: E402
 from benchmarks.table import COLUMNS, markdown  # noqa: E402
 from dpnet_lite.backbones.backbone import ARCHITECTURES  # noqa: E402
-from dpnet_lite.replay import Replay  # noqa: E402
+from dpnet_lite.backbones.replay import Replay  # noqa: E402
 
 Row = dict[str, Any]
 EXECUTIONS, MODES = ("eager", "compiled"), ("backbone_alone", "train", "evaluate")

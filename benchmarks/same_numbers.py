@@ -100,6 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--against", type=Path)
     options = parser.parse_args(arguments)
+    torch.backends.cudnn.allow_tf32 = False  # else convolutions round to 10 bits, each of its shapes otherwise
     found = [computed(config, batch, options.device) for config, batch in episodes(options.episodes)]
     if options.out:
         torch.save(found, options.out)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from dpnet_lite.backbones.backbone import ARCHITECTURES, build_backbone
+from dpnet_lite.backbones.replay import Replay
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.features import assemble
 from dpnet_lite.losses import episode_loss, episode_targets
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.model.episode_batch import EpisodeBatch, Output
-from dpnet_lite.replay import Replay
 from dpnet_lite.training import build_optimiser, compiled
 
 PRECISIONS = ("fp32", "tf32", "bf16")

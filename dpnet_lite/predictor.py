@@ -20,13 +20,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dpnet_lite.backbones.backbone import Backbone
+from dpnet_lite.backbones.replay import Replay
 from dpnet_lite.checkpoints import DPNET_ALONE, Networks, load_trained
 from dpnet_lite.datasets.images import ImageLike, MaskLike, to_image, to_mask
 from dpnet_lite.datasets.transforms import normalise, resize_image
 from dpnet_lite.model.dpnet import DPNet, Trace
 from dpnet_lite.model.episode_batch import EpisodeBatch, Output
 from dpnet_lite.model.prototypes import masks_at
-from dpnet_lite.replay import Replay
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor, nn
 
+from dpnet_lite.backbones.replay import Replay
 from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.episodes import EpisodeList
 from dpnet_lite.evaluation import EpisodeScores, episode_counts
 from dpnet_lite.features import EditLabels, EpisodeSource, Progress, binary
 from dpnet_lite.model.dpnet import DPNet, Trace, training_free_logits
 from dpnet_lite.model.episode_batch import EpisodeBatch
-from dpnet_lite.replay import Replay
 
 Segmenter = Callable[[EpisodeBatch], Tensor]  # episodes -> logits [B, 2, h, w] at any size
 BATCH = 10  # episodes at once

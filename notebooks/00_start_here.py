@@ -293,8 +293,8 @@ right("0.1", "three random pairs agree with dpnet_lite.evaluation, and two empty
 from dataclasses import replace
 
 from dpnet_lite.backbones.backbone import build_backbone
+from dpnet_lite.experiments.kept_features import compute_features
 from dpnet_lite.experiments.plots import episodes_figure
-from dpnet_lite.features import compute_features
 
 bank = compute_features(world, build_backbone("tiny"), size=facts["size"])  # features of all scenes, computed once
 one_shot = replace(episodes, n_shot=1, episodes=tuple(replace(e, support=e.support[:1]) for e in episodes))

@@ -489,8 +489,8 @@ from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
 from dpnet_lite.experiments.jobs import train_head
+from dpnet_lite.experiments.kept_features import compute_features
 from dpnet_lite.experiments.presets import TOY
-from dpnet_lite.features import compute_features
 
 wild = ToyWorld(600, seed=100, targets=data.base, others=range(len(catalogue_names())))
 bank = compute_features(wild, data.test.backbone, size=wild.size)

@@ -15,7 +15,8 @@ from dpnet_lite.backbones.backbone import ARCHITECTURES, build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.datasets.folds import base_classes, novel_classes
 from dpnet_lite.datasets.toy import ToyWorld
-from dpnet_lite.features import EpisodeSource, FeatureBank, compute_features
+from dpnet_lite.experiments.kept_features import compute_features
+from dpnet_lite.features import EpisodeSource, FeatureBank
 from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.training import Trainer, initial_network
 

@@ -19,7 +19,8 @@ from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.datasets.transforms import normalise, resize_sample
 from dpnet_lite.episodes import Episode, StepParts
-from dpnet_lite.features import CHUNK, binary, compute_features, default_cache
+from dpnet_lite.experiments.kept_features import CHUNK, compute_features, default_cache
+from dpnet_lite.features import binary
 
 SIZE, N_IMAGES = 32, 2 * CHUNK + 3
 
@@ -170,7 +171,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from dpnet_lite.datasets.toy import ToyWorld
-from dpnet_lite.features import compute_features
+from dpnet_lite.experiments.kept_features import compute_features
 from dpnet_lite.backbones.backbone import build_backbone
 
 def waiting(chunks):

@@ -7,9 +7,9 @@ import torch
 from core_fixtures import plain_weights, random_batch
 
 from dpnet_lite.backbones.backbone import ARCHITECTURES, build_backbone
+from dpnet_lite.backbones.replay import Replay
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.model.dpnet import DPNet
-from dpnet_lite.replay import Replay
 from dpnet_lite.scoring import head_segmenter
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")

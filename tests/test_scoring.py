@@ -17,7 +17,8 @@ from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.folder import FolderDataset
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.features import FeatureBank, compute_features
+from dpnet_lite.experiments.kept_features import compute_features
+from dpnet_lite.features import FeatureBank
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.scoring import head_segmenter, predicted_mask, score_episodes, training_free_segmenter
 

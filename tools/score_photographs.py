@@ -28,9 +28,9 @@ from dpnet_lite.datasets.base import KnownAreas
 from dpnet_lite.episodes import Episode, EpisodeList, class_pools, draw_episodes
 from dpnet_lite.experiments.experiment import Experiment
 from dpnet_lite.experiments.jobs import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, evaluate, run_fold
+from dpnet_lite.experiments.kept_features import compute_features
 from dpnet_lite.experiments.presets import N_FOLDS, PHOTOGRAPHS
 from dpnet_lite.experiments.progress import Stages
-from dpnet_lite.features import compute_features
 from dpnet_lite.files import write_atomically
 from dpnet_lite.scoring import BATCH, Segmenter, head_segmenter, score_episodes
 

@@ -23,7 +23,7 @@ from dpnet_lite.checkpoints import load_head, save_head, versions
 from dpnet_lite.experiments.devices import make_fabric
 from dpnet_lite.experiments.experiment import novel_episodes
 from dpnet_lite.experiments.jobs import train_head
-from dpnet_lite.features import default_cache
+from dpnet_lite.experiments.kept_features import default_cache
 from dpnet_lite.model.dpnet import Trace
 from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.model.prototypes import masks_at

@@ -27,7 +27,8 @@ from dpnet_lite.experiments.experiment import (
     toy_test_world,
     toy_training_world,
 )
-from dpnet_lite.features import FeatureBank, compute_features, default_cache
+from dpnet_lite.experiments.kept_features import compute_features, default_cache
+from dpnet_lite.features import FeatureBank
 from dpnet_lite.files import sha256
 
 # Raised by hand when the same settings give other numbers: older rows and weights then count no more.

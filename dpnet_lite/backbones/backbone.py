@@ -19,12 +19,13 @@ from torch import Tensor, nn
 
 from dpnet_lite.backbones.deep_stem import DEEP_STEM_NAMES, DeepStemResNet, backbone_keys, recognise
 from dpnet_lite.backbones.fusing import fused
+from dpnet_lite.backbones.replay import Replay
 from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES
 from dpnet_lite.files import digest_tensors, load_tensors
-from dpnet_lite.replay import Replay
 
 _FEW = 2  # images whose work is recorded on a GPU: more of them keep it busy anyway, and take much memory
+_AT_ONCE = 16  # cuDNN has no fast convolution of float32 for 32 large images: VGG-16 took 17 times as long for each
 _SHIPPED = Path(__file__).parent.parent / "weights"
 TINY_WEIGHTS, MOBILENET_WEIGHTS = _SHIPPED / "tiny_backbone.safetensors", _SHIPPED / "mobilenet_v2.safetensors"
 
@@ -155,7 +156,10 @@ class Backbone(nn.Module):
         if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.float32:
             raise ValueError(f"images are {images.dtype} {list(images.shape)}: give normalised float32 [B, 3, H, W]")
         images = images.to(self.dtype, memory_format=torch.channels_last)
-        return self._replayed(images) if len(images) <= _FEW else self._features(images)
+        if len(images) <= _FEW:
+            return self._replayed(images)
+        parts = [self._features(part) for part in images.split(_AT_ONCE)]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def _features(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):  # the caller's mixed precision must not matter

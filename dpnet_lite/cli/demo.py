@@ -77,8 +77,8 @@ def _draw_photographs(output: Path) -> Path:
     from dpnet_lite.datasets import OBJECTS_CREDIT, objects
     from dpnet_lite.episodes import draw_episodes
     from dpnet_lite.experiments.jobs import FULL
+    from dpnet_lite.experiments.kept_features import compute_features
     from dpnet_lite.experiments.plots import episodes_figure
-    from dpnet_lite.features import compute_features
 
     trained, photographs = load_trained("photographs"), objects()
     every = range(len(photographs.class_names))

@@ -24,8 +24,9 @@ from dpnet_lite.datasets.folds import novel_classes
 from dpnet_lite.datasets.toy import DEFAULT_GAP, ToyWorld, catalogue_names
 from dpnet_lite.datasets.transforms import resize_sample
 from dpnet_lite.episodes import Episode, EpisodeList, draw_episodes
+from dpnet_lite.experiments.kept_features import compute_features
 from dpnet_lite.experiments.presets import N_FOLDS
-from dpnet_lite.features import FeatureBank, compute_features
+from dpnet_lite.features import FeatureBank
 from dpnet_lite.model.dpnet import DPNet, Trace
 from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.model.prototypes import masks_at

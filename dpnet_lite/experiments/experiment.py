@@ -18,9 +18,10 @@ from dpnet_lite.datasets.novel import NovelPolicy, TrainingView
 from dpnet_lite.datasets.toy import DEFAULT_GAP, DEFAULT_SIZE, WORLD_VERSION, ToyWorld, catalogue_names
 from dpnet_lite.datasets.union import UnionDataset
 from dpnet_lite.episodes import EpisodeList, draw_episodes
+from dpnet_lite.experiments.kept_features import compute_features, default_cache
 from dpnet_lite.experiments.presets import N_FOLDS
 from dpnet_lite.experiments.progress import Stage, Stages, silent
-from dpnet_lite.features import EpisodeSource, FeatureBank, Progress, compute_features, default_cache
+from dpnet_lite.features import EpisodeSource, FeatureBank, Progress
 
 TOY_TRAINING_SCENES, TOY_TEST_SCENES = 2_400, 600
 TEST_SEED = 7_919  # of the toy world's test scenes and of all scored episodes: far from any training seed

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dpnet_lite.features import default_cache
+from dpnet_lite.experiments.kept_features import default_cache
 from dpnet_lite.published.mask_index import MaskedDataset, files_sha256
 
 SPLIT_SIZES = {"train": 520, "val": 240, "test": 240}

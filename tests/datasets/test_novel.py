@@ -10,7 +10,7 @@ from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.datasets.base import DatasetDefaults, Sample
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.features import compute_features
+from dpnet_lite.experiments.kept_features import compute_features
 
 # Rows of 2 x 4 pixels. Classes: 1 cat, 2 dog, 3 cow, 4 emu; 255 is ignored.
 LABELS = [

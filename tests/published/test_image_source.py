@@ -15,7 +15,8 @@ from dpnet_lite.datasets.base import DatasetDefaults, Sample
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.episodes import Episode, StepParts, draw_episodes
-from dpnet_lite.features import FeatureBank, compute_features
+from dpnet_lite.experiments.kept_features import compute_features
+from dpnet_lite.features import FeatureBank
 from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.published.image_source import _GRACE, ImageSource, _outlive_interrupts
 from dpnet_lite.published.pascal import Pascal5i
