@@ -31,7 +31,7 @@ REMEDY =
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint lab app notebooks site slides pages figures weights clean rebuild
+.PHONY: help setup demo test test-all lint lab app notebooks site slides pages figures bench weights clean rebuild
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -84,6 +84,10 @@ figures: $(STAMP) ## make the pictures in figures/ and of docs/architecture.md a
 	.venv/bin/python tools/draw_cycle.py
 	.venv/bin/python tools/draw_glossary.py
 	.venv/bin/python tools/draw_architecture.py
+
+bench: $(STAMP) ## measure speed and memory on this machine's CPU, beside the goals, and write docs/performance.md
+	.venv/bin/python benchmarks/cpu.py --out benchmarks/measured/cpu.json
+	.venv/bin/python tools/write_performance.py
 
 weights: $(STAMP) ## make the weights for photographs again, from the folders in SHARED (they do not come with the project)
 	.venv/bin/python tools/make_weights.py $(SHARED)

@@ -1,6 +1,7 @@
 """What the network costs beside its frozen backbone, on a CPU: ratios within one run, with the goals beside them.
 
-python benchmarks/cpu.py --out cpu.json
+make bench                                       # this and what a person waits for; writes docs/performance.md
+python benchmarks/cpu.py --only-ratios --out cpu.json
 
 The yard is torchvision's ResNet-50 up to layer3 at stride 8, channels_last, on both images of a 1-shot episode. Yard
 and step are timed in turn, so that a slow moment of the machine falls on both; a ratio is the median of the rounds'.
@@ -9,6 +10,7 @@ and step are timed in turn, so that a slow moment of the machine falls on both; 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -24,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measuring import Step, peak_memory
+from benchmarks.measuring import Step, environment, peak_allocation, peak_memory
 from dpnet_lite.backbones.backbone import Backbone, build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.experiments.presets import PHOTOGRAPHS
@@ -162,29 +164,16 @@ def memory_rows(size: int) -> Iterator[Row]:
         peaks[word] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     found = (peaks["evaluation"] - peaks["yard"]) / MEGABYTE
     yield {"what": "1-shot evaluation: peak memory above the yard's, MB", "goal": 60.0, "value": found}
-    command = [sys.executable, __file__, "--size", str(size), "--only-memory", "matching"]
-    found = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) / MEGABYTE
+    cells = -(-size // 8)
+    features = torch.rand(6, cells, cells, 1024, generator=torch.Generator().manual_seed(0)).permute(0, 3, 1, 2)
+    step = cycle_comparison(assemble(features, Episodes(size, 5).labels, 1))
+    found = torch.no_grad()(lambda: peak_allocation(step))() / MEGABYTE
     yield {"what": "CCM on 1,024 channels, 5 shots: extra memory, MB", "goal": 60.0, "value": found}
 
 
 @torch.no_grad()
 def print_memory(word: str, size: int) -> None:
     """What one process of `memory_rows` does; the answer is printed."""
-    if word == "matching":
-        generator = torch.Generator().manual_seed(0)
-        cells = -(-size // 8)
-
-        def step(cells: int) -> Step:
-            features = torch.rand(6, 1024, cells, cells, generator=generator)
-            labels = Episodes(8 * cells, 5).labels
-            return cycle_comparison(assemble(features.contiguous(memory_format=torch.channels_last), labels, 1))
-
-        step(10)()  # loads what PyTorch loads on first use
-        whole = step(cells)
-        before = peak_memory()
-        whole()
-        print(peak_memory() - before)
-        return
     episodes, yard = Episodes(size, 1), yard_network()
     backbone = build_backbone("resnet50", "random") if word == "evaluation" else None
     for _ in range(2):
@@ -207,21 +196,30 @@ def rows(size: int, rounds: int) -> Iterator[Row]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Without options everything, as `make bench` does; it takes about five minutes on two cores."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--size", type=int, default=473, help="side of the images in pixels")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only-ratios", action="store_true", help="neither waits nor scaling curves")
     parser.add_argument("--out", type=Path, help="also write everything to this JSON file")
     parser.add_argument("--only-memory", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.only_memory:
         print_memory(options.only_memory, options.size)
         return 0
-    found = []
-    for row in rows(options.size, options.rounds):
-        found.append(row)
-        print(f"{row['what']:75} {row['value']:8.3f}  (goal {row['goal']:g})", flush=True)
+    found: dict[str, Any] = {"environment": environment(torch.device("cpu")), "size": options.size, "rows": []}
+    sources = [rows(options.size, options.rounds)]
+    if not options.only_ratios:
+        from benchmarks import scaling, waits
+
+        found["curves"] = scaling.curves()
+        sources.append(waits.rows())
+    for row in itertools.chain(*sources):
+        found["rows"].append(row)
+        goal = "" if row["goal"] is None else f"(goal at most {row['goal']:g})"
+        print(f"{row['what']:85} {row['value']:8.3f}  {goal}", flush=True)
     if options.out:
-        options.out.write_text(json.dumps(found, indent=1))
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
     return 0
 
 

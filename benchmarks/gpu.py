@@ -12,7 +12,6 @@ import argparse
 import gc
 import itertools
 import json
-import platform
 import sys
 import time
 from pathlib import Path
@@ -23,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch  # noqa: E402
 
-from benchmarks.measuring import OutOfTime, Work, copy_rate, count_work, matrix_rate, measure, until  # noqa: E402
+from benchmarks.measuring import OutOfTime, Work, copy_rate, count_work, environment, matrix_rate, measure, until  # noqa: E402
 from benchmarks.steps import PRECISIONS, EpisodeSteps, arithmetic  # noqa: E402
 from benchmarks.table import COLUMNS, markdown  # noqa: E402
 from dpnet_lite.backbones.backbone import ARCHITECTURES  # noqa: E402
@@ -193,28 +192,6 @@ def measure_row(row: Row, steps: EpisodeSteps, episodes: Any, work: Work, limits
 def one_line(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0].strip()[:120] if lines else 'no message'}".replace("|", "/")
-
-
-def environment(device: torch.device) -> dict[str, Any]:
-    gpu = device.type == "cuda"
-    return {
-        "device": torch.cuda.get_device_name(device) if gpu else f"CPU, {torch.get_num_threads()} threads",
-        "processor": processor(),
-        "memory_bytes": torch.cuda.get_device_properties(device).total_memory if gpu else None,
-        "torch": torch.__version__,
-        "cuda": torch.version.cuda if gpu else None,
-        "cudnn": torch.backends.cudnn.version() if gpu else None,
-        "python": platform.python_version(),
-    }
-
-
-def processor() -> str:
-    """The name of the CPU, as Linux gives it."""
-    info = Path("/proc/cpuinfo")
-    for line in info.read_text().splitlines() if info.is_file() else ():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.machine()
 
 
 def save(result: dict[str, Any], path: Path | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import platform
 import signal
 import statistics
 import sys
@@ -14,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -151,6 +154,30 @@ def copy_rate(device: torch.device, size: int, window: float) -> float:
     return 2 * size / measure(lambda: target.copy_(source), device, window=window).seconds
 
 
+class CallCounter(TorchDispatchMode):
+    """Counts the calls of convolutions and of matrix products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions = self.products = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.__name__.split(".")[0]
+        self.convolutions += "convolution" in name
+        self.products += name in ("mm", "bmm", "addmm", "baddbmm")
+        return func(*args, **(kwargs or {}))
+
+
+def peak_allocation(step: Step) -> int:
+    """The most bytes that tensors made by one call held at once on a CPU, by PyTorch's own record of its allocator."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
+        result = step()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    del result
+    held = itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    return max(held, default=0)
+
+
 def peak_memory() -> float:
     """The most memory that this process had so far, in bytes."""
     if sys.platform == "linux":  # ru_maxrss starts at the peak of the process that started this one; VmHWM starts anew
@@ -159,3 +186,25 @@ def peak_memory() -> float:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1.0 if sys.platform == "darwin" else 2.0**10)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    gpu = device.type == "cuda"
+    return {
+        "device": torch.cuda.get_device_name(device) if gpu else f"CPU, {torch.get_num_threads()} threads",
+        "processor": processor(),
+        "memory_bytes": torch.cuda.get_device_properties(device).total_memory if gpu else None,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda if gpu else None,
+        "cudnn": torch.backends.cudnn.version() if gpu else None,
+        "python": platform.python_version(),
+    }
+
+
+def processor() -> str:
+    """The name of the CPU, as Linux gives it."""
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.is_file() else ():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()

@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _job(args: argparse.Namespace) -> str | None:
     """Say what the job found or did; returns what is amiss."""
-    from dpnet_lite.experiments.progress import Stages
     from dpnet_lite.experiments.kept_features import default_cache
+    from dpnet_lite.experiments.progress import Stages
     from dpnet_lite.published.check import check_data, prepare_data, write_episodes
     from dpnet_lite.published.episode_lists import SHOTS
 

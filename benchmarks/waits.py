@@ -1,0 +1,126 @@
+"""What a person waits for: the import, the demo, scoring, training, the first picture of an explorer and a redraw.
+
+python benchmarks/waits.py
+
+Seconds of wall-clock time, each in fresh processes, so they hold for this machine alone.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.explorers import EXPLORERS
+
+Row = dict[str, Any]
+ROOT = Path(__file__).resolve().parent.parent
+TIMED = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
+MASKS = """
+import time; start = time.perf_counter()
+import torch
+from dpnet_lite.predictor import Predictor
+from dpnet_lite.datasets import OBJECTS_FOLDER
+support, *queries = sorted((OBJECTS_FOLDER / "images").glob("dog*"))
+predictor = Predictor.load("photographs")
+predictor.set_support([support], [OBJECTS_FOLDER / "masks" / f"{support.stem}.png"])
+predictor.predict(queries[0])
+print(time.perf_counter() - start)
+"""
+
+
+def output_of(*arguments: str) -> str:
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.splitlines()[-1]
+
+
+def import_rows(pairs: int = 5) -> Iterator[Row]:
+    """Fresh interpreters in turn; medians of the differences pair by pair."""
+    programs = [TIMED.format(f"import {names}") for names in ("torch", "torch, dpnet_lite.predictor")] + [MASKS]
+    seconds = [[float(output_of("-c", program)) for program in programs] for _ in range(pairs)]
+    for place, what, goal in ((1, "import dpnet_lite.predictor", 0.3), (2, "first mask of a photograph, 320 px", None)):
+        beyond = [row[place] - row[0] for row in seconds]
+        value = statistics.median(beyond)
+        yield {"what": f"{what}, beyond import torch, s", "goal": goal, "value": value, "most": max(beyond)}
+
+
+def demo_rows() -> Iterator[Row]:
+    """The whole demo, and how long its network trains until it scores 95 % of what it ends with."""
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        output_of("-m", "dpnet_lite", "demo", "--out", folder)
+        yield {"what": "`make demo` after the install, s", "goal": 90.0, "value": time.perf_counter() - start}
+        kept = next(Path(folder).glob("fold0_seed0.json"))
+        trained, scored = json.loads(output_of(__file__, "--toy", str(kept)))
+    yield {"what": "training to 95 % of the final novel mIoU, s", "goal": 30.0, "value": trained}
+    yield {"what": "1,000 episodes scored, s", "goal": 20.0, "value": scored}
+
+
+def toy(kept: Path) -> list[float]:
+    """Seconds of training until 95 % of the demo's score, looked at every 50 steps, and of scoring 1,000 episodes."""
+    from dpnet_lite.experiments.experiment import Experiment
+    from dpnet_lite.experiments.jobs import FULL
+    from dpnet_lite.experiments.presets import TOY
+    from dpnet_lite.experiments.results import load_result
+    from dpnet_lite.scoring import head_segmenter, score_episodes
+    from dpnet_lite.training import Trainer, initial_network
+
+    result = load_result(kept, json.loads(kept.read_text())["identity"])
+    assert result is not None
+    goal = 0.95 * result.scores[FULL, 1].miou
+    experiment = Experiment("toy", TOY.model, TOY.training, TOY.backbone, TOY.size)
+    data = experiment.fold_data(experiment.build_backbone(), None, 0, 0)
+    network = initial_network(TOY.model, data.train.backbone, 0)
+    trainer = Trainer(network, TOY.training, data.train, data.base, fold=0)
+    episodes = result.episodes[1]
+    for stop in range(50, TOY.training.steps + 1, 50):
+        trainer.run(stop_after=stop)
+        network.eval()
+        if score_episodes(head_segmenter(network), data.test, episodes).miou >= goal:
+            break
+        network.train()
+    start = time.perf_counter()
+    for _ in range(-(-1000 // len(episodes))):
+        score_episodes(head_segmenter(network.eval()), data.test, episodes)
+    return [trainer.seconds, (time.perf_counter() - start) * 1000 / (len(episodes) * -(-1000 // len(episodes)))]
+
+
+def explorer_rows() -> Iterator[Row]:
+    """The slowest of all explorers, and which it is."""
+    script = str(Path(__file__).with_name("explorers.py"))
+    found = [json.loads(output_of(script, "--only", name)) for name in EXPLORERS]
+    slowest = max(found, key=lambda one: one["first"])
+    median = statistics.median(one["first"] for one in found)
+    yield {
+        "what": f"first picture of an explorer beyond import torch, s, median of {len(found)}",
+        "goal": 2.0,
+        "value": median,
+    }
+    yield {"what": f"the same, slowest: {slowest['name']}", "goal": 2.0, "value": slowest["first"]}
+    redraws = [(t["again"], f"{one['name']}, {key}") for one in found for key, t in one["controls"].items()]
+    value = 1e3 * statistics.median(seconds for seconds, _ in redraws)
+    yield {"what": f"a redraw, ms, median of {len(redraws)} controls", "goal": 150.0, "value": value}
+    seconds, name = max(redraws)
+    yield {"what": f"a redraw, ms, slowest: {name}", "goal": 150.0, "value": 1e3 * seconds}
+
+
+def rows() -> Iterator[Row]:
+    yield from import_rows()
+    yield from demo_rows()
+    yield from explorer_rows()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--toy"]:
+        print(json.dumps(toy(Path(sys.argv[2]))))
+    else:
+        for row in rows():
+            print(f"{row['what']:75} {row['value']:8.3f}  (goal {row['goal']})", flush=True)
