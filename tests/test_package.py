@@ -18,7 +18,7 @@ HOMES = {
     "Predictor": "predictor",
     "Trainer": "training",
     "TrainingConfig": "config",
-    "compute_features": "features",
+    "compute_features": "experiments.kept_features",
     "load_trained": "checkpoints",
     "score_episodes": "scoring",
 }

@@ -25,7 +25,8 @@ HEAD = """# Results
 
 Written by `tools/write_results.py` from the files in `docs/results/`. The tables of results come from counted pixels.
 The trials at the end were noted by hand or from logs while the defaults were sought; they cannot be
-recomputed from here.
+recomputed from here. All rows were computed before the network was made faster; what that changes in the demo's table
+is in [performance.md](performance.md#the-same-numbers).
 
 mIoU: intersections and unions are added up per class over all episodes, then averaged over the fold's novel classes.
 Intervals: bootstrap 95 %, episodes resampled within every run and seeds within every fold, widened as Student's t is;

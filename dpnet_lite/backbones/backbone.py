@@ -25,7 +25,11 @@ from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES
 from dpnet_lite.files import digest_tensors, load_tensors
 
 _FEW = 2  # images whose work is recorded on a GPU: more of them keep it busy anyway, and take much memory
-_AT_ONCE = 16  # cuDNN has no fast convolution of float32 for 32 large images: VGG-16 took 17 times as long for each
+# Pixels whose images are computed at once. On a CPU: little more memory than one large image needs, which is handed
+# around without asking the system for it. On a GPU: from 32 images of 473 px on cuDNN has no fast float32 convolution,
+# and VGG-16 took 17 times as long for each (docs/performance.md).
+_AT_ONCE = {"cpu": 300_000}
+_AT_ONCE_ELSEWHERE = 16 * 512**2
 _SHIPPED = Path(__file__).parent.parent / "weights"
 TINY_WEIGHTS, MOBILENET_WEIGHTS = _SHIPPED / "tiny_backbone.safetensors", _SHIPPED / "mobilenet_v2.safetensors"
 
@@ -156,16 +160,20 @@ class Backbone(nn.Module):
         if images.ndim != 4 or images.shape[1] != 3 or images.dtype != torch.float32:
             raise ValueError(f"images are {images.dtype} {list(images.shape)}: give normalised float32 [B, 3, H, W]")
         images = images.to(self.dtype, memory_format=torch.channels_last)
-        if len(images) <= _FEW:
-            return self._replayed(images)
-        parts = [self._features(part) for part in images.split(_AT_ONCE)]
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        return self._replayed(images) if len(images) <= _FEW else self._features(images)
 
     def _features(self, images: Tensor) -> Tensor:
+        count, _, height, width = images.shape
+        shape = (count, self.out_channels, -(-height // self.stride), -(-width // self.stride))
+        features = torch.empty(shape, device=images.device, memory_format=torch.channels_last)
+        n_images = max(1, _AT_ONCE.get(images.device.type, _AT_ONCE_ELSEWHERE) // (height * width))
         with torch.autocast(images.device.type, enabled=False):  # the caller's mixed precision must not matter
-            found = self.body(images)
-            whole: Tensor = found if isinstance(found, Tensor) else torch.cat([found["middle"], found["deep"]], dim=1)
-        return whole.float()
+            for part, rows in zip(images.split(n_images), features.split(n_images), strict=True):
+                found = self.body(part)
+                stages = [found] if isinstance(found, Tensor) else [found["middle"], found["deep"]]
+                for stage, place in zip(stages, rows.split([stage.shape[1] for stage in stages], dim=1), strict=True):
+                    place.copy_(stage)
+        return features
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
         """Moved to another device, the weights lie elsewhere: what was recorded is of no use."""
