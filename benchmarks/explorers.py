@@ -28,7 +28,7 @@ EXPLORERS = (
     "luck_explorer",
     "payoff_explorer",
 )
-ROUNDS = 5
+ROUNDS = 3
 
 
 def others(control: Any) -> list[Any]:
@@ -42,7 +42,7 @@ def others(control: Any) -> list[Any]:
         ]
     else:
         values = [True, False]
-    return [value for value in values if value != control.value][:3]
+    return [value for value in values if value != control.value][:1]
 
 
 def measure(name: str) -> dict[str, Any]:

@@ -113,6 +113,8 @@ def main(arguments: list[str] | None = None) -> int:
         end="",
     )
     print(f"median {np.median(relative):.1e}, {sum(r > 1e-4 for r in relative)} by more than 1e-4; ", end="")
+    equal = [r for r, wrong in zip(relative, differ, strict=True) if not wrong]
+    print(f"{len(equal)} without a match that differs: {max(equal, default=0):.1e}; ", end="")
     print(f"matches differ in {sum(differ):,} of {sum(count):,}, {sum(clear)} of them clear by {CLEAR:g}")
     return int(max(relative) > 1e-4 or sum(clear) > 0)
 

@@ -42,12 +42,14 @@ def output_of(*arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.splitlines()[-1]
 
 
-def import_rows(pairs: int = 5) -> Iterator[Row]:
+def import_rows() -> Iterator[Row]:
     """Fresh interpreters in turn; medians of the differences pair by pair."""
-    programs = [TIMED.format(f"import {names}") for names in ("torch", "torch, dpnet_lite.predictor")] + [MASKS]
-    seconds = [[float(output_of("-c", program)) for program in programs] for _ in range(pairs)]
-    for place, what, goal in ((1, "import dpnet_lite.predictor", 0.3), (2, "first mask of a photograph, 320 px", None)):
-        beyond = [row[place] - row[0] for row in seconds]
+    alone = TIMED.format("import torch")
+    for what, goal, program, pairs in (
+        ("import dpnet_lite.predictor", 0.3, TIMED.format("import torch, dpnet_lite.predictor"), 5),
+        ("first mask of a photograph, 320 px", None, MASKS, 3),
+    ):
+        beyond = [float(output_of("-c", program)) - float(output_of("-c", alone)) for _ in range(pairs)]
         value = statistics.median(beyond)
         yield {"what": f"{what}, beyond import torch, s", "goal": goal, "value": value, "most": max(beyond)}
 

@@ -9,6 +9,7 @@ PFENet's networks dilate one convolution more (see `deep_stem`).
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -208,7 +209,11 @@ def build_backbone(
         load_weights(name, body, _default_weights(name), source="the default weights")
     elif str(weights) != "random":
         load_weights(name, body, load_tensors(weights), source=str(weights))
-    return Backbone(name, body, precision=precision).to(device)
+    backbone = Backbone(name, body, precision=precision)
+    if name != "tiny":
+        del body
+        gc.collect()  # traced networks lie in circles: those of a ResNet-50 would keep 80 MB for a while
+    return backbone.to(device)
 
 
 def _default_weights(name: str) -> Mapping[str, Tensor]:

@@ -38,7 +38,7 @@ def fused(body: nn.Module) -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):
             before = node.args[0]
             layer = _module(traced, before)
-            assert isinstance(layer, nn.Conv2d), f"{node} follows {before}"
+            assert isinstance(layer, nn.Conv2d) and len(before.users) == 1, f"{node} follows {before}"
             traced.set_submodule(before.target, fuse_conv_bn_eval(layer, module))
             _replace(traced, node, before)
         elif isinstance(module, nn.ReLU) or node.target in (torch.relu, nn.functional.relu):
@@ -46,7 +46,8 @@ def fused(body: nn.Module) -> nn.Module:
             parts = list(summed.args[:2]) if summed.target in _SUMS else [summed]
             parts.sort(key=lambda part: not isinstance(_module(traced, part), nn.Conv2d))
             layer = _module(traced, parts[0])
-            if isinstance(layer, nn.Conv2d) and layer.bias is not None and len(parts[0].users) == 1:
+            alone = len(summed.users) == len(parts[0].users) == 1  # nobody else wants what comes before the ReLU
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None and alone:
                 traced.set_submodule(parts[0].target, _Fused(layer))
                 with traced.graph.inserting_before(node):
                     _replace(traced, node, traced.graph.call_module(parts[0].target, (parts[0].args[0], *parts[1:])))
