@@ -31,7 +31,7 @@ REMEDY =
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint lab app notebooks site slides pages figures bench weights clean rebuild
+.PHONY: help setup demo test test-all lint lab app notebooks site slides pages figures bench bench-all weights clean rebuild
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -85,8 +85,11 @@ figures: $(STAMP) ## make the pictures in figures/ and of docs/architecture.md a
 	.venv/bin/python tools/draw_glossary.py
 	.venv/bin/python tools/draw_architecture.py
 
-bench: $(STAMP) ## measure speed and memory on this machine's CPU, beside the goals, and write docs/performance.md
-	.venv/bin/python benchmarks/cpu.py --out benchmarks/measured/cpu.json
+bench: $(STAMP) ## measure speed and memory on this machine's CPU, beside the goals
+	.venv/bin/python benchmarks/cpu.py --out outputs/benchmark.json
+
+bench-all: $(STAMP) ## the same with the demo and the explorers, which take minutes; writes docs/performance.md
+	.venv/bin/python benchmarks/cpu.py --all --out benchmarks/measured/cpu.json
 	.venv/bin/python tools/write_performance.py
 
 weights: $(STAMP) ## make the weights for photographs again, from the folders in SHARED (they do not come with the project)

@@ -1,6 +1,7 @@
 """What the network costs beside its frozen backbone, on a CPU: ratios within one run, with the goals beside them.
 
-make bench                                       # this and what a person waits for; writes docs/performance.md
+make bench                                       # this, scaling curves and short waits
+make bench-all                                   # with the demo and the explorers; writes docs/performance.md
 python benchmarks/cpu.py --only-ratios --out cpu.json
 
 The yard is torchvision's ResNet-50 up to layer3 at stride 8, channels_last, on both images of a 1-shot episode. Yard
@@ -163,7 +164,7 @@ def memory_rows(size: int) -> Iterator[Row]:
         command = [sys.executable, __file__, "--size", str(size), "--only-memory", word]
         return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
-    found = statistics.median(peak("evaluation") - peak("yard") for _ in range(3)) / MEGABYTE
+    found = statistics.median(peak("evaluation") - peak("yard") for _ in range(5)) / MEGABYTE
     yield {"what": "1-shot evaluation: peak memory above the yard's, MB", "goal": 60.0, "value": found}
     cells = -(-size // 8)
     features = torch.rand(6, cells, cells, 1024, generator=torch.Generator().manual_seed(0)).permute(0, 3, 1, 2)
@@ -191,16 +192,17 @@ def rows(size: int, rounds: int) -> Iterator[Row]:
     yard, backbone = yard_network(), build_backbone("resnet50", "random")
     yield from evaluation_rows(backbone, yard, size, rounds)
     yield matching_row(backbone, yard, size, rounds)
-    yield training_row(backbone, yard, size, max(3, rounds // 2))
+    yield training_row(backbone, yard, size, rounds)
     del yard, backbone
     yield from memory_rows(size)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Without options everything, as `make bench` does; it takes about five minutes on two cores."""
+    """Without options as `make bench` does; it takes about four minutes on two cores."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--size", type=int, default=473, help="side of the images in pixels")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--all", action="store_true", help="also the demo and the explorers")
     parser.add_argument("--only-ratios", action="store_true", help="neither waits nor scaling curves")
     parser.add_argument("--out", type=Path, help="also write everything to this JSON file")
     parser.add_argument("--only-memory", help=argparse.SUPPRESS)
@@ -214,12 +216,13 @@ def main(arguments: list[str] | None = None) -> int:
         from benchmarks import scaling, waits
 
         found["curves"] = scaling.curves()
-        sources.append(waits.rows())
+        sources.append(waits.rows(everything=options.all))
     for row in itertools.chain(*sources):
         found["rows"].append(row)
         goal = "" if row["goal"] is None else f"(goal at most {row['goal']:g})"
         print(f"{row['what']:85} {row['value']:8.3f}  {goal}", flush=True)
     if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(json.dumps(found, indent=1) + "\n")
     return 0
 

@@ -28,7 +28,7 @@ EXPLORERS = (
     "luck_explorer",
     "payoff_explorer",
 )
-ROUNDS = 3
+ROUNDS = 5
 
 
 def others(control: Any) -> list[Any]:

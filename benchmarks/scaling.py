@@ -50,7 +50,7 @@ def curves() -> dict[str, Any]:
     def backbone_seconds(size: int) -> float:
         images = torch.randn(2, 3, size, size).contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
-            return seconds(lambda: yard(images), rounds=3)
+            return seconds(lambda: yard(images))
 
     pixels = {name: [head_seconds(name, size=size) for size in SIZES] for name in NAMES}
     pixels["backbone, two images"] = [backbone_seconds(size) for size in SIZES]

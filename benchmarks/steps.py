@@ -48,7 +48,7 @@ class EpisodeSteps:
         self.model, self.training = ModelConfig(), TrainingConfig()
         self.head = DPNet(self.model, self.backbone.out_channels, self.backbone.deep_channels).to(device)
         self.network: torch.nn.Module = self.head  # the same, or compiled
-        self.answer = Replay(self._answer)
+        self.answer = Replay(self._answer, self.head)
         self.optimiser = build_optimiser(self.head, self.training, device)
 
     def compile(self) -> None:

@@ -100,6 +100,7 @@ def binary(labels: Tensor, value: int) -> Tensor:
 
 def images_in_order(episodes: Sequence[Episode]) -> Iterator[tuple[int, int, Episode]]:
     """The images of a batch as `assemble` takes them: number of the episode, place in its `images`, the episode."""
+    assert len({len(episode.support) for episode in episodes}) == 1, "episodes of one batch have one number of shots"
     for places in (range(1), range(1, len(episodes[0].images))):
         for row, episode in enumerate(episodes):
             for place in places:

@@ -44,13 +44,13 @@ class _Class:
 
     @torch.no_grad()
     def __init__(self, head: nn.Module, batch: EpisodeBatch) -> None:
-        self.head, self.batch = head, batch
-        self.known = {"support": head.encode_support(batch)} if isinstance(head, DPNet) else {}  # rivals have no such
-        self.logits = Replay(lambda query: self.output(query).logits)
+        known = {"support": head.encode_support(batch)} if isinstance(head, DPNet) else {}  # rivals have no such
 
-    def output(self, query: Tensor, **options: Any) -> Output:
-        output: Output = self.head(self.batch._replace(query_features=query), self.batch.cells, **self.known, **options)
-        return output
+        def output(query: Tensor, **options: Any) -> Output:
+            answer: Output = head(batch._replace(query_features=query), batch.cells, **known, **options)
+            return answer
+
+        self.output, self.logits = output, Replay(lambda query: output(query).logits, head)
 
 
 class Predictor:
@@ -86,7 +86,8 @@ class Predictor:
     ) -> Self:
         """Show the network one class (two lists of K) or several (two mappings from class name to such lists).
 
-        Masks have their image's height and width; any value above 0 is foreground, 255 included.
+        Masks have their image's height and width; any value above 0 is foreground, 255 included. What the head makes of
+        them is kept: call it again if the head's weights change.
 
         Raises:
             ValueError: the numbers of images and masks differ, a mask does not fit its image or is empty.

@@ -30,7 +30,7 @@ def head_segmenter(head: nn.Module, *, observe: Callable[[EpisodeBatch, Trace], 
         return output
 
     looks_at_labels = isinstance(head, DPNet) and head.config.selection == "oracle"  # and so waits for them
-    replayed = logits if looks_at_labels else Replay(logits)
+    replayed = logits if looks_at_labels else Replay(logits, head)
 
     def segment(batch: EpisodeBatch) -> Tensor:
         batch = batch.to(next(head.parameters()).device)

@@ -125,7 +125,11 @@ class Trainer:
         self.network: Any = network
         model_config: Any = network.config
         self.config, self.source, self.validate = config, source, validate
-        self.fabric = fabric or _one_processor(config)
+        if fabric is None:
+            from lightning_fabric import Fabric  # takes seconds, and who only looks at a network does without
+
+            fabric = Fabric(accelerator="cpu", devices=1, precision=config.precision)
+        self.fabric = fabric
         check_division(config, self.fabric.world_size)
         self.folder = RunFolder(folder, writes=self.fabric.is_global_zero)
         device = self.fabric.device
@@ -291,12 +295,6 @@ class Trainer:
             head.load_state_dict(weights)
         episodes, waited = self.episodes.sha256, self.source.waited
         return TrainingResult(head, self.losses, self.validation, step, episodes, self.seconds, waited)
-
-
-def _one_processor(config: TrainingConfig) -> Fabric:
-    from lightning_fabric import Fabric  # takes seconds, and who only looks at a network does without
-
-    return Fabric(accelerator="cpu", devices=1, precision=config.precision)
 
 
 def compiled(network: nn.Module, device: torch.device) -> Any:

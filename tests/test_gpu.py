@@ -47,7 +47,7 @@ def test_recorded_work_follows_its_inputs_and_the_weights() -> None:
 
 def test_old_recordings_go_and_gradients_pass_by() -> None:
     weight = torch.ones(3, device="cuda", requires_grad=True)
-    replay = Replay(lambda x: x * weight.sum())
+    replay = Replay(lambda x: x * weight.sum(), torch.nn.Identity())
     with torch.no_grad():
         for length in (1, 2, 3, 4, 5, 6, 1):
             x = torch.arange(float(length), device="cuda")

@@ -1,4 +1,4 @@
-"""Write docs/performance.md and its picture from the files in benchmarks/measured/; `make bench` measures first.
+"""Write docs/performance.md and its picture from the files in benchmarks/measured/; `make bench-all` measures first.
 
 python tools/write_performance.py
 """
@@ -21,8 +21,8 @@ MEASURED, PAGE, PICTURE = ROOT / "benchmarks/measured", ROOT / "docs/performance
 
 HEAD = """# Performance
 
-Written by `tools/write_performance.py` from the files in `benchmarks/measured/`. `make bench` measures the tables of
-this page anew on a CPU, in about five minutes, and writes the page; what each row is, says
+Written by `tools/write_performance.py` from the files in `benchmarks/measured/`. `make bench-all` measures its
+tables anew on a CPU and writes the page; what each row is, says
 [benchmarks/README.md](../benchmarks/README.md). A ratio is the median of rounds in which step and yard are timed in
 turn in one process; the yard is torchvision's ResNet-50 up to layer3 at stride 8, as it comes, with random weights.
 """
@@ -111,8 +111,8 @@ SAME = """`benchmarks/same_numbers.py` runs random batches (1 to 20 shots, 12 to
 the version before and in this one. Matches that differ are near ties. Where none differs, logits agree to
 rounding; where one does, another pixel enters P_q, and logits move with it."""
 GPU = """*time / backbone* is the time of a step over that of the plain backbone alone on the same images, eager;
-*alike* over that of the backbone executed in the same way, so compiled beside compiled. An eager evaluation
-replays recorded CUDA graphs, as scoring and the predictor do."""
+*alike*, compiled beside compiled. An eager evaluation replays recorded CUDA graphs, as scoring and the
+predictor do; the eager backbone does not."""
 GPU_GOALS = """Evaluation at batch 1: goal at most 1.5 times the backbone. Training at batch 8: goal at most 1.67
 times the backbone, that is 60 % of its rate."""
 

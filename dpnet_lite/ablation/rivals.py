@@ -48,7 +48,7 @@ class _MetricNetwork(nn.Module):
         if trace:
             raise ValueError(f"the network {self.config.network!r} keeps no trace; only 'dpnet' does")
         support, query = self.reduce.features(batch, kept_channels)
-        prototypes = _prototypes(support, batch)
+        prototypes = support_prototypes(support, batch.support_background, batch.support_masks)
         logits, auxiliary = self.decide(support, query, prototypes)
         logits = functional.interpolate(logits, size=size, mode="bilinear", align_corners=False)
         return Output(logits, auxiliary if self.training and self.config.auxiliary != "none" else None)
@@ -56,11 +56,6 @@ class _MetricNetwork(nn.Module):
     def decide(self, support: Tensor, query: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [B, 2, h, w] and auxiliary logits of F_s [B, K, C, h, w], F_q [B, C, h, w], prototypes [B, 2, C]."""
         raise NotImplementedError
-
-
-def _prototypes(support: Tensor, batch: EpisodeBatch) -> Tensor:
-    """Mean features of the support's background and foreground, [B, K, C, h, w] -> [B, 2, C]."""
-    return support_prototypes(support, batch.support_background, batch.support_masks)
 
 
 class _PrototypeAlignment(_MetricNetwork):
@@ -148,7 +143,7 @@ def untrained_segmenter(method: str, deep_channels: int) -> Segmenter:
     def segment(batch: EpisodeBatch) -> Tensor:
         support, query = batch.support_features[:, :, -deep_channels:], batch.query_features[:, -deep_channels:]
         if method == "self-support":
-            prototypes = _prototypes(support, batch)
+            prototypes = support_prototypes(support, batch.support_background, batch.support_masks)
             first = _SUPPORT_SCALE * cosine_maps(query, prototypes)
             return _self_support_cosines(query, prototypes, first.softmax(dim=1))
         return _nearest_pixel(support, batch.support_masks, query)

@@ -27,8 +27,8 @@ from dpnet_lite.files import digest_tensors, load_tensors
 
 _FEW = 2  # images whose work is recorded on a GPU: more of them keep it busy anyway, and take much memory
 # Pixels whose images are computed at once. On a CPU: little more memory than one large image needs, which is handed
-# around without asking the system for it. On a GPU: from 32 images of 473 px on cuDNN has no fast float32 convolution,
-# and VGG-16 took 17 times as long for each (docs/performance.md).
+# around without asking the system for it. On a GPU: with 32 images of 473 px cuDNN takes a slow float32 convolution for
+# VGG-16; 18 are fast (docs/performance.md).
 _AT_ONCE = {"cpu": 300_000}
 _AT_ONCE_ELSEWHERE = 16 * 512**2
 _SHIPPED = Path(__file__).parent.parent / "weights"
@@ -127,7 +127,7 @@ class Backbone(nn.Module):
 
     name, out_channels, deep_channels, stride: as in ARCHITECTURES. precision: "fp32", or "bf16" to run the
     convolutions in bfloat16 (2 to 3 times as fast on CPUs with AVX512-BF16; features off by about 1 %,
-    MobileNetV2's by 5 %).
+    MobileNetV2's by 4 %).
     fingerprint: SHA-256 (hex) of name and weights, taken when built. cache_key: fingerprint and precision,
     what a cache of features must be filed under.
     """
@@ -140,10 +140,10 @@ class Backbone(nn.Module):
         self.out_channels, self.stride = ARCHITECTURES[name].out_channels, ARCHITECTURES[name].stride
         self.deep_channels = ARCHITECTURES[name].deep_channels
         self.fingerprint = digest_tensors({f"{name}.{key}": value for key, value in body.state_dict().items()})
-        self.cache_key = f"{self.fingerprint}-{precision}"
+        self.cache_key = f"{self.fingerprint}-{precision}{'' if precision == 'fp32' else '-folded'}"
         self.dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
         self.body = fused(body).to(self.dtype).to(memory_format=torch.channels_last).requires_grad_(False)
-        self._replayed = Replay(self._features)
+        self._replayed = Replay(self._features, self.body)
         self.eval()
 
     def train(self, mode: bool = True) -> Backbone:
@@ -166,7 +166,7 @@ class Backbone(nn.Module):
     def _features(self, images: Tensor) -> Tensor:
         count, _, height, width = images.shape
         shape = (count, self.out_channels, -(-height // self.stride), -(-width // self.stride))
-        features = torch.empty(shape, device=images.device, memory_format=torch.channels_last)
+        features = torch.empty(shape, dtype=torch.float32, device=images.device, memory_format=torch.channels_last)
         n_images = max(1, _AT_ONCE.get(images.device.type, _AT_ONCE_ELSEWHERE) // (height * width))
         with torch.autocast(images.device.type, enabled=False):  # the caller's mixed precision must not matter
             for part, rows in zip(images.split(n_images), features.split(n_images), strict=True):
@@ -175,11 +175,6 @@ class Backbone(nn.Module):
                 for stage, place in zip(stages, rows.split([stage.shape[1] for stage in stages], dim=1), strict=True):
                     place.copy_(stage)
         return features
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Backbone:
-        """Moved to another device, the weights lie elsewhere: what was recorded is of no use."""
-        self._replayed = Replay(self._features)
-        return super()._apply(fn, recurse)
 
 
 def build_backbone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ class _Fused(nn.Module):
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         layer: Any = self.convolution
-        if not x.is_cuda:
+        if not (x.is_cuda and torch.version.cuda and torch.backends.cudnn.enabled):  # AMD's GPUs have no such kernel
             found: Tensor = layer(x)
             return torch.relu_(found if other is None else found.add_(other))
         how = layer.stride, layer.padding, layer.dilation, layer.groups
@@ -31,8 +32,13 @@ class _Fused(nn.Module):
 
 
 def fused(body: nn.Module) -> nn.Module:
-    """A network with the same output in evaluation, up to rounding; `body` is used up."""
+    """A network with the same output in evaluation, up to rounding; `body` is used up.
+
+    Each convolution and BatchNorm is called once, as in all networks here.
+    """
     traced = fx.symbolic_trace(body.eval())
+    layers = Counter(n.target for n in traced.graph.nodes if isinstance(_module(traced, n), nn.Conv2d | nn.BatchNorm2d))
+    assert max(layers.values()) == 1, layers
     for node in traced.graph.nodes:
         module = _module(traced, node)
         if isinstance(module, nn.BatchNorm2d):
@@ -43,7 +49,8 @@ def fused(body: nn.Module) -> nn.Module:
             _replace(traced, node, before)
         elif isinstance(module, nn.ReLU) or node.target in (torch.relu, nn.functional.relu):
             summed = node.args[0]
-            parts = list(summed.args[:2]) if summed.target in _SUMS else [summed]
+            is_sum = summed.target in _SUMS and not summed.kwargs and all(isinstance(a, fx.Node) for a in summed.args)
+            parts = list(summed.args) if is_sum else [summed]
             parts.sort(key=lambda part: not isinstance(_module(traced, part), nn.Conv2d))
             layer = _module(traced, parts[0])
             alone = len(summed.users) == len(parts[0].users) == 1  # nobody else wants what comes before the ReLU

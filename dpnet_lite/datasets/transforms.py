@@ -16,13 +16,13 @@ _IMAGENET_STD = (0.229, 0.224, 0.225)
 def resize_image(image: Tensor, size: int) -> Tensor:
     """Squash uint8 [3, H, W], or n of them, to uint8 [3, size, size], bilinear with antialias (precedent: HSNet).
 
-    The aspect ratio is not kept: nothing is padded and nothing is cut off. It is what torchvision's `resize` gives,
-    bit for bit, without the second in which torchvision is imported.
+    The aspect ratio is not kept: nothing is padded and nothing is cut off. It is what torchvision's `resize` calls,
+    without the seconds in which torchvision is imported.
     """
     _check_size(size)
-    images = image if image.ndim == 4 else image[None]
+    images = image.reshape(-1, *image.shape[-3:])  # [..., 3, H, W] -> [n, 3, H, W]
     found = functional.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
-    return found if image.ndim == 4 else found[0]
+    return found.reshape(*image.shape[:-2], size, size)  # [n, 3, size, size] -> [..., 3, size, size]
 
 
 def resize_labels(labels: Tensor, size: int) -> Tensor:

@@ -87,6 +87,8 @@ class DPNet(nn.Module):
             ValueError: shapes do not fit together, or to this network.
         """
         check_batch(batch, self.in_channels)
+        if support is not None and (self.training or support.features.shape[:2] != batch.support_masks.shape[:2]):
+            raise ValueError("support is for evaluation and must be what encode_support gave for this batch's support")
         if support is None:
             features, query = self.reduce.features(batch, kept_channels)  # F_s, F_q
             support = self._encoded(batch, features)

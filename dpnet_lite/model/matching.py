@@ -3,7 +3,8 @@
 The similarity S = cos(F_s, F_q), [B, N_s, N_q], is never held whole: only its row and column maxima are needed, so it
 is computed in blocks (5 shots at 60 x 60 would be 18,000 x 3,600 numbers). Cosines are float32. Those less than 5e-7
 apart count as equal, for equal pixels may get ones that differ in the last place; the lowest index then wins. So the
-indices are those of float64 wherever the best is more than 1e-5 ahead of the second.
+indices are those of float64 wherever the best is more than 1e-5 ahead of the second; on a GPU, unless somebody lets
+PyTorch use TF32 for matrix products, which it does not by itself.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-_TIE = 5e-7  # eight units of float32's last place at 1
+_TIE = 5e-7  # eight units of float32's last place just below 1
 _STRIP = 64  # columns that are first looked at through their maximum alone: PyTorch finds that faster than its place
 _BLOCK_NUMBERS = {"cpu": 2_000_000}  # numbers of S held at once: few enough for the processor's cache
 _DEVICE_BLOCK_NUMBERS = 2**26  # elsewhere: enough to fill the device
 
 
 class CycleMatches(NamedTuple):
-    """Row and column maxima of S. Index ties go to the lowest index."""
+    """Row and column maxima of S. Index ties go to the lowest index. What was not asked for is 0."""
 
     forward_match: Tensor  # int64 [B, N_s], i(j): the nearest query pixel of each support pixel
     backward_match: Tensor  # int64 [B, N_q], r(i): the nearest support pixel of each query pixel
@@ -44,8 +45,8 @@ def cycle_matches(
         query: float [B, N_q, C], likewise.
         support_mask: bool [B, N_s], True inside the mask.
         everywhere: match every pixel. If not, only what a cycle from the mask asks for: its pixels forward, and those
-            that they reach backward; other entries are 0. Elsewhere than on a CPU every pixel is matched, for shapes
-            that depend on the data make a device wait.
+            that they reach backward. Elsewhere than on a CPU every pixel is matched, for shapes
+            that depend on the data make a device wait; so it is where the network is compiled.
         block_numbers: how many numbers of S may be held at once.
     """
     support, query = support.float(), query.float()
@@ -97,7 +98,7 @@ def _blocks(rows: Tensor, columns: Tensor, block_numbers: int | None = None) -> 
     device = rows.device.type
     held = block_numbers or _BLOCK_NUMBERS.get(device, _DEVICE_BLOCK_NUMBERS)
     with torch.autocast(device, enabled=False):
-        n_rows = max(1, held // (len(columns) * columns.shape[1]))
+        n_rows = max(1, held // max(1, len(columns) * columns.shape[1]))
         for part in rows.float().split(n_rows, dim=1) if rows.shape[1] else ():
             yield _product(part, columns.float())
 

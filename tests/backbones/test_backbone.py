@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dpnet_lite.backbones import backbone as backbone_module
 from dpnet_lite.backbones.backbone import ARCHITECTURES, build_backbone, load_weights
+from dpnet_lite.backbones.fusing import fused
 from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.checkpoints import save_checkpoint
 from dpnet_lite.files import load_tensors
@@ -259,3 +260,37 @@ def test_bf16_is_close_and_returns_float32() -> None:
         assert torch.equal(exact(images), exact(images))
         inside = exact(images)
     assert torch.equal(inside, exact(images))
+
+
+def test_few_pixels_go_through_at_once_and_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, images, sizes = build_backbone("tiny", "random"), random_images(32, 40, count=7), []
+    whole = backbone(images)
+    monkeypatch.setitem(backbone_module._AT_ONCE, "cpu", 3 * 32 * 40 + 1)
+    backbone.body.register_forward_pre_hook(lambda _, given: sizes.append(len(given[0])))
+    torch.testing.assert_close(backbone(images), whole)
+    assert sizes == [3, 3, 1] and whole.is_contiguous(memory_format=torch.channels_last)
+
+
+class _Odd(nn.Module):
+    """A sum with a number, which is not fused; one with the convolution last; a convolution that has two users."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1, self.conv2 = nn.Conv2d(3, 3, 1, bias=False), nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1)
+        self.conv3, self.relu = nn.Conv2d(3, 3, 1), nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = torch.relu(self.bn1(self.conv1(x)) + 1.0)
+        second = self.relu(first + self.conv2(first))
+        third = self.conv3(second)
+        return torch.relu(third) + third
+
+
+def test_fused_networks_equal_plain_ones_whatever_stands_around_a_convolution() -> None:
+    torch.manual_seed(0)
+    network, x = _Odd().eval(), torch.randn(2, 3, 5, 4)
+    network.bn1.running_mean.normal_()
+    network.bn1.running_var.uniform_(0.5, 2)
+    with torch.no_grad():
+        expected = network(x)
+        torch.testing.assert_close(fused(network)(x), expected, rtol=1e-5, atol=1e-5)

@@ -202,3 +202,11 @@ def test_the_prior_equals_a_loop(n_shot):
             q = query[b, :, y, x]
             best[y, x] = max(float(p @ q / p.norm() / q.norm()) for p in pixels)
         np.testing.assert_allclose(found[b], (best - best.min()) / (best.max() - best.min()), atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["support_first", "query_first", "threshold"])
+def test_mixed_precision_changes_no_selection(rule):
+    config = replace(PLAIN, selection=rule, weighted_pooling=True, consensus_rounds=2)
+    plain = select(config)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(select(config).weights, plain.weights)

@@ -331,3 +331,25 @@ def test_the_support_branch_compares_in_the_channels_of_the_prototype():
             z = float(head.auxiliary.scale.detach()) * (cosine - float(head.auxiliary.threshold.detach()))
             found = output.auxiliary_logits[2 * b + k, :, 3, 4].detach().numpy()
             np.testing.assert_allclose(found, [-z, z], atol=1e-4)
+
+
+@pytest.mark.parametrize("config", SWITCHES)
+def test_a_support_known_before_changes_nothing(config):
+    head = build(config).eval()
+    batch = inputs(n_shot=3)
+    with torch.no_grad():
+        support = head.encode_support(batch)
+        for seed in (1, 2):  # many queries, one support
+            queries = inputs(n_shot=3, seed=seed)
+            shown = batch._replace(query_features=queries.query_features, query_labels=queries.query_labels)
+            torch.testing.assert_close(head(shown, SIZE, support=support).logits, head(shown, SIZE).logits)
+
+
+def test_a_support_known_before_is_refused_where_it_cannot_be_right():
+    head, batch = build().eval(), inputs(n_shot=3)
+    support = head.encode_support(batch)
+    for other in (inputs(n_shot=1), inputs(n_shot=3, n_batch=1)):
+        with pytest.raises(ValueError, match="what encode_support gave for this batch's support"):
+            head(other, SIZE, support=support)
+    with pytest.raises(ValueError, match="support is for evaluation"):
+        head.train()(batch, SIZE, support=support)

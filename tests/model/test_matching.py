@@ -208,3 +208,13 @@ def test_directions_have_length_one_or_zero():
     lengths = rows.norm(dim=2)
     assert lengths[0, 1 * 5 + 2] == 0 and lengths.flatten().sort().values[1:].tolist() == pytest.approx([1] * 39)
     torch.testing.assert_close(rows[1, 7], features[1, :, 1, 2] / features[1, :, 1, 2].norm())
+
+
+@pytest.mark.parametrize(("gap", "found"), [(2e-6, 70), (1e-7, 3)])
+def test_near_ties_alone_go_to_the_lowest_index(gap, found):
+    """Column 70 is a unit vector, column 3 one whose cosine with it is smaller by the gap; both in other strips."""
+    columns = torch.zeros(1, 100, 3, dtype=torch.float64)
+    columns[0, :, 2] = 1
+    columns[0, 70] = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+    columns[0, 3] = torch.tensor([1 - gap, (1 - (1 - gap) ** 2) ** 0.5, 0.0], dtype=torch.float64)
+    assert nearest(torch.tensor([[[1.0, 0.0, 0.0]]]), columns.float()).item() == found

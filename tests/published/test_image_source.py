@@ -14,10 +14,12 @@ from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.datasets.base import DatasetDefaults, Sample
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.toy import ToyWorld
+from dpnet_lite.datasets.transforms import normalise, resize_sample
 from dpnet_lite.episodes import Episode, StepParts, draw_episodes
 from dpnet_lite.experiments.kept_features import compute_features
 from dpnet_lite.features import FeatureBank
 from dpnet_lite.model.episode_batch import EpisodeBatch
+from dpnet_lite.published.augmentation import draw_views
 from dpnet_lite.published.image_source import _GRACE, ImageSource, _outlive_interrupts
 from dpnet_lite.published.pascal import Pascal5i
 from dpnet_lite.scoring import score_episodes, training_free_segmenter
@@ -168,3 +170,21 @@ def test_workers_leave_the_main_process_time_to_save():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_every_image_is_mirrored_as_its_own_view_says(world, backbone):
+    config = replace(PLAIN, flip=True)
+    episodes = draw_episodes(world, range(1, 8), fold=0, n_shot=2, count=6, seed=0)
+    source, parts = ImageSource(world, backbone, size=48), StepParts(episodes.episodes, config, range(3))
+    seen = set()
+    for part, batch in zip(parts, source.training_batches(parts, config), strict=True):
+        views = iter(draw_views(part, config))
+        for row, episode in enumerate(part.episodes):
+            for place, index in enumerate(episode.images):
+                flip = next(views).flip
+                image = resize_sample(world[index], 48).image
+                plain = backbone(normalise((image.flip(-1) if flip else image)[None]))[0]
+                found = batch.query_features[row] if place == 0 else batch.support_features[row, place - 1]
+                torch.testing.assert_close(found, plain, rtol=1e-3, atol=1e-4)
+                seen.add((place > 0, flip))
+    assert len(seen) == 4  # queries and support images, mirrored or not
