@@ -54,7 +54,10 @@ def steps(changes: dict[str, Any], now: dict[str, Any]) -> str:
     names = [name for name in columns[-1] if name in columns[0] and "/ yard" in name]
     table = [["/ yard", *(one["name"] for one in kept), "now"]]
     table += [[name, *(cell(column.get(name)) for column in columns)] for name in names]
-    told = [f"- **{one['name'].capitalize()}.** {one['what']}" for one in kept[1:]]
+    told = [f"- **{one['name'][0].upper()}{one['name'][1:]}.** {one['what']}" for one in kept[1:]]
+    told.append(
+        "- **Now.** Besides, a CPU computes one large image at a time: activations of two are asked of the system anew."
+    )
     dropped = [f"- {one['what']}. {one['why']}" for one in changes["dropped"]]
     return "\n".join([aligned(table), "", *told, "", "Tried and dropped:", "", *dropped])
 
