@@ -19,7 +19,9 @@ from dpnet_lite.model.dpnet import DPNet
 
 SIZES, SHOTS, BATCHES = (256, 353, 473, 593, 713), (1, 2, 5, 10, 20), (1, 2, 4, 8)
 IN, DEEP, SIZE = 1536, 1024, 473
+BACKBONE = "backbone, two images"
 NAMES = ("64 channels, the default", "the preset for photographs")
+SHORT = dict(zip((*NAMES, BACKBONE), ("default head", "head for photographs", "backbone, 2 images"), strict=True))
 _ROUNDS = 5
 
 
@@ -53,7 +55,7 @@ def curves() -> dict[str, Any]:
             return seconds(lambda: yard(images))
 
     pixels = {name: [head_seconds(name, size=size) for size in SIZES] for name in NAMES}
-    pixels["backbone, two images"] = [backbone_seconds(size) for size in SIZES]
+    pixels[BACKBONE] = [backbone_seconds(size) for size in SIZES]
     found = {
         "pixels": ([size**2 for size in SIZES], pixels),
         "shots": (SHOTS, {name: [head_seconds(name, n_shot=n) for n in SHOTS] for name in NAMES}),
@@ -78,22 +80,22 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
     from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE
 
-    figure = Figure(figsize=(10.5, 3.8), layout="constrained")
-    looks = zip((*NAMES, "backbone, two images"), (BLUE, ORANGE, BLACK), "os^", strict=True)
+    figure = Figure(figsize=(10.5, 5), layout="constrained")
+    looks = zip((*NAMES, BACKBONE), (BLUE, ORANGE, BLACK), "os^", strict=True)
     styles = {name: {"color": colour, "marker": marker} for name, colour, marker in looks}
-    labels = {
-        "pixels": "side of the image, px (473: 60 x 60 cells)",
-        "shots": "support images",
-        "batch": "episodes at once",
-    }
-    for axes, (what, curve) in zip(figure.subplots(1, 3), found.items(), strict=True):
+    labels = {"pixels": "side of the image, px", "shots": "support images", "batch": "episodes at once"}
+    for axes, (what, curve) in zip(figure.subplots(1, 3, sharey=True), found.items(), strict=True):
         ticks = SIZES if what == "pixels" else curve["values"]
         for name, line in curve["lines"].items():
-            label = f"{name if what == 'pixels' else name.split(',')[0]}: exponent {line['exponent']:.2f}"
-            axes.plot(curve["values"], line["seconds"], label=label, **styles[name])
-        axes.set(xscale="log", yscale="log", xlabel=labels[what], ylabel="seconds")
-        axes.set_xticks(curve["values"], [str(tick) for tick in ticks])
+            label = f"{SHORT[name]}: {line['exponent']:.2f}"
+            axes.plot(curve["values"], line["seconds"], label=label, linewidth=2, **styles[name])
+        axes.set(xscale="log", yscale="log")
+        axes.set_xlabel(labels[what], fontsize=14)
+        axes.set_xticks(curve["values"], [str(tick) for tick in ticks], fontsize=11)
         axes.minorticks_off()
-        axes.legend(fontsize=8)
+        axes.tick_params(labelsize=12)
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "frameon": False}
+        axes.legend(fontsize=12, title=f"exponent of {what}", title_fontsize=12, **place)
         axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("seconds", fontsize=14)
     figure.savefig(path, metadata={"Date": None})
