@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measuring import Step, environment, peak_allocation, peak_memory
+from benchmarks.measuring import Step, environment, peak_allocation, peak_memory, positive
 from dpnet_lite.backbones.backbone import Backbone, build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.experiments.presets import PHOTOGRAPHS
@@ -164,6 +164,7 @@ def memory_rows(size: int) -> Iterator[Row]:
         command = [sys.executable, __file__, "--size", str(size), "--only-memory", word]
         return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
+    print("memory, in ten fresh processes ...", flush=True)
     found = statistics.median(peak("evaluation") - peak("yard") for _ in range(5)) / MEGABYTE
     yield {"what": "1-shot evaluation: peak memory above the yard's, MB", "goal": 60.0, "value": found}
     cells = -(-size // 8)
@@ -200,10 +201,10 @@ def rows(size: int, rounds: int) -> Iterator[Row]:
 def main(arguments: list[str] | None = None) -> int:
     """Without options as `make bench` does; it takes about four minutes on two cores."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--size", type=int, default=473, help="side of the images in pixels")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=positive, default=473, help="side of the images in pixels")
+    parser.add_argument("--rounds", type=positive, default=5)
     parser.add_argument("--all", action="store_true", help="also the demo and the explorers")
-    parser.add_argument("--only-ratios", action="store_true", help="neither waits nor scaling curves")
+    parser.add_argument("--only-ratios", action="store_true", help="ratios and memory alone, neither waits nor curves")
     parser.add_argument("--out", type=Path, help="also write everything to this JSON file")
     parser.add_argument("--only-memory", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -221,9 +222,9 @@ def main(arguments: list[str] | None = None) -> int:
         found["rows"].append(row)
         goal = "" if row["goal"] is None else f"(goal at most {row['goal']:g})"
         print(f"{row['what']:85} {row['value']:8.3f}  {goal}", flush=True)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(found, indent=1) + "\n")
+        if options.out:  # what is known so far: a run that is stopped leaves its rows
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            options.out.write_text(json.dumps(found, indent=1) + "\n")
     return 0
 
 

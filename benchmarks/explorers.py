@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 EXPLORERS = (
     "episode_explorer",
@@ -74,21 +74,32 @@ def measure(name: str) -> dict[str, Any]:
     return {"name": name, "import": imported - start, "first": first - start, "controls": controls}
 
 
+def told(found: dict[str, Any]) -> str:
+    """One line for people."""
+    again = ", ".join(f"{key} {1e3 * t['again']:.0f} ({1e3 * t['new']:.0f})" for key, t in found["controls"].items())
+    return f"{found['name']}: first {found['first']:.2f} s (import {found['import']:.2f}); ms again (new): {again}"
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--only", choices=EXPLORERS)
+    parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.only:
-        print(json.dumps(measure(options.only)))
+        found = measure(options.only)
+        print(json.dumps(found) if options.json else told(found))
         return 0
     for name in EXPLORERS:
-        command = [sys.executable, __file__, "--only", name]
-        found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-        told = ", ".join(f"{key} {1e3 * t['again']:.0f} ({1e3 * t['new']:.0f})" for key, t in found["controls"].items())
-        print(
-            f"{name}: first {found['first']:.2f} s (import {found['import']:.2f}); ms again (new): {told}", flush=True
-        )
+        print(told(in_fresh_process(name)), flush=True)
     return 0
+
+
+def in_fresh_process(name: str) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--only", name, "--json"]
+    found: dict[str, Any] = json.loads(
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    )
+    return found
 
 
 if __name__ == "__main__":

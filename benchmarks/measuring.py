@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import platform
 import signal
@@ -22,6 +23,14 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 Step = Callable[[], Any]
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, as an option of a command line."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number from 1")
+    return value
 
 
 class OutOfTime(BaseException):

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from benchmarks.measuring import positive
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.experiments.presets import PHOTOGRAPHS
 from dpnet_lite.model.dpnet import DPNet
@@ -95,18 +96,25 @@ def difference(new: dict[str, Any], old: dict[str, Any]) -> tuple[float, int, in
 def main(arguments: list[str] | None = None) -> int:
     """1 where logits differ by more than 1e-4, or a clear match does."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--episodes", type=int, default=100)
+    parser.add_argument("--episodes", type=positive, default=100, help="batches")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--against", type=Path)
     options = parser.parse_args(arguments)
     torch.backends.cudnn.allow_tf32 = False  # else convolutions round to 10 bits, each of its shapes otherwise
+    old = torch.load(options.against) if options.against and options.against.is_file() else []
+    if options.against and len(old) != options.episodes:
+        parser.error(
+            f"--against {options.against} holds {len(old)} batches, this run {options.episodes}; make them equal"
+        )
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
     found = [computed(config, batch, options.device) for config, batch in episodes(options.episodes)]
     if options.out:
         torch.save(found, options.out)
     if not options.against:
         return 0
-    rows = [difference(new, old) for new, old in zip(found, torch.load(options.against), strict=True)]
+    rows = [difference(new, old) for new, old in zip(found, old, strict=True)]
     relative, differ, clear, count = (list(column) for column in zip(*rows, strict=True))
     print(
         f"{len(rows)} batches on {options.device}: logits differ by at most {max(relative):.1e} of the largest, ",

@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.explorers import EXPLORERS
+from benchmarks.explorers import EXPLORERS, in_fresh_process
 
 Row = dict[str, Any]
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,8 +101,7 @@ def toy() -> list[float]:
 
 def explorer_rows() -> Iterator[Row]:
     """The slowest of all explorers, and which it is."""
-    script = str(Path(__file__).with_name("explorers.py"))
-    found = [json.loads(output_of(script, "--only", name)) for name in EXPLORERS]
+    found = [in_fresh_process(name) for name in EXPLORERS]
     slowest = max(found, key=lambda one: one["first"])
     median = statistics.median(one["first"] for one in found)
     yield {

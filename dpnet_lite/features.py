@@ -1,7 +1,6 @@
 """Where batches of episodes come from: features of a frozen backbone.
 
-The backbone never changes while a head trains, so its features of an image never do either. They are computed once for
-every image and kept as float16; how, says `experiments/kept_features.py`.
+The backbone never changes while a head trains, so neither do its features (kept by `experiments/kept_features.py`).
 """
 
 from __future__ import annotations

@@ -80,18 +80,18 @@ class DPNet(nn.Module):
             size: height and width of the logits.
             query_masks: float [B, H', W'], what the selection "oracle" takes; default: the query's true mask.
             kept_channels: float [B, 1, C, 1, 1], for training with dropout; see `Reduction`.
-            support: what `encode_support` gave for the batch's support, where many queries share it.
+            support: what `encode_support` gave for this batch's support, so that it need not be computed again.
             trace: also return the intermediates.
 
         Raises:
             ValueError: shapes do not fit together, or to this network.
         """
         check_batch(batch, self.in_channels)
-        if support is not None and (self.training or support.features.shape[:2] != batch.support_masks.shape[:2]):
-            raise ValueError("support is for evaluation and must be what encode_support gave for this batch's support")
+        if support is not None and (self.training or support.features[:, :, 0].shape != batch.support_masks.shape):
+            raise ValueError("support is for eval mode, and what encode_support gave for this batch's support (shape)")
         if support is None:
             features, query = self.reduce.features(batch, kept_channels)  # F_s, F_q
-            support = self._encoded(batch, features)
+            support = self.encode_support(batch, features)
         else:
             query = self.reduce.of(batch.query_features[:, None])[:, 0]
         prototype = support.prototypes[:, 0]  # P
@@ -111,11 +111,14 @@ class DPNet(nn.Module):
         seen = (support.features, query, batch.support_masks, prototype, pseudo_prototype, matches, selections, share)
         return Output(logits, auxiliary, Trace(*seen, interaction, maps, self.map_names(), levels, fused))
 
-    def encode_support(self, batch: EpisodeBatch) -> Support:
-        """What `forward` takes as `support`, of a batch whose queries are not looked at; for evaluation."""
-        return self._encoded(batch, self.reduce.of(batch.support_features))
+    def encode_support(self, batch: EpisodeBatch, features: Tensor | None = None) -> Support:
+        """What `forward` takes as `support`, in eval mode; queries are not looked at. `features`: F_s, if at hand.
 
-    def _encoded(self, batch: EpisodeBatch, features: Tensor) -> Support:
+        For the next query keep the batch and replace `query_features` and `query_labels`: `batch._replace(...)`. That
+        the support is this batch's is checked by its shape alone.
+        """
+        check_batch(batch, self.in_channels)
+        features = self.reduce.of(batch.support_features) if features is None else features
         masks = (batch.support_masks, batch.support_background)
         return Support(features, *(support_prototypes(each, *masks) for each in (features, batch.support_features)))
 

@@ -107,13 +107,11 @@ def _product(rows: Tensor, columns: Tensor) -> Tensor:
     """rows columns^T, [B, n, C] and [B, m, C] -> [B, n, m]."""
     if rows.device.type != "cpu":
         return rows @ columns.transpose(1, 2)  # [B, m, C] -> [B, C, m]
-    # As a 1x1 convolution of a picture one pixel wide: oneDNN, which runs those, is twice as fast on some processors
-    # as the library behind matrix products (AMD's with AVX-512; measured: docs/performance.md), and elsewhere as fast.
+    # As a 1x1 convolution of a picture one pixel wide: oneDNN runs those twice as fast as MKL matrix products on AMD.
     pictures = rows[:, :, None].permute(0, 3, 1, 2)  # [B, n, C] -> [B, C, n, 1]
     pairs = zip(pictures.split(1), columns[..., None, None], strict=True)  # [1, C, n, 1] and [m, C, 1, 1]
     each = [functional.conv2d(picture, weights) for picture, weights in pairs]
-    whole = each[0] if len(each) == 1 else torch.cat(each)  # [B, m, n, 1]
-    return whole[..., 0].transpose(1, 2)
+    return (each[0] if len(each) == 1 else torch.cat(each))[..., 0].transpose(1, 2)  # [B, m, n, 1] -> [B, n, m]
 
 
 def directions(features: Tensor) -> Tensor:

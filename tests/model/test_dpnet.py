@@ -351,5 +351,5 @@ def test_a_support_known_before_is_refused_where_it_cannot_be_right():
     for other in (inputs(n_shot=1), inputs(n_shot=3, n_batch=1)):
         with pytest.raises(ValueError, match="what encode_support gave for this batch's support"):
             head(other, SIZE, support=support)
-    with pytest.raises(ValueError, match="support is for evaluation"):
+    with pytest.raises(ValueError, match="support is for eval mode"):
         head.train()(batch, SIZE, support=support)
