@@ -147,9 +147,9 @@ def open_and_run(page: Any, lab: str, name: str) -> None:
     for attempt in range(ATTEMPTS):
         if page.locator(".jp-Dialog").count():  # a busy machine is late with the kernel, and JupyterLab asks for one
             page.locator(".jp-Dialog .jp-mod-accept").last.click()
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        try:
+        try:  # that question may also come just now, and lie over the menu
+            page.get_by_role("menuitem", name="Run", exact=True).click(timeout=10_000)
+            page.get_by_role("menuitem", name="Run All Cells", exact=True).click(timeout=10_000)
             page.wait_for_function(f"() => {prompts}.some(text => text.includes('*'))", timeout=20_000)
             break
         except playwright.TimeoutError:
