@@ -1,7 +1,7 @@
 """What the network costs beside its frozen backbone, on a CPU: ratios within one run, with the goals beside them.
 
-make bench                                       # this, scaling curves and short waits
-make bench-all                                   # with the demo and the explorers; writes docs/performance.md
+make bench                                       # this and short waits
+make bench-all                                   # with demo, explorers and curves; writes docs/performance.md
 python benchmarks/cpu.py --only-ratios --out cpu.json
 
 The yard is torchvision's ResNet-50 up to layer3 at stride 8, channels_last, on both images of a 1-shot episode. Yard
@@ -199,12 +199,12 @@ def rows(size: int, rounds: int) -> Iterator[Row]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Without options as `make bench` does; it takes about four minutes on two cores."""
+    """Without options as `make bench` does; it takes about five minutes on two cores."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--size", type=positive, default=473, help="side of the images in pixels")
     parser.add_argument("--rounds", type=positive, default=5)
-    parser.add_argument("--all", action="store_true", help="also the demo and the explorers")
-    parser.add_argument("--only-ratios", action="store_true", help="ratios and memory alone, neither waits nor curves")
+    parser.add_argument("--all", action="store_true", help="also the demo, the explorers and scaling curves")
+    parser.add_argument("--only-ratios", action="store_true", help="ratios and memory alone, no waits")
     parser.add_argument("--out", type=Path, help="also write everything to this JSON file")
     parser.add_argument("--only-memory", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -216,7 +216,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.only_ratios:
         from benchmarks import scaling, waits
 
-        found["curves"] = scaling.curves()
+        if options.all:
+            found["curves"] = scaling.curves()
         sources.append(waits.rows(everything=options.all))
     for row in itertools.chain(*sources):
         found["rows"].append(row)
