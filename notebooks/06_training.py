@@ -354,9 +354,9 @@ training_figure(losses, scores, settings.steps)
 # %% [markdown]
 # <details><summary>Answer</summary>
 #
-# The loss first falls and stays low for some 35 steps, single leaps apart; then it leaps for about as many, up to several
-# hundred if you record every step (`watch` keeps every tenth), and then settles: clipping and AdamW bound every step, so
-# nothing explodes for good. But the weights are far from where they began, and what the network settles at is an answer
+# The loss falls at first, then leaps here and there, to many times what it was if you record every step (`watch` keeps
+# every tenth), and settles: clipping and AdamW bound every step, so nothing explodes for good. Where it leaps and how
+# high hangs on the last digit of every rounding, so your leaps may be others. But the weights are far from where they began, and what the network settles at is an answer
 # that does not need the image: *background everywhere*. As most pixels *are* background, this is cheap: the last losses
 # lie below those of the first steps of a healthy run. The mIoU is 0. A loss alone can look harmless where nothing has
 # been learned.
@@ -364,7 +364,7 @@ training_figure(losses, scores, settings.steps)
 
 # %% jupyter={"source_hidden": true}
 every_step = [main for _, main in islice(train(data.base, 30), 90)]  # what the answer says
-assert max(every_step[45:80]) > 50 > max(every_step[:35]) and max(every_step[-5:]) < 1
+assert max(every_step[3:]) > 3 * np.median(every_step[3:]) and np.median(every_step[-5:]) < 1
 
 # %% [markdown]
 # ## 6.5 Stop and go on
