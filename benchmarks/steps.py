@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.cpu import Episodes
 from dpnet_lite.backbones.backbone import ARCHITECTURES, build_backbone
 from dpnet_lite.backbones.replay import Replay
 from dpnet_lite.config import ModelConfig, TrainingConfig
@@ -58,11 +59,8 @@ class EpisodeSteps:
 
     def episodes(self, count: int) -> tuple[Tensor, Tensor]:
         """Random images [2 B, 3, S, S], the queries first, and labels int64 [2 B, S, S]: discs on background."""
-        images = torch.randn(2 * count, 3, self.size, self.size, device=self.device)
-        axis = torch.linspace(-1, 1, self.size, device=self.device)
-        centre = torch.empty(2 * count, 2, 1, device=self.device).uniform_(-0.4, 0.4)
-        rows, columns = (axis - centre[:, 0]) ** 2, (axis - centre[:, 1]) ** 2  # [2 B, S]
-        return images, (rows[:, :, None] + columns[:, None, :] < 0.25).long()
+        drawn = Episodes(self.size, 1, count)
+        return drawn.images.to(self.device), drawn.labels.to(self.device)
 
     @torch.no_grad()
     def backbone_alone(self, images: Tensor, labels: Tensor) -> Any:

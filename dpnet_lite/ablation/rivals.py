@@ -157,6 +157,6 @@ def _nearest_pixel(support: Tensor, masks: Tensor, query: Tensor) -> Tensor:
     Support features are [B, K, D, h, w], masks [B, K, h, w], query features [B, D, h, w].
     """
     pixels = directions(support.transpose(1, 2).flatten(2, 3))  # [B, K, D, h, w] -> [B, K * h * w, D]
-    mask, rows = membership(masks.flatten(1)), directions(query)
-    both = torch.stack([best_cosine(rows, pixels, part) for part in (~mask, mask)], dim=1)  # [B, 2, N]
+    mask = membership(masks.flatten(1))  # [B, K, h, w] -> [B, K * h * w]
+    both = best_cosine(directions(query), pixels, torch.stack([~mask, mask], dim=1))  # [B, 2, N]
     return both.unflatten(2, query.shape[-2:])

@@ -178,6 +178,6 @@ def nearest_foreground(support_features: Tensor, support_masks: Tensor, query_fe
     """
     mask = membership(support_masks.flatten(1))  # [B, K, h, w] -> [B, K * h * w]
     pixels = support_features.transpose(1, 2).flatten(2, 3)  # [B, K, D, h, w] -> [B, D, K * h, w]
-    best = best_cosine(directions(query_features), directions(pixels), mask)
+    best = best_cosine(directions(query_features), directions(pixels), mask[:, None])[:, 0]
     low, high = best.amin(dim=1, keepdim=True), best.amax(dim=1, keepdim=True)
     return ((best - low) / (high - low + 1e-7)).unflatten(1, query_features.shape[-2:])  # [B, N_q] -> [B, h, w]

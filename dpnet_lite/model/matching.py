@@ -30,14 +30,7 @@ class CycleMatches(NamedTuple):
 
 
 @torch.no_grad()
-def cycle_matches(
-    support: Tensor,
-    query: Tensor,
-    support_mask: Tensor,
-    *,
-    everywhere: bool = True,
-    block_numbers: int | None = None,
-) -> CycleMatches:
+def cycle_matches(support: Tensor, query: Tensor, support_mask: Tensor, *, everywhere: bool = True) -> CycleMatches:
     """Match support and query pixels both ways.
 
     Args:
@@ -47,27 +40,26 @@ def cycle_matches(
         everywhere: match every pixel. If not, only what a cycle from the mask asks for: its pixels forward, and those
             that they reach backward. Elsewhere than on a CPU every pixel is matched, for shapes
             that depend on the data make a device wait; so it is where the network is compiled.
-        block_numbers: how many numbers of S may be held at once.
     """
     support, query = support.float(), query.float()
     if everywhere or support.device.type != "cpu" or torch.compiler.is_compiling():
-        return CycleMatches(nearest(support, query, block_numbers), nearest(query, support, block_numbers))
+        return CycleMatches(nearest(support, query), nearest(query, support))
     forward = torch.zeros(support.shape[:2], dtype=torch.int64)
     backward = torch.zeros(query.shape[:2], dtype=torch.int64)
     for row, mask in enumerate(support_mask):
         asked = mask.nonzero()[:, 0]
-        forward[row, asked] = nearest(support[row : row + 1, asked], query[row : row + 1], block_numbers)[0]
+        forward[row, asked] = nearest(support[row : row + 1, asked], query[row : row + 1])[0]
         reached = forward[row, asked].unique()
-        backward[row, reached] = nearest(query[row : row + 1, reached], support[row : row + 1], block_numbers)[0]
+        backward[row, reached] = nearest(query[row : row + 1, reached], support[row : row + 1])[0]
     return CycleMatches(forward, backward)
 
 
-def nearest(rows: Tensor, columns: Tensor, block_numbers: int | None = None) -> Tensor:
+def nearest(rows: Tensor, columns: Tensor) -> Tensor:
     """Index of the column with the best cosine for each row: [B, n, C] and [B, m, C] -> int64 [B, n]."""
     found = []
     width = min(_STRIP, columns.shape[1])
     strip = torch.arange(width, device=rows.device)
-    for cosines in _blocks(rows, columns, block_numbers):  # [B, n of the block, m]
+    for cosines in _blocks(rows, columns):  # [B, n of the block, m]
         best = functional.max_pool1d(cosines, width, ceil_mode=True)  # of each strip of columns
         bar = best.amax(dim=2, keepdim=True) - _TIE
         places = width * _first(best >= bar) + strip  # the first strip that reaches the bar, [B, n, width]
@@ -81,22 +73,24 @@ def _first(flags: Tensor) -> Tensor:
     return flags.byte().argmax(dim=2, keepdim=True)
 
 
-def best_cosine(rows: Tensor, columns: Tensor, column_mask: Tensor) -> Tensor:
-    """The best cosine of each row with a column in the mask, float32 [B, n], or -1 where the mask is empty.
+def best_cosine(rows: Tensor, columns: Tensor, column_masks: Tensor) -> Tensor:
+    """The best cosine of each row with a column in each mask, float32 [B, k, n], or -1 where a mask is empty.
 
     Args:
         rows: float [B, n, C], of length 1 or 0.
         columns: float [B, m, C], likewise.
-        column_mask: bool [B, m].
+        column_masks: bool [B, k, m].
     """
-    outside = ~column_mask[:, None]  # [B, 1, m]
-    return torch.cat([block.masked_fill(outside, -1).amax(dim=2) for block in _blocks(rows, columns)], dim=1)
+    outside = (~column_masks).unbind(dim=1)  # k of [B, m]
+    blocks = _blocks(rows, columns)  # each [B, n of the block, m]
+    best = [torch.stack([block.masked_fill(mask[:, None], -1).amax(dim=2) for mask in outside], 1) for block in blocks]
+    return torch.cat(best, dim=2)
 
 
-def _blocks(rows: Tensor, columns: Tensor, block_numbers: int | None = None) -> Iterator[Tensor]:
+def _blocks(rows: Tensor, columns: Tensor) -> Iterator[Tensor]:
     """The cosines in blocks of rows, [B, rows of the block, m], float32 also under autocast."""
     device = rows.device.type
-    held = block_numbers or _BLOCK_NUMBERS.get(device, _DEVICE_BLOCK_NUMBERS)
+    held = _BLOCK_NUMBERS.get(device, _DEVICE_BLOCK_NUMBERS)
     with torch.autocast(device, enabled=False):
         n_rows = max(1, held // max(1, len(columns) * columns.shape[1]))
         for part in rows.float().split(n_rows, dim=1) if rows.shape[1] else ():

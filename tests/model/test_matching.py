@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as functional
 
+from dpnet_lite.model import matching
 from dpnet_lite.model.cycle_comparison import query_first, support_first
 from dpnet_lite.model.matching import best_cosine, cycle_matches, directions, nearest
 
@@ -99,7 +100,7 @@ def test_matches_and_rules_equal_a_double_loop(kind):
         rows, columns = unit(support, query)
         found = cycle_matches(rows, columns, mask_tensor)
         first, asked = support_first(found, mask_tensor), query_first(found, mask_tensor)
-        best = [best_cosine(columns, rows, part) for part in (mask_tensor, ~mask_tensor)]
+        best = best_cosine(columns, rows, torch.stack([mask_tensor, ~mask_tensor], dim=1))
         asked_for = cycle_matches(rows, columns, mask_tensor, everywhere=False)
         assert torch.equal(support_first(asked_for, mask_tensor), first)
         for b in range(len(support)):
@@ -109,8 +110,8 @@ def test_matches_and_rules_equal_a_double_loop(kind):
             assert found.backward_match[b].tolist() == slow[1], where
             assert set(first[b].nonzero()[:, 0].tolist()) == slow[2], where
             assert set(asked[b].nonzero()[:, 0].tolist()) == slow[3], where
-            np.testing.assert_allclose(best[0][b], slow[4], atol=1e-6)
-            np.testing.assert_allclose(best[1][b], slow[5], atol=1e-6)
+            np.testing.assert_allclose(best[b, 0], slow[4], atol=1e-6)
+            np.testing.assert_allclose(best[b, 1], slow[5], atol=1e-6)
 
 
 def test_the_random_cases_hold_what_they_promise():
@@ -142,20 +143,21 @@ def test_ties_go_to_the_lowest_index_worked_by_hand():
 
 
 @pytest.mark.parametrize("block_numbers", [1, 7, 64, 1000])
-def test_blocks_change_nothing(block_numbers):
+def test_blocks_change_nothing(block_numbers, monkeypatch):
     for seed in range(0, 200, 3):
         _, support, query, mask = random_case(seed)
         tensors = *unit(support, query), torch.from_numpy(mask)
         for everywhere in (True, False):
-            plain, blocked = (
-                cycle_matches(*tensors, everywhere=everywhere, block_numbers=numbers)
-                for numbers in (10**9, block_numbers)
-            )
+            plain = cycle_matches(*tensors, everywhere=everywhere)
+            with monkeypatch.context() as patch:
+                patch.setitem(matching._BLOCK_NUMBERS, "cpu", block_numbers)
+                blocked = cycle_matches(*tensors, everywhere=everywhere)
             assert all(map(torch.equal, plain, blocked)), f"seed {seed}"
 
 
 @pytest.mark.parametrize("channels", [64, 1024])
-def test_indices_equal_float64_wherever_the_best_is_clearly_ahead(channels):
+def test_indices_equal_float64_wherever_the_best_is_clearly_ahead(channels, monkeypatch):
+    monkeypatch.setitem(matching._BLOCK_NUMBERS, "cpu", 50_000)
     generator = torch.Generator().manual_seed(channels)
     kinds = torch.randn(30, channels, generator=generator)
     rows, columns = (
@@ -167,7 +169,7 @@ def test_indices_equal_float64_wherever_the_best_is_clearly_ahead(channels):
     exact = functional.normalize(rows.double(), dim=2) @ functional.normalize(columns.double(), dim=2).transpose(1, 2)
     two = exact.topk(2, dim=2)
     clear = two.values[..., 0] - two.values[..., 1] > 1e-5
-    found = nearest(rows, columns, block_numbers=50_000)
+    found = nearest(rows, columns)
     assert 0.2 < clear.float().mean() < 0.99  # both kinds of pixels are there
     assert torch.equal(found[clear], two.indices[..., 0][clear])
     assert (exact.amax(dim=2) - exact.gather(2, found[..., None])[..., 0]).max() < 1e-5
@@ -190,7 +192,8 @@ def test_what_no_cycle_asks_for_is_not_matched():
 def test_blocks_of_a_large_pair_hold_few_rows_at_once(monkeypatch):
     rows, convolve = [], functional.conv2d
     monkeypatch.setattr(functional, "conv2d", lambda x, w: rows.append((x.shape[2], len(w))) or convolve(x, w))
-    nearest(torch.randn(2, 100, 4), torch.randn(2, 30, 4), block_numbers=1000)
+    monkeypatch.setitem(matching._BLOCK_NUMBERS, "cpu", 1000)
+    nearest(torch.randn(2, 100, 4), torch.randn(2, 30, 4))
     assert max(2 * n * m for n, m in rows) <= 1000
     assert sum(n for n, _ in rows) == 2 * 100
 
