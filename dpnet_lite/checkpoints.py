@@ -21,8 +21,8 @@ from torch import Tensor, nn
 import dpnet_lite
 from dpnet_lite.backbones.backbone import ARCHITECTURES, Backbone, build_backbone
 from dpnet_lite.config import ModelConfig
-from dpnet_lite.files import digest_tensors, load_tensors, require_file, sha256, write_atomically
 from dpnet_lite.model.dpnet import DPNet
+from dpnet_lite.storage.files import digest_tensors, load_tensors, require_file, sha256, write_atomically
 
 Networks = Mapping[str, Callable[[ModelConfig, int, int], nn.Module]]  # what builds the network that a config names
 DPNET_ALONE: Networks = {"dpnet": DPNet}

@@ -29,7 +29,7 @@ from dpnet_lite.features import EpisodeSource, Progress
 from dpnet_lite.losses import Targets, episode_loss, episode_targets, learning_rate, target_weights
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.model.episode_batch import EpisodeBatch
-from dpnet_lite.run_folder import RunFolder
+from dpnet_lite.storage.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

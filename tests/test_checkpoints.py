@@ -27,9 +27,9 @@ from dpnet_lite.checkpoints import (
     versions,
 )
 from dpnet_lite.config import ModelConfig
-from dpnet_lite.files import digest_tensors, load_tensors
 from dpnet_lite.model.dpnet import DPNet
-from dpnet_lite.run_folder import load_training_state, save_training_state
+from dpnet_lite.storage.files import digest_tensors, load_tensors
+from dpnet_lite.storage.run_folder import load_training_state, save_training_state
 
 METADATA = {"step": 7, "score": 0.1 + 0.2, "config": {"widths": [8, 4], "name": "tiny"}, "fold": None}
 

@@ -19,7 +19,7 @@ from places import ROOT
 from small_runs import folder_options, run, write_folder
 
 from dpnet_lite.checkpoints import load_head
-from dpnet_lite.run_folder import load_training_state
+from dpnet_lite.storage.run_folder import load_training_state
 
 pytestmark = pytest.mark.slow
 STEPS = 20

@@ -23,7 +23,7 @@ from dpnet_lite.episodes import StepParts
 from dpnet_lite.features import FeatureBank
 from dpnet_lite.losses import Targets, episode_loss, episode_targets, learning_rate, target_weights
 from dpnet_lite.model.episode_batch import Output
-from dpnet_lite.run_folder import load_training_state
+from dpnet_lite.storage.run_folder import load_training_state
 from dpnet_lite.training import TrainingResult, TrainingStopped, initial_network
 
 MODEL = ModelConfig(channels=8, dropout=0.3)

@@ -36,7 +36,7 @@ WHAT = {
     CORE: "dpnet_lite/*.py and model/: read these in one sitting",
     "datasets": "toy world, folders,\nunions, folds",
     "backbones": "frozen networks\nand their weights",
-    BELOW: "config.py: all that can be set    files.py: weight files",
+    BELOW: "config.py: all that can be set    storage/: files, states of runs",
 }
 # Okabe and Ito's colours, which the colour-blind can tell apart, each thinned with white.
 COLOURS = {"above": "#d6e9f5", "core": "#ffe7b8", "model": "#fff6df", "below": "#d5eee4"}

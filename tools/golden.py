@@ -22,8 +22,8 @@ from dpnet_lite.datasets.folds import base_classes, novel_classes
 from dpnet_lite.datasets.toy import ToyWorld, catalogue_names
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.experiments.kept_features import compute_features
-from dpnet_lite.files import digest_tensors
 from dpnet_lite.scoring import head_segmenter, score_episodes, training_free_segmenter
+from dpnet_lite.storage.files import digest_tensors
 from dpnet_lite.training import Trainer, initial_network
 
 N_CLASSES, SEED = len(catalogue_names()), 7_919

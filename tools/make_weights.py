@@ -28,7 +28,7 @@ from dpnet_lite.experiments.jobs import save_trained, train_head
 from dpnet_lite.experiments.kept_features import compute_features, default_cache
 from dpnet_lite.experiments.presets import N_FOLDS, PHOTOGRAPHS, TOY
 from dpnet_lite.experiments.progress import Stages
-from dpnet_lite.files import load_tensors, sha256
+from dpnet_lite.storage.files import load_tensors, sha256
 
 SEED = 1
 KEPT = "step data dataset fold base_classes seed training training_episodes episodes scores"

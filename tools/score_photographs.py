@@ -31,8 +31,8 @@ from dpnet_lite.experiments.jobs import FULL, METHODS, SUPPORT_ONLY, TRAINING_FR
 from dpnet_lite.experiments.kept_features import compute_features
 from dpnet_lite.experiments.presets import N_FOLDS, PHOTOGRAPHS
 from dpnet_lite.experiments.progress import Stages
-from dpnet_lite.files import write_atomically
 from dpnet_lite.scoring import BATCH, Segmenter, head_segmenter, score_episodes
+from dpnet_lite.storage.files import write_atomically
 
 FOLDER = Path(__file__).parent.parent / "docs" / "results" / "photographs"
 RULES = {TRAINING_FREE: "prototypes", "self-support": "self-support", "nearest pixel": "nearest pixel"}

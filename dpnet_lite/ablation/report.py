@@ -13,7 +13,7 @@ from dpnet_lite.ablation.table import Row
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.intervals import percent
 from dpnet_lite.experiments.tables import aligned, mean, score_cell
-from dpnet_lite.files import write_atomically
+from dpnet_lite.storage.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -29,7 +29,7 @@ from dpnet_lite.experiments.experiment import (
 )
 from dpnet_lite.experiments.kept_features import compute_features, default_cache
 from dpnet_lite.features import FeatureBank
-from dpnet_lite.files import sha256
+from dpnet_lite.storage.files import sha256
 
 # Raised by hand when the same settings give other numbers: older rows and weights then count no more.
 RESULTS_VERSION = 1

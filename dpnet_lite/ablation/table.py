@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.files import require_file, write_atomically
+from dpnet_lite.storage.files import require_file, write_atomically
 
 _SHIPPED = Path(__file__).parent / "results"
 Row = dict[str, Any]

@@ -23,7 +23,7 @@ from dpnet_lite.backbones.fusing import fused
 from dpnet_lite.backbones.replay import Replay
 from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES
-from dpnet_lite.files import digest_tensors, load_tensors
+from dpnet_lite.storage.files import digest_tensors, load_tensors
 
 _FEW = 2  # images whose work is recorded on a GPU: more of them keep it busy anyway, and take much memory
 # Pixels whose images are computed at once. On a CPU: little more memory than one large image needs, which is handed

@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> None:
     from dpnet_lite.experiments.jobs import evaluate, trained_and_training_free
     from dpnet_lite.experiments.progress import Stages
     from dpnet_lite.experiments.tables import difference_table, summary_table
-    from dpnet_lite.files import write_atomically
     from dpnet_lite.scoring import score_episodes
+    from dpnet_lite.storage.files import write_atomically
 
     published = options.published_data(args.data)
     _refuse(args, is_published=published is not None)

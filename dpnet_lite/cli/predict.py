@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
 def _image_files(args: argparse.Namespace) -> list[Path]:
     """The images that are named, and those in the folders that are named, the support's files left out there."""
     from dpnet_lite.datasets.folder import IMAGE_EXTENSIONS
-    from dpnet_lite.files import require_file
+    from dpnet_lite.storage.files import require_file
 
     files: list[Path] = []
     support = {Path(name).resolve() for names in args.support for name in names}

@@ -19,8 +19,8 @@ from typing import Literal, NamedTuple
 
 from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.episodes import EpisodeList, draw_episodes
-from dpnet_lite.files import write_atomically
 from dpnet_lite.published.registry import fold_classes, published
+from dpnet_lite.storage.files import write_atomically
 
 SHOTS = (1, 5)
 SEEDS = (0, 1, 2, 3, 4)

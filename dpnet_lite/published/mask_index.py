@@ -21,7 +21,7 @@ from torch import Tensor
 from dpnet_lite.datasets.base import IGNORE_LABEL, DatasetDefaults, Sample
 from dpnet_lite.datasets.images import read_image
 from dpnet_lite.features import Progress
-from dpnet_lite.files import write_atomically
+from dpnet_lite.storage.files import write_atomically
 
 _VERSION = 1  # raise it when the meaning of an array changes
 

@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image
 
 from dpnet_lite.features import Progress
-from dpnet_lite.files import write_atomically
 from dpnet_lite.published.extras import import_extra
 from dpnet_lite.published.list_files import read_pfenet_list
 from dpnet_lite.published.pascal import Pascal5i, PascalFolders
 from dpnet_lite.published.worker_pool import require_workers, run_jobs
+from dpnet_lite.storage.files import write_atomically
 
 
 def prepare_pascal(

@@ -20,7 +20,7 @@ from dpnet_lite.backbones.backbone import ARCHITECTURES, build_backbone, load_we
 from dpnet_lite.backbones.fusing import fused
 from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.checkpoints import save_checkpoint
-from dpnet_lite.files import load_tensors
+from dpnet_lite.storage.files import load_tensors
 
 REAL_WEIGHTS = SHARED / "weights"
 # Where torchvision's own network has the middle and the deep stage that a backbone joins.

@@ -19,7 +19,7 @@ from dpnet_lite.datasets.toy_outlines import AUXILIARY_OUTLINES, CLASS_OUTLINES
 from dpnet_lite.datasets.toy_textures import AUXILIARY_TEXTURES, CLASS_TEXTURES
 from dpnet_lite.experiments import pretraining
 from dpnet_lite.experiments.pretraining import PretrainingConfig, pretrain
-from dpnet_lite.files import digest_tensors
+from dpnet_lite.storage.files import digest_tensors
 
 SMALL = PretrainingConfig(n_scenes=20, steps=3, batch_size=4, precision="32-true")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from dpnet_lite.files import require_file, sha256, write_atomically
+from dpnet_lite.storage.files import require_file, sha256, write_atomically
 
 _STATE_MAGIC = b"dpnet-lite training state 1\n"
 
