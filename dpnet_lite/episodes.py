@@ -58,6 +58,11 @@ class EpisodeList:
     def __getitem__(self, index: int) -> Episode:
         return self.episodes[index]
 
+    @property
+    def images(self) -> np.ndarray:
+        """int64 [n, 1 + K]: the query image and the support images of each episode."""
+        return np.array([episode.images for episode in self.episodes], np.int64)
+
     @cached_property
     def sha256(self) -> str:
         """SHA-256 (hex) of `to_json()` in UTF-8."""

@@ -57,6 +57,7 @@ class EpisodeScores:
     counts: int64 [n, 4], rows of `episode_counts`.
     class_names: names of the data set's classes.
     episodes_sha256: the hash of the episode list, if there is one; it tells runs on different lists apart.
+    images: int64 [n, 1 + K], the query image and the support images of each episode, or None where that is not known.
     Raises ValueError where the arrays do not fit together. They are copied and made read-only.
     """
 
@@ -64,6 +65,7 @@ class EpisodeScores:
     counts: NDArray[np.int64]
     class_names: tuple[str, ...]
     episodes_sha256: str = ""
+    images: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         class_index, counts = np.array(self.class_index, np.int64), np.array(self.counts, np.int64)
@@ -83,10 +85,14 @@ class EpisodeScores:
         if not consistent.all():
             row = int(np.flatnonzero(~consistent)[0])
             raise ValueError(f"counts[{row}] is {counts[row].tolist()}, which no episode can give: use episode_counts")
+        images = None if self.images is None else np.array(self.images, np.int64)
+        if images is not None and (images.ndim != 2 or len(images) != len(counts) or images.shape[1] < 2):
+            raise ValueError(f"images have shape {images.shape}: give [{len(counts)}, 1 + K], query and supports")
         for name, array in (("class_index", class_index), ("counts", counts)):
             array.setflags(write=False)
             object.__setattr__(self, name, array)
         object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "images", images)
 
     @classmethod
     def from_lists(
@@ -95,12 +101,13 @@ class EpisodeScores:
         counts: Sequence[Tensor],
         class_names: Sequence[str],
         episodes_sha256: str = "",
+        images: NDArray[np.int64] | None = None,
     ) -> EpisodeScores:
         """Build from what a loop over episodes collects: class indices and results of `episode_counts`."""
         if not counts:
             raise ValueError("counts is empty: score at least one episode")
         rows = torch.stack(list(counts)).cpu().numpy()  # n x [4] -> [n, 4]
-        return cls(np.asarray(class_index), rows, tuple(class_names), episodes_sha256)
+        return cls(np.asarray(class_index), rows, tuple(class_names), episodes_sha256, images)
 
     def class_iou(self) -> dict[int, float]:
         """Foreground IoU of each class that has an episode, its pixels accumulated over all its episodes."""
@@ -128,7 +135,7 @@ class EpisodeScores:
         return float(metric_of_sums(_class_sums(self), "episode_miou"))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and strings, for JSON."""
+        """Plain lists and strings, for JSON; without the images, which the episode list has."""
         return {
             "class_names": list(self.class_names),
             "episodes_sha256": self.episodes_sha256,

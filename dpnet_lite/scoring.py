@@ -83,7 +83,8 @@ def score_episodes(
             prediction = predicted_mask(logits[row], (labels.shape[0], labels.shape[1]))
             class_index.append(episode.class_index)
             counts.append(episode_counts(prediction, labels))
-    return EpisodeScores.from_lists(class_index, counts, source.dataset.class_names, episodes.sha256)
+    names = source.dataset.class_names
+    return EpisodeScores.from_lists(class_index, counts, names, episodes.sha256, episodes.images)
 
 
 def own_labels(dataset: SegmentationDataset, index: int, class_index: int) -> Tensor:

@@ -206,7 +206,10 @@ def later(name, episodes):
     """DPNet minus support only on stored episodes, with interval; the number of runs, and in how many it is ahead."""
     record = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
     found = [row for fold in record["folds"].values() for row in fold if row[1] == episodes]
-    runs = [[unpack_scores(row[2]) for row in found if row[0] == method] for method in ("DPNet", "support only")]
+    runs = [
+        [unpack_scores(row[2], record["images"]) for row in found if row[0] == method]
+        for method in ("DPNet", "support only")
+    ]
     assert runs[0] and len(runs[0]) == len(runs[1])
     ahead = sum(full.miou > control.miou for full, control in zip(*runs, strict=True))  # one run per fold
     return *mean_paired_difference(*runs), len(runs[0]), ahead

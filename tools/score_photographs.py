@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from dpnet_lite.ablation.rivals import untrained_segmenter
-from dpnet_lite.ablation.table import pack_scores
+from dpnet_lite.ablation.table import pack_scores, unpack_scores
 from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.checkpoints import load_trained, versions
 from dpnet_lite.config import ModelConfig
@@ -156,7 +156,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name, record = "objects", score_objects()
     else:
         name, record = args.backbone, score_folds(args.shared, args.backbone, args.precision, args.shots, args.cache)
-    write_atomically(FOLDER / f"{name}.json", (json.dumps(record) + "\n").encode())
+    # The images of a list stand once, not in the scores of every method.
+    packs = [packed for rows in record["folds"].values() for _, _, packed in rows]
+    record["images"] = {packed["episodes_sha256"]: unpack_scores(packed).images.tolist() for packed in packs}
+    for packed in packs:
+        del packed["images"]
+    write_atomically(FOLDER / f"{name}.json", (json.dumps(record, separators=(",", ":")) + "\n").encode())
 
 
 if __name__ == "__main__":

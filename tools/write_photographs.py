@@ -81,7 +81,7 @@ def runs_of(record: Mapping[str, Any], which: str) -> Runs:
     for rows in record["folds"].values():
         for method, name, packed in rows:
             if name == which:
-                found.setdefault(method, []).append(unpack_scores(packed))
+                found.setdefault(method, []).append(unpack_scores(packed, record["images"]))
     return {method: found[method] for method in (*RULES, SUPPORT_ONLY, FULL)}
 
 

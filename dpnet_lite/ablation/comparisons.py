@@ -7,16 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from dpnet_lite.ablation.studies import Comparison, Study
 from dpnet_lite.ablation.table import Row, unpack_scores
-from dpnet_lite.evaluation import EpisodeScores, Floats
+from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.intervals import Interval, mean_paired_difference, percent
 
 NO_DIFFERENCE = "no measurable difference"
 JUDGED_RESAMPLES = 2000  # of episodes and runs, for every interval of a difference between variants
-EXACT_UP_TO = 16  # pairs whose 2^n sign patterns are all counted; beyond, a random sample of them:
-N_PATTERNS = 100_000
 _Label = tuple[str, str, int, int]  # variant, condition, fold, seed
 
 
@@ -109,37 +108,35 @@ def _judge_one(
     difference, interval = mean_paired_difference([a for a, _ in pairs], [b for _, b in pairs], n_resamples=n_resamples)
     by_pair = np.array([a.miou - b.miou for a, b in pairs])
     wins = int((by_pair > 0).sum())
-    return Judged(comparison, condition, difference, interval, wins, len(pairs), sign_flip_p(by_pair))
+    return Judged(
+        comparison,
+        condition,
+        difference,
+        interval,
+        wins,
+        len(pairs),
+        stratified_p(by_pair, [fold for fold, _ in variant]),
+    )
 
 
-def sign_flip_p(differences: Floats, *, n_samples: int = N_PATTERNS, seed: int = 0) -> float:
-    """Two-sided p-value of paired differences [n]: how often random signs give a mean as far from 0.
+def stratified_p(differences: ArrayLike, folds: ArrayLike) -> float:
+    """Two-sided p-value of the mean of paired differences [n], by how much they scatter within their folds [n].
 
-    If variant and control were exchangeable, each pair's sign would be a coin's. All 2^n patterns are counted up to 16
-    pairs; for more, `n_samples` random ones, the observed one among them. With n pairs p is at least 2 / 2^n.
+    Student's t with folds as strata: it asks whether the mean over these folds is 0, and does not take folds that
+    differ for evidence, as signs flipped at random would. With one pair in each fold nothing is known of their scatter:
+    then p is 1, as it is where all differences are 0.
     """
     from scipy import stats
 
-    differences = np.asarray(differences, dtype=float)
-    n = len(differences)
-    if n == 1:
+    values, labels = np.asarray(differences, dtype=float), np.asarray(folds)
+    kinds, sizes = np.unique(labels, return_counts=True)
+    freedom = len(values) - len(kinds)
+    if not freedom or not values.any():
         return 1.0
-
-    def distance(values: Floats, axis: int) -> Floats:
-        return np.abs(values.sum(axis=axis))
-
-    def flipped(size: tuple[int, int]) -> Floats:
-        signs = np.random.default_rng(seed).integers(2, size=(n_samples, n))[
-            1:
-        ]  # the first place is the observed one's
-        return (1 - 2 * signs) * differences
-
-    how: dict[str, Any] = {"statistic": distance, "vectorized": True, "alternative": "greater"}
-    if n <= EXACT_UP_TO:
-        found = stats.permutation_test((differences,), permutation_type="samples", n_resamples=np.inf, **how)
-    else:
-        found = stats.monte_carlo_test(differences, flipped, n_resamples=n_samples - 1, **how)
-    return float(found.pvalue)
+    within = np.array([values[labels == kind].var() for kind in kinds])  # of a fold with one pair: 0
+    pooled = float(within @ sizes) / freedom  # trainings scatter alike in all folds, as for the intervals
+    error = np.sqrt(pooled / len(values))
+    return float(2 * stats.t.sf(abs(values.mean()) / error, freedom)) if error > 0 else 0.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

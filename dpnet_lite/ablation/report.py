@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpnet_lite.ablation.comparisons import EXACT_UP_TO, N_PATTERNS, NO_DIFFERENCE, Judged, labelled_scores, runs_of
+from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, Judged, labelled_scores, runs_of
 from dpnet_lite.ablation.studies import Study
 from dpnet_lite.ablation.table import Row
 from dpnet_lite.evaluation import EpisodeScores
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 _NOTES = f"""\
 Each variant is trained on the same episodes, from the same initial weights where shapes allow, for the same
 number of steps, and scored on the same test episodes of novel classes. mIoU: pixels added up per class, averaged over
-the classes of a fold, then over folds and seeds. Brackets: 95 % bootstrap intervals over episodes and seeds, widened as
-Student's t is, for seeds are few; with one seed a fold, over episodes only. That of a difference is paired. Wins: pairs
-of fold and seed in which the variant is ahead. p: two-sided sign-flip test over these pairs, corrected after Holm over
-all comparisons of this study. It holds for these folds and their test episodes, and n pairs cannot give a p below
-2 / 2^n, nor can more than {EXACT_UP_TO} pairs, of which {N_PATTERNS:,} patterns of signs are tried, give one below
-1 / {N_PATTERNS:,}. The verdict goes by the interval alone: a difference whose interval contains 0 is called
+the classes of a fold, then over folds and seeds. Brackets: 95 % bootstrap intervals over episodes, their images and
+seeds, widened as Student's t is, for seeds and images are few; with one seed a fold, over episodes only, one training.
+That of a difference is paired. Wins: pairs of fold and seed in which the variant is ahead. p: two-sided, of the mean
+difference over these folds and their test episodes, by the scatter of the seeds within each fold (Student's t),
+corrected after Holm over all comparisons of this study; with one seed a fold it is 1, for nothing is known.
+The verdict goes by the interval alone: a difference whose interval contains 0 is called
 "{NO_DIFFERENCE}". "Weak": the corrected p is above 0.05."""
 _ALT = {
     "differences": "Differences of mIoU with their intervals; the numbers stand in the table of verdicts",

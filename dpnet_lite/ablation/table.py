@@ -89,7 +89,7 @@ def shipped_names(data: str = "toy") -> list[str]:
 
 
 def pack_scores(scores: EpisodeScores) -> Row:
-    """Scores as short texts: only classes that occur; intersection, union and valid pixels of every episode."""
+    """Scores as short texts: only classes that occur; images, intersection, union, valid pixels of every episode."""
     seen, numbers = np.unique(scores.class_index, return_inverse=True)
     intersection, union, background, _ = scores.counts.T
     pixels = np.stack([intersection, union, union + background])  # [3, n], the other counts follow from these
@@ -100,16 +100,21 @@ def pack_scores(scores: EpisodeScores) -> Row:
         "class_index": pack(numbers.astype(np.uint8)),
         "pixels": pack(pixels.astype(kind)),
         "kind": kind.name,
+        **({} if scores.images is None else {"images": pack(scores.images.T.astype(np.uint32))}),
     }
 
 
-def unpack_scores(packed: Mapping[str, Any]) -> EpisodeScores:
-    """The inverse of `pack_scores`, with the classes that occur numbered from 0."""
+def unpack_scores(packed: Mapping[str, Any], images: Mapping[str, Any] | None = None) -> EpisodeScores:
+    """The inverse of `pack_scores`, with the classes that occur numbered from 0; `images` may stand apart, by list."""
     pixels = unpack(packed["pixels"], np.dtype(packed["kind"])).reshape(3, -1)
     intersection, union, valid = pixels.astype(np.int64)
     counts = np.stack([intersection, union, valid - union, valid - intersection], axis=1)  # [3, n] -> [n, 4]
     classes = unpack(packed["class_index"], np.uint8)
-    return EpisodeScores(classes, counts, tuple(packed["class_names"]), packed["episodes_sha256"])
+    sha256 = packed["episodes_sha256"]
+    known = None if images is None else images.get(sha256)
+    if "images" in packed:  # older rows have none
+        known = unpack(packed["images"], np.uint32).reshape(-1, len(classes)).T  # [1 + K, n] -> [n, 1 + K]
+    return EpisodeScores(classes, counts, tuple(packed["class_names"]), sha256, known)
 
 
 def pack(array: np.ndarray) -> str:

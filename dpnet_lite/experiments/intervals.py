@@ -3,7 +3,8 @@
 The bootstrap draws the same things anew with replacement, and sees how far a mean moves. A resample is a row of
 weights: how often each thing was drawn. A mean under many rows is one matrix product, and two measures of the same
 episodes get the same draw if they get the same rows. All are percentile intervals, in the units of the metric. That
-they resample within classes and folds is our choice; the reasons stand at the functions.
+they resample within classes and folds is our choice; the reasons stand at the functions. The spread of the resamples
+is widened by what they cannot show: that episodes share images, and that few episodes are few (`shared_images.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dpnet_lite.evaluation import EpisodeScores, Floats, Metric, class_tables, metric_of_sums
+from dpnet_lite.experiments.shared_images import spread
 
 
 class Interval(NamedTuple):
@@ -115,8 +117,8 @@ def bootstrap_interval(
     Episodes are drawn with replacement *within each class*: episode lists give every class its fixed number
     of episodes, so resampling across classes would add a noise that the design does not have, and could lose
     a class and so change what mIoU averages. The interval thus holds for these classes, not for classes in
-    general. It takes episodes as independent; where few images serve many episodes, or a class has few
-    episodes, it is too narrow (a class with one episode adds no width at all).
+    general. Where the scores name the images of their episodes, it holds for other images of these classes; else
+    episodes are taken as independent. A class with one episode adds no width at all.
     Raises ValueError for an unknown metric, n_resamples < 1 or a level outside (0, 1).
     """
     return mean_interval([scores], metric, n_resamples=n_resamples, seed=seed, level=level)
@@ -158,7 +160,8 @@ def mean_interval(
     _check_settings(runs, metric, n_resamples)
     values = _resampled_values(runs, _list_numbers(runs), metric, n_resamples, seed)
     observed = np.array([getattr(run, metric) for run in runs])
-    return _within(_interval_of_mean(values, observed, runs, seed, level, resample_runs), 0.0)
+    added = [influence(run, metric) for run in runs]
+    return _within(_interval_of_mean(values, observed, added, runs, seed, level, resample_runs), 0.0)
 
 
 def mean_paired_difference(
@@ -191,7 +194,8 @@ def mean_paired_difference(
     values = _resampled_values(runs_a, lists, metric, n_resamples, seed)
     values -= _resampled_values(runs_b, lists, metric, n_resamples, seed)
     differences = np.array([getattr(a, metric) - getattr(b, metric) for a, b in zip(runs_a, runs_b, strict=True)])
-    interval = _interval_of_mean(values, differences, runs_a, seed, level, resample_runs)
+    added = [influence(a, metric) - influence(b, metric) for a, b in zip(runs_a, runs_b, strict=True)]
+    interval = _interval_of_mean(values, differences, added, runs_a, seed, level, resample_runs)
     return float(differences.mean()), _within(interval, -1.0)
 
 
@@ -219,17 +223,70 @@ def _draws_of_list(sizes: tuple[int, ...], number: int, n_resamples: int, seed: 
     return draws
 
 
+def influence(scores: EpisodeScores, metric: Metric) -> Floats:
+    """How much the metric would rise if an episode weighed a little more, over that weight: float64 [n].
+
+    Its mean over the episodes of a class is left out, since a class has its fixed number of episodes.
+    """
+    step = 1e-6
+    tables = class_tables(scores)
+    sums = np.stack([table.sum(axis=0) for table in tables])  # [classes, 6]
+    rises = np.zeros(len(scores.counts))
+    for number, (c, table) in enumerate(zip(np.unique(scores.class_index), tables, strict=True)):
+        lighter = np.repeat(sums[None], len(table), axis=0)  # [n_c, classes, 6]
+        lighter[:, number] -= step * table
+        fall = (metric_of_sums(sums, metric) - metric_of_sums(lighter, metric)) / step  # [n_c]
+        rises[scores.class_index == c] = np.nan_to_num(fall - fall.mean())
+    return rises
+
+
+def _stretch(
+    added: Sequence[Floats], runs: Sequence[EpisodeScores], n_resamples: int, generator: np.random.Generator
+) -> Floats:
+    """By how much each resample's departure from the mean is to be widened: float64 [n_resamples].
+
+    The root of the variance that `spread` finds over that of resampled episodes; and, as in Student's t, of its degrees
+    of freedom over a draw of chi^2. `added` is the influence of each run's episodes.
+    """
+    lists: dict[int, tuple[EpisodeScores, Floats]] = {}
+    for number, run, rises in zip(_list_numbers(runs), runs, added, strict=True):
+        lists[number] = run, rises / len(runs) + (lists[number][1] if number in lists else 0.0)
+    classes: dict[str, list[tuple[Floats, Any]]] = {}
+    for run, rises in lists.values():
+        for c in np.unique(run.class_index):
+            chosen = run.class_index == c
+            images = None if run.images is None else run.images[chosen]
+            classes.setdefault(run.class_names[c], []).append((rises[chosen], images))
+    own = sum(float(rises @ rises) for parts in classes.values() for rises, _ in parts)
+    if own <= 1e-30:
+        return np.ones(n_resamples)
+    rises_of = [np.concatenate([rises for rises, _ in parts]) for parts in classes.values()]
+    images_of = [
+        None if any(images is None for _, images in parts) else np.concatenate([images for _, images in parts])
+        for parts in classes.values()
+    ]
+    variance, freedom = spread(rises_of, images_of)
+    return np.sqrt(variance / own * freedom / generator.chisquare(freedom, size=n_resamples))
+
+
 def _interval_of_mean(
-    values: Floats, observed: Floats, runs: Sequence[EpisodeScores], seed: int, level: float, resample_runs: bool
+    values: Floats,
+    observed: Floats,
+    added: Sequence[Floats],
+    runs: Sequence[EpisodeScores],
+    seed: int,
+    level: float,
+    resample_runs: bool,
 ) -> Interval:
     """Percentiles of the mean over runs of resampled `values` [n_resamples, runs], if asked of runs drawn in folds.
 
     The scatter of the `observed` values [runs] holds the luck of each run with its episodes already. So runs are drawn
     from these, not from resampled values, which would have that luck once more.
     """
-    means = values.mean(axis=1)
+    generator = np.random.default_rng([seed, 0])
+    stretch = _stretch(added, runs, len(values), np.random.default_rng([seed, 0, 1]))
+    means = observed.mean() + stretch * (values.mean(axis=1) - observed.mean())
     if resample_runs:
-        generator = np.random.default_rng([seed, 0])
         folds = np.array(_numbered([frozenset(run.class_names[c] for c in run.class_index) for run in runs]))
         means = means + (run_weights(folds, len(values), generator) - 1) @ observed / len(runs)
     return percentile_interval(means, level)

@@ -94,6 +94,9 @@ def load_result(path: Path, identity: dict[str, Any]) -> FoldResult | None:
         raise ValueError(f"{path} is damaged; delete it, and its fold and seed are run again") from None
     if not isinstance(record, dict) or record.get("identity") != identity:
         return None
-    scores = {(method, n_shot): EpisodeScores.from_dict(s) for method, n_shot, s in record["scores"]}
     episodes = {int(n_shot): EpisodeList.from_json(json.dumps(e)) for n_shot, e in record["episodes"].items()}
+    scores = {
+        (method, n_shot): replace(EpisodeScores.from_dict(s), images=episodes[n_shot].images)
+        for method, n_shot, s in record["scores"]
+    }
     return FoldResult(record["fold"], record["seed"], scores, episodes)

@@ -53,17 +53,25 @@ def mean(scores: Sequence[EpisodeScores], metric: str) -> float:
 def summary_table(runs: Sequence[_Run]) -> str:
     """mIoU and FB-IoU per method and number of shots, averaged over runs, in percent.
 
-    Intervals: bootstrap 95 %, seeds and episodes resampled (see `intervals`).
+    Intervals: bootstrap 95 %, seeds and episodes resampled (see `intervals`); the line below says what they hold.
     """
     rows = [["method", "shots", "mIoU % [95 % interval]", "FB-IoU %"]]
     for method, n_shot in _methods_by_shots(runs[0]):
         scores = [run[method, n_shot] for run in runs]
         rows.append([method, str(n_shot), score_cell(scores), percent(mean(scores, "fb_iou"))])
     if all(enough_episodes([*run.values()]) for run in runs):
-        return aligned(rows)
+        return f"{aligned(rows)}\n\nIntervals: {_held(runs)}."
     return (
         f"{aligned(rows)}\n\nNo intervals: a class has fewer than {MIN_PER_CLASS} episodes; give more with --episodes."
     )
+
+
+def _held(runs: Sequence[_Run]) -> str:
+    """What intervals hold: the luck of the episodes, and that of the training where a fold has several."""
+    folds = {frozenset(scores.class_names[c] for c in scores.class_index) for run in runs for scores in run.values()}
+    if len(runs) > len(folds):
+        return "episodes and trainings"
+    return "episodes only, one training" + (" a fold" if len(runs) > 1 else "")
 
 
 def difference_table(runs: Sequence[_Run], *, resample_runs: bool = True) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, Judged, holm, judge, sign_flip_p
+from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, Judged, holm, judge, stratified_p
 from dpnet_lite.ablation.studies import Comparison, Study, Variant
 from dpnet_lite.ablation.table import pack_scores, unpack_scores
 from dpnet_lite.evaluation import EpisodeScores
@@ -39,25 +39,29 @@ def simulated_study(lead: float, seed: int, folds=(0, 1, 2, 3), seeds=(1, 2, 3, 
     return study, rows
 
 
-@pytest.mark.parametrize("n", [1, 2, 6, 12])
-def test_sign_flips_are_those_of_counting_every_pattern(n):
-    for shift in (0.0, 0.3, 1.0):
-        differences = np.random.default_rng(n).normal(shift, 1.0, n)
-        sums = [abs(np.dot(signs, differences)) for signs in itertools.product((1, -1), repeat=n)]
-        expected = np.mean([total >= abs(differences.sum()) - 1e-12 for total in sums])
-        assert sign_flip_p(differences) == pytest.approx(expected, abs=1e-12)
-    assert sign_flip_p(np.zeros(n)) == 1.0
-    assert sign_flip_p(np.ones(n)) == 2 / 2**n
+def test_p_of_one_fold_is_that_of_the_t_test():
+    differences = np.random.default_rng(0).normal(0.4, 1.0, 7)
+    expected = stats.ttest_1samp(differences, 0).pvalue
+    assert stratified_p(differences, np.zeros(7)) == pytest.approx(expected, abs=1e-12)
 
 
-def test_many_pairs_are_sampled_and_never_give_zero():
-    """The patterns are those that the shipped reports were made with."""
-    differences = np.random.default_rng(0).normal(0.4, 1.0, 20)
-    patterns = np.random.default_rng(0).integers(2, size=(100_000, 20))
-    patterns[0] = 0  # the observed one is among them
-    sums = np.abs((1 - 2 * patterns) @ differences)
-    assert sign_flip_p(differences) == pytest.approx(np.mean(sums >= sums[0] - 1e-12), abs=1e-12)
-    assert 0 < sign_flip_p(np.ones(20)) < 1e-3
+def test_p_of_folds_by_hand():
+    # Within folds: 1 and 3 about 2, -1 and 1 about 0. Pooled variance (2 + 2) / 2 = 2, error sqrt(2 / 4), mean 1.
+    expected = 2 * stats.t.sf(1 / np.sqrt(0.5), 2)
+    assert stratified_p([1, 3, -1, 1], [0, 0, 1, 1]) == pytest.approx(expected, abs=1e-12)
+    assert stratified_p([0.3, 0.4], [0, 1]) == 1.0  # one training a fold
+    assert stratified_p([0.0, 0.0], [0, 0]) == 1.0
+    assert stratified_p([0.5, 0.5], [0, 0]) == 0.0
+
+
+@pytest.mark.parametrize(("n_folds", "n_seeds"), [(4, 5), (2, 8)])
+def test_folds_that_differ_are_no_evidence(n_folds, n_seeds):
+    """Where the mean over folds is 0, one p in twenty is below 0.05, however far the folds are apart."""
+    generator = np.random.default_rng(n_folds)
+    folds = np.repeat(np.arange(n_folds), n_seeds)
+    leads = np.linspace(-1, 1, n_folds)[folds]
+    p = [stratified_p(leads + generator.normal(size=len(folds)), folds) for _ in range(2000)]
+    assert 0.035 < np.mean(np.array(p) < 0.05) < 0.065
 
 
 def test_holm_by_hand():

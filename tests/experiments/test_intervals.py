@@ -63,15 +63,24 @@ def slow_values(scores, metric, seed, n_resamples, list_number=0):
     return np.array(values)
 
 
+def widened(values, observed, seed, *, m):
+    """Resampled values about the observed one, for four classes of m episodes without images: the variance of few
+    is m / (m - 1) that of the resamples, and Student's t has 4 (m - 1) degrees of freedom."""
+    freedom = 4 * (m - 1)
+    drawn = np.random.default_rng([seed, 0, 1]).chisquare(freedom, size=len(values))
+    return observed + np.sqrt(m / (m - 1) * freedom / drawn) * (values - observed)
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_bootstrap_equals_a_slow_loop(metric):
     a, b = random_scores(1), random_scores(2, quality=0.4)
-    slow = slow_values(a, metric, seed=5, n_resamples=80)
+    slow = widened(slow_values(a, metric, seed=5, n_resamples=80), getattr(a, metric), seed=5, m=15)
     expected = np.quantile(slow, [0.05, 0.95])
     assert bootstrap_interval(a, metric, n_resamples=80, seed=5, level=0.9) == pytest.approx(expected, abs=1e-12)
 
     difference, interval = paired_difference(a, b, metric, n_resamples=80, seed=5)
-    expected = np.quantile(slow - slow_values(b, metric, seed=5, n_resamples=80), [0.025, 0.975])
+    slow = slow_values(a, metric, seed=5, n_resamples=80) - slow_values(b, metric, seed=5, n_resamples=80)
+    expected = np.quantile(widened(slow, difference, seed=5, m=15), [0.025, 0.975])
     assert interval == pytest.approx(expected, abs=1e-12)
     assert difference == pytest.approx(getattr(a, metric) - getattr(b, metric), abs=1e-12)
 
@@ -92,8 +101,9 @@ def test_hierarchical_bootstrap_equals_a_slow_loop():
     stretch = np.sqrt(5 / generator.chisquare(5, n_resamples))  # six runs, one fold
     drawn = generator.integers(6, size=(n_resamples, 5))  # one fewer than there are runs
     slow = []
+    of_episodes = widened(values.mean(0), observed.mean(), seed, m=30)  # a class has 15 in each of two lists
     for resample in range(n_resamples):
-        episodes = np.mean([values[run, resample] for run in range(6)])
+        episodes = of_episodes[resample]
         of_runs = np.mean([observed[run] for run in drawn[resample]]) - np.mean(observed)
         slow.append(episodes + stretch[resample] * of_runs)
     difference, interval = mean_paired_difference(runs_a, runs_b, n_resamples=n_resamples, seed=seed)
@@ -102,7 +112,7 @@ def test_hierarchical_bootstrap_equals_a_slow_loop():
     assert difference == pytest.approx(point, abs=1e-12)
 
     _, narrow = mean_paired_difference(runs_a, runs_b, n_resamples=n_resamples, seed=seed, resample_runs=False)
-    assert narrow == pytest.approx(np.quantile(values.mean(0), [0.025, 0.975]), abs=1e-12)
+    assert narrow == pytest.approx(np.quantile(of_episodes, [0.025, 0.975]), abs=1e-12)
 
 
 def test_the_luck_of_a_run_with_its_episodes_counts_twice_at_most():

@@ -1,0 +1,150 @@
+"""How often 95 % intervals hold the truth, in simulations where it is known, and what `spread` is made of."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.experiments.intervals import bootstrap_interval, influence, mean_paired_difference, paired_difference
+from dpnet_lite.experiments.shared_images import LEAST_FREEDOM, spread
+
+N_CLASSES, PIXELS = 5, 9216
+LEADS = (0.55, 0.50)  # mean IoU of two methods
+QUERY, SUPPORT, OWN = 0.045, 0.03, 0.12  # how far an image or an episode moves the IoU, common to both methods
+APART = 0.6  # and how far one method alone, as a share of that
+
+
+def image_effects(generator: np.random.Generator, scale: float, n: int) -> np.ndarray:
+    """Effects of n images of every class on two methods, which have most of them in common: [2, classes, n]."""
+    common = generator.normal(0, scale, (N_CLASSES, n))
+    return np.stack([common + generator.normal(0, APART * scale, (N_CLASSES, n)) for _ in LEADS])
+
+
+def simulated_pair(generator: np.random.Generator, n_images: int, n_episodes: int, n_shot: int):
+    """Scores of two methods on episodes drawn from few images of each class, as the package draws them."""
+    query_effects, support_effects = (image_effects(generator, scale, n_images) for scale in (QUERY, SUPPORT))
+    sizes = 1000 * np.exp(generator.normal(0, 0.6, (N_CLASSES, n_images))).clip(0.1, 9)
+    classes = np.repeat(np.arange(N_CLASSES), n_episodes)
+    images = []
+    for _ in classes:
+        query = int(generator.integers(n_images))
+        rest = np.delete(np.arange(n_images), query)
+        images.append([query, *generator.choice(rest, n_shot, replace=False)])
+    images = np.array(images)  # [n, 1 + K], numbered within the class
+    unions = np.rint(sizes[classes, images[:, 0]]).astype(int)
+    own = generator.normal(0, 0.7 * OWN, len(classes))
+    numbers = images + n_images * classes[:, None]
+    pair = []
+    for lead, of_query, of_support in zip(LEADS, query_effects, support_effects, strict=True):
+        iou = lead + of_query[classes, images[:, 0]] + of_support[classes[:, None], images[:, 1:]].mean(axis=1)
+        iou = np.clip(iou + own + generator.normal(0, 0.7 * OWN, len(classes)), 0, 1)
+        hits = np.rint(iou * unions).astype(int)
+        counts = np.stack([hits, unions, PIXELS - unions, PIXELS - hits], axis=1)
+        pair.append(EpisodeScores(classes, counts, tuple("abcde"), "list", numbers))
+    return pair
+
+
+def without_images(scores: EpisodeScores) -> EpisodeScores:
+    return EpisodeScores(scores.class_index, scores.counts, scores.class_names, scores.episodes_sha256)
+
+
+def coverage(n_repeats: int, n_images: int, n_episodes: int, n_shot: int, known: bool = True) -> tuple[float, float]:
+    """Share of intervals, of a score and of a difference, that hold the truth. An IoU is clipped too seldom to matter."""
+    generator, held = np.random.default_rng(n_images + 1000 * n_shot), []
+    for repeat in range(n_repeats):
+        pair = simulated_pair(generator, n_images, n_episodes, n_shot)
+        full, control = pair if known else map(without_images, pair)
+        score = bootstrap_interval(full, n_resamples=1000, seed=repeat)
+        _, difference = paired_difference(full, control, n_resamples=1000, seed=repeat)
+        truths = LEADS[0], LEADS[0] - LEADS[1]
+        held.append([low <= truth <= high for truth, (low, high) in zip(truths, (score, difference), strict=True)])
+    of_score, of_difference = np.mean(held, axis=0)
+    return float(of_score), float(of_difference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("n_images", "n_episodes", "n_shot"),
+    [(10, 100, 1), (20, 100, 1), (30, 100, 1), (10, 100, 5), (30, 100, 5), (300, 100, 1), (300, 5, 1)],
+)
+def test_intervals_hold_the_truth_as_often_as_they_say(n_images, n_episodes, n_shot):
+    """Of 95 % intervals 93 to 97 %; with five shots of few images they are a little wide, and may hold it more often."""
+    held = coverage(600, n_images, n_episodes, n_shot)
+    assert min(held) >= 0.93 and max(held) <= (0.97 if n_shot == 1 else 0.99), held
+
+
+@pytest.mark.slow
+def test_without_the_images_intervals_of_few_images_are_too_short():
+    """What the images are for: the simulation must be one in which they matter."""
+    assert max(coverage(200, 10, 100, 1, known=False)) < 0.9
+
+
+@pytest.mark.slow
+def test_two_seeds_and_many_images_hold_the_truth():
+    """Trainings scatter too: two seeds on each of four folds, which share their episodes."""
+    generator, held = np.random.default_rng(5), []
+    for repeat in range(400):
+        runs: list[list[EpisodeScores]] = [[], []]
+        for fold in range(4):
+            names = tuple(f"{fold}{c}" for c in "abcde")
+            pair = simulated_pair(generator, 300, 20, 1)
+            for _, (own, scores) in itertools.product(range(2), zip(runs, pair, strict=True)):
+                share = np.clip(scores.counts[:, 0] / scores.counts[:, 1] + generator.normal(0, 0.02), 0, 1)
+                hits, unions = np.rint(share * scores.counts[:, 1]).astype(int), scores.counts[:, 1]
+                counts = np.stack([hits, unions, PIXELS - unions, PIXELS - hits], axis=1)
+                own.append(EpisodeScores(scores.class_index, counts, names, f"list {fold}", scores.images))
+        _, (low, high) = mean_paired_difference(*runs, n_resamples=1000, seed=repeat)
+        held.append(low <= LEADS[0] - LEADS[1] <= high)
+    assert 0.93 <= np.mean(held) <= 0.98, np.mean(held)
+
+
+def test_spread_of_independent_episodes_is_that_of_a_mean():
+    """By hand: without images, the variance of a sum is m / (m - 1) of its squares, with m - 1 degrees of freedom."""
+    x = np.array([0.3, -0.1, -0.4, 0.2, 0.0])
+    found = spread([x], [None])
+    assert found.variance == pytest.approx(5 / 4 * float(x @ x)) and found.freedom == pytest.approx(4)
+    apart = np.arange(10).reshape(5, 2)  # every image in one episode: the same
+    assert spread([x], [apart]).variance == pytest.approx(found.variance)
+    assert spread([x, x], [apart, None]) == spread([x, x], [None, None])
+
+
+def test_spread_is_right_on_average():
+    """Many draws of images and episodes with known variances: the mean of what is found is what it is."""
+    generator = np.random.default_rng(3)
+    drawn = [generator.choice(np.delete(np.arange(12), query % 12), 2, replace=False) for query in range(48)]
+    images = np.column_stack([np.arange(48) % 12, drawn])
+    sums, found = [], []
+    for _ in range(3000):
+        query, support = generator.normal(0, 1.0, 12), generator.normal(0, 0.8, 12)
+        x = query[images[:, 0]] + support[images[:, 1:]].mean(axis=1) + generator.normal(0, 0.5, len(images))
+        sums.append(x.sum())
+        found.append(spread([x - x.mean()], [images]).variance)
+    assert np.mean(found) == pytest.approx(np.var(sums), rel=0.1)  # three times what resampled episodes show
+    assert np.var(sums) > 3 * len(images) * np.var(x)
+
+
+def test_few_images_leave_few_degrees_of_freedom_but_not_below_the_floor():
+    generator, found = np.random.default_rng(0), {}
+    for n_images in (3, 8, 80):
+        images = np.array([generator.choice(n_images, 2, replace=False) for _ in range(60)])
+        x = generator.normal(size=n_images)[images[:, 0]] + generator.normal(0, 0.1, 60)
+        found[n_images] = spread([x - x.mean()], [images]).freedom
+    assert found[3] == LEAST_FREEDOM < found[8] < 8 and found[80] > 12
+
+
+def test_influence_is_what_a_heavier_episode_changes():
+    """Against counting an episode's pixels twice, in steps: the derivative, less its mean in the class."""
+    scores, _ = simulated_pair(np.random.default_rng(1), 10, 6, 1)
+    for metric in ("miou", "fb_iou", "episode_miou"):
+        slow = np.zeros(len(scores.counts))
+        weight = 1000  # one part in a thousand more of an episode, in whole numbers
+        for episode in range(len(slow)):
+            copies = np.repeat(np.arange(len(slow)), weight + (np.arange(len(slow)) == episode))
+            heavier = EpisodeScores(scores.class_index[copies], scores.counts[copies], scores.class_names)
+            slow[episode] = (getattr(heavier, metric) - getattr(scores, metric)) * weight
+        for c in range(N_CLASSES):
+            slow[scores.class_index == c] -= slow[scores.class_index == c].mean()
+        assert influence(scores, metric) == pytest.approx(slow, abs=2e-5)
