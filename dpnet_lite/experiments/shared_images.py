@@ -1,7 +1,7 @@
 """How far a mean over episodes may be off where episodes share images.
 
-Episodes drawn from few images are not independent: an image that is hard is hard in all of its episodes, as query and as
-support. So what an episode adds to a mean is taken as the sum of three random parts: one of its query image, one of its
+Episodes drawn from few images are not independent: an image that is hard is hard in all of its episodes, as query and
+as support. So what an episode adds to a mean is taken as the sum of three random parts: one of its query image, one of its
 support images (their mean), and one of its own; the first two of the same image may go together. Their variances are
 estimated by moments, as the one combination of quadratic forms that is right on average (Rao 1971, MINQUE), over all
 classes together. How sure one is of the variance of the mean comes after Satterthwaite (1946), as degrees of freedom of
@@ -38,8 +38,9 @@ def spread(parts: Sequence[Floats], images: Sequence[Images | None]) -> Spread:
         parts: for each class, what its episodes add to the sum, float64 [m], less its mean.
         images: for each class, those of its episodes, or None: then episodes are taken as independent.
     """
-    known = all(own is not None for own in images)
-    designs = [_design(None if own is None or not known else own.tobytes(), len(x)) for x, own in zip(parts, images)]
+    keys = [None if own is None else own.tobytes() for own in images]
+    known = None not in keys
+    designs = [_design(key if known else None, len(x)) for key, x in zip(keys, parts, strict=True)]
     forms = sum(np.einsum("iab,jab->ij", own, own) for _, own in designs)  # expected value of each form, by component
     found = sum(np.einsum("a,iab,b->i", x, own, x) for x, (own, _) in zip(parts, designs, strict=True))
     whole = sum(own.sum(axis=(1, 2)) for own, _ in designs)  # what each component adds to the variance of the sum

@@ -52,7 +52,7 @@ def without_images(scores: EpisodeScores) -> EpisodeScores:
 
 
 def coverage(n_repeats: int, n_images: int, n_episodes: int, n_shot: int, known: bool = True) -> tuple[float, float]:
-    """Share of intervals, of a score and of a difference, that hold the truth. An IoU is clipped too seldom to matter."""
+    """Share of intervals, of a score and of a difference, that hold the truth. An IoU is clipped too seldom to tell."""
     generator, held = np.random.default_rng(n_images + 1000 * n_shot), []
     for repeat in range(n_repeats):
         pair = simulated_pair(generator, n_images, n_episodes, n_shot)
@@ -71,7 +71,7 @@ def coverage(n_repeats: int, n_images: int, n_episodes: int, n_shot: int, known:
     [(10, 100, 1), (20, 100, 1), (30, 100, 1), (10, 100, 5), (30, 100, 5), (300, 100, 1), (300, 5, 1)],
 )
 def test_intervals_hold_the_truth_as_often_as_they_say(n_images, n_episodes, n_shot):
-    """Of 95 % intervals 93 to 97 %; with five shots of few images they are a little wide, and may hold it more often."""
+    """Of 95 % intervals 93 to 97 %; with five shots of few images they are a little wide, and hold it more often."""
     held = coverage(600, n_images, n_episodes, n_shot)
     assert min(held) >= 0.93 and max(held) <= (0.97 if n_shot == 1 else 0.99), held
 

@@ -56,8 +56,8 @@ def evaluate_under(
             class_index.append(episode.class_index)
             for protocol in protocols:
                 counts[protocol.name].append(protocol_counts(protocol, logits[row], labels, benchmark=benchmark))
-    known = {"class_names": source.dataset.class_names, "episodes_sha256": episodes.sha256, "images": episodes.images}
-    return {name: EpisodeScores.from_lists(class_index, rows, **known) for name, rows in counts.items()}
+    known = source.dataset.class_names, episodes.sha256, episodes.images
+    return {name: EpisodeScores.from_lists(class_index, rows, *known) for name, rows in counts.items()}
 
 
 def protocol_score(
