@@ -58,12 +58,8 @@ lint: $(STAMP) ## check style, types and imports only
 lab: $(STAMP) ## open JupyterLab in notebooks/
 	.venv/bin/python -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_OPTIONS)
 
-# The page is a plain script. Jupytext's extension for JupyterLab does not fit into it. Uploads come as one message.
 app: $(STAMP) ## open the explorers as one web page, on this machine only
-	.venv/bin/python -m voila tools/explorers.py --Voila.ip=127.0.0.1 --VoilaConfiguration.allow_theme_override=YES \
-	  --VoilaConfiguration.extension_language_mapping=.py=python \
-	  --Voila.tornado_settings="{'websocket_max_message_size': 100000000}" \
-	  --VoilaConfiguration.extension_denylist=jupyterlab-jupytext $(APP_OPTIONS)
+	.venv/bin/python tools/serve_explorers.py $(APP_OPTIONS)
 
 notebooks: $(STAMP) ## rebuild notebooks/*.ipynb from their .py, with outputs
 	.venv/bin/python tools/build_notebooks.py
