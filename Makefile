@@ -70,9 +70,10 @@ site: $(STAMP) ## build the website in build/site/html: lessons, explorers witho
 slides: $(STAMP) ## build the slides of the lecture alone, in build/site/slides
 	.venv/bin/python tools/build_site.py --slides
 
-pages: $(STAMP) ## write the pages that follow from the lessons and their checks again
+pages: $(STAMP) ## write the pages that follow from the lessons, their checks and the pinned packages again
 	.venv/bin/python tools/write_mistakes.py
 	.venv/bin/python tools/measure_minutes.py --write
+	.venv/bin/python tools/write_licences.py
 
 figures: $(STAMP) ## make the pictures in figures/ and of docs/architecture.md again
 	.venv/bin/python tools/make_figures.py
