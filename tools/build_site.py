@@ -38,9 +38,9 @@ CORE = {  # the pages on the core, and the modules on each
     "Network": "model.dpnet model.episode_batch model.prototypes model.matching model.cycle_comparison "
     "model.prototype_interaction model.multi_scale_fusion",
     "Episodes and features": "episodes features",
-    "Training": "training losses checkpoints run_folder",
+    "Training": "training losses checkpoints storage.run_folder",
     "Scoring and prediction": "predictor scoring evaluation",
-    "Settings and files": "config files",
+    "Settings and files": "config storage.files",
 }
 CALLS = (
     "the reduction of both features, the masked average for P, matching and cycle comparison for P_q, prototype "

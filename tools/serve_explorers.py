@@ -12,6 +12,7 @@ import asyncio
 import html
 import threading
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,4 +78,5 @@ SETTINGS = {
 }
 
 if __name__ == "__main__":
-    Server.launch_instance(config=Config(SETTINGS))
+    with suppress(KeyboardInterrupt):  # a second one, while Voilà stops
+        Server.launch_instance(config=Config(SETTINGS))
