@@ -58,12 +58,8 @@ lint: $(STAMP) ## check style, types and imports only
 lab: $(STAMP) ## open JupyterLab in notebooks/
 	.venv/bin/python -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb $(LAB_OPTIONS)
 
-# The page is a plain script. Jupytext's extension for JupyterLab does not fit into it. Uploads come as one message.
 app: $(STAMP) ## open the explorers as one web page, on this machine only
-	.venv/bin/python -m voila tools/explorers.py --Voila.ip=127.0.0.1 --VoilaConfiguration.allow_theme_override=YES \
-	  --VoilaConfiguration.extension_language_mapping=.py=python \
-	  --Voila.tornado_settings="{'websocket_max_message_size': 100000000}" \
-	  --VoilaConfiguration.extension_denylist=jupyterlab-jupytext $(APP_OPTIONS)
+	.venv/bin/python tools/serve_explorers.py $(APP_OPTIONS)
 
 notebooks: $(STAMP) ## rebuild notebooks/*.ipynb from their .py, with outputs
 	.venv/bin/python tools/build_notebooks.py
@@ -74,9 +70,10 @@ site: $(STAMP) ## build the website in build/site/html: lessons, explorers witho
 slides: $(STAMP) ## build the slides of the lecture alone, in build/site/slides
 	.venv/bin/python tools/build_site.py --slides
 
-pages: $(STAMP) ## write the pages that follow from the lessons and their checks again
+pages: $(STAMP) ## write the pages that follow from the lessons, their checks and the pinned packages again
 	.venv/bin/python tools/write_mistakes.py
 	.venv/bin/python tools/measure_minutes.py --write
+	.venv/bin/python tools/write_licences.py
 
 figures: $(STAMP) ## make the pictures in figures/ and of docs/architecture.md again
 	.venv/bin/python tools/make_figures.py

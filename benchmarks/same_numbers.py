@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--against", type=Path)
     options = parser.parse_args(arguments)
     torch.backends.cudnn.allow_tf32 = False  # else convolutions round to 10 bits, each of its shapes otherwise
-    old = torch.load(options.against) if options.against and options.against.is_file() else []
+    old = torch.load(options.against, weights_only=True) if options.against and options.against.is_file() else []
     if options.against and len(old) != options.episodes:
         parser.error(
             f"--against {options.against} holds {len(old)} batches, this run {options.episodes}; make them equal"

@@ -30,7 +30,7 @@ SOURCE, EXTRA, HTML = BUILD / "source", BUILD / "extra", BUILD / "html"
 PLACEHOLDER = "OWNER/dpnet-lite"
 # [label](name#anchor): the label may hold brackets, the name is no address of another host.
 LINK = re.compile(r"(!?)\[((?:[^][]|\[[^][]*\])*)\]\(((?!https?:|mailto:|#)[^)#\s]+)(#[^)\s]*)?\)")
-PATTERNS = ("README.md", "benchmarks/README.md", "docs/*.md", "docs/ablations/*/*/report.md", "docs/site/*.md")
+PATTERNS = ("*.md", "benchmarks/README.md", "docs/*.md", "docs/ablations/*/*/report.md", "docs/site/*.md")
 CLAIM, QUIZ = re.compile(r"^claim\(", re.MULTILINE), re.compile(r"\A\W*(?:from .*\n\s*)?quiz\(.*\)\s*\Z")
 EXPLORER = re.compile(r"^(?:(?:cycle|episode|variants|gallery|correlation)_explorer|live_ablation)\(", re.MULTILINE)
 STORED = "*Here it is a picture; [the explorers of this site](../explorers.md) answer without a kernel.*"
@@ -38,9 +38,9 @@ CORE = {  # the pages on the core, and the modules on each
     "Network": "model.dpnet model.episode_batch model.prototypes model.matching model.cycle_comparison "
     "model.prototype_interaction model.multi_scale_fusion",
     "Episodes and features": "episodes features",
-    "Training": "training losses checkpoints run_folder",
+    "Training": "training losses checkpoints storage.run_folder",
     "Scoring and prediction": "predictor scoring evaluation",
-    "Settings and files": "config files",
+    "Settings and files": "config storage.files",
 }
 CALLS = (
     "the reduction of both features, the masked average for P, matching and cycle comparison for P_q, prototype "

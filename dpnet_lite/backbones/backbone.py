@@ -227,7 +227,7 @@ def _default_weights(name: str) -> Mapping[str, Tensor]:
 
     try:
         entry = get_model_weights(name)["IMAGENET1K_V1"]
-        tensors: Mapping[str, Tensor] = entry.get_state_dict(progress=False, check_hash=True)
+        tensors: Mapping[str, Tensor] = entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
         return tensors
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

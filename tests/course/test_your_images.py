@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -65,6 +67,26 @@ def test_what_is_no_image_or_too_large_is_refused_in_one_line(content, told):
     assert "\n" not in str(caught.value)
 
 
+def test_an_upload_is_decoded_in_memory_and_never_written():
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 50, 3)).astype(np.uint8)
+    uploads = [file(pixels, kind) for kind in your_images._FORMATS] + [file(pixels, "TIFF", compression="jpeg")]
+    for content in uploads:  # what Pillow loads when first asked is compiled, and that may be written
+        decode("a", content)
+    written, watching = [], True
+
+    def watch(event, arguments):
+        if watching and event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            written.append(arguments[0])
+
+    sys.addaudithook(watch)  # it cannot be removed
+    for content in uploads:
+        assert decode("a", content).shape == pixels.shape
+    assert written == []
+    open(os.devnull, "w").close()
+    assert written == [os.devnull]
+    watching = False
+
+
 def test_the_page_gives_the_predictors_answer(monkeypatch):
     drawn = []
     figure = your_images.segmented_figure
@@ -72,13 +94,18 @@ def test_the_page_gives_the_predictors_answer(monkeypatch):
     widget = YourImages()  # shows an example
     assert widget.error is None and len(drawn) == 1 and drawn[0][3].any() and OBJECTS_CREDIT in widget.caption.value
     support, query = drawn[0][2], drawn[0][0]  # the other way round
-    upload(widget, "support", "<b>.png", file(support))
-    assert "&lt;b&gt;.png is the support now" in widget.message.value and OBJECTS_CREDIT in widget.caption.value
+    upload(widget, "support", "<b>\u202e\n.png", file(support))
+    assert (
+        "&lt;b&gt;\\u202e\\n.png is the support now" in widget.message.value and OBJECTS_CREDIT in widget.caption.value
+    )
     assert not widget.painter.mask.any() and widget.picture.layout.display == "none"
     widget.button.click()
     assert isinstance(widget.error, ValueError) and "no mask is painted" in widget.message.value and len(drawn) == 1
-    upload(widget, "query", "q.png", b"no image")
-    assert "q.png cannot be read" in widget.message.value and OBJECTS_CREDIT in widget.caption.value
+    upload(widget, "query", "<img src=x onerror=alert(1)>&.png", b"no image")
+    assert (
+        "ValueError: &lt;img src=x onerror=alert(1)&gt;&amp;.png cannot be read" in widget.message.value
+        and OBJECTS_CREDIT in widget.caption.value
+    )
     upload(widget, "query", "q.png", file(query))
     assert widget.error is None and widget.caption.value == ""  # no shipped photograph is left
     widget.painter.radius.value = 40

@@ -38,7 +38,7 @@ TOKEN = "browser-test"
 
 
 @contextmanager
-def server(target: str, options: str, folder: Path, ready: str) -> Iterator[str]:
+def server(target: str, options: str, folder: Path) -> Iterator[str]:
     """What `make TARGET` would start, with further options, in `folder`; yields its address once it answers."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -47,7 +47,7 @@ def server(target: str, options: str, folder: Path, ready: str) -> Iterator[str]
     recipe = subprocess.run(
         ["make", "-n", "-o", ".venv/.installed", target, variable], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.replace("\\\n", " ")
-    command = shlex.split(next(line for line in recipe.splitlines() if f"-m {ready}" in line))
+    command = shlex.split(next(line for line in recipe.splitlines() if "/python " in line))
     own = {name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
     environment = {**os.environ, **own, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HOME": str(folder)}
     with (folder / f"{target}.log").open("w") as log:
@@ -131,7 +131,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     settings.parent.mkdir(parents=True)
     settings.write_text('{"windowingMode": "none"}')
     options = f"--IdentityProvider.token={TOKEN} --ServerApp.allow_root=True --LabApp.news_url=None"
-    with server("lab", options, folder, "jupyterlab") as address:
+    with server("lab", options, folder) as address:
         yield address
 
 
@@ -226,7 +226,7 @@ def reloading(page: Any) -> None:
 @pytest.mark.parametrize("width", [1280, pytest.param(420, marks=pytest.mark.slow)])
 def test_strokes_arrive_where_the_mouse_was(browser: Any, app: str, width: int) -> None:
     page = browser.new_page(viewport={"width": width, "height": 1000})
-    page.goto(app, timeout=120_000)
+    page.goto(f"{app}/?token={TOKEN}", timeout=120_000)
     page.get_by_role("tab", name="Your images").click()
     page.locator("img.widget-image:visible").nth(1).wait_for(timeout=60_000)
     page.get_by_role("button", name="clear").click()
@@ -266,7 +266,7 @@ def test_the_page_of_make_app_shows_every_explorer_and_takes_a_click(
     browser: Any, app: str, theme: str, width: int
 ) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900})
-    page.goto(f"{app}/?theme={theme}", timeout=120_000)
+    page.goto(f"{app}/?token={TOKEN}&theme={theme}", timeout=120_000)
     tabs = "Episode, Cycle, Gallery, Interaction, Correlations, Scales, Ablation, Luck, Payoff, Your images, Training"
     for tab in tabs.split(", "):
         page.get_by_role("tab", name=tab).click()
@@ -310,5 +310,5 @@ def test_the_page_of_make_app_shows_every_explorer_and_takes_a_click(
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("app")
     shutil.copytree(ROOT / "tools", folder / "tools")
-    with server("app", "", folder, "voila") as address:
+    with server("app", f"--token={TOKEN}", folder) as address:
         yield address

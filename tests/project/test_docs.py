@@ -18,13 +18,14 @@ from dpnet_lite.config import ModelConfig
 
 DOCUMENTS = [
     ROOT / "README.md",
+    ROOT / "SECURITY.md",
     *(
         path
         for pattern in ("docs/*.md", "notebooks/*.py", "notebooks/student/*.ipynb")
         for path in sorted(ROOT.glob(pattern))
     ),
 ]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [*DOCUMENTS[:2], *sorted(ROOT.glob("docs/*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -74,6 +75,15 @@ def test_every_yes_of_the_feature_table_names_what_shows_it() -> None:
         assert all(place.startswith("make ") or (ROOT / place).exists() for place in places), name
 
 
+def test_every_promise_names_the_tests_that_hold_it() -> None:
+    table = (ROOT / "SECURITY.md").read_text(encoding="utf-8").partition("|---|---|\n")[2].partition("\n\n")[0]
+    for line in table.splitlines():
+        tests = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", line)
+        assert tests, line
+        for file, test in tests:
+            assert f"\ndef {test}(" in (ROOT / file).read_text(encoding="utf-8"), test
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "protocols"], ids=lambda path: path.name)
 def test_paths_that_pages_name_exist(page: Path) -> None:
     """Of the package's files and folders, with or without its name in front, and of the repository's.
@@ -115,7 +125,7 @@ def test_internal_links_lead_somewhere(document: Path) -> None:
 
 
 def test_spelling() -> None:
-    places = ["README.md", "docs", "notebooks", "dpnet_lite", "tools", "tests", "Makefile", "pyproject.toml"]
+    places = [*PAGES[:2], "docs", "notebooks", "dpnet_lite", "tools", "tests", "Makefile", "pyproject.toml"]
     command = [sys.executable, "-m", "codespell_lib", "--skip", "*.ipynb,*.json,*.safetensors,*.pyc", *places]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr

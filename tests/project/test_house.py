@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -113,3 +114,47 @@ def test_a_training_passes_through_the_core_and_no_wing_but_the_experiments() ->
     files = measure_house.training_files(ROOT)
     assert {"training.py", "model/dpnet.py", "losses.py", "features.py", "datasets/folder.py"} <= set(files)
     assert not [name for name in files if name.startswith(("ablation/", "course/", "published/"))]
+
+
+RUNNERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve"}
+CALLS = {"eval", "exec", "os.system", "os.popen", "yaml.load", "joblib.load", "joblib.dump", "pd.read_pickle"}
+TENSORS = re.compile(r"^torch\.load$|(load_state_dict_from_url|get_state_dict)$")  # the last two: torchvision's
+
+
+def what_runs_code(source: str) -> list[str]:
+    """What in a source could run code that lies in a file, or that comes as a text."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
+            found += [name for name in names if name.partition(".")[0] in RUNNERS]
+        elif isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            found += [name] if name in CALLS or name.removeprefix("builtins.") in CALLS else []
+            found += [word for word in ("shell", "allow_pickle") if options.get(word, "False") != "False"]
+            found += [name] if TENSORS.search(name) and options.get("weights_only") != "True" else []
+    return found
+
+
+def test_nothing_here_runs_code_that_lies_in_a_file_or_comes_as_a_text() -> None:
+    rooms = ("dpnet_lite", "tools", "benchmarks", "notebooks", "docs")
+    files = [path for room in rooms for path in (ROOT / room).rglob("*.py")]
+    assert len(files) > 150
+    found = {str(path): what_runs_code(path.read_text(encoding="utf-8")) for path in files}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+    for planted in (
+        *("import pickle", "from dill import load", "import numpy, marshal", "eval(text)", "builtins.exec(text)"),
+        *("subprocess.run(text, shell=True)", "os.system(text)", "yaml.load(file)", "np.load(file, allow_pickle=True)"),
+        *("torch.load(file)", "torch.load(file, weights_only=False)", "entry.get_state_dict(check_hash=True)"),
+    ):
+        assert len(what_runs_code(planted)) == 1, planted
+    assert not what_runs_code("net.eval()\ntorch.load(file, weights_only=True)\nnp.load(file, allow_pickle=False)")
+
+
+def test_two_files_of_the_package_fetch_something() -> None:
+    """Nothing else knows how to: SECURITY.md says what they fetch, and that nothing is sent."""
+    modules = r"^\s*(?:import|from) (?:socket|ssl|urllib|http|requests|httpx|aiohttp|ftplib|smtplib|webbrowser)\b"
+    ways = re.compile(rf"{modules}|torchvision\.datasets import|\.get_state_dict\(|_from_url\(|torch\.hub\.load", re.M)
+    texts = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "dpnet_lite").rglob("*.py")}
+    assert {name for name, text in texts.items() if ways.search(text)} == {"backbone.py", "pascal_prepare.py"}

@@ -11,11 +11,14 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 import pytest
+import write_licences
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -145,6 +148,19 @@ def test_pins_lie_in_the_declared_ranges() -> None:
     for name, ranges in declared_requirements().items():
         assert name in pins, f"requirements-pinned.txt lacks {name}"
         assert pins[name] in ranges, f"{name}=={pins[name]} is outside {ranges}"
+
+
+def test_the_licence_of_every_package_is_listed() -> None:
+    page = write_licences.PAGE.read_text(encoding="utf-8")
+    _, *rows = re.findall(r"^\| ([a-z0-9-]+) \| (.*?) \| (.+) \|$", page, re.MULTILINE)
+    pins = pinned_versions()
+    assert [name for name, *_ in rows] == list(pins), "run `make pages`"
+    assert {name for name, extras, _ in rows if extras} == declared_requirements().keys()
+    for row in [("pillow", "core", "MIT-CMU"), ("scipy", "", "BSD License"), ("protobuf", "", "3-Clause BSD License")]:
+        assert any(row[0] == name and row[1] in extras and row[2] == stated for name, extras, stated in rows), row
+    for name, _, stated in rows:
+        with suppress(PackageNotFoundError):  # on another system, or without an extra
+            assert version(name) != pins[name] or stated == write_licences.licence(name), f"{name}: run `make pages`"
 
 
 def test_requirements_are_ranges_without_upper_pins() -> None:

@@ -100,14 +100,15 @@ class YourImages(PictureBox):
 
     def take(self, name: str, file: Mapping[str, Any]) -> str:
         """An uploaded file, as `FileUpload` gives it, becomes the support or the query; returns what to do next."""
-        self.images[name] = decode(file["name"], file["content"])
+        told = repr(file["name"])[1:-1]  # what cannot be printed is escaped
+        self.images[name] = decode(told, file["content"])
         self.examples.discard(name)
         if name == "support":
             self.painter = MaskPainter(self.images[name], max(4, max(self.images[name].shape) // 32))
             self._watch()
         self.picture.layout.display = "none"  # it is of the images before
         self._credit()
-        return f"{html.escape(file['name'])} is the {name} now; paint the support, then press Segment"
+        return f"{html.escape(told)} is the {name} now; paint the support, then press Segment"
 
     def _watch(self) -> None:
         """Show the painter; from a stroke on, the answer below is of an earlier mask."""
