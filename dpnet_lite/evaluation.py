@@ -10,7 +10,7 @@ alone and is left out of every mean. A mean of nothing is NaN.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -108,6 +108,11 @@ class EpisodeScores:
             raise ValueError("counts is empty: score at least one episode")
         rows = torch.stack(list(counts)).cpu().numpy()  # n x [4] -> [n, 4]
         return cls(np.asarray(class_index), rows, tuple(class_names), episodes_sha256, images)
+
+    def part(self, episodes: Any) -> EpisodeScores:
+        """The scores of some of the episodes, which any index of a NumPy array may choose."""
+        images = None if self.images is None else self.images[episodes]
+        return replace(self, class_index=self.class_index[episodes], counts=self.counts[episodes], images=images)
 
     def class_iou(self) -> dict[int, float]:
         """Foreground IoU of each class that has an episode, its pixels accumulated over all its episodes."""

@@ -1,11 +1,12 @@
 """How far a mean over episodes may be off where episodes share images.
 
 Episodes drawn from few images are not independent: an image that is hard is hard in all of its episodes, as query and
-as support. So what an episode adds to a mean is taken as the sum of three random parts: one of its query image, one of its
-support images (their mean), and one of its own; the first two of the same image may go together. Their variances are
-estimated by moments, as the one combination of quadratic forms that is right on average (Rao 1971, MINQUE), over all
-classes together. How sure one is of the variance of the mean comes after Satterthwaite (1946), as degrees of freedom of
-Student's t. The model is our choice; tests/experiments/test_coverage.py holds how often its intervals hold the truth.
+as support. So what an episode adds to a mean is taken as the sum of three random parts: one of its query image, one of
+its support images (their mean), and one of its own; the first two of the same image may go together. Their variances
+are estimated by moments, as the one combination of quadratic forms that is right on average (Rao 1971, MINQUE), over
+all classes together. How sure one is of the variance of the mean comes after Satterthwaite (1946), as degrees of
+freedom of Student's t. The model is our choice; tests/experiments/test_coverage.py holds how often its intervals hold
+the truth.
 """
 
 from __future__ import annotations

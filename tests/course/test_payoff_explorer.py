@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: notebooks)")
 
+from dpnet_lite.ablation.comparisons import holm, judge
 from dpnet_lite.ablation.studies import load_study
 from dpnet_lite.ablation.table import pack, pack_scores
 from dpnet_lite.course.analysis import payoff, scenes
@@ -117,8 +118,9 @@ def test_a_study_is_judged_along_its_conditions_and_corrected_over_all_it_asks(r
     study, found = judged_along("gap")
     assert [entry.condition for entry in found] == ["gap 0", "gap 0.25", "gap 0.5", "gap 0.75", "gap 1"]
     assert {entry.comparison.variant for entry in found} == {"full"} and len(study.comparisons) == 2
-    # Two pairs: p is 0.5 or 1, ten questions make it 1.
-    assert all(entry.pairs == 2 and entry.p >= 0.5 and entry.p_corrected == 1 for entry in found)
+    asked = judge(study, rows["gap"])  # ten questions, of which five are shown
+    assert len(asked) == 10 and found == [entry for entry in asked if entry.comparison.variant == "full"]
+    assert [entry.p_corrected for entry in asked] == holm([entry.p for entry in asked])
 
 
 def test_figures_hold_every_mark_and_panel(rows):

@@ -128,14 +128,10 @@ def expected_widths(changes: Changes, bench: Bench) -> tuple[float, float]:
     for own, other in filter(None, (_shipped_scores(one, "toy") for one in tried)):
         for seeds in combinations(sorted({seed for _, seed in own}), len(bench.seeds)):
             runs = [(fold, seed) for fold in bench.folds for seed in seeds]
-            cut, rest = ([_first(scores[run], bench.n_episodes) for run in runs] for scores in (own, other))
+            cut, rest = ([scores[run].part(slice(bench.n_episodes)) for run in runs] for scores in (own, other))
             _, interval = mean_paired_difference(cut, rest, n_resamples=300)
             widths.append(interval.high - interval.low)
     return min(widths), max(widths)
-
-
-def _first(scores: EpisodeScores, count: int) -> EpisodeScores:
-    return replace(scores, class_index=scores.class_index[:count], counts=scores.counts[:count])
 
 
 def answers_of(shown: ShownEpisodes, world: str, episode: Episode, changes: Changes) -> list[OpenedEpisode]:

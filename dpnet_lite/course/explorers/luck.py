@@ -30,7 +30,7 @@ def drawn(scores: EpisodeScores, n: int, seed: int) -> EpisodeScores:
     """n of the episodes, drawn with replacement within each class: as from an endless list like this one."""
     labels, generator = scores.class_index, np.random.default_rng(seed)
     places = [generator.choice(np.flatnonzero(labels == kind)) for kind in labels[:n]]  # classes take turns there
-    return replace(scores, class_index=labels[places], counts=scores.counts[places])
+    return replace(scores.part(places), images=None)  # an endless list has images enough
 
 
 @lru_cache(maxsize=256)
