@@ -81,7 +81,7 @@ def _save_result(path: Path, result: FoldResult, identity: dict[str, Any]) -> No
         "episodes": {str(n_shot): json.loads(e.to_json()) for n_shot, e in result.episodes.items()},
         "scores": [[method, n_shot, s.to_dict()] for (method, n_shot), s in result.scores.items()],
     }
-    write_atomically(path, json.dumps(record).encode())
+    write_atomically(path, json.dumps(record, separators=(",", ":")).encode())
 
 
 def load_result(path: Path, identity: dict[str, Any]) -> FoldResult | None:
