@@ -65,7 +65,7 @@ class Table:
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     """Rows as a compressed text file, a JSON object a line, replaced whole; the same rows give the same bytes."""
     text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
-    write_atomically(path, lzma.compress(text.encode(), preset=9))
+    write_atomically(path, lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -100,8 +100,17 @@ def pack_scores(scores: EpisodeScores) -> Row:
         "class_index": pack(numbers.astype(np.uint8)),
         "pixels": pack(pixels.astype(kind)),
         "kind": kind.name,
-        **({} if scores.images is None else {"images": pack(scores.images.T.astype(np.uint32))}),
+        **_pack_images(scores.images),
     }
+
+
+def _pack_images(images: np.ndarray | None) -> Row:
+    """The images of the episodes, the support in ascending order, which takes less room."""
+    if images is None:
+        return {}
+    kind = np.min_scalar_type(max(256, int(images.max())))
+    ordered = np.column_stack([images[:, 0], np.sort(images[:, 1:], axis=1)])
+    return {"images": pack(ordered.astype(kind)), "images_kind": kind.name}
 
 
 def unpack_scores(packed: Mapping[str, Any], images: Mapping[str, Any] | None = None) -> EpisodeScores:
@@ -113,7 +122,7 @@ def unpack_scores(packed: Mapping[str, Any], images: Mapping[str, Any] | None = 
     sha256 = packed["episodes_sha256"]
     known = None if images is None else images.get(sha256)
     if "images" in packed:  # older rows have none
-        known = unpack(packed["images"], np.uint32).reshape(-1, len(classes)).T  # [1 + K, n] -> [n, 1 + K]
+        known = unpack(packed["images"], np.dtype(packed["images_kind"])).reshape(len(classes), -1)  # [n, 1 + K]
     return EpisodeScores(classes, counts, tuple(packed["class_names"]), sha256, known)
 
 

@@ -88,9 +88,14 @@ def test_scores_survive_packing_and_metrics_do_not_change():
     union = intersection + generator.integers(1, 50, 30)
     counts = np.stack([intersection, union, 9216 - union, 9216 - intersection], axis=1)
     classes = generator.choice([3, 7, 60], 30)
-    scores = EpisodeScores(classes, counts, tuple(f"class {n}" for n in range(80)), "sha")
+    images = generator.permuted(np.tile(np.arange(70_000, 70_100), (30, 1)), axis=1)[:, :4]
+    scores = EpisodeScores(classes, counts, tuple(f"class {n}" for n in range(80)), "sha", images)
     packed = json.loads(json.dumps(pack_scores(scores)))
     again = unpack_scores(packed)
+    assert again.images.tolist() == [[query, *sorted(support)] for query, *support in images.tolist()]
+    del packed["images"]  # as in older rows; they may stand apart
+    assert unpack_scores(packed).images is None
+    np.testing.assert_array_equal(unpack_scores(packed, {"sha": images.tolist()}).images, images)
     assert packed["class_names"] == ["class 3", "class 7", "class 60"]
     assert [again.class_names[c] for c in again.class_index] == [scores.class_names[c] for c in classes]
     np.testing.assert_array_equal(again.counts, counts)
