@@ -66,7 +66,8 @@ def check_data(
         lines += [f"{'worth knowing' if kind == 'note' else kind}:", *texts] if texts else []
     counts = Counter(finding.kind for finding in findings)
     amiss = " and ".join(f"{counts[kind]} {kind}" for kind in ("missing", "wrong") if counts[kind])
-    return Report("\n".join(lines), f"{amiss} in {root}; the lines above say what to do" if amiss else None)
+    text = "\n".join(lines).encode(errors="backslashreplace").decode()  # file names can hold bytes that are no text
+    return Report(text, f"{amiss} in {root}; the lines above say what to do" if amiss else None)
 
 
 def examine(

@@ -56,9 +56,10 @@ def _form_fault(entry: Any, kinds: Mapping[str, type]) -> str | None:
 def _run_length_fault(code: Mapping[str, Any], height: int, width: int) -> str | None:
     if (size := code.get("size")) != [height, width]:
         return f"has a run-length code of height and width {size}, but its image has {[height, width]}"
-    counts = _uncompressed(code["counts"]) if isinstance(code.get("counts"), str) else code.get("counts")
-    is_sound = isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)
-    return None if is_sound and sum(counts) == height * width else "has run lengths that do not fill its image"
+    counts: Any = code.get("counts")
+    counts = _uncompressed(counts) if isinstance(counts, str) else counts
+    is_list = isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)
+    return None if is_list and sum(counts) == height * width else "has run lengths that do not fill its image"
 
 
 def _uncompressed(code: str) -> list[int]:

@@ -49,8 +49,8 @@ class PascalFolders:
         candidates = (self.root / "VOCdevkit" / "VOC2012", self.root / "VOC2012")
         self.base = next((folder for folder in candidates if folder.is_dir()), self.root)
         released = self.root / "benchmark_RELEASE" / "dataset"
-        candidates = (self.root / "sbd", released, self.root / "sbd" / "benchmark_RELEASE" / "dataset")
-        self.sbd = next((folder for folder in candidates if (folder / "cls").is_dir()), candidates[0])
+        places = (self.root / "sbd", released, self.root / "sbd" / "benchmark_RELEASE" / "dataset")
+        self.sbd = next((folder for folder in places if (folder / "cls").is_dir()), places[0])
         self.images = (self.base / "JPEGImages", self.sbd / "img")
         self.made_masks = self.base / "SegmentationClassAug"
         self.masks = (self.base / "SegmentationClass", self.made_masks)

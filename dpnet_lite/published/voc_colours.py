@@ -24,7 +24,8 @@ def read_voc_mask(path: Path) -> Tensor:
     except Exception:  # `read_mask` tells what is wrong
         pixels = None
     if pixels is not None:
-        numbers = sum(((pixels[..., c] >> (7 - k)) & 1) << (3 * k + c) for c in range(3) for k in range(3)) % 256
+        bits = [((pixels[..., c] >> (7 - k)) & 1) << (3 * k + c) for c in range(3) for k in range(3)]
+        numbers = np.sum(bits, axis=0) % 256  # [H, W]
         if (voc_colours(numbers) == pixels).all():
             warnings.warn("masks in VOC's colours (RGB) are read as the class numbers of its palette", stacklevel=2)
             return torch.from_numpy(numbers.astype(np.uint8))

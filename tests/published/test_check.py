@@ -16,7 +16,7 @@ from PIL import Image
 from published_files import write_lines
 
 from dpnet_lite.published import check
-from dpnet_lite.published.check import Finding, examine, prepare_data
+from dpnet_lite.published.check import Finding, check_data, examine, prepare_data
 from dpnet_lite.published.fss import Fss1000
 from dpnet_lite.published.pascal import Pascal5i
 from dpnet_lite.published.pascal_facts import PASCAL5I_FACTS, FoldFacts, PascalFacts, differences, measured_facts
@@ -280,4 +280,5 @@ def test_damaged_lists_are_listed_and_names_that_are_no_text_refused(fss_root: P
     (root / "mug" / "\udcff.jpg").touch()  # a byte that is no UTF-8
     with pytest.raises(ValueError, match=r"mug holds '\\udcff.jpg', which is no name in plain text; rename it$"):
         Fss1000(root, "test")
-    assert texts(examine("fss1000", root), "wrong")[2].endswith("is not one of the images 1 to 10; remove it")
+    (root / "test.txt").write_text("mug\n")
+    assert r"mug/\udcff.jpg is not one of the images 1 to 10; remove it" in check_data("fss1000", root).text
