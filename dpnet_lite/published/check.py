@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,20 +12,29 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from dpnet_lite.datasets.images import read_image, read_mask
+from dpnet_lite.datasets.images import read_image
 from dpnet_lite.features import Progress
 from dpnet_lite.published.coco import SPLITS, YEARS, Coco20i, annotation_path, find_year, image_folder, refuse_lists
 from dpnet_lite.published.coco_masks import AnnotatedImage, read_annotations
 from dpnet_lite.published.episode_lists import SHOTS, compare_with_published, draw_lists, published_hashes, write_list
-from dpnet_lite.published.fss import IMAGES_PER_CLASS, SPLIT_SIZES, class_folder, read_class_list
+from dpnet_lite.published.extras import import_extra
+from dpnet_lite.published.fss import (
+    IMAGES_PER_CLASS,
+    SPLIT_SIZES,
+    THRESHOLD,
+    class_folder,
+    read_class_list,
+    read_fss_mask,
+)
 from dpnet_lite.published.list_files import read_ids
 from dpnet_lite.published.mask_index import check_size, class_counts
 from dpnet_lite.published.pascal import PREPARE, VOC_CLASSES, PascalFolders
 from dpnet_lite.published.pascal_facts import PASCAL5I_FACTS, differences, measured_facts
 from dpnet_lite.published.registry import fold_classes, open_published, published
+from dpnet_lite.published.voc_colours import read_voc_mask
 
 _ANNOTATED_IN_2014 = {"train": 82_081, "val": 40_137}  # images with annotation, in PFENet's lists [its README]
-_SHOWN = 5  # broken files that are named one by one
+_SHOWN = 20  # broken files that are named one by one
 _Steps = Callable[[str], Progress]  # the name of a step -> the wrapper of its loop
 
 
@@ -56,7 +66,8 @@ def check_data(
         lines += [f"{'worth knowing' if kind == 'note' else kind}:", *texts] if texts else []
     counts = Counter(finding.kind for finding in findings)
     amiss = " and ".join(f"{counts[kind]} {kind}" for kind in ("missing", "wrong") if counts[kind])
-    return Report("\n".join(lines), f"{amiss} in {root}; the lines above say what to do" if amiss else None)
+    text = "\n".join(lines).encode(errors="backslashreplace").decode()  # file names can hold bytes that are no text
+    return Report(text, f"{amiss} in {root}; the lines above say what to do" if amiss else None)
 
 
 def examine(
@@ -65,7 +76,7 @@ def examine(
     """What is there of a data set, what is missing and what is wrong.
 
     PASCAL-5i: every mask is decoded, of the images the header is read, and the counts are compared with the published
-    ones. COCO-20i: annotations are parsed, images are looked for. FSS-1000: of every file the header is read.
+    ones. COCO-20i: annotations are parsed, images are looked for. FSS-1000: as PASCAL-5i, without counts.
 
     Args:
         lists: list files of one's own; for FSS-1000 the folder of the class lists.
@@ -81,10 +92,12 @@ def examine(
     if not root.is_dir():
         return [_missing(f"{root} is not a folder; give the one that holds the data set")]
     if name == "pascal5i":
-        return list(_examine_pascal(PascalFolders(root), lists, deep, progress))
-    if name == "coco20i":
-        return list(_examine_coco(root, deep, progress))
-    return list(_examine_fss(root, root if lists is None else Path(lists).expanduser(), deep, progress))
+        findings = _examine_pascal(PascalFolders(root), lists, deep, progress)
+    elif name == "coco20i":
+        findings = _examine_coco(root, deep, progress)
+    else:
+        findings = _examine_fss(root, root if lists is None else Path(lists).expanduser(), deep, progress)
+    return list(_told(findings))
 
 
 def prepare_data(
@@ -175,7 +188,7 @@ def _examine_pascal(
     for split in ("train", "val"):
         try:
             ids_of[split] = folders.read_split(split) if lists is None else read_ids(lists, split)
-        except (FileNotFoundError, ValueError) as error:
+        except (OSError, ValueError) as error:
             failures.append(_failure(error))
             continue
         counted = yield from _examine_pascal_split(folders, split, ids_of[split], deep, progress)
@@ -202,18 +215,22 @@ def _examine_pascal_split(
     has_images = any(folder.is_dir() for folder in folders.images)
     absent, bad_masks, bad_images = list[str](), list[Finding](), list[Finding]()
     pixels = np.zeros((len(present), len(VOC_CLASSES)), np.int32)
-    for row in progress(range(len(present))):
-        mask_path, image_path = folders.mask_names[present[row]], folders.image_path(present[row])
-        try:
-            labels = read_mask(mask_path)
-            pixels[row] = class_counts(mask_path, labels, len(VOC_CLASSES))[1 : len(VOC_CLASSES) + 1]
-        except ValueError as error:
-            bad_masks.append(_failure(error))
-            continue
-        if has_images and not image_path.is_file():
-            absent.append(image_path.name)
-        elif has_images:
-            bad_images += _image_faults(image_path, labels.shape, deep)
+    with warnings.catch_warnings(record=True) as in_colours:  # one for each mask of the kind
+        warnings.simplefilter("always", UserWarning)
+        for row in progress(range(len(present))):
+            mask_path, image_path = folders.mask_names[present[row]], folders.image_path(present[row])
+            try:
+                labels = read_voc_mask(mask_path)
+                pixels[row] = class_counts(mask_path, labels, len(VOC_CLASSES))[1 : len(VOC_CLASSES) + 1]
+            except (OSError, ValueError) as error:
+                bad_masks.append(_failure(error))
+                continue
+            if has_images and not image_path.is_file():
+                absent.append(image_path.name)
+            elif has_images:
+                bad_images += _image_faults(image_path, labels.shape, deep)
+    if in_colours:
+        yield _note(f"{split}: {len(in_colours):,} {in_colours[0].message}")
     if without := [name for name in ids if name not in folders.mask_names]:
         text = f"{split}: {len(without):,} of {len(ids):,} listed images have no mask, first {without[0]}"
         yield _missing(f"{text}; {folders.remedy(without)}, or correct the list")
@@ -233,29 +250,29 @@ def _examine_pascal_split(
 
 
 def _examine_coco(root: Path, deep: bool, progress: Progress) -> Iterator[Finding]:
+    import_extra("pycocotools.coco", "draws COCO's masks")
     years: set[int] = set()
     for split in SPLITS:
-        try:
-            year = find_year(root, split)
-            years.add(year)
-            path = annotation_path(root, split, year)
-            images, n_listed = read_annotations(path)
-        except ModuleNotFoundError as error:
-            yield _missing(str(error))
-            return
-        except (FileNotFoundError, ValueError) as error:
-            yield _failure(error)
-            continue
-        yield _found(f"{path.name}: 80 classes, {n_listed:,} images, {len(images):,} of them with annotations")
-        expected = _ANNOTATED_IN_2014[split]
-        if year == 2014 and len(images) != expected:
-            yield _note(f"{path.name}: PFENet's list of this split has {expected:,} images, this one {len(images):,}")
-        yield from _examine_coco_images(image_folder(root, split, year), images, deep, progress)
-        if year != YEARS[0]:
-            yield _note(f"{split} is of {year}; published work uses {YEARS[0]}")
+        yield from _told(_examine_coco_split(root, split, years, deep, progress))
     if len(years) > 1:
         text = "train and val are of two years, and train2017 holds images of val2014"
         yield _wrong(f"{text}; unpack COCO's annotations_trainval2014.zip, which has both")
+
+
+def _examine_coco_split(root: Path, split: str, years: set[int], deep: bool, progress: Progress) -> Iterator[Finding]:
+    """Findings on a split, whose year is added to `years`."""
+    year = find_year(root, split)
+    years.add(year)
+    path = annotation_path(root, split, year)
+    images, n_listed, faults = read_annotations(path)
+    yield _found(f"{path.name}: 80 classes, {n_listed:,} images, {len(images):,} of them with annotations")
+    yield from _first([_wrong(f"{path.name}: {fault}") for fault in faults], path.name, "correct or remove them")
+    expected = _ANNOTATED_IN_2014[split]
+    if year == 2014 and len(images) != expected:
+        yield _note(f"{path.name}: PFENet's list of this split has {expected:,} images, this one {len(images):,}")
+    if year != YEARS[0]:
+        yield _note(f"{split} is of {year}; published work uses {YEARS[0]}")
+    yield from _examine_coco_images(image_folder(root, split, year), images, deep, progress)
 
 
 def _examine_coco_images(
@@ -285,52 +302,71 @@ def _examine_coco_images(
 
 def _examine_fss(root: Path, lists: Path, deep: bool, progress: Progress) -> Iterator[Finding]:
     owner: dict[str, str] = {}
-    for split, size in SPLIT_SIZES.items():
-        try:
-            path, names = read_class_list(lists, split)
-        except (FileNotFoundError, ValueError) as error:
-            yield _failure(error)
-            continue
-        yield _found(f"{path.name}: {len(names)} classes of {split}")
-        if len(names) != size:
-            yield _note(f"{path} names {len(names)} classes, but the split has {size}: hashes of lists will differ")
-        if shared := [name for name in names if name in owner]:
-            yield _wrong(f"{path} names {shared[0]!r}, and so does the list of {owner[shared[0]]}; get the lists again")
-        owner.update(dict.fromkeys(names, split))
-        try:
-            folder = class_folder(root, names)
-        except FileNotFoundError as error:
-            yield _failure(error)
-            continue
-        faults: list[Finding] = []
-        for row in progress(range(len(names))):
-            faults += _fss_faults(folder / names[row], deep)
-        yield from _first(faults, split, "unpack FSS-1000 again")
-        if not faults:
-            text = f"{split}: {IMAGES_PER_CLASS} images with masks in each of {len(names)} classes"
-            yield _found(f"{text}, all can be read" if deep else text)
+    for split in SPLIT_SIZES:
+        yield from _told(_examine_fss_split(root, lists, split, owner, deep, progress))
+
+
+def _examine_fss_split(
+    root: Path, lists: Path, split: str, owner: dict[str, str], deep: bool, progress: Progress
+) -> Iterator[Finding]:
+    """Findings on a split; `owner` has the split of every class that was listed so far."""
+    path, names = read_class_list(lists, split)
+    yield _found(f"{path.name}: {len(names)} classes of {split}")
+    if len(names) != (size := SPLIT_SIZES[split]):
+        yield _note(f"{path} names {len(names)} classes, but the split has {size}: hashes of lists will differ")
+    if shared := [name for name in names if name in owner]:
+        yield _wrong(f"{path} names {shared[0]!r}, and so does the list of {owner[shared[0]]}; get the lists again")
+    owner.update(dict.fromkeys(names, split))
+    folder = class_folder(root, ())
+    try:
+        class_folder(root, names)
+    except FileNotFoundError as error:
+        yield _failure(error)
+    present = [name for name in names if (folder / name).is_dir()]
+    faults: list[Finding] = []
+    for row in progress(range(len(present))):
+        faults += _told(_fss_faults(folder / present[row], deep))
+    yield from _first(faults, split, "unpack FSS-1000 again")
+    if not faults and len(present) == len(names):
+        text = f"{split}: {IMAGES_PER_CLASS} images with masks in each of {len(names)} classes"
+        yield _found(f"{text}, all can be read" if deep else text)
 
 
 def _fss_faults(folder: Path, deep: bool) -> Iterator[Finding]:
-    images = {path.stem for path in folder.glob("*.jpg") if not path.name.startswith(".")}  # "._1.jpg" is macOS's
-    expected = [str(number) for number in range(1, IMAGES_PER_CLASS + 1)]
-    if strange := sorted(images - set(expected)):
-        yield _wrong(f"{folder / strange[0]}.jpg is not one of the images 1 to {IMAGES_PER_CLASS}; remove it")
+    images = {path.stem for path in folder.iterdir() if path.suffix == ".jpg" and not path.name.startswith(".")}
+    expected, empty = [str(number) for number in range(1, IMAGES_PER_CLASS + 1)], list[str]()
+    for stem in sorted(images - set(expected)):
+        yield _wrong(f"{folder / stem}.jpg is not one of the images 1 to {IMAGES_PER_CLASS}; remove it")
     for stem in expected:
         image, mask = folder / f"{stem}.jpg", folder / f"{stem}.png"
         if absent := [path for path in (image, mask) if not path.is_file()]:
             yield _missing(f"{absent[0]}; unpack FSS-1000 again")
             continue
         try:
-            size = _image_size(mask, deep)
-        except ValueError as error:
+            labels = read_fss_mask(mask)
+        except (OSError, ValueError) as error:
             yield _failure(error)
             continue
-        yield from _image_faults(image, size, deep)
+        empty += [] if labels.any() else [mask.name]
+        yield from _image_faults(image, labels.shape, deep)
+    if empty:
+        text = f"{len(empty)} of {IMAGES_PER_CLASS} masks have no value from {THRESHOLD} on, so no object"
+        yield _wrong(f"{folder}: {text}, first {empty[0]}; store the object as 255, or unpack FSS-1000 again")
+
+
+def _told(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Findings, and as the last one the error that ends them."""
+    try:
+        yield from findings
+    except (OSError, ValueError, ModuleNotFoundError) as error:
+        yield _failure(error)
 
 
 def _failure(error: Exception) -> Finding:
-    return Finding("missing" if isinstance(error, FileNotFoundError) else "wrong", str(error))
+    if isinstance(error, PermissionError):
+        return _wrong(f"{error.filename} cannot be read ({error.strerror}); change its owner or its permissions")
+    is_absent = isinstance(error, FileNotFoundError | ModuleNotFoundError)
+    return Finding("missing" if is_absent else "wrong", str(error))
 
 
 def _first(faults: Sequence[Finding], where: str, remedy: str) -> Iterator[Finding]:
@@ -344,7 +380,7 @@ def _image_faults(path: Path, mask_size: Sequence[int], deep: bool) -> Iterator[
     """What is wrong with an image: it cannot be read, or has another size than its mask."""
     try:
         check_size(path, _image_size(path, deep), mask_size)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         yield _failure(error)
 
 

@@ -7,14 +7,15 @@ COCO's instances have no order of depth.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
-import os
 import warnings
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,11 +26,13 @@ from PIL import Image
 from dpnet_lite.datasets.base import IGNORE_LABEL
 from dpnet_lite.experiments.kept_features import default_cache
 from dpnet_lite.features import Progress
+from dpnet_lite.published.coco_faults import annotation_fault, image_fault, sound_entries
 from dpnet_lite.published.extras import import_extra
+from dpnet_lite.published.sealed import cache_errors, read_sealed, write_sealed
 from dpnet_lite.published.worker_pool import require_workers, run_jobs
-from dpnet_lite.storage.files import write_atomically
 
 _RULE_VERSION = 1  # raise it when the same annotations give another mask
+_LIST = "list.json"  # the images of a folder of masks, written last
 
 # In the order of the category ids, which run from 1 to 90 with gaps.
 _NAMES = (
@@ -66,6 +69,7 @@ class Annotations(NamedTuple):
 
     images: tuple[AnnotatedImage, ...]  # with an annotation, a crowd being one; ascending by file name
     n_listed: int  # images, those without annotations included
+    faults: tuple[str, ...] = ()  # a line for each entry that is of no use, and was left out
 
 
 @dataclass(frozen=True)
@@ -87,34 +91,43 @@ def read_annotations(path: Path) -> Annotations:
     Images without any annotation are left out. PFENet's lists of COCO 2014 (82,081 and 40,137 images) are shorter
     than the folders of images, too [precedent: its README]; such an image can be in no episode.
 
-    Raises FileNotFoundError: no such file; ValueError: the file is cut short, is no such file, or an entry does not
-    make sense; ModuleNotFoundError: pycocotools is not installed.
+    Raises FileNotFoundError: no such file; ValueError: the file is cut short, or is no such file; ModuleNotFoundError:
+    pycocotools is not installed. Entries that are of no use are told in `faults`.
     """
-    coco = _coco()
+    _coco()
     try:
-        coco.dataset = json.loads(_existing(path).read_bytes())
-    except ValueError:
+        content = json.loads(_existing(path).read_bytes())
+    except (ValueError, RecursionError):
         raise ValueError(f"{path} is not whole JSON; unpack it again") from None
     parts = ("images", "annotations", "categories")
-    if not isinstance(coco.dataset, dict) or not all(isinstance(coco.dataset.get(part), list) for part in parts):
+    if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
         raise ValueError(f"{path} lacks one of the lists {', '.join(parts)}; give COCO's instances_*.json")
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # it tells what it does
-            coco.createIndex()
-        index_of = _class_indices(path, coco.cats)
-        images = [
-            AnnotatedImage(image["file_name"], image["height"], image["width"], _instances(entries, index_of))
-            for number, image in coco.imgs.items()
-            if (entries := coco.imgToAnns.get(number))
-        ]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: an entry does not make sense ({error!r}); unpack it again") from None
-    return Annotations(tuple(sorted(images, key=lambda image: image.file_name)), len(coco.imgs))
+    index_of, faults = _class_indices(path, content["categories"]), list[str]()
+    images: dict[int, Any] = {}
+    for image in sound_entries("image", content["images"], lambda entry: image_fault(entry, images), faults):
+        images[image["id"]] = image
+    stems = Counter(Path(image["file_name"]).stem for image in images.values())
+    faults += [f"{count} images are called {stem}" for stem, count in stems.items() if count > 1]
+    entries_of = defaultdict[int, list[Any]](list)
+    own_fault = partial(annotation_fault, images=images, categories=index_of)
+    for entry in sound_entries("annotation", content["annotations"], own_fault, faults):
+        entries_of[entry["image_id"]].append(entry)
+    annotated = [
+        AnnotatedImage(image["file_name"], image["height"], image["width"], _instances(entries_of[number], index_of))
+        for number, image in images.items()
+        if number in entries_of
+    ]
+    ordered = tuple(sorted(annotated, key=lambda image: image.file_name))
+    return Annotations(ordered, len(content["images"]), tuple(faults))
 
 
-def _class_indices(path: Path, categories: Mapping[int, Any]) -> dict[int, int]:
+def _class_indices(path: Path, entries: Sequence[Any]) -> dict[int, int]:
     """Class index of every category id."""
-    names = [categories[number]["name"] for number in sorted(categories)]
+    try:
+        categories = {int(entry["id"]): entry for entry in entries}
+        names = [str(categories[number]["name"]) for number in sorted(categories)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: an entry does not make sense ({error!r}); unpack it again") from None
     if tuple(names) != COCO_CLASSES:
         other = [name for name in names if name not in COCO_CLASSES]
         raise ValueError(
@@ -152,35 +165,48 @@ def draw_masks(
         workers: processes that draw. Several callers at once take turns.
         progress: wraps the loop over the images that are missing.
 
-    Raises FileNotFoundError: no such file; ValueError: the file is not COCO's, an instance makes no sense, or `workers`
-    is below 1; ModuleNotFoundError: there is something to draw, and pycocotools is not installed.
+    Raises FileNotFoundError: no such file; ValueError: the file is not COCO's, an entry is of no use, or `workers`
+    is below 1; OSError: the cache cannot be written; ModuleNotFoundError: there is something to draw, and pycocotools
+    is not installed.
     """
     require_workers(workers)
     with _existing(annotations).open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    folder = (cache_folder or default_cache()) / f"coco-masks-{sha256[:24]}-{_RULE_VERSION}"
-    folder.mkdir(parents=True, exist_ok=True)
-    listing, names = folder / "list.json", list[str]()
-    with FileLock(folder / ".lock"):
+        content = f"{hashlib.file_digest(file, 'sha256').hexdigest()} {_RULE_VERSION}"
+    folder = (cache_folder or default_cache()) / f"coco-masks-{content[:24]}-{_RULE_VERSION}"
+    with cache_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock").acquire()
+    with lock:
         for left_over in folder.glob(".*.tmp"):  # of a process that was killed; nobody else writes now
             left_over.unlink(missing_ok=True)
-        present = set(os.listdir(folder))
-        if listing.is_file():
-            names = json.loads(listing.read_text(encoding="utf-8"))["file_names"]
-        if not names or not {_mask_path(folder, name).name for name in names} <= present:
-            images = read_annotations(annotations).images
-            missing = [image for image in images if _mask_path(folder, image.file_name).name not in present]
-            run_jobs(_draw_one, missing, [folder] * len(missing), workers=workers, progress=progress)
+        listing = read_sealed(folder / _LIST, content)
+        names = [] if listing is None else json.loads(listing)["file_names"]
+        if not names or _not_whole(folder, content, names):
+            images, _, faults = read_annotations(annotations)
+            if faults:
+                count = "one such entry" if len(faults) == 1 else f"{len(faults):,} such entries"
+                raise ValueError(f"{annotations}: {faults[0]} ({count}; see: dpnet-lite data check coco20i)")
             names = [image.file_name for image in images]
-            write_atomically(listing, json.dumps({"file_names": names}).encode())
-    return CocoMasks(folder, f"{sha256} {_RULE_VERSION}", tuple(names))
+            absent = _not_whole(folder, content, names)
+            missing = [image for image in images if image.file_name in absent]
+            keys = ([folder] * len(missing), [content] * len(missing))
+            run_jobs(_draw_one, missing, *keys, workers=workers, progress=progress)
+            write_sealed(folder / _LIST, content, json.dumps({"file_names": names}).encode())
+    return CocoMasks(folder, content, tuple(names))
+
+
+def _not_whole(folder: Path, content: str, names: Sequence[str]) -> set[str]:
+    """The images whose masks are absent, or are not what was drawn for them."""
+
+    def is_whole(name: str) -> bool:
+        return read_sealed(_mask_path(folder, name), f"{content} {name}") is not None
+
+    with ThreadPoolExecutor(8) as pool:  # reading many small files is waiting
+        return {name for name, whole in zip(names, pool.map(is_whole, names), strict=True) if not whole}
 
 
 def _mask_of(instances: Sequence[Instance], height: int, width: int) -> np.ndarray:
-    """uint8 [height, width]: 0 background, class index + 1, 255 in crowds; see the rules at the top of the file.
-
-    Raises ValueError: the size of a run-length code is not that of the image.
-    """
+    """uint8 [height, width]: 0 background, class index + 1, 255 in crowds; see the rules at the top of the file."""
     labels = np.zeros((height, width), dtype=np.uint8)
     drawn = [(instance, _instance_pixels(instance.segmentation, height, width)) for instance in instances]
     solid = [(instance, pixels) for instance, pixels in drawn if not instance.is_crowd]
@@ -201,11 +227,6 @@ def _instance_pixels(segmentation: Any, height: int, width: int) -> np.ndarray:
         segmentation = [polygon for polygon in segmentation if len(polygon) >= 6]
         if not segmentation:
             return np.zeros((height, width), dtype=bool)
-    elif list(segmentation["size"]) != [height, width]:
-        raise ValueError(
-            f"a run-length code has height and width {segmentation['size']}, but its image has "
-            f"{[height, width]}; unpack the annotations again"
-        )
     coco = _coco()
     coco.imgs = {0: {"height": height, "width": width}}
     with warnings.catch_warnings():  # pycocotools 2.0.11 makes its arrays in a way that NumPy 2 speaks against
@@ -213,14 +234,11 @@ def _instance_pixels(segmentation: Any, height: int, width: int) -> np.ndarray:
         return np.asarray(coco.annToMask({"image_id": 0, "segmentation": segmentation}), dtype=bool)
 
 
-def _draw_one(image: AnnotatedImage, folder: Path) -> None:
-    try:
-        labels = _mask_of(image.instances, image.height, image.width)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"the annotations of {image.file_name} do not make sense: {error}") from None
+def _draw_one(image: AnnotatedImage, folder: Path, content: str) -> None:
+    labels = _mask_of(image.instances, image.height, image.width)
     buffer = io.BytesIO()
     Image.fromarray(labels).save(buffer, format="PNG", optimize=True)
-    write_atomically(_mask_path(folder, image.file_name), buffer.getvalue())
+    write_sealed(_mask_path(folder, image.file_name), f"{content} {image.file_name}", buffer.getvalue())
 
 
 def _mask_path(folder: Path, file_name: str) -> Path:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpnet_lite.datasets.base import CountedDataset
 from dpnet_lite.experiments.kept_features import default_cache
 from dpnet_lite.experiments.progress import Stages
+from dpnet_lite.published.mask_index import MaskedDataset
 from dpnet_lite.published.registry import open_published
 
 
@@ -37,9 +37,9 @@ class PublishedCopy:
         has_them = self.name == "pascal5i" and self.lists is not None and (self.lists / "val").is_dir()
         return self.lists if has_them else None
 
-    def open(self, split: str, stages: Stages) -> CountedDataset:
-        """One split; counting its masks shows a bar the first time."""
-        return open_published(
+    def open(self, split: str, stages: Stages) -> MaskedDataset:
+        """One split, its masks counted: this shows a bar the first time, and tells what is broken before the work."""
+        dataset = open_published(
             self.name,
             self.root,
             split,
@@ -47,3 +47,5 @@ class PublishedCopy:
             lists=self.lists,
             progress=stages(f"counting the masks of {self.name} {split}"),
         )
+        dataset.index  # noqa: B018
+        return dataset

@@ -22,12 +22,13 @@ from PIL import Image
 from torch import Tensor
 
 from dpnet_lite.experiments.kept_features import default_cache
+from dpnet_lite.published.list_files import numbered_lines
 from dpnet_lite.published.mask_index import MaskedDataset, files_sha256
 
 SPLIT_SIZES = {"train": 520, "val": 240, "test": 240}
 IMAGES_PER_CLASS = 10
 _LIST_NAMES = {"train": ("trn.txt", "train.txt"), "val": ("val.txt",), "test": ("test.txt", "fss_test_set.txt")}
-_THRESHOLD = 128  # grey values from here on are the object [precedent: HSNet]
+THRESHOLD = 128  # grey values from here on are the object [precedent: HSNet]
 
 
 class Fss1000(MaskedDataset):
@@ -93,17 +94,21 @@ class Fss1000(MaskedDataset):
         return self._mask_path(index).with_suffix(".jpg")
 
     def read_labels(self, index: int) -> Tensor:
-        """Labels of an image, uint8 [H, W]: 1 on the object, else 0. Masks may be grey or in colour, edges soft."""
-        path = self._mask_path(index)
-        try:
-            with Image.open(path) as mask:
-                grey = np.array(mask.convert("L"))
-        except Exception as error:  # broken files make Pillow raise anything from SyntaxError to struct.error
-            raise ValueError(f"{path} cannot be read as an image ({type(error).__name__}); get it again") from error
-        return torch.from_numpy((grey >= _THRESHOLD).astype(np.uint8))
+        """Labels of an image, as by `read_fss_mask`. Masks may be grey or in colour, edges soft."""
+        return read_fss_mask(self._mask_path(index))
 
     def _mask_path(self, index: int) -> Path:
         return self._folder / f"{self.ids[index]}.png"
+
+
+def read_fss_mask(path: Path) -> Tensor:
+    """Labels, uint8 [H, W]: 1 on the object, else 0. Raises ValueError: the file is broken."""
+    try:
+        with Image.open(path) as mask:
+            grey = np.array(mask.convert("L"))
+    except Exception as error:  # broken files make Pillow raise anything from SyntaxError to struct.error
+        raise ValueError(f"{path} cannot be read as an image ({type(error).__name__}); get it again") from error
+    return torch.from_numpy((grey >= THRESHOLD).astype(np.uint8))
 
 
 def read_class_list(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
@@ -119,16 +124,15 @@ def read_class_list(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
         raise FileNotFoundError(
             f"{folder} has no {wanted}, the classes of the split; take HSNet's lists, or name a folder"
         )
-    names = path.read_text(encoding="utf-8-sig").split("\n")
-    names = sorted(name.strip() for name in names if name.strip())
+    names = sorted(name for _, name in numbered_lines(path))
     twice = [name for name, following in pairwise(names) if name == following]
-    if not names or twice:
-        raise ValueError(f"{path} {f'names {twice[0]!r} twice' if twice else 'is empty'}; name each class once")
+    if twice:
+        raise ValueError(f"{path} names {twice[0]!r} twice; name each class once")
     return path, tuple(names)
 
 
 def class_folder(root: Path, names: tuple[str, ...]) -> Path:
-    """The folder that holds the class folders. Raises FileNotFoundError: classes are missing."""
+    """The folder that holds the class folders. Raises FileNotFoundError: some of these classes are missing."""
     folder = root / "fewshot_data" if (root / "fewshot_data").is_dir() else root
     missing = [name for name in names if not (folder / name).is_dir()]
     if missing:
@@ -143,6 +147,8 @@ def _paired_stems(folder: Path) -> list[str]:
     present = {path.name for path in folder.iterdir()}
     images = sorted(name for name in present if name.endswith(".jpg") and not name.startswith("."))
     unpaired = [name for name in images if f"{Path(name).stem}.png" not in present]
+    if odd := [name for name in images if not name.isprintable()]:  # no hash of the names could be made
+        raise ValueError(f"{folder} holds {odd[0]!a}, which is no name in plain text; rename it")
     if not images or unpaired:
         problem = f"has no mask of {unpaired[0]}" if unpaired else "has no images (.jpg)"
         raise FileNotFoundError(f"{folder} {problem}; unpack FSS-1000 again")

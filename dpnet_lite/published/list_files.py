@@ -36,7 +36,7 @@ def read_pfenet_list(path: str | Path) -> tuple[str, ...]:
     or the two differ in their name.
     """
     ids = []
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         words = line.split()
         stems = [PurePosixPath(word).stem for word in words]
         if len(words) > 2 or "__" in line:
@@ -53,7 +53,7 @@ def read_hsnet_list(path: str | Path) -> tuple[ClassPair, ...]:
     Raises FileNotFoundError: no such file; ValueError: a line is no "ID__CC" with CC from 1 to 20.
     """
     pairs = []
-    for number, line in _lines(path):
+    for number, line in numbered_lines(path):
         match = _PAIR.fullmatch(line)
         if match is None or not 1 <= int(match[2]) <= _N_CLASSES:
             raise ValueError(
@@ -102,23 +102,28 @@ def read_ids(lists: str | Path, split: str) -> tuple[str, ...]:
 
 def _ids_of_file(path: Path) -> Sequence[str]:
     """Ids of a file of either format; the first line tells which."""
-    first = next((line for _, line in _lines(path)), "")
+    first = next((line for _, line in numbered_lines(path)), "")
     if _PAIR.fullmatch(first):
         return [pair.id for pair in read_hsnet_list(path)]
     return read_pfenet_list(path)
 
 
-def _lines(path: str | Path) -> list[tuple[int, str]]:
-    """Numbered lines without white space around them; empty ones do not count."""
+def numbered_lines(path: str | Path) -> list[tuple[int, str]]:
+    """Numbered lines of a text file without white space around them; empty ones do not count.
+
+    Raises FileNotFoundError: no such file; ValueError: it is no text, or empty.
+    """
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"there is no list {path}; check the path")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError(f"{path} is not a text file; give a list of image ids") from None
+        text = "\0"
+    if "\0" in text:  # damaged files are often full of zeros
+        raise ValueError(f"{path} is not a text file; get the list again")
     numbered = ((number, line.strip()) for number, line in enumerate(text.splitlines(), start=1))
     lines = [(number, line) for number, line in numbered if line]
     if not lines:
-        raise ValueError(f"{path} is empty; it needs one image a line")
+        raise ValueError(f"{path} is empty; it needs one name a line")
     return lines

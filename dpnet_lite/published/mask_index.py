@@ -21,7 +21,7 @@ from torch import Tensor
 from dpnet_lite.datasets.base import IGNORE_LABEL, DatasetDefaults, Sample
 from dpnet_lite.datasets.images import read_image
 from dpnet_lite.features import Progress
-from dpnet_lite.storage.files import write_atomically
+from dpnet_lite.published.sealed import read_sealed, write_sealed
 
 _VERSION = 1  # raise it when the meaning of an array changes
 
@@ -85,7 +85,7 @@ class MaskedDataset(DatasetDefaults, ABC):
         ids, n_classes = self.ids, self._n_values or len(self.class_names)
         key = hashlib.sha256(f"{_VERSION} {n_classes} {self._content()} {' '.join(ids)}".encode()).hexdigest()[:24]
         path = None if self._cache_folder is None else self._cache_folder / f"index-{key}.npz"
-        if path is not None and (cached := _read_index(path, ids, n_classes)) is not None:
+        if path is not None and (cached := _read_index(path, key, ids)) is not None:
             return cached
         sizes, ignored = np.zeros((len(ids), 2), np.int32), np.zeros(len(ids), np.int32)
         pixels = np.zeros((len(ids), n_classes), np.int32)
@@ -96,7 +96,7 @@ class MaskedDataset(DatasetDefaults, ABC):
         if path is not None:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, sizes=sizes, pixels=pixels, ignored=ignored)
-            write_atomically(path, buffer.getvalue())
+            write_sealed(path, key, buffer.getvalue())
         return MaskIndex(ids, sizes, pixels, ignored)
 
     @cached_property
@@ -148,19 +148,12 @@ def class_counts(name: object, labels: Tensor, n_classes: int) -> np.ndarray:
     return counts
 
 
-def _read_index(path: Path, ids: Sequence[str], n_classes: int) -> MaskIndex | None:
-    """Counts from the cache; None where there are none, or the file is cut short or holds other arrays."""
-    if not path.is_file():
+def _read_index(path: Path, key: str, ids: tuple[str, ...]) -> MaskIndex | None:
+    """Counts from the cache; None where there are none, or the file is not what was written under this key."""
+    if (data := read_sealed(path, key)) is None:
         return None
-    try:
-        # From memory, since NumPy leaves a broken file open.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            index = MaskIndex(tuple(ids), arrays["sizes"], arrays["pixels"], arrays["ignored"])
-    except Exception:  # broken files make NumPy raise anything from EOFError to zipfile.BadZipFile
-        return None
-    kinds = [(array.shape, array.dtype) for array in (index.sizes, index.pixels, index.ignored)]
-    shapes = ((len(ids), 2), (len(ids), n_classes), (len(ids),))
-    return index if kinds == [(shape, np.int32) for shape in shapes] else None
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return MaskIndex(ids, arrays["sizes"], arrays["pixels"], arrays["ignored"])
 
 
 def files_sha256(paths: Sequence[Path]) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dpnet_lite.datasets.images import read_mask
 from dpnet_lite.features import Progress
 from dpnet_lite.published.list_files import read_ids, read_pfenet_list
 from dpnet_lite.published.mask_index import MaskedDataset, files_sha256
+from dpnet_lite.published.voc_colours import read_voc_mask
 
 _NAMES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
@@ -27,15 +27,16 @@ _ARCHIVE = "VOC2012's trainval archive"
 _ORIGINS = {
     "train.txt": _ARCHIVE,
     "val.txt": _ARCHIVE,
-    "train_noval.txt": "SBD (torchvision's SBDataset names its address)",
+    "train_noval.txt": "SBD, beside its archive (torchvision's SBDataset names its address)",
 }
 
 
 class PascalFolders:
     """Where the parts of a copy lie under `root`, in torchvision's layout or in the common one.
 
-    `base` is root/VOCdevkit/VOC2012 or root/VOC2012 where that is a folder, else `root` itself. Images are looked for
-    in base/JPEGImages, then in root/sbd/img. Masks are looked for in base/SegmentationClass, where VOC's own masks stay
+    `base` is root/VOCdevkit/VOC2012 or root/VOC2012 where that is a folder, else `root` itself. `sbd` is root/sbd, or
+    benchmark_RELEASE/dataset in root or root/sbd, as SBD's archive unpacks, whichever has cls/. Images are looked for
+    in base/JPEGImages, then in sbd/img. Masks are looked for in base/SegmentationClass, where VOC's own masks stay
     in torchvision's layout (nothing is copied), then in base/SegmentationClassAug.
 
     Raises FileNotFoundError: there is no folder `root`.
@@ -47,7 +48,10 @@ class PascalFolders:
             raise FileNotFoundError(f"{self.root} is not a folder; give the one that holds VOCdevkit or JPEGImages")
         candidates = (self.root / "VOCdevkit" / "VOC2012", self.root / "VOC2012")
         self.base = next((folder for folder in candidates if folder.is_dir()), self.root)
-        self.images = (self.base / "JPEGImages", self.root / "sbd" / "img")
+        released = self.root / "benchmark_RELEASE" / "dataset"
+        places = (self.root / "sbd", released, self.root / "sbd" / "benchmark_RELEASE" / "dataset")
+        self.sbd = next((folder for folder in places if (folder / "cls").is_dir()), places[0])
+        self.images = (self.base / "JPEGImages", self.sbd / "img")
         self.made_masks = self.base / "SegmentationClassAug"
         self.masks = (self.base / "SegmentationClass", self.made_masks)
         self.voc_lists = self.base / "ImageSets" / "Segmentation"
@@ -73,7 +77,7 @@ class PascalFolders:
         if own:
             return f"VOC2012's own are among them, such as that of {own[0]}: unpack its trainval archive again"
         made = "with --download, which gets those too, where they are not there"
-        return f"SBD's are made from the .mat files in {self.root / 'sbd' / 'cls'} by: {PREPARE} ({made})"
+        return f"SBD's are made from the .mat files in {self.sbd / 'cls'} by: {PREPARE} ({made})"
 
     def image_path(self, name: str) -> Path:
         """Path of an image: the first that exists, or the one where it should be."""
@@ -83,7 +87,7 @@ class PascalFolders:
     def list_path(self, name: str) -> Path | None:
         """Path of train.txt, val.txt or train_noval.txt; None where it is absent."""
         is_sbd = name == "train_noval.txt"
-        folders = (self.root / "sbd", self.voc_lists, self.base, self.root) if is_sbd else (self.voc_lists,)
+        folders = (self.root / "sbd", self.sbd, self.voc_lists, self.base, self.root) if is_sbd else (self.voc_lists,)
         return next((folder / name for folder in folders if (folder / name).is_file()), None)
 
     def read_split(self, split: str) -> tuple[str, ...]:
@@ -152,7 +156,7 @@ class Pascal5i(MaskedDataset):
 
     def read_labels(self, index: int) -> Tensor:
         """uint8 [H, W]: 0 background, k is class k - 1, 255 ignored. The image is not read."""
-        return read_mask(self.mask_paths[index])
+        return read_voc_mask(self.mask_paths[index])
 
 
 def _pair_masks(ids: Sequence[str], folders: PascalFolders) -> list[Path]:

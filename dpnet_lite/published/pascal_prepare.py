@@ -51,7 +51,8 @@ def prepare_pascal(
         _scipy()  # before hours of downloads
         root.mkdir(parents=True, exist_ok=True)
         lines = [_get_voc(root), _get_sbd(root)]
-    folders, annotations = PascalFolders(root), root / "sbd" / "cls"
+    folders = PascalFolders(root)
+    annotations = folders.sbd / "cls"
     present = sorted(path.stem for path in annotations.glob("*.mat")) if annotations.is_dir() else []
     for split in ("train", "val"):
         folders.read_split(split)  # fails here where a list is absent
@@ -129,8 +130,8 @@ def _get_sbd(root: Path) -> str:
         hint = f"{name} (PFENet's lists/pascal/sbd_data.txt names the same images)"
         _fetch(hint, folder, lambda: download_url(SBDataset.voc_train_url, folder, name, SBDataset.voc_split_md5))
     folders = PascalFolders(root)
-    if (folder / "cls").is_dir() or all(image in folders.mask_names for image in folders.read_split("train")):
-        return f"SBD is there, in {folder if folder.is_dir() else folders.made_masks}"
+    if (folders.sbd / "cls").is_dir() or all(image in folders.mask_names for image in folders.read_split("train")):
+        return f"SBD is there, in {folders.sbd if folders.sbd.is_dir() else folders.made_masks}"
     unpacking.mkdir(exist_ok=True)
     if (folder / SBDataset.filename).is_file():  # moved by a run that was stopped just then, or put there by hand
         os.replace(folder / SBDataset.filename, unpacking / SBDataset.filename)

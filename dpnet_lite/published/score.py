@@ -25,6 +25,7 @@ from dpnet_lite.published.protocols.scoring import evaluate_under, protocol_scor
 from dpnet_lite.published.protocols.specs import Protocol
 from dpnet_lite.published.registry import fold_classes, published
 
+_NAMED = 20  # classes that a line names
 _KEPT_BYTES = 4_000_000_000  # of features, when scoring
 _Counts = dict[str, EpisodeScores]  # by name of the protocol, from the same predictions
 
@@ -102,8 +103,9 @@ def protocol_table(runs: Sequence[Scored[_Counts]], protocols: Sequence[Protocol
 
     Ours also has a bootstrap interval of that mean, where every class has episodes enough: these networks, other
     episodes. The other protocols have no interval of their own. `classes` are all novel classes of the fold, also those
-    without an episode.
+    without an episode. Where one cannot be scored, the row says of how many classes it is, and a line names the others.
     """
+    notes = list[str]()
     rows = [["protocol", "method", "shots", "lists x episodes", "mIoU % [95 %]", "range of lists", "FB-IoU %"]]
     for protocol in protocols:
         for n_shot, method in dict.fromkeys((run.episodes.n_shot, run.method) for run in runs):
@@ -112,21 +114,35 @@ def protocol_table(runs: Sequence[Scored[_Counts]], protocols: Sequence[Protocol
             ]
             scores = np.array([protocol_score(protocol, s.class_index, s.counts, classes) for s in chosen])  # [runs, 2]
             miou, fb_iou = scores.mean(axis=0)
+            unscored = [index for index in classes if any(np.isnan(s.class_iou().get(index, np.nan)) for s in chosen)]
+            share = f" ({len(classes) - len(unscored)} of {len(classes)} classes)" if unscored else ""
+            if unscored:
+                notes.append(_unscored_note(protocol, [chosen[0].class_names[index] for index in unscored]))
             rows.append(
                 [
                     protocol.name,
                     method,
                     str(n_shot),
                     f"{len(chosen)} x {len(chosen[0].class_index):,}",
-                    percent(miou, _interval(chosen, protocol)),
-                    f"{percent(scores[:, 0].min())} to {percent(scores[:, 0].max())}" if len(chosen) > 1 else "",
+                    f"{'none' if np.isnan(miou) else percent(miou, _interval(chosen, protocol))}{share}",
+                    f"{percent(scores[:, 0].min())} to {percent(scores[:, 0].max())}"
+                    if len(chosen) > 1 and not np.isnan(miou)
+                    else "",
                     "none" if np.isnan(fb_iou) else percent(fb_iou),
                 ]
             )
     lists = dict.fromkeys((run.episodes.n_shot, run.episodes.seed, run.episodes.sha256[:12]) for run in runs)
     hashes = ", ".join(f"{n_shot}-shot seed {seed} {digest}" for n_shot, seed, digest in lists)
     drawn = f" All count the same predictions, on episodes drawn as {protocols[0].name} does."
-    return f"{aligned(rows)}\n\nEpisodes (SHA-256): {hashes}.{drawn if len(protocols) > 1 else ''}"
+    told = "".join(f"\n\n{note}" for note in dict.fromkeys(notes))
+    return f"{aligned(rows)}\n\nEpisodes (SHA-256): {hashes}.{drawn if len(protocols) > 1 else ''}{told}"
+
+
+def _unscored_note(protocol: Protocol, names: Sequence[str]) -> str:
+    others = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    counted = "counted as 0" if protocol.rule in ("clamped", "epsilon") else "left out of the mean"
+    text = f"{', '.join(names[:_NAMED])}{others} ({counted}); in a list no episode shows its object"
+    return f"{protocol.name}, not scored: {text}, see: dpnet-lite data check."
 
 
 def _interval(scores: Sequence[EpisodeScores], protocol: Protocol) -> Interval | None:

@@ -18,6 +18,7 @@ from dpnet_lite.experiments.experiment import TrainingData
 from dpnet_lite.experiments.progress import Stage, Stages, silent
 from dpnet_lite.published.copy import PublishedCopy
 from dpnet_lite.published.image_source import ImageSource
+from dpnet_lite.published.mask_index import MaskedDataset
 from dpnet_lite.published.recipe_files import Recipe
 from dpnet_lite.published.registry import fold_classes
 from dpnet_lite.training import Trainer, area_rule, initial_network
@@ -43,9 +44,20 @@ def recipe_data(recipe: Recipe, copy: PublishedCopy, fold: int, fabric: Fabric) 
     with fabric.rank_zero_first(local=True):  # the first process of a machine counts the masks, the others find it
         dataset = copy.open("train", Stages())
         classes = fold_classes(copy.name, fold, "train", n_split_classes=len(dataset.class_names))
+        _refuse_empty_classes(dataset)
         view = TrainingView(dataset, classes.novel, recipe.novel)
         source = ImageSource(view, backbone, size=recipe.size, workers=copy.workers)
         return TrainingData(fold, source, classes.base)
+
+
+def _refuse_empty_classes(dataset: MaskedDataset) -> None:
+    """ValueError where a class has images, and all their masks are empty: there would be nothing to learn."""
+    is_empty = dataset.class_areas.any(axis=0) & ~dataset.class_pixels.any(axis=0)
+    if is_empty.any():
+        first = dataset.class_names[int(is_empty.argmax())]
+        raise ValueError(
+            f"no mask of class {first} shows it ({is_empty.sum()} such classes); see: dpnet-lite data check"
+        )
 
 
 def count_images(data: TrainingData, training: TrainingConfig) -> int:

@@ -81,7 +81,7 @@ def test_deep_check_decodes_all_three(tmp_path: Path, fss_root: Path) -> None:
     broken = {
         "coco20i": min((tmp_path / "coco" / "val2014").iterdir()),
         "pascal5i": tree.base / "JPEGImages" / f"{tree.val_ids[0]}.jpg",
-        "fss1000": fss_root / "mug" / "3.png",
+        "fss1000": fss_root / "mug" / "3.jpg",
     }
     roots = {"coco20i": tmp_path / "coco", "pascal5i": tree.root, "fss1000": fss_root}
     for name, path in broken.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from PIL import Image
 from published_files import write_lines
 
 from dpnet_lite.published import check
-from dpnet_lite.published.check import Finding, examine, prepare_data
+from dpnet_lite.published.check import Finding, check_data, examine, prepare_data
+from dpnet_lite.published.fss import Fss1000
 from dpnet_lite.published.pascal import Pascal5i
 from dpnet_lite.published.pascal_facts import PASCAL5I_FACTS, FoldFacts, PascalFacts, differences, measured_facts
 
@@ -29,6 +31,9 @@ def test_a_folder_that_is_not_there(name: str, tmp_path: Path) -> None:
     assert [finding.kind for finding in examine(name, tmp_path / "none")] == ["missing"]
     with pytest.raises(ValueError, match="no published data set 'voc'"):
         examine("voc", tmp_path)
+
+
+SHOWS_NOTHING = "have no value from 128 on, so no object, first {}; store the object as 255, or unpack FSS-1000 again"
 
 
 def image(tree: PascalTree, name: str) -> Path:
@@ -86,10 +91,10 @@ def test_pascal_broken_files(pascal_tree: PascalTree, copy_of) -> None:
     assert len(texts(findings)) == 5 and not texts(findings, "note")  # without numbers no facts
     deep = texts(examine("pascal5i", tree.root, deep=True))
     assert len(deep) == 6 and deep[5].startswith(f"{half} cannot be read as an image")
-    for path in dataset.mask_paths[:8]:
+    for path in dataset.mask_paths[:23]:
         path.write_bytes(b"")
     wrong = texts(examine("pascal5i", tree.root), "wrong")
-    assert wrong[5] == "val: 3 more of this kind; get the folder again"
+    assert len(wrong) == 21 and wrong[20] == "val: 3 more of this kind; get the folder again"
 
 
 def test_pascal_absent_files_and_lists(pascal_tree: PascalTree, copy_of, tmp_path: Path) -> None:
@@ -146,9 +151,10 @@ def test_coco_of_two_years(tmp_path: Path) -> None:
     assert mixed.startswith("train and val are of two years")
 
 
-def test_coco_broken_images(coco_root: Path, copy_of) -> None:
+def test_coco_broken_images(coco_root: Path, copy_of, monkeypatch: pytest.MonkeyPatch) -> None:
     root = copy_of(coco_root)
     train, val = root / "train2017", root / "val2017"
+    monkeypatch.setattr(check, "_SHOWN", 5)
     for path in sorted(train.iterdir())[:7]:
         path.write_bytes(path.read_bytes()[:-300])  # the header is whole
     odd = min(val.iterdir())
@@ -231,9 +237,48 @@ def test_fss_missing_and_wrong(fss_root: Path, copy_of) -> None:
         ("wrong", f"{root / 'test.txt'} names 'mug', and so does the list of train; get the lists again"),
         ("wrong", f"{ladder / '11.jpg'} is not one of the images 1 to 10; remove it"),
         ("wrong", f"{ladder / '9.jpg'} is 120 x 100 pixels, but its mask is 5 x 4; get the original files again"),
+        ("wrong", f"{ladder}: 1 of 10 masks {SHOWS_NOTHING.format('9.png')}"),
         ("missing", f"{root / 'mug' / '3.png'}; unpack FSS-1000 again"),
         ("wrong", f"{nail} cannot be read as an image (UnidentifiedImageError); get the file again"),
     ]
-    for number in range(1, 11):  # many faults are counted, not listed
-        (root / "abe's_fish" / f"{number}.png").unlink()
-    assert "test: 9 more of this kind; unpack FSS-1000 again" in texts(examine("fss1000", root))
+    for name, number in product(("abe's_fish", "ladder"), range(1, 11)):  # many faults are counted, not listed
+        (root / name / f"{number}.png").unlink()
+    assert "test: 3 more of this kind; unpack FSS-1000 again" in texts(examine("fss1000", root))
+
+
+def test_case_04_masks_stored_as_0_and_1_are_found_beforehand(fss_root: Path, copy_of) -> None:
+    root = copy_of(fss_root)
+    for path in (root / "nail").glob("*.png"):
+        Image.fromarray((np.array(Image.open(path).convert("L")) >= 128).astype(np.uint8)).save(path)
+    assert texts(examine("fss1000", root)) == [f"{root / 'nail'}: 10 of 10 masks {SHOWS_NOTHING.format('1.png')}"]
+
+
+@pytest.mark.parametrize("name", ["pascal5i", "coco20i", "fss1000"])
+def test_folders_that_may_not_be_read_are_listed(
+    name: str, pascal_tree: PascalTree, coco_root: Path, fss_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots = {"pascal5i": pascal_tree.root, "coco20i": coco_root, "fss1000": fss_root}
+    whole = Path.iterdir
+
+    def refused(folder: Path):
+        if folder.name in ("SegmentationClass", "train2017", "mug"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return whole(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    (wrong,) = texts(examine(name, roots[name]))
+    assert wrong.endswith(" cannot be read (Permission denied); change its owner or its permissions")
+
+
+def test_damaged_lists_are_listed_and_names_that_are_no_text_refused(fss_root: Path, copy_of) -> None:
+    root = copy_of(fss_root)
+    (root / "trn.txt").write_bytes(b"egg\n" + bytes(4))
+    (root / "val.txt").write_bytes(b"\xff\xfe")
+    assert texts(examine("fss1000", root)) == [
+        f"{root / name} is not a text file; get the list again" for name in ("trn.txt", "val.txt")
+    ]
+    (root / "mug" / "\udcff.jpg").touch()  # a byte that is no UTF-8
+    with pytest.raises(ValueError, match=r"mug holds '\\udcff.jpg', which is no name in plain text; rename it$"):
+        Fss1000(root, "test")
+    (root / "test.txt").write_text("mug\n")
+    assert r"mug/\udcff.jpg is not one of the images 1 to 10; remove it" in check_data("fss1000", root).text

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
+import re
 import signal
 import subprocess
 import sys
@@ -20,8 +22,10 @@ from places import SHARED
 
 from dpnet_lite.datasets.folds import novel_classes
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.published import coco_masks
+from dpnet_lite.published import coco_masks, sealed
+from dpnet_lite.published.check import examine
 from dpnet_lite.published.coco import Coco20i, find_year
+from dpnet_lite.published.coco_faults import _uncompressed
 from dpnet_lite.published.coco_masks import (
     COCO_CLASSES,
     Instance,
@@ -108,8 +112,11 @@ def test_segmentations_of_every_form() -> None:
     for polygons in ([square], [square, two_points]):
         np.testing.assert_array_equal(_instance_pixels(polygons, 3, 4), expected)
     assert not _instance_pixels([], 3, 4).any() and not _instance_pixels([two_points], 3, 4).any()  # and no box
-    with pytest.raises(ValueError, match=r"height and width \[3, 4\], but its image has \[4, 3\]"):
-        _instance_pixels(plain, 4, 3)
+    for seed in range(20):  # the text is read as pycocotools writes it
+        drawn = np.random.default_rng(seed).random((7, 9)) < 0.1 * (seed % 10)
+        text = coder.encode(np.asfortranarray(drawn.astype(np.uint8)))["counts"].decode()
+        rows = ["".join("#" if pixel else "." for pixel in row) for row in drawn]
+        assert _uncompressed(text) == run_lengths(rows)["counts"]
 
 
 def test_the_data_set_holds_what_the_annotations_say(coco_root: Path, tmp_path: Path) -> None:
@@ -244,14 +251,90 @@ draw_masks(annotations, cache_folder=root / "killed", progress=kill_at_5)
     assert tree_bytes(masks.folder) == tree_bytes(whole.folder)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_faulty_instance_in_a_worker_names_its_image(tmp_path: Path, workers: int) -> None:
-    content = write_coco(tmp_path, splits=["val"], n_classes=20, pictures=False)["val"]
-    content["annotations"][30]["segmentation"] = {"counts": [5], "size": [1, 5]}
+POINTS = [5, 5, 30, 5, 30, 30]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"segmentation": [[[5, 5], [30, 5], [30, 30]]]}, "has a segmentation that is neither polygons"),
+        ({"segmentation": [{"size": [100, 120], "counts": [12000]}]}, "has a segmentation that is neither polygons"),
+        ({"segmentation": [["5", "5", "30", "5", "30", "30"]]}, "has a segmentation that is neither polygons"),
+        ({"segmentation": [POINTS, [*POINTS, 1]]}, "has a segmentation that is neither polygons"),
+        ({"segmentation": None}, "has a segmentation that is neither polygons"),
+        ({"segmentation": []}, "has no polygon of three points or more"),
+        ({"segmentation": [[math.nan, *POINTS[1:]]]}, "has the coordinate nan, but its image is 120 x 100"),
+        ({"segmentation": [[math.inf, *POINTS[1:]]]}, "has the coordinate inf, but its image is 120 x 100"),
+        ({"segmentation": [[-1e9, *POINTS[1:]]]}, "has the coordinate -1e+09, but its image is 120 x 100"),
+        ({"segmentation": {"counts": [5], "size": [1, 5]}}, "has a run-length code of height and width [1, 5], but"),
+        ({"segmentation": {"counts": [100, 500], "size": [100, 120]}}, "has run lengths that do not fill its image"),
+        ({"segmentation": {"counts": "zzzz", "size": [100, 120]}}, "has run lengths that do not fill its image"),
+        ({"segmentation": {"counts": "n1", "size": [100, 120]}}, "has run lengths that do not fill its image"),
+        ({"image_id": "5002"}, "has image_id '5002', which is no int"),
+        ({"image_id": 7}, "is of image 7, category "),
+        ({"category_id": 12}, "is of image 5002, category 12, one of which is not listed"),
+    ],
+)
+def test_cases_07_and_08_annotations_of_no_use_are_counted_and_named(tmp_path: Path, change, fault: str) -> None:
+    """A faulty coordinate ended the process; annotations of other forms, and of unknown images, were lost."""
+    content = write_coco(tmp_path, splits=["val"], n_classes=2, pictures=False)["val"]
+    content["annotations"][2:4] = [{**entry, **change} for entry in content["annotations"][2:4]]
+    path, number = annotation_file(tmp_path), content["annotations"][2]["id"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=re.escape(f"{path}: annotation {number} {fault}")) as caught:
+        draw_masks(path, cache_folder=tmp_path / "cache")
+    assert str(caught.value).endswith(" (2 such entries; see: dpnet-lite data check coco20i)")
+    lines = [finding.text for finding in examine("coco20i", tmp_path) if finding.kind == "wrong"]
+    assert len(lines) == 2 and lines[1].startswith(f"{path.name}: annotation {number + 1} {fault}")
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"height": 10**5, "width": 10**5}, "image 5001 has 100000 x 100000 pixels; there must be 1 to 100,000,000"),
+        ({"width": 0}, "image 5001 has 0 x 100 pixels"),
+        ({"id": 5002}, "image 5002 has the id of another one"),
+        ({"file_name": "\udcff.jpg"}, "image 5001 has the id of another one, or the unreadable name '\\udcff.jpg'"),
+        ({"file_name": "other/000000005002.jpg"}, "2 images are called 000000005002"),
+        ({"file_name": None}, "image 5001 has file_name None, which is no str"),
+    ],
+)
+def test_images_of_no_use_are_named(tmp_path: Path, change: dict[str, Any], fault: str) -> None:
+    content = write_coco(tmp_path, splits=["val"], n_classes=2, pictures=False)["val"]
+    content["images"] = [*content["images"][1:], {**content["images"][0], **change}]
     annotation_file(tmp_path).write_text(json.dumps(content))
-    name = f"{content['annotations'][30]['image_id']:012d}.jpg"
-    with pytest.raises(ValueError, match=f"annotations of {name} do not make sense: a run-length code has height"):
-        draw_masks(annotation_file(tmp_path), cache_folder=tmp_path / "cache", workers=workers)
+    assert read_annotations(annotation_file(tmp_path)).faults[0].startswith(fault)
+
+
+def test_cached_masks_that_changed_or_are_another_images_are_drawn_again(coco_root: Path, tmp_path: Path) -> None:
+    masks = draw_masks(annotation_file(coco_root), cache_folder=tmp_path)
+    before = tree_bytes(masks.folder)
+    swapped, flipped, listing = masks.mask_path(2), masks.mask_path(5), masks.folder / "list.json"
+    swapped.write_bytes(masks.mask_path(3).read_bytes())
+    for path in (flipped, listing):
+        content = bytearray(path.read_bytes())
+        content[len(content) // 3] ^= 1
+        path.write_bytes(bytes(content))
+    drawn: list[int] = []
+    again = draw_masks(
+        annotation_file(coco_root), cache_folder=tmp_path, progress=lambda rows: drawn.extend(rows) or rows
+    )
+    assert drawn == [0, 1] and again == masks and tree_bytes(masks.folder) == before
+
+
+def test_a_cache_that_cannot_be_written_is_told_in_one_line(coco_root: Path, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        OSError, match=r"^cannot write to .*file.* \(Not a directory\); make room there, or give --cache"
+    ):
+        draw_masks(annotation_file(coco_root), cache_folder=tmp_path / "file")
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sealed, "write_atomically", full)
+    with pytest.raises(OSError, match=r"^cannot write to .*coco-masks.* \(No space left on device\); make room"):
+        draw_masks(annotation_file(coco_root), cache_folder=tmp_path)
 
 
 @pytest.mark.skipif(not PHOTOS.is_dir(), reason="needs the photographs of ../shared")
@@ -279,14 +362,14 @@ def test_mistakes_are_told_with_a_remedy(coco_root: Path, tmp_path: Path, monkey
         ({"categories": [{"id": 1, "name": "dog house"}]}, "has 1 categories, such as 'dog house'"),
         ({"categories": [{"id": 1}]}, r"an entry does not make sense \(KeyError\('name'\)\); unpack it again"),
         ({"images": None}, "lacks one of the lists images, annotations, categories"),
-        ({"images": without_name}, "an entry does not make sense"),
-        ({"annotations": [{"id": 1}]}, "an entry does not make sense"),
-        ({"annotations": [{**content["annotations"][0], "category_id": 12}]}, "an entry does not make sense"),
+        ({"images": without_name}, "image 5001 has file_name None"),
+        ({"annotations": [{"id": 1}]}, "annotation 1 has image_id None, which is no int"),
+        ({"annotations": [7]}, "annotation number 1 of the list is no JSON object"),
     ]:
         path = tmp_path / "instances.json"
         path.write_text(json.dumps({**content, **change}))
         with pytest.raises(ValueError, match=message):
-            read_annotations(path)
+            draw_masks(path, cache_folder=tmp_path)
     path.write_text(json.dumps(content)[:-100])
     with pytest.raises(ValueError, match="is not whole JSON; unpack it again"):
         read_annotations(path)

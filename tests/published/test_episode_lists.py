@@ -62,6 +62,21 @@ def test_lists_are_of_the_fold_its_novel_classes_and_large_objects(
             assert (dataset.class_pixels[rows, episode.class_index] >= least).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "one_shot", "five_shots"),
+    [
+        ("pascal5i", "e3ae16d4861f2ce9", "18dd5c78efada76f"),
+        ("coco20i", "463107b8e5b91234", "2c71cbdb0221c9c3"),
+        ("fss1000", "e6b485c29d981cf5", "792db9c9b81da7ae"),
+    ],
+)
+def test_lists_of_made_up_data_are_those_that_were_drawn_first(name, one_shot, five_shots, trees, tmp_path) -> None:
+    """Hashes over data set, class, query and support of every episode, in their order."""
+    dataset = open_published(name, trees[name], PUBLISHED[name].test_split, cache_folder=tmp_path)
+    drawn = [draw_published(dataset, name, fold=0, n_shot=n_shot, seed=1).sha256[:16] for n_shot in SHOTS]
+    assert drawn == [one_shot, five_shots]
+
+
 @pytest.mark.slow
 def test_a_list_does_not_depend_on_the_process(trees: dict[str, Path], tmp_path: Path) -> None:
     program = f"""

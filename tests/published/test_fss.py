@@ -109,7 +109,7 @@ def test_lists_of_other_names_and_places(fss_root: Path, tmp_path: Path) -> None
     with pytest.raises(ValueError, match="names 'hat' twice; name each class once"):
         Fss1000(fss_root, "val", lists=tmp_path)
     (tmp_path / "val.txt").write_text("\n")
-    with pytest.raises(ValueError, match="is empty; name each class once"):
+    with pytest.raises(ValueError, match="is empty; it needs one name a line"):
         Fss1000(fss_root, "val", lists=tmp_path)
 
 

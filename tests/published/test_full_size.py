@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 from core_fixtures import plain_weights
+from PIL import Image
 from places import SHARED
 from published_files import write_hsnet_list
 from small_runs import run
@@ -154,6 +155,39 @@ def test_a_recipe_trains_and_its_head_is_scored(heads, trees, tmp_path, capsys, 
     difference = f"{mious['DPNet'] - mious['training-free']:+.1f}"
     assert "\n\nDifferences, by ours:\n\n| mIoU of DPNet minus" in table
     assert re.search(rf"^\| training-free +\| 1 +\| {re.escape(difference)} +\|$", table, re.MULTILINE)
+
+
+def test_case_04_a_class_that_cannot_be_scored_is_named(heads, fss_root, copy_of, tmp_path, capsys):
+    """The masks of a test class stored as 0 and 1: it left the mean without a word. In training it is refused."""
+    root = copy_of(fss_root)
+
+    def store_as_one(name: str) -> None:
+        for path in (root / name).glob("*.png"):
+            Image.fromarray((np.array(Image.open(path).convert("L")) >= 128).astype(np.uint8)).save(path)
+
+    store_as_one("nail")
+    where, out = ["--data", f"fss1000:{root}"], tmp_path / "scores.json"
+    shown = ["--episodes", 8, "--shots", 1, "--seed", 0, "--protocol", "ours", "hsnet", "--out", out]
+    assert run("evaluate", *where, "--checkpoint", heads["fss1000"], *shown) == 0
+    table, scores = capsys.readouterr().out, json.loads(out.read_text())["runs"][1]["scores"]["ours"]
+    counts, index = np.array(scores["counts"]), np.array(scores["class_index"])
+    sums = [counts[index == own].sum(axis=0) for own in range(3)]  # of the three that show their objects
+    miou = np.mean([100 * own[0] / own[1] for own in sums])
+    assert (
+        not counts[index == 3].any()
+        and f"| ours     | DPNet         | 1     | 1 x 8            | {miou:.1f} (3 of 4 c" in table
+    )
+    end = "in a list no episode shows its object, see: dpnet-lite data check."
+    assert f"\n\nours, not scored: nail (left out of the mean); {end}" in table
+    for name in ("abe's_fish", "ladder", "mug"):
+        store_as_one(name)
+    assert run("evaluate", *where, "--checkpoint", heads["fss1000"], *shown, "--out", tmp_path / "none.json") == 0
+    assert "| none (0 of 4 classes) |" in capsys.readouterr().out
+    store_as_one("egg")
+    assert run("train", *where, "--recipe", "fss_resnet50", *SMALL, "--out", tmp_path / "x.safetensors") == 2
+    assert (
+        "error: no mask of class egg shows it (1 such classes); see: dpnet-lite data check" in capsys.readouterr().err
+    )
 
 
 def test_effective_rates_are_logged(heads):

@@ -17,9 +17,11 @@ from dpnet_lite.datasets.base import IGNORE_LABEL
 from dpnet_lite.datasets.folds import base_classes, novel_classes
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import class_pools, draw_episodes
+from dpnet_lite.published.check import examine
 from dpnet_lite.published.mask_index import MaskIndex
 from dpnet_lite.published.pascal import VOC_CLASSES, Pascal5i
 from dpnet_lite.published.registry import MIN_PIXELS, PUBLISHED, fold_classes, open_published, published
+from dpnet_lite.published.voc_colours import voc_colours
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +106,15 @@ def test_counts_come_from_the_cache_and_a_broken_file_is_written_anew(pascal_tre
 
     expected = count().fingerprint
     assert looked_at == list(range(40)) and count().fingerprint == expected and len(looked_at) == 40
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("index-*.npz")
     whole, other = path.read_bytes(), io.BytesIO()
     np.savez_compressed(other, sizes=np.zeros((3, 2), np.int32), pixels=np.zeros((3, 20)), ignored=np.zeros(3))
-    for broken in (b"", whole[:100], whole[:-30], other.getvalue()):
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    foreign = tmp_path / "other" / path.name  # counts of other masks, whole but for another key
+    Pascal5i(pascal_tree.root, "train", cache_folder=foreign.parent).fingerprint.strip()
+    (foreign,) = foreign.parent.iterdir()
+    for broken in (b"", whole[:100], whole[:-30], other.getvalue(), bytes(flipped), foreign.read_bytes()):
         path.write_bytes(broken)
         assert count().fingerprint == expected
         with np.load(path) as arrays:
@@ -125,6 +132,20 @@ def test_vocs_own_mask_counts_before_sbds(pascal_tree: PascalTree, train: Pascal
         made = np.where(tree.labels[name] == 255, 0, tree.labels[name]).astype(np.uint8)
         Image.fromarray(made).save(tree.base / "SegmentationClassAug" / f"{name}.png")
     assert Pascal5i(tree.root, "train").fingerprint == train.fingerprint
+
+
+def test_masks_in_vocs_colours_are_read_as_numbers_and_said_to_be(pascal_tree: PascalTree, copy_of) -> None:
+    tree = copy_of(pascal_tree)
+    palette = {0: (0, 0, 0), 1: (128, 0, 0), 7: (128, 128, 128), 20: (0, 64, 128), 255: (224, 224, 192)}  # VOC's table
+    assert {number: tuple(voc_colours(np.array([[number]]))[0, 0]) for number in palette} == palette
+    for path in (tree.base / "SegmentationClass").iterdir():
+        Image.fromarray(voc_colours(tree.labels[path.stem].astype(int)).astype(np.uint8)).save(path)
+    dataset = Pascal5i(tree.root, "val")
+    with pytest.warns(UserWarning, match=r"^masks in VOC's colours \(RGB\) are read as the class numbers"):
+        assert dataset.fingerprint == Pascal5i(pascal_tree.root, "val").fingerprint
+    notes = [finding.text for finding in examine("pascal5i", tree.root) if "VOC's colours" in finding.text]
+    said = "masks in VOC's colours (RGB) are read as the class numbers of its palette"
+    assert notes == [f"train: 10 {said}", f"val: 40 {said}"]
 
 
 def test_lists_of_the_user_take_the_place_of_the_rule(pascal_tree: PascalTree, tmp_path: Path) -> None:

@@ -59,6 +59,18 @@ def test_prepare_goes_on_and_gives_the_same_data(pascal_tree: PascalTree, tmp_pa
     assert prepare_pascal(raw.root, steps=steps).startswith("0 annotations of SBD made masks; 36")
 
 
+@pytest.mark.parametrize("place", ["benchmark_RELEASE/dataset", "sbd/benchmark_RELEASE/dataset"])
+def test_sbd_is_read_as_its_own_archive_unpacks(raw_tree: PascalTree, copy_of, place: str) -> None:
+    root = copy_of(raw_tree).root
+    (root / "sbd").rename(root / "unpacked")
+    shutil.copytree(root / "unpacked", root / place)
+    (root / place / "train_noval.txt").rename(root / "train_noval.txt")  # it is not in the archive
+    assert prepare_pascal(root).startswith("15 annotations of SBD made masks; 4 images had one")
+    dataset = Pascal5i(root, "train")
+    for row, name in enumerate(dataset.ids):
+        assert np.array_equal(dataset.read_labels(row), raw_tree.labels[name])
+
+
 def test_what_prepare_cannot_do_without(raw_tree: PascalTree, copy_of, tmp_path: Path, monkeypatch) -> None:
     for workers in (0, -1):
         with pytest.raises(ValueError, match=f"^there are {workers} workers; give 1 or more$"):

@@ -31,10 +31,13 @@ def protocol_counts(protocol: Protocol, logits: Tensor, labels: Tensor, *, bench
 
     Returns:
         int64 [4] as `evaluation.episode_counts`: foreground intersection and union, background intersection and union.
+        By the rule "accumulated" (ours) all 0 where there is nothing to find: that says nothing of the class.
 
     Raises ValueError: wrong shapes, values other than 0, 1 and 255, or a benchmark that the protocol does not have.
     """
-    return episode_counts(*compared(protocol, logits, labels, benchmark=benchmark))
+    counts = episode_counts(*compared(protocol, logits, labels, benchmark=benchmark))
+    has_object = protocol.rule != "accumulated" or bool((labels == 1).any())
+    return counts if has_object else torch.zeros_like(counts)
 
 
 def compared(

@@ -65,7 +65,8 @@ def protocol_score(
 ) -> tuple[float, float]:
     """mIoU and FB-IoU as the protocol's code has them, fractions in [0, 1].
 
-    - "accumulated" (ours): per class over its episodes; what has an empty union is left out.
+    - "accumulated" (ours): per class over its episodes; what has an empty union is left out, as is a query that
+      shows nothing of its class.
     - "clamped" (HSNet): the same sums in float32, unions of at least 1, the mean over all classes of the fold, so that
       a class without an episode counts as 0.
     - "epsilon" (PFENet, BAM): 1e-10 is added to every union; the mean over all classes of the fold, as above.

@@ -1,0 +1,95 @@
+"""What makes an entry of COCO's JSON of no use. COCO's own files hold nothing of the kind; converted ones do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+_MAX_PIXELS = 100_000_000  # of an image; COCO's have at most 640 x 640
+_IMAGE = {"id": int, "height": int, "width": int, "file_name": str}
+_ANNOTATION = {"id": int, "image_id": int, "category_id": int}
+
+
+def sound_entries(
+    kind: str, entries: Sequence[Any], fault_of: Callable[[Any], str | None], faults: list[str]
+) -> Iterator[Any]:
+    """The entries that are of use; a line for each of the others is added to `faults`."""
+    for place, entry in enumerate(entries, start=1):
+        if fault := fault_of(entry):
+            has_id = isinstance(entry, dict) and "id" in entry
+            faults.append(f"{kind} {entry['id'] if has_id else f'number {place} of the list'} {fault}")
+        else:
+            yield entry
+
+
+def image_fault(image: Any, known: Container[int]) -> str | None:
+    """What is wrong with an entry of "images", None where nothing is; `known` are the ids of those before it."""
+    if fault := _form_fault(image, _IMAGE):
+        return fault
+    if image["id"] in known or not image["file_name"].isprintable():
+        return f"has the id of another one, or the unreadable name {image['file_name']!r}"
+    height, width = image["height"], image["width"]
+    is_sound = min(height, width) > 0 and height * width <= _MAX_PIXELS
+    return None if is_sound else f"has {width} x {height} pixels; there must be 1 to {_MAX_PIXELS:,}"
+
+
+def annotation_fault(entry: Any, images: Mapping[int, Any], categories: Container[int]) -> str | None:
+    """What is wrong with an entry of "annotations", None where nothing is; `images` are the sound ones by id."""
+    if fault := _form_fault(entry, _ANNOTATION):
+        return fault
+    if entry["image_id"] not in images or entry["category_id"] not in categories:
+        return f"is of image {entry['image_id']}, category {entry['category_id']}, one of which is not listed"
+    image, segmentation = images[entry["image_id"]], entry.get("segmentation")
+    fault_of = _run_length_fault if isinstance(segmentation, dict) else _polygon_fault
+    return fault_of(segmentation, image["height"], image["width"])
+
+
+def _form_fault(entry: Any, kinds: Mapping[str, type]) -> str | None:
+    if not isinstance(entry, dict):
+        return "is no JSON object"
+    other = [name for name, kind in kinds.items() if type(entry.get(name)) is not kind]
+    return f"has {other[0]} {entry.get(other[0])!r}, which is no {kinds[other[0]].__name__}" if other else None
+
+
+def _run_length_fault(code: Mapping[str, Any], height: int, width: int) -> str | None:
+    if (size := code.get("size")) != [height, width]:
+        return f"has a run-length code of height and width {size}, but its image has {[height, width]}"
+    counts: Any = code.get("counts")
+    counts = _uncompressed(counts) if isinstance(counts, str) else counts
+    is_list = isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)
+    return None if is_list and sum(counts) == height * width else "has run lengths that do not fill its image"
+
+
+def _uncompressed(code: str) -> list[int]:
+    """Run lengths from COCO's text; one of -1 where it is no such text.
+
+    A letter has 5 bits of a number, the lowest first, and one that says whether more follow. From the fourth on a
+    number is the difference to the last but one.
+    """
+    counts, value, shift = list[int](), 0, 0
+    for bits in (ord(letter) - 48 for letter in code):
+        value, shift = value | (bits & 31) << shift, shift + 5
+        if not 0 <= bits < 64:
+            return [-1]
+        if not bits & 32:
+            signed = value - (1 << shift) if bits & 16 else value
+            counts.append(signed + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    return [-1] if shift else counts
+
+
+def _polygon_fault(polygons: Any, height: int, width: int) -> str | None:
+    """Also of coordinates far outside, for which pycocotools would take memory without end."""
+    try:
+        arrays = [np.asarray(polygon) for polygon in polygons] if isinstance(polygons, list) else None
+    except ValueError:  # lists of several lengths
+        arrays = None
+    if arrays is None or any(array.ndim != 1 or array.dtype.kind not in "iuf" or len(array) % 2 for array in arrays):
+        return "has a segmentation that is neither polygons [[x1, y1, x2, y2, ...], ...] nor one run-length code"
+    if not any(len(array) >= 6 for array in arrays):
+        return "has no polygon of three points or more"
+    values, side = np.concatenate(arrays), max(height, width)
+    strange = values[~((values >= -side) & (values <= 2 * side))]  # NaN is neither
+    return f"has the coordinate {strange[0]:g}, but its image is {width} x {height}" if len(strange) else None
