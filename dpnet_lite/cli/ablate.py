@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
     if not experiment.is_toy and args.fold is None:
         study = replace(study, folds=experiment.folds)
     name = study.name + ("-quick" if args.quick else "")
-    folder = args.out or Path("outputs/ablation") / Path(experiment.data).resolve().name / name
+    folder = args.out or Path("outputs/ablation") / os.path.basename(os.path.abspath(experiment.data)) / name
     options.check_output(folder, is_folder=True)
     options.check_output(args.table)
     ablate(

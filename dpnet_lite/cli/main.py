@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -26,8 +27,8 @@ COMMANDS = {  # each is a file of this folder with `add_options` and `run`
 }
 _EXAMPLES = """examples:
   dpnet-lite demo
-  dpnet-lite demo --fold all --seeds 0 1 2
-  dpnet-lite demo --data folder:my_photos
+  dpnet-lite demo --fold all --seeds 0 1 2 --resume
+  dpnet-lite demo --data folder:my_photos --out outputs/my_photos
   dpnet-lite train --fold 1 --out outputs/fold1.safetensors
   dpnet-lite evaluate --checkpoint outputs/fold1.safetensors --fold 1 --shots 1 5
   dpnet-lite predict garden.jpg --support cat.jpg cat.png --overlay --out masks
@@ -129,7 +130,12 @@ def one_line(error: Exception) -> str:
 
 
 def _prepare(args: argparse.Namespace) -> None:
-    """Threads and device, for commands that have them."""
+    """What takes seconds to import; threads and device, for commands that have them."""
+    if "torch" not in sys.modules and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # While they are imported, libraries swallow a KeyboardInterrupt.
+        signal.signal(signal.SIGINT, lambda *_: (os.write(2, b"dpnet-lite: stopped\n"), os._exit(130)))
+        import_module("torchvision")  # and torch
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if getattr(args, "threads", None):
         import torch
 

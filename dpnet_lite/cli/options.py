@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES, ModelConfig, TrainingConfig
@@ -81,8 +81,11 @@ def check_output(path: Path, *, is_folder: bool = False, may_replace: bool = Tru
         if not may_replace:
             raise ValueError(f"{path} is there already; give another name with --out, or replace it with --overwrite")
         found = path.parent  # files are replaced, not written into
-    if not (found.is_dir() and os.access(found, os.W_OK | os.X_OK)):
-        raise ValueError(f"{path} cannot be written: {found} is no folder that takes files; give another place")
+    try:
+        with TemporaryFile(dir=found):  # for the superuser, permissions do not tell
+            pass
+    except OSError:
+        raise ValueError(f"{path} cannot be written: {found} is no folder that takes files; give another") from None
 
 
 def check_checkpoint(path: Path, *, may_replace: bool) -> None:
