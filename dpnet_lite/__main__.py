@@ -2,7 +2,10 @@
 
 import sys
 
-from dpnet_lite.cli.main import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from dpnet_lite.cli.main import main
+
+        sys.exit(main())
+    except KeyboardInterrupt:  # before `main` could catch it
+        sys.exit(130)

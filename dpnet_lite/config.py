@@ -73,16 +73,19 @@ class Settings:
 
     def with_texts(self, changes: Sequence[str]) -> Self:
         """Apply texts "name=value", as typed on a command line, all at once: some settings must fit each other."""
-        values, known = {}, _kinds(type(self))
+        values: dict[str, Any] = {}
+        known = _kinds(type(self))
         for change in changes:
             name, equals, text = change.partition("=")
             if not equals or name not in known:
                 raise ValueError(f"{change!r} is no setting; give NAME=VALUE with a name of {', '.join(known)}")
             old = getattr(self, name)
             try:
-                values[name] = _read(text, type(old))
+                value = _read(text, type(old))
             except (KeyError, ValueError):
                 raise ValueError(f"{change!r} does not fit; the value now is {old!r}") from None
+            if values.setdefault(name, value) != value:
+                raise ValueError(f"{change!r} comes after {name}={values[name]}; give each setting once")
         return self._new({**vars(self), **values})
 
 
@@ -185,7 +188,7 @@ class TrainingConfig(Settings):
     # Steps between scores on held-out base classes; 0: take the last weights.
     validate_every: int = setting(0, low=0, high=10_000_000)
     n_held_out: int = setting(0, low=0, high=10_000_000)  # base classes kept aside for choosing the checkpoint
-    seed: int = 0
+    seed: int = setting(0, low=0, high=2**63 - 1)  # what PyTorch takes
 
     optimiser: Literal["adamw", "sgd"] = "adamw"
     momentum: float = setting(0.9, low=0.0, high=0.9999)  # SGD's

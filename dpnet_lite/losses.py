@@ -40,7 +40,8 @@ def target_weights(targets: Sequence[Targets], foreground_weight: float) -> Tens
 
     A mean over a step that several processes share, or take in parts, divides by the sum over all of them.
     """
-    sums = torch.zeros(3, dtype=torch.float64, device=targets[0].main.device)
+    device = targets[0].main.device
+    sums = torch.zeros(3, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)  # MPS has none
     for target in targets:
         sums[2] += len(target.main)
         for branch, labels in enumerate(target):

@@ -77,7 +77,7 @@ def test_changed_takes_typed_values_all_at_once():
     ("texts", "expected"),
     [
         (["count=7", "share=0.25"], Example(count=7, share=0.25)),
-        (["switch=True"], Example(switch=True)),
+        (["switch=True", "switch=true"], Example(switch=True)),
         (["switch=false", "word=x=y"], Example(word="x=y")),
         (["choice=blue", "sides=1,0.5,0.1"], Example(choice="blue", sides=(1.0, 0.5, 0.1))),
         ([], Example()),
@@ -98,11 +98,12 @@ def test_texts_are_read_as_the_setting_is(texts, expected):
         ("sides=1,x", "'sides=1,x' does not fit"),
         ("count=10", "count is 10; choose a number from 1 to 9"),
         ("choice=green", "choice is 'green'; choose one of red, blue"),
+        ("count=2 share=1 count=3", "'count=3' comes after count=2; give each setting once"),
     ],
 )
 def test_texts_that_do_not_fit_are_named(text, message):
     with pytest.raises(ValueError) as caught:
-        Example().with_texts([text])
+        Example().with_texts(text.split())
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
 
 

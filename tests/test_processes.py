@@ -41,6 +41,11 @@ def one(options, tmp_path_factory) -> dict[str, torch.Tensor]:
     return trained(options, tmp_path_factory.mktemp("one") / "one.safetensors")
 
 
+def changed(options: list[object], text: str) -> list[object]:
+    """The options with another setting in the place of their own."""
+    return [*(word for word in options if not str(word).startswith(text.partition("=")[0])), text]
+
+
 def trained(options: list[object], out: Path) -> dict[str, torch.Tensor]:
     assert run(*options, "--out", out) == 0
     return load_head(out)[0].state_dict()
@@ -97,14 +102,14 @@ def test_two_processes_equal_one(options, one, tmp_path):
         code, message = finish(job)
     assert code == 0, message
     assert_same(load_head(out)[0].state_dict(), one, atol=1e-5)
-    half = trained([*options, "batch_size=2"], tmp_path / "half.safetensors")
+    half = trained(changed(options, "batch_size=2"), tmp_path / "half.safetensors")
     assert max(float((one[name] - half[name]).abs().max()) for name in one) > 1e-3
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes by /proc")
 def test_a_lost_process_ends_the_job_and_one_goes_on(options, one, tmp_path):
     out = tmp_path / "killed.safetensors"
-    often = [*options, "checkpoint_every=1"]
+    often = changed(options, "checkpoint_every=1")
     state = out.with_suffix("") / "state.bin"
     with started(often, out, n_processes=2) as job:
         wait_for(job, state.exists)
@@ -116,7 +121,7 @@ def test_a_lost_process_ends_the_job_and_one_goes_on(options, one, tmp_path):
 
 def test_two_processes_go_on_where_one_was_told_to_end(options, one, tmp_path):
     out = tmp_path / "ended.safetensors"
-    often = [*options, "checkpoint_every=1"]
+    often = changed(options, "checkpoint_every=1")
     with started(often, out, n_processes=1) as job:
         wait_for(job, (out.with_suffix("") / "state.bin").exists)
         job.send_signal(signal.SIGTERM)

@@ -74,8 +74,8 @@ def run_all(runs: Sequence[Run], options: EngineOptions) -> Iterator[tuple[int, 
             yield from parallel(tasks)
         except BrokenProcessPool:
             raise RuntimeError(
-                "a process of this study died, perhaps for want of memory; finished runs are kept: call again, with "
-                "fewer --jobs"
+                "a process of this study died, perhaps for want of memory or of room on the disk; finished runs are "
+                "kept: make room, and call again with fewer --jobs"
             ) from None
 
 

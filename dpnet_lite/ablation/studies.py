@@ -157,7 +157,7 @@ def load_study(name: str) -> Study:
             f"there is no {what}; shipped are {', '.join(shipped_studies())}; or give the path of a .toml file"
         )
     try:
-        return _study({"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8"))})
+        return _study({"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8-sig"))})
     except ValueError as error:  # TOML that cannot be read among them
         raise ValueError(f"{path.name}: {error}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -28,13 +29,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--quick", action="store_true", help="two folds, two seeds, 60 steps, few scenes: to try it")
     add("--report", action="store_true", help="run nothing, write the report of what is there")
     add("--list", action="store_true", help="name the shipped studies and what they ask")
-    add("--seeds", type=int, nargs="+", help="training seeds (default: the study's)")
-    add("--steps", type=int, help="training steps (default: the study's)")
-    add("--episodes", type=int, help="test episodes per fold (default: the study's)")
+    add("--seeds", type=options.parse_seed, nargs="+", help="training seeds (default: the study's)")
+    add("--steps", type=options.whole(1), help="training steps (default: the study's)")
+    add("--episodes", type=options.whole(1), help="test episodes per fold (default: the study's)")
     add("--original-size", action="store_true", help="score at each photograph's own size")
     where = "processes of this machine, or Ray (needs the extra cluster)"
     add("--engine", choices=("local", "ray"), default="local", help=where)
-    add("--jobs", type=int, help="runs at once (default: one per core)")
+    add("--jobs", type=options.whole(1), help="runs at once (default: one per core)")
     add("--address", help="of a running Ray cluster, such as auto or HOST:6379")
     add("--cpus-per-run", type=float, default=1.0, help="cores that Ray keeps for a run")
     add("--gpus-per-run", type=float, default=0.0, help="GPUs, such as 0.25 for four runs on one")
@@ -55,11 +56,14 @@ def run(args: argparse.Namespace) -> None:
     if not experiment.is_toy and args.fold is None:
         study = replace(study, folds=experiment.folds)
     name = study.name + ("-quick" if args.quick else "")
+    folder = args.out or Path("outputs/ablation") / os.path.basename(os.path.abspath(experiment.data)) / name
+    options.check_output(folder, is_folder=True)
+    options.check_output(args.table)
     ablate(
         study,
         experiment,
         table=args.table,
-        folder=args.out or Path("outputs/ablation") / Path(experiment.data).name / name,
+        folder=folder,
         options=EngineOptions(args.engine, args.jobs, args.address, args.cpus_per_run, args.gpus_per_run),
         say=options.say,
         scenes=QUICK_SCENES if args.quick else TOY_SCENES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dpnet_lite.cli.options import PUBLISHED, OneLineParser, say
+from dpnet_lite.cli.options import PUBLISHED, OneLineParser, check_output, say, whole
 
 _EXAMPLES = """examples:
   dpnet-lite data check pascal5i --root data/pascal
@@ -33,28 +33,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         job.add_argument("--cache", type=Path, help=cache)
     check.add_argument("--deep", action="store_true", help="decode every image and mask, which takes a while")
     prepare.add_argument("--download", action="store_true", help="get what is missing (PASCAL-5i alone)")
-    prepare.add_argument("--workers", type=int, default=1, help="processes that make masks (default: 1)")
+    prepare.add_argument("--workers", type=whole(1, 1_024), default=1, help="processes that make masks (default: 1)")
     episodes.add_argument("--out", type=Path, help="folder (default: outputs/episodes/NAME)")
-    episodes.add_argument("--shots", type=int, nargs="+", help="shots of the lists (default: 1 5)")
-    episodes.add_argument("--folds", type=int, nargs="+", help="folds of the lists (default: all)")
+    episodes.add_argument("--overwrite", action="store_true", help="replace other lists that are there")
+    episodes.add_argument("--shots", type=whole(1, 1_000), nargs="+", help="shots of the lists (default: 1 5)")
+    episodes.add_argument("--folds", type=whole(0), nargs="+", help="folds of the lists (default: all)")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Do the job.
-
-    Raises:
-        ValueError: something is missing, wrong or different; the text that was said before tells what.
-    """
-    try:
-        problem = _job(args)
-    except ModuleNotFoundError as error:
-        raise RuntimeError(str(error)) from error  # it names the extra that is needed
-    if problem is not None:
-        raise ValueError(problem)
-
-
-def _job(args: argparse.Namespace) -> str | None:
-    """Say what the job found or did; returns what is amiss."""
+    """Say what the job found or did; ValueError where something is missing, wrong or different."""
     from dpnet_lite.experiments.kept_features import default_cache
     from dpnet_lite.experiments.progress import Stages
     from dpnet_lite.published.check import check_data, prepare_data, write_episodes
@@ -68,16 +55,20 @@ def _job(args: argparse.Namespace) -> str | None:
         if args.job == "prepare":
             settings = {"download": args.download, "workers": args.workers, "cache_folder": cache}
             say(prepare_data(args.name, root, **settings, steps=steps))
-            return None
+            return
+        output = args.out or Path("outputs/episodes") / args.name
+        check_output(output, is_folder=True)
         report = write_episodes(
             args.name,
             root,
-            args.out or Path("outputs/episodes") / args.name,
+            output,
             lists=args.lists,
             folds=args.folds,
             shots=args.shots or SHOTS,
             cache_folder=cache,
+            may_replace=args.overwrite,
             steps=steps,
         )
     say(report.text)
-    return report.problem
+    if report.problem is not None:
+        raise ValueError(report.problem)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,18 +21,23 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_training_data(parser)
     options.add_settings(parser)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
-    parser.add_argument(
-        "--episodes", dest="n_episodes", metavar="EPISODES", type=int, default=500, help=options.EPISODES
-    )
+    parser.add_argument("--seeds", type=options.parse_seed, nargs="+", default=[0])
+    parser.add_argument("--shots", type=options.whole(1, 1_000), nargs="+", default=[1, 5])
+    episodes: dict[str, Any] = {"dest": "n_episodes", "metavar": "EPISODES", "help": options.EPISODES}
+    parser.add_argument("--episodes", type=options.whole(1), default=500, **episodes)
     parser.add_argument("--original-size", action="store_true", help="score at each photograph's own size")
     parser.add_argument("--out", type=Path, default=Path("outputs/demo"))
     parser.add_argument("--resume", action="store_true", help="skip folds and seeds that are done")
+    parser.add_argument("--overwrite", action="store_true", help="replace heads and scores of the same folds and seeds")
 
 
 def run(args: argparse.Namespace) -> None:
     experiment = options.experiment_of(args)
+    options.check_output(args.out, is_folder=True)
+    for fold, seed in product(experiment.folds, experiment.seeds):
+        found = sorted(args.out.glob(f"*fold{fold}_seed{seed}.*"))
+        if found and not (args.resume or args.overwrite):
+            raise ValueError(f"{found[0]} is there already; give --resume, --overwrite, or another folder with --out")
     run_demo(experiment, args.out, say=options.say, resume=args.resume, networks=options.known_networks())
 
 
@@ -46,9 +51,10 @@ def run_demo(
     **settings: Any,
 ) -> list[FoldResult]:
     """Run all folds and seeds, write results, heads and pictures to `output`, say the tables."""
+    from dpnet_lite.experiments.devices import world_size
     from dpnet_lite.experiments.results import run_experiment
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if world_size() > 1:
         raise ValueError("demo runs in one process, but torchrun started several; use train for several processes")
     if pictures and importlib.util.find_spec("matplotlib") is None:
         say("no pictures: matplotlib is missing; install it with: pip install 'dpnet-lite[notebooks]'")

@@ -25,12 +25,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--protocol", nargs="+", choices=tuple(PROTOCOLS), help=whose)
     options.add_lists(parser)
     add("--checkpoint", type=Path, required=True)
-    add("--shots", type=int, nargs="+", default=[1, 5])
+    add("--shots", type=options.whole(1, 1_000), nargs="+", default=[1, 5])
     episodes = f"{options.EPISODES[:-1]}; or as the protocol has it)"
-    add("--episodes", dest="n_episodes", metavar="EPISODES", type=int, help=episodes)
-    add("--seed", type=int, help="of the episodes (default: that of the demo)")
+    add("--episodes", dest="n_episodes", metavar="EPISODES", type=options.whole(1), help=episodes)
+    add("--seed", type=options.parse_seed, help="of the episodes (default: that of the demo)")
     add("--original-size", action="store_true")
     add("--out", type=Path, help="write the scores as JSON")
+    add("--overwrite", action="store_true", help="replace the file of --out")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace) -> None:
 
     published = options.published_data(args.data)
     _refuse(args, is_published=published is not None)
+    if args.out is not None:
+        options.check_output(args.out, may_replace=args.overwrite)
     names = args.protocol or ([] if published is None else ["ours"])
     weights, networks = args.backbone_weights, options.known_networks()
     trained = load_trained(args.checkpoint, backbone_weights=weights, device=args.device, networks=networks)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -24,8 +27,8 @@ COMMANDS = {  # each is a file of this folder with `add_options` and `run`
 }
 _EXAMPLES = """examples:
   dpnet-lite demo
-  dpnet-lite demo --fold all --seeds 0 1 2
-  dpnet-lite demo --data folder:my_photos
+  dpnet-lite demo --fold all --seeds 0 1 2 --resume
+  dpnet-lite demo --data folder:my_photos --out outputs/my_photos
   dpnet-lite train --fold 1 --out outputs/fold1.safetensors
   dpnet-lite evaluate --checkpoint outputs/fold1.safetensors --fold 1 --shots 1 5
   dpnet-lite predict garden.jpg --support cat.jpg cat.png --overlay --out masks
@@ -60,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="Dual prototype network for few-shot segmentation.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"dpnet-lite {__version__}")
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
@@ -70,28 +74,68 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status: 0, 2 for an error that is told in one line, 130 after Ctrl-C."""
-    args = build_parser().parse_args(arguments)
-    args.arguments = sys.argv[1:] if arguments is None else list(arguments)  # as typed, for the reports
+    """Run a command; returns the exit status: 0; 2 for an error, told in one line; 130 after Ctrl-C.
+
+    Where nobody reads on (`| head -1`) it is 141, without a word, as a shell has it for what SIGPIPE ends.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        _prepare(args)
-        args.run(args)
+        try:
+            if hasattr(sys.stdout, "reconfigure"):
+                sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: no name ends a run
+            args = build_parser().parse_args(words)
+            args.arguments = words  # as typed, for the reports
+            _prepare(args)
+            args.run(args)
+        finally:
+            _flush()
+    except BrokenPipeError:
+        return 141
     except KeyboardInterrupt as stop:
-        print(f"dpnet-lite: {str(stop) or 'stopped'}", file=sys.stderr)
-        return 130
-    except (ModuleNotFoundError, ValueError, OSError, RuntimeError) as error:
-        if args.debug:
+        status, line = 130, str(stop) or "stopped"
+    except Exception as error:
+        if "--debug" in words:
             traceback.print_exc()
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        if isinstance(error, ModuleNotFoundError) and "pip install" not in first:
-            first = f"{error}; install it with: pip install 'dpnet-lite[notebooks]'"
-        print(f"dpnet-lite: error: {first}", file=sys.stderr)
-        return 2
-    return 0
+        status, line = 2, f"error: {one_line(error)}"
+    else:
+        return 0
+    with contextlib.suppress(OSError):  # its disk is full, or nobody reads it
+        print(f"dpnet-lite: {line}", file=sys.stderr, flush=True)
+    return status
+
+
+def _flush() -> None:
+    """Write what is held back; OSError where that fails: then it is dropped, or Python would fail with it again."""
+    for stream, name in ((sys.stdout, "standard output"), (sys.stderr, "standard error")):
+        try:
+            print(end="", file=stream, flush=True)
+        except OSError as error:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            raise OSError(error.errno, error.strerror, name) from None
+
+
+def one_line(error: Exception) -> str:
+    """What went wrong and what to do. Errors of ours say both; where the system's own words are all, this adds it."""
+    text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if isinstance(error, ModuleNotFoundError):
+        return text if "pip install" in text else f"{text}; install it again: pip install dpnet-lite"
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return f"{text}; lower --size, batch_size or --jobs, or raise accumulate"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; check the path, its rights and the room on its disk, or give another"
+    if isinstance(error, ValueError | OSError | RuntimeError):
+        return text
+    return f"an error inside dpnet-lite: {type(error).__name__}: {text}; run again with --debug and report it"
 
 
 def _prepare(args: argparse.Namespace) -> None:
-    """Threads and device, for commands that have them."""
+    """What takes seconds to import; threads and device, for commands that have them."""
+    if "torch" not in sys.modules and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # While they are imported, libraries swallow a KeyboardInterrupt.
+        signal.signal(signal.SIGINT, lambda *_: (os.write(2, b"dpnet-lite: stopped\n"), os._exit(130)))
+        import_module("torchvision")  # and torch
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if getattr(args, "threads", None):
         import torch
 
@@ -99,4 +143,4 @@ def _prepare(args: argparse.Namespace) -> None:
     if hasattr(args, "device"):
         from dpnet_lite.experiments.devices import check_device
 
-        check_device(args.device)
+        args.device = check_device(args.device)

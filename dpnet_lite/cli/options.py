@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
-from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES, ModelConfig
+from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES, ModelConfig, TrainingConfig
 from dpnet_lite.experiments.presets import MIN_PER_CLASS, N_FOLDS, PHOTOGRAPHS, TOY, Preset
 from dpnet_lite.published.registry import PublishedName
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 PUBLISHED = get_args(PublishedName)  # the data sets that `train`, `evaluate` and `data` know by name
 EPISODES = f"scored per fold and number of shots (default: 500; intervals need {MIN_PER_CLASS} a class)"
+DEVICES = "cpu, cuda, cuda:1, mps, or auto: a GPU where there is one (default: cpu)"
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -30,7 +33,14 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"dpnet-lite: error: {message}; see {self.prog} --help\n")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        print(message, end="", file=file)  # argparse would pass over a full disk
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = [word.partition("=")[0] for word in args or ()]
+        for name, action in self._option_string_actions.items():  # argparse would drop the first list in silence
+            if words.count(name) > 1 and action.nargs in ("+", "*") and isinstance(action, argparse._StoreAction):
+                self.error(f"{name} is given twice; put all its values behind one")
         # A command's own parser meets what it does not know first, and knows its own options.
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
@@ -48,9 +58,48 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
+def whole(low: int, high: int = 10_000_000) -> Callable[[str], int]:
+    """What reads an option's whole number, from `low` to `high`."""
+
+    def read(text: str) -> int:
+        if not (text.isdecimal() and len(text) < 20 and low <= int(text) <= high):
+            raise argparse.ArgumentTypeError(f"{text!r} does not fit; give a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+parse_seed = whole(0, 2**63 - 1)  # what PyTorch takes
+
+
+def check_output(path: Path, *, is_folder: bool = False, may_replace: bool = True) -> None:
+    """ValueError where a file or a folder cannot be written, or what is there would be lost: before the work."""
+    found = next(place for place in (path, *path.parents) if place.exists())
+    if found == path and not is_folder:
+        if not path.is_file():
+            raise ValueError(f"{path} is no regular file; give another name")
+        if not may_replace:
+            raise ValueError(f"{path} is there already; give another name with --out, or replace it with --overwrite")
+        found = path.parent  # files are replaced, not written into
+    try:
+        with TemporaryFile(dir=found):  # for the superuser, permissions do not tell
+            pass
+    except OSError:
+        raise ValueError(f"{path} cannot be written: {found} is no folder that takes files; give another") from None
+
+
+def check_checkpoint(path: Path, *, may_replace: bool) -> None:
+    """The same for a checkpoint, its .json, which may be another program's, and the folder of its training."""
+    check_output(path, may_replace=may_replace)
+    check_output(path.with_suffix(""), is_folder=True)
+    check_output(sidecar := path.with_suffix(".json"))
+    if sidecar.exists() and not sidecar.read_bytes().startswith(b'{\n  "format": '):
+        raise ValueError(f"{sidecar} is another program's and would be replaced; give another name with --out")
+
+
 def parse_checkpoint(text: str) -> Path:
     """A path to write a checkpoint to; wrong ones are found before the training, not after it."""
-    if not text.endswith(".safetensors"):
+    if Path(text).suffix != ".safetensors":  # the name ".safetensors" has none
         raise argparse.ArgumentTypeError(f"{text!r} does not end in .safetensors; give such a name")
     return Path(text)
 
@@ -62,13 +111,6 @@ def _parse_fold(text: str) -> int | str:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no fold; give its number, from 0, or all")
     return int(text)
-
-
-def _parse_one_fold(text: str) -> int | str:
-    """One fold's number, for commands that work on a single fold."""
-    if text == "all":
-        raise argparse.ArgumentTypeError("'all' is for demo; this command takes one fold: give its number, from 0")
-    return _parse_fold(text)
 
 
 def _parse_data(text: str) -> str:
@@ -100,18 +142,18 @@ def add_data(parser: argparse.ArgumentParser, *, one_fold: bool = False, of_head
     add("--data", type=_parse_data, default=None if of_head else "toy", help=what)
     how = "how a folder's classes fall into folds: as COCO-20i or as PASCAL-5i"
     add("--folds", dest="layout", choices=("interleaved", "blocked"), default="interleaved", help=how)
-    add("--n-folds", type=int, default=N_FOLDS, help=f"number of folds (default: {N_FOLDS})")
+    add("--n-folds", type=whole(2), default=N_FOLDS, help=f"number of folds (default: {N_FOLDS})")
     default = "that of the checkpoint" if of_head else "0"
     which = f"number from 0 (default: {default})" if one_fold else "number from 0, or all"
     first = 0 if one_fold and not of_head else None
-    add("--fold", type=_parse_one_fold if one_fold else _parse_fold, default=first, help=which)
+    add("--fold", type=whole(0) if one_fold else _parse_fold, default=first, help=which)
     add("--gap", type=float, help="support-query gap of the toy world, 0 to 1")
     add("--backbone-weights", type=Path, help=".safetensors or .pth, torchvision's keys")
-    add("--size", type=int, help="side of the network's square input, pixels")
+    add("--size", type=whole(32, 10_000), help="side of the network's square input, pixels")
     where = "folder for the frozen features of photographs (default: dpnet_lite in your cache folder)"
     add("--cache", dest="cache_folder", metavar="CACHE", type=Path, help=where)
-    add("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
-    add("--threads", type=int, help="CPU threads (default: as PyTorch decides; ablate: 1 for each run)")
+    add("--device", default="cpu", help=DEVICES)
+    add("--threads", type=whole(1, 4_096), help="CPU threads (default: as PyTorch decides; ablate: 1 for each run)")
 
 
 def add_training_data(parser: argparse.ArgumentParser) -> None:
@@ -127,9 +169,10 @@ def add_training_data(parser: argparse.ArgumentParser) -> None:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Options that change the network and its training."""
-    parser.add_argument("--steps", type=int, help="training steps")
-    parser.add_argument("--model", nargs="*", default=[], metavar="NAME=VALUE", help="settings of ModelConfig")
-    parser.add_argument("--training", nargs="*", default=[], metavar="NAME=VALUE", help="settings of TrainingConfig")
+    add, form = parser.add_argument, "NAME=VALUE"
+    add("--steps", type=whole(1), help="training steps")
+    add("--model", nargs="*", action="extend", default=[], metavar=form, help="settings of ModelConfig")
+    add("--training", nargs="*", action="extend", default=[], metavar=form, help="settings of TrainingConfig")
 
 
 def add_lists(parser: argparse.ArgumentParser) -> None:
@@ -140,12 +183,11 @@ def add_lists(parser: argparse.ArgumentParser) -> None:
 
 def experiment_of(args: argparse.Namespace, **settings: Any) -> Experiment:
     """The experiment on the toy world or on a folder that options and `settings` describe, by its fields' names."""
+    from dpnet_lite.datasets.folder import open_folder
     from dpnet_lite.experiments.experiment import Experiment
 
     preset = _preset(args)
-    training = preset.training.with_texts(getattr(args, "training", []))
-    if getattr(args, "steps", None) is not None:
-        training = replace(training, steps=args.steps)
+    training = training_of(args, preset.training)
     given = {name: value for name, value in vars(args).items() if value is not None} | settings
     given |= {"folds": _folds(args), "training": training, "model": preset.model.with_texts(getattr(args, "model", []))}
     known: dict[str, Any] = {"size": preset.size, "backbone": preset.backbone} | given
@@ -154,7 +196,21 @@ def experiment_of(args: argparse.Namespace, **settings: Any) -> Experiment:
     chosen: dict[str, Any] = {name: tuple(known[name]) if name in lists else known[name] for name in names}
     experiment = Experiment(**chosen)
     check_model(experiment.model)
+    if not experiment.is_toy:  # what the folder lacks is told before features are computed, as are too few classes
+        open_folder(experiment.data)
+    for fold in experiment.folds:
+        experiment.novel(fold)
     return experiment
+
+
+def training_of(args: argparse.Namespace, training: TrainingConfig) -> TrainingConfig:
+    """The training with what --training and --steps change; ValueError where another option sets the same."""
+    texts, steps = getattr(args, "training", []), getattr(args, "steps", None)
+    for text in texts:
+        if text.startswith("seed=") or (steps is not None and text.startswith("steps=")):
+            raise ValueError(f"--training {text}: --seed, --seeds and --steps set the same; give that option alone")
+    changed = training.with_texts(texts)
+    return changed if steps is None else replace(changed, steps=steps)
 
 
 def _preset(args: argparse.Namespace) -> Preset:

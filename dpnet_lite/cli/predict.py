@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpnet_lite.cli.options import known_networks, say
+from dpnet_lite.cli.options import DEVICES, check_output, known_networks, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--names", nargs="+", metavar="NAME", help="of the classes, in the order of --support")
     add("--checkpoint", type=Path, default=Path("photographs"), help="your own, photographs (default) or toy")
     add("--backbone-weights", type=Path, help="where the checkpoint was trained with such a file")
-    add("--device", default="cpu", help="cpu, cuda, cuda:1 ...")
+    add("--device", default="cpu", help=DEVICES)
     where = "folder for the masks: PNG, 0 or 255; with several classes 0, 1, 2 ... (default: outputs/masks)"
     add("--out", type=Path, default=Path("outputs/masks"), help=where)
     add("--overlay", action="store_true", help="also write each image with what was found painted on it")
@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
         )
     support_images, support_masks = _support(args)
     targets = _targets(args, images)
+    check_output(args.out, is_folder=True)
     weights, networks = args.backbone_weights, known_networks()
     predictor = Predictor.load(args.checkpoint, backbone_weights=weights, device=args.device, networks=networks)
     predictor.set_support(support_images, support_masks)

@@ -24,11 +24,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     how = "how to train on a published data set (see dpnet_lite/published/recipes)"
     add("--recipe", metavar="NAME or FILE", help=how)
-    add("--workers", type=int, default=0, help="processes that decode images (published data sets)")
+    add("--workers", type=options.whole(0, 1_024), default=0, help="processes that decode images (published data sets)")
     nothing = "train nothing: measure a few steps of the recipe, say what all would cost"
     add("--estimate", action="store_true", help=nothing)
     options.add_lists(parser)
-    add("--seed", type=int, default=0)
+    add("--seed", type=options.parse_seed, default=0)
     add("--out", type=options.parse_checkpoint, default=Path("outputs/dpnet.safetensors"))
     add("--tensorboard", type=Path, help="folder for TensorBoard logs")
     start = "begin with these trained weights: photographs, or a checkpoint of the same backbone (not with a recipe)"
@@ -45,8 +45,9 @@ def run(args: argparse.Namespace) -> None:
         )
     if is_published and args.start is not None:
         raise ValueError(f"--from {args.start} has no meaning for a recipe, which starts from nothing; leave it out")
-    if args.out.exists() and not (args.resume or args.overwrite or args.estimate):
-        raise ValueError(f"{args.out} is there already; give another name with --out, or replace it with --overwrite")
+    options.check_checkpoint(args.out, may_replace=args.resume or args.overwrite or args.estimate)
+    if args.tensorboard is not None:
+        options.check_output(args.tensorboard, is_folder=True)
     (_train_by_recipe if is_published else _train)(args)
 
 
@@ -56,7 +57,6 @@ def _train(args: argparse.Namespace) -> None:
     from dpnet_lite.experiments.progress import Stages
 
     plan = options.experiment_of(args, seeds=(args.seed,))
-    plan.novel(args.fold)  # too few classes for the folds are told before features are computed
     experiment, begun = _begun(args, plan)
     fabric = make_fabric(args.device, experiment.training.precision, tensorboard=args.tensorboard)
     experiment = replace(experiment, device=str(fabric.device))
@@ -137,6 +137,6 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     return replace(
         recipe,
         model=recipe.model.with_texts(args.model),
-        training=recipe.training.with_texts(args.training),
+        training=options.training_of(args, recipe.training),
         **{name: value for name, value in wishes.items() if value is not None},
     )

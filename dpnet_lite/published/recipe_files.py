@@ -54,7 +54,7 @@ def load_recipe(name: str | Path) -> Recipe:
     if not path.is_file():
         raise FileNotFoundError(f"there is no recipe {name}; give {', '.join(shipped_recipes())}, or a .toml file")
     try:
-        return _recipe(path.stem, tomllib.loads(path.read_text(encoding="utf-8")))
+        return _recipe(path.stem, tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"recipe {path} is not TOML ({error}); mend it") from None
     except ValueError as error:

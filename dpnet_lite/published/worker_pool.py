@@ -41,7 +41,8 @@ def run_jobs(job: Callable[..., None], *arguments: Sequence[Any], workers: int =
     try:
         _exhaust(results, count, progress)
     except TerminatedWorkerError:
-        raise RuntimeError("a worker process was killed, perhaps for want of memory; run this again") from None
+        why = "perhaps for want of memory, or of room on the disk"
+        raise RuntimeError(f"a worker process was killed, {why}; run this again") from None
     finally:
         results.close()
 

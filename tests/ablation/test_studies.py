@@ -61,6 +61,8 @@ def test_a_study_of_ones_own(tmp_path):
     assert (study.name, study.folds, study.seeds) == ("mine", (1,), (4, 5))
     assert study.conditions == (Condition("1-shot"),)
     assert study.variant("a").model == {"pseudo_prototype": False}
+    (tmp_path / "bom.toml").write_text("\ufeff" + WHOLE, encoding="utf-8")  # as Windows' Notepad saves it
+    assert load_study(str(tmp_path / "bom.toml")).title == "T"
     scales = WHOLE.replace("pseudo_prototype = false", "scales = [1], dropout = 0")  # whole numbers will do
     assert load_study(write(tmp_path, scales)).variant("a").model == {"scales": [1], "dropout": 0}
 

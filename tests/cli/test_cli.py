@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -336,12 +338,9 @@ def test_demo_on_a_folder_with_extra_base_classes(tmp_path, folder, data, capsys
         (["demo", "--model", "selection=best"], "selection is 'best'; choose one of"),
         (["demo", "--model", "channels=many"], f"not fit; the value now is {ModelConfig().channels}"),
         (["demo", "--model", "background=maybe"], "'background=maybe' does not fit; the value now is True"),
-        (["demo", "--steps", "0"], "steps is 0; choose a number from 1"),
-        (["demo", "--episodes", "0"], "--episodes has 0; give at least 1"),
         (["demo", "--fold", "7"], "--fold is 7, but there are 4 folds; give 0 to 3"),
-        (["demo", "--device", "cpu:1"], "device is 'cpu:1'; give cpu, cuda or cuda:NUMBER"),
-        (["evaluate", "--checkpoint", HEAD, "--device", "tpu"], "device is 'tpu'; give cpu, cuda"),
-        (["demo", "--shots", "0"], "--shots has 0; give at least 1"),
+        (["demo", "--device", "cpu:1"], "device is 'cpu:1', but PyTorch finds cpu here; use --device cpu or auto"),
+        (["evaluate", "--checkpoint", HEAD, "--device", "mps"], "device is 'mps', but PyTorch finds cpu here"),
         (["demo", "--gap", "1.5"], "gap is 1.5; choose a number from 0"),
         (["demo", "--size", "64"], "leave out --size, --folds and --n-folds"),
         (["train", "--folds", "blocked"], "leave out --size, --folds and --n-folds"),
@@ -349,6 +348,9 @@ def test_demo_on_a_folder_with_extra_base_classes(tmp_path, folder, data, capsys
         (["demo", "--device", "tpu"], "tpu"),
         (["train", "--device", "cuda", "--steps", "1"], "--device cpu"),
         (["train", "--training", "n_held_out=3"], "set both or neither"),
+        (["train", "--training", "seed=5"], "--training seed=5: --seed, --seeds and --steps set the same; give that"),
+        (["demo", "--steps", "3", "--training", "steps=4"], "--training steps=4: --seed, --seeds and --steps set the"),
+        (["demo", "--model", "channels=8", "--model", "channels=4"], "'channels=4' comes after channels=8; give each"),
         (["train", "--model", "network=foo"], "network is 'foo'; choose one of dpnet, panet, ssp"),
         (
             ["predict", PHOTOGRAPH, "--checkpoint", NONE, "--support", "a.png"],
@@ -404,11 +406,25 @@ def test_an_incomplete_folder_is_told(folder, missing, message, tmp_path, capsys
         (["evaluate", "--checkpoint", "x", "--backbone", "vgg16"], "unknown: --backbone vgg16"),
         (["train", "--stesp", "5"], "unknown: --stesp 5 (is --steps meant?); see dpnet-lite train --help"),
         (["trian"], "invalid choice: 'trian'"),
-        (["train", "--fold", "all"], "this command takes one fold: give its number, from 0"),
-        (["evaluate", "--checkpoint", "x", "--fold", "all"], "this command takes one fold"),
+        (["train", "--fold", "all"], "argument --fold: 'all' does not fit; give a whole number from 0"),
+        (["evaluate", "--checkpoint", "x", "--fold", "all"], "'all' does not fit; give a whole number from 0"),
+        (["demo", "--steps", "0"], "--steps: '0' does not fit; give a whole number from 1 to 10000000"),
+        (["demo", "--episodes", "0"], "--episodes: '0' does not fit; give a whole number from 1"),
+        (["demo", "--shots", "1", "0"], "--shots: '0' does not fit; give a whole number from 1 to 1000"),
+        (["train", "--threads", "-1"], "--threads: '-1' does not fit; give a whole number from 1 to 4096"),
+        (["train", "--n-folds", "0"], "--n-folds: '0' does not fit; give a whole number from 2"),
+        (["evaluate", "--checkpoint", "x", "--size", "1"], "--size: '1' does not fit; give a whole number from 32"),
+        (["train", "--seed", str(2**64)], f"--seed: '{2**64}' does not fit; give a whole number from 0 to {2**63 - 1}"),
+        (["demo", "--seeds", "0", "-1"], "--seeds: '-1' does not fit; give a whole number from 0"),
+        (["train", "--workers", "-1"], "--workers: '-1' does not fit; give a whole number from 0 to 1024"),
+        (["ablate", "modules", "--jobs", "0"], "--jobs: '0' does not fit; give a whole number from 1"),
+        (["data", "prepare", "coco20i", "--root", "x", "--workers", "0"], "--workers: '0' does not fit; give a whole"),
+        (["demo", "--seeds", "0", "--shots", "1", "--seeds=1"], "--seeds is given twice; put all its values behind"),
+        (["--vers"], "required: command"),
+        (["train", "--out", ".safetensors"], "'.safetensors' does not end in .safetensors; give such a name"),
         (["train", "--out", "head.pth"], "'head.pth' does not end in .safetensors"),
         (["demo", "--backbone", "vit"], "invalid choice: 'vit'"),
-        (["demo", "--seeds", "one"], "invalid int value: 'one'"),
+        (["demo", "--seeds", "one"], "'one' does not fit; give a whole number from 0"),
         (["predict", "x.png"], "--support"),
         ([], "command"),
     ],
@@ -444,15 +460,120 @@ def test_debug_shows_the_traceback_before_the_line(arguments, capsys):
     assert text.rstrip("\n").split("\n")[-1] == "dpnet-lite: error: no file none.safetensors: check the path"
 
 
-def test_an_error_of_ours_is_not_hidden(monkeypatch):
-    """Only what a user can cause is told in one line; a slip in the code keeps its traceback."""
+PLACE = "check the path, its rights and the room on its disk, or give another"
 
-    def slip(*arguments):
-        raise AssertionError
 
-    monkeypatch.setattr(info, "run", slip)
-    with pytest.raises(AssertionError):
-        run("info")
+@pytest.mark.parametrize(
+    ("raised", "line"),
+    [
+        (KeyError("fold"), "an error inside dpnet-lite: KeyError: 'fold'; run again with --debug and report it"),
+        (AssertionError(), "an error inside dpnet-lite: AssertionError: AssertionError; run again with --debug"),
+        (OSError(28, "No space left on device"), f"No space left on device; {PLACE}"),
+        (PermissionError(13, "Permission denied", "mine/images"), f"mine/images: Permission denied; {PLACE}"),
+        (FileExistsError(17, "File exists", "out"), f"out: File exists; {PLACE}"),
+        (ModuleNotFoundError("No module named 'tqdm'"), "No module named 'tqdm'; install it again: pip install dpnet"),
+        (ModuleNotFoundError("ray is missing: pip install 'dpnet-lite[cluster]'"), "ray is missing: pip install 'dpn"),
+        (MemoryError(), "MemoryError; lower --size, batch_size or --jobs, or raise accumulate"),
+        (RuntimeError("CUDA out of memory. Tried\nto"), "CUDA out of memory. Tried; lower --size, batch_size or"),
+        (RuntimeError("\n\nthe second line\n"), "the second line"),
+    ],
+)
+def test_whatever_is_raised_takes_one_line(raised, line, monkeypatch, capsys):
+    def fail(args):
+        raise raised
+
+    monkeypatch.setattr(info, "run", fail)
+    assert run("info") == 2
+    assert error_line(capsys).startswith(line)
+    assert run("info", "--debug") == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+STOPPED = """
+import signal, sys
+class Stop:
+    def find_spec(name, *rest):
+        if name == {name!r}:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                if name == "torch":
+                    return  # as libraries do
+                raise
+sys.meta_path.insert(0, Stop)
+from dpnet_lite.cli.main import main
+sys.exit(main(["info"]))
+"""
+
+
+@pytest.mark.parametrize("name", ["dpnet_lite.cli.info", "torch"])
+def test_ctrl_c_while_something_is_imported_takes_one_line(name):
+    result = subprocess.run([sys.executable, "-c", STOPPED.format(name=name)], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (130, "dpnet-lite: stopped\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no full disk to write to")
+def test_output_that_nobody_takes(monkeypatch):
+    """A full disk is an error in one line; whoever closes the pipe (`| head -1`) wants no more, and no word."""
+    command = [sys.executable, "-m", "dpnet_lite", "--help"]
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    line = f"dpnet-lite: error: standard output: No space left on device; {PLACE}\n"
+    assert (result.returncode, result.stderr) == (2, line)
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run(command, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
+def test_names_that_the_terminal_cannot_show_end_no_run(monkeypatch):
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setattr(info, "run", lambda args: options.say("\u00e9 \udcff"))
+    assert run("info") == 0
+    assert shown.buffer.getvalue() == b"\\xe9 \\udcff\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "--out", "file/x.safetensors"],
+        ["train", "--tensorboard", "file"],
+        ["pretrain", "--out", "file/x.safetensors"],
+        ["evaluate", "--checkpoint", NONE, "--out", "file/scores.json"],
+        ["demo", "--out", "file"],
+        ["ablate", "modules", "--out", "file/in/it"],
+        ["ablate", "modules", "--table", "file/rows.sqlite"],
+        ["predict", PHOTOGRAPH, "--support", "a.png", "b.png", "--out", "file"],
+        ["data", "episodes", "fss1000", "--root", "none", "--out", "file"],
+    ],
+)
+def test_where_nothing_can_be_written_is_told_first(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    assert run(*command) == 2
+    assert re.match(r"\S+ cannot be written: file is no folder that takes files; give another", error_line(capsys))
+    assert Path("file").read_text() == "mine" and len(list(Path().iterdir())) == 1
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").exists(), reason="has no folder that nobody can write to")
+def test_what_is_there_is_kept(head, data, tmp_path, capsys):
+    with pytest.raises(ValueError, match=r"^/sys/new/x cannot be written: /sys is no folder that takes files; give"):
+        options.check_output(Path("/sys/new/x"))  # not even by the superuser
+    with pytest.raises(ValueError, match=r"^/dev/null is no regular file; give another name$"):
+        options.check_output(Path("/dev/null"))
+    (tmp_path / "mine.json").write_text('{"format": "of another program"}')
+    evaluate = ["evaluate", *data[:2], *data[6:], "--checkpoint", head, "--fold", 1, "--shots", 1, "--episodes", 4]
+    assert run(*evaluate, "--out", tmp_path / "mine.json") == 2
+    assert "mine.json is there already; give another name with --out, or replace it with --ov" in error_line(capsys)
+    for overwrite in ([], ["--overwrite"]):
+        assert run("train", "--out", tmp_path / "mine.safetensors", *overwrite) == 2
+        assert "mine.json is another program's and would be replaced; give another name" in error_line(capsys)
+    assert (tmp_path / "mine.json").read_text() == '{"format": "of another program"}'
+    assert run(*evaluate, "--out", tmp_path / "mine.json", "--overwrite") == 0
+    assert "scores" in json.loads((tmp_path / "mine.json").read_text())
 
 
 def test_help_gives_examples_that_parse(capsys):

@@ -105,7 +105,6 @@ def test_the_list_names_every_shipped_study(capsys):
     [
         ([], "name a study: aux, gap"),
         (["modul"], "there is no study 'modul'; shipped are"),
-        (["modules", "--jobs", 0], "jobs is 0; give at least 1"),
         (["modules", "--address", "auto"], "--address and --gpus-per-run are for --engine ray"),
         (["modules", "--seeds", 1, 1], "seeds [1, 1]; give each once"),
         (["modules", "--fold", 9], "--fold is 9, but there are 4 folds"),

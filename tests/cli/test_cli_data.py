@@ -124,7 +124,9 @@ def test_prepare(tmp_path: Path, fss_root: Path) -> None:
 def test_a_missing_package_is_told_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_coco(tmp_path)
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
-    with pytest.raises(RuntimeError, match=r"pip install 'dpnet-lite\[benchmarks\]'"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"^pycocotools draws COCO's masks: pip install 'dpnet-lite\[benchmarks\]'"
+    ):
         run("episodes", "coco20i", "--root", tmp_path, "--cache", tmp_path / "cache", "--out", tmp_path / "out")
 
 
@@ -150,6 +152,11 @@ def test_equal_and_different_lists(tmp_path: Path, fss_root: Path, hashes: Path)
     fingerprint = read_list(tmp_path / "out" / "fold0-1shot-seed0.json.xz").dataset
     hashes.write_text(json.dumps({"fss1000": {"fingerprint": fingerprint, "lists": drawn}}))
     assert run(*words).splitlines()[-1].endswith(": 10 equal")
+    path = tmp_path / "out" / "fold0-1shot-seed0.json.xz"
+    path.write_bytes(b"another list")
+    with pytest.raises(ValueError, match=r"seed0\.json\.xz holds something else; give another folder with --out, or"):
+        run(*words)
+    assert path.read_bytes() == b"another list" and run(*words, "--overwrite")
     other = {**drawn, "fold0-5shot-seed4": "0" * 64}
     hashes.write_text(json.dumps({"fss1000": {"fingerprint": fingerprint, "lists": other}}))
     with pytest.raises(ValueError, match=r"^1 of 10 lists differ .* ones: they are drawn in another way$"):

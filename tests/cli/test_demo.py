@@ -251,6 +251,12 @@ def test_the_toy_demo_as_it_is_typed(tmp_path, capsys, monkeypatch):
         shown = capsys.readouterr()
         texts.append(shown.out.replace(str(tmp_path / turn), ""))
         assert "training DPNet" in shown.err and "left" in shown.err  # the bar names the step and the time
+    assert run("demo", *SMALL, "--episodes", 3, "--shots", 1, "--out", tmp_path / "a") == 2
+    there = f"{tmp_path / 'a' / 'dpnet_fold0_seed0.json'} is there already; give --resume, --overwrite, or another"
+    assert there in capsys.readouterr().err
+    for wish in ("--resume", "--overwrite"):
+        assert run("demo", *SMALL, "--episodes", 3, "--shots", 1, "--out", tmp_path / "a", wish) == 0
+        assert capsys.readouterr().out.startswith(texts[0].partition("\npicture")[0])
     assert texts[0] == texts[1]
     assert [row[0] for row in table_rows(texts[0], "method")] == [TRAINING_FREE, SUPPORT_ONLY, FULL]
     assert (tmp_path / "a/episodes.png").exists()  # with fewer episodes than the picture has rows

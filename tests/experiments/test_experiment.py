@@ -11,6 +11,7 @@ import torch
 from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.experiments.devices import check_device, make_fabric, world_size
 from dpnet_lite.experiments.experiment import Experiment, toy_fold
 from dpnet_lite.experiments.intervals import percent
 from dpnet_lite.experiments.jobs import METHODS, TRAINING_FREE, support_only
@@ -49,6 +50,32 @@ def test_wrong_numbers_are_refused_before_any_training(config):
     ):
         with pytest.raises(ValueError, match=message):
             replace(config, **change)
+
+
+@pytest.mark.parametrize(("n_gpus", "mps", "auto"), [(2, False, "cuda"), (0, True, "mps"), (0, False, "cpu")])
+def test_a_device_is_one_that_is_here_and_auto_the_first_of_them(n_gpus, mps, auto, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: n_gpus > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: n_gpus)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: mps)
+    here = [*(["cuda", "cuda:0", "cuda:1"] if n_gpus else []), *(["mps"] if mps else []), "cpu"]
+    assert check_device("auto") == auto and [check_device(device) for device in here] == here
+    for device in ("cuda:99", "cuda:", "cpu:0", "tpu", "", *({"cuda", "mps"} - {*here})):
+        with pytest.raises(ValueError, match=f"^device is '{device}', but PyTorch finds {', '.join(here)} here; use"):
+            check_device(device)
+
+
+def test_several_processes_without_torchrun_are_refused(monkeypatch):
+    """They would wait for each other for ever."""
+    for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert world_size() == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ValueError, match="WORLD_SIZE=2, LOCAL_RANK, MASTER_ADDR, MASTER_PORT not set: unset it, or"):
+        make_fabric("cpu", "32-true")
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(ValueError, match="WORLD_SIZE=two, "):
+        world_size()
 
 
 def test_a_class_with_few_episodes_has_no_interval():

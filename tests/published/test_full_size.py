@@ -200,7 +200,7 @@ def test_effective_rates_are_logged(heads):
 def test_without_a_wish_the_steps_are_those_of_the_recipe(pascal, tmp_path, capsys, novel, steps):
     """30 of the 40 training images show base classes of fold 0, 28 of these no novel one; batches of 2."""
     recipe, out = tmp_path / "short.toml", tmp_path / "head.safetensors"
-    recipe.write_text((FOLDER / "pascal_resnet50.toml").read_text().replace("epochs = 200", "epochs = 1"))
+    recipe.write_text((FOLDER / "pascal_resnet50.toml").read_text().replace("epochs = 200", "epochs = 1"), "utf-8-sig")
     assert run("train", *pascal, "--recipe", recipe, *SMALL, "--novel", novel, "--out", out) == 0
     text = capsys.readouterr().out
     assert f"weights of step {steps} of {steps}" in text and "% waiting for images" in text
