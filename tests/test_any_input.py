@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import safetensors.torch
-from core_fixtures import plain_weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays

@@ -108,6 +108,7 @@ def rivals_by_fold(results: Sequence[FoldResult]) -> str:
 def section(title: str, study: str, command: str, remark: str) -> str:
     """One study: command, settings, tables."""
     results, records = read(study)
+    command = f"{command} --out outputs/{study}"
     if not results:
         return f"## {title}\n\nNot measured yet. Command: `{command}`\n"
     hashes = "\n".join(
