@@ -20,14 +20,28 @@ from torch import Tensor, nn
 
 import dpnet_lite
 from dpnet_lite.backbones.backbone import ARCHITECTURES, Backbone, build_backbone
-from dpnet_lite.config import ModelConfig
+from dpnet_lite.config import BACKBONE_PRECISIONS, ModelConfig
 from dpnet_lite.model.dpnet import DPNet
-from dpnet_lite.storage.files import digest_tensors, load_tensors, require_file, sha256, write_atomically
+from dpnet_lite.storage.files import (
+    digest_tensors,
+    load_safetensors,
+    refuse_non_finite,
+    require_file,
+    require_kinds,
+    sha256,
+    without_module,
+    write_atomically,
+)
 
 Networks = Mapping[str, Callable[[ModelConfig, int, int], nn.Module]]  # what builds the network that a config names
 DPNET_ALONE: Networks = {"dpnet": DPNet}
 _SHIPPED = Path(__file__).parent / "weights"
 _FORMAT = 1
+_RECORD = {"format": int, "metadata": dict, "tensors_sha256": str}
+_HEAD = {  # of its metadata; what may be missing may be null
+    "model": dict, "backbone": str, "backbone_fingerprint": str, "precision": str, "size": int,
+    "data": str | None, "fold": int | None, "base_classes": list | None,
+}  # fmt: skip
 
 
 def versions() -> dict[str, str]:
@@ -57,7 +71,8 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict
         record_text = json.dumps(record, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"metadata of {path} does not fit into JSON: {error}") from error
-    data = safetensors.torch.save(plain, {"record": record_text, "record_sha256": sha256(record_text.encode())})
+    # One key: safetensors writes several in no fixed order, and the same weights shall give the same file.
+    data = safetensors.torch.save(plain, {"record": sha256(record_text.encode()) + record_text})
     sidecar = {"format": _FORMAT, "sha256": sha256(data), **metadata}
     write_atomically(path, data)
     write_atomically(path.with_suffix(".json"), (json.dumps(sidecar, indent=2) + "\n").encode())
@@ -76,19 +91,22 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     path = require_file(own if own.is_file() and own.parent == _SHIPPED else path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} does not end in .safetensors; give a checkpoint of this project")
-    tensors = load_tensors(path)
-    with safetensors.safe_open(path, framework="pt") as file:
-        stored = file.metadata() or {}
+    tensors, stored = load_safetensors(path)
     if "record" not in stored:
         raise ValueError(f"{path} holds weights but is no DPNet Lite checkpoint: give one that it saved")
-    if sha256(stored["record"].encode()) != stored.get("record_sha256"):
+    text, digest = stored["record"], stored.get("record_sha256")
+    if digest is None:  # in two keys in older files
+        text, digest = text[64:], text[:64]
+    if sha256(text.encode()) != digest:
         raise ValueError(f"{path} is damaged (SHA-256 of its header differs): restore it or train again")
-    record: dict[str, Any] = json.loads(stored["record"])
+    record: Any = json.loads(text)
+    require_kinds(record, _RECORD, f"{path} is damaged: restore it or train again")
     if record["format"] != _FORMAT:
         raise ValueError(f"{path} has format {record['format']!r}, this version reads {_FORMAT}: update dpnet-lite")
     if record["tensors_sha256"] != digest_tensors(tensors):
         raise ValueError(f"{path} is damaged (SHA-256 of its tensors differs): restore it or train again")
-    return {name: tensor.to(device) for name, tensor in tensors.items()}, record["metadata"]
+    refuse_non_finite(tensors, path)
+    return {name: tensor.to(device) for name, tensor in without_module(tensors).items()}, record["metadata"]
 
 
 def shipped_head(name: int | str) -> Path:
@@ -132,11 +150,23 @@ def load_head(
     tensors, metadata = load_checkpoint(path, device)
     if metadata.get("what") != "DPNet head":
         raise ValueError(f"{path} holds {metadata.get('what', 'something')!r}, not a DPNet head; give a head's file")
-    architecture, config = ARCHITECTURES[metadata["backbone"]], ModelConfig.from_dict(metadata["model"])
+    damage = f"{path} is no whole head: restore it or train again"
+    require_kinds(metadata, _HEAD, damage)
+    try:
+        config, architecture = ModelConfig.from_dict(metadata["model"]), ARCHITECTURES[metadata["backbone"]]
+        known = metadata["precision"] in BACKBONE_PRECISIONS and 1 <= metadata["size"] <= 100_000
+        if not known or not all(isinstance(name, str) for name in metadata.get("base_classes") or ()):
+            raise ValueError("precision, size or base_classes are none that exist")
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{damage} ({error})") from None
     if config.network not in networks:
         raise ValueError(f"{path} holds the network {config.network!r}; what is known here: {', '.join(networks)}")
     head = networks[config.network](config, architecture.out_channels, architecture.deep_channels)
-    head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    try:
+        head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise ValueError(f"{damage} (it holds weights of another network than it says: {first})") from None
     return head.to(device).eval(), metadata
 
 

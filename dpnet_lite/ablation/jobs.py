@@ -61,7 +61,7 @@ def run_study(runs: Sequence[Run], table: Table, options: EngineOptions, say: _S
     Stopped by Ctrl-C or killed, it loses only the runs that were under way; the same call goes on from there.
     """
     distinct = {tuple(run.row_keys): run for run in reversed(runs)}  # runs without training are the same for all seeds
-    todo = [run for keys, run in reversed(distinct.items()) if table.find(keys) is None]
+    todo = [run for keys, run in reversed(distinct.items()) if table.find_whole(keys) is None]
     done = len(distinct) - len(todo)
     say(f"{len(todo)} of {len(distinct)} runs to do" + (f", the others are in {table.path}" if done else ""))
     if not todo:
@@ -85,7 +85,7 @@ def labelled_rows(runs: Sequence[Run], table: Table) -> list[Row]:
     Raises:
         ValueError: some are missing.
     """
-    found = [table.find(run.row_keys) for run in runs]
+    found = [table.find_whole(run.row_keys) for run in runs]
     if None in found:
         made = f"device {runs[0].experiment.device} and {runs[0].threads} thread(s)"
         raise ValueError(

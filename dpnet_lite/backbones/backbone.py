@@ -10,6 +10,7 @@ PFENet's networks dilate one convolution more (see `deep_stem`).
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from dpnet_lite.backbones.fusing import fused
 from dpnet_lite.backbones.replay import Replay
 from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES
-from dpnet_lite.storage.files import digest_tensors, load_tensors
+from dpnet_lite.storage.files import digest_tensors, load_tensors, refuse_non_finite
 
 _FEW = 2  # images whose work is recorded on a GPU: more of them keep it busy anyway, and take much memory
 # Pixels whose images are computed at once. On a CPU: little more memory than one large image needs, which is handed
@@ -225,15 +226,26 @@ def _default_weights(name: str) -> Mapping[str, Tensor]:
         )
     from torchvision.models import get_model_weights
 
+    entry = get_model_weights(name)["IMAGENET1K_V1"]
+    _check_download(Path(torch.hub.get_dir(), "checkpoints", entry.url.rpartition("/")[2]))
     try:
-        entry = get_model_weights(name)["IMAGENET1K_V1"]
-        tensors: Mapping[str, Tensor] = entry.get_state_dict(progress=False, check_hash=True)
+        tensors: Mapping[str, Tensor] = entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
         return tensors
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FileNotFoundError(
             f"no ImageNet weights for {name}, the download failed ({reason}): give --backbone-weights FILE"
         ) from error
+
+
+def _check_download(file: Path) -> None:
+    """ValueError where a file in PyTorch's cache is not the published one: PyTorch looks only as it downloads."""
+    if not file.is_file():
+        return
+    with file.open("rb") as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    if not found.startswith(file.stem.rpartition("-")[2]):
+        raise ValueError(f"{file} is not what was published (its SHA-256 is {found[:8]}...): delete it to get it again")
 
 
 def load_weights(name: str, body: nn.Module, found: Mapping[str, Tensor], *, source: str) -> None:
@@ -259,4 +271,5 @@ def load_weights(name: str, body: nn.Module, found: Mapping[str, Tensor], *, sou
     for key, tensor in found.items():
         if key not in wanted and not key.startswith(unused):
             raise ValueError(f"{source} does not fit {name}: {key} {list(tensor.shape)} is not expected; {remedy}")
+    refuse_non_finite(found, source)
     body.load_state_dict({key: found.get(key, tensor) for key, tensor in wanted.items()})

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Mapping
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -25,15 +31,13 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
     """Read a state dict from .safetensors, .pth or .pt onto the CPU, dtypes as stored.
 
     Pickled files are read with weights_only=True alone, which refuses everything but tensors and plain containers. A
-    state dict under the key "state_dict" (as many training scripts write it) is taken out. FileNotFoundError for a
-    missing file, ValueError for any other suffix, a damaged file, or content that is not a state dict.
+    state dict under the key "state_dict" (as many training scripts write it) is taken out, and "module." (DataParallel)
+    taken off. FileNotFoundError for a missing file, ValueError for any other suffix, a damaged file, or content that is
+    not a state dict.
     """
     path = require_file(path)
     if path.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load(path.read_bytes())
-        except SafetensorError as error:
-            raise ValueError(f"{path} is not a whole safetensors file ({error}): get it again") from error
+        return without_module(load_safetensors(path)[0])
     if path.suffix not in (".pth", ".pt"):
         raise ValueError(f"{path}: suffix {path.suffix!r} is not read; give a .safetensors, .pth or .pt file")
     try:
@@ -49,7 +53,39 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
         raise ValueError(f"{path} does not hold a state dict (names to tensors): save model.state_dict() alone")
-    return dict(content)
+    return without_module(content)
+
+
+def load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a .safetensors file, and the texts in its header; ValueError for a damaged one."""
+    data = path.read_bytes()
+    try:
+        tensors = safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}): get it again") from error
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return tensors, header.get("__metadata__") or {}
+
+
+def without_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors without the prefix that training on several GPUs (DataParallel) gives to all names."""
+    prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def refuse_non_finite(tensors: Mapping[str, Tensor], where: object) -> None:
+    """ValueError for the first tensor that holds NaN or infinity."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():
+            raise ValueError(f"{where}: {name} holds NaN or infinity; get these weights again, or train them anew")
+
+
+def require_kinds(record: Any, kinds: Mapping[str, Any], damage: str) -> None:
+    """ValueError, `damage` and a reason, where a record that was read back lacks one of the fields or kinds."""
+    for name, kind in kinds.items():
+        value = record.get(name) if isinstance(record, dict) else None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ValueError(f"{damage} ({name} is missing, or not as it was written)")
 
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
@@ -67,15 +103,46 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write data so that path holds either its old content or all of the new one, whenever we are stopped."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # same folder: a rename cannot cross disks
+@contextmanager
+def told(path: Path, option: str = "--out", needed: int = 0) -> Iterator[None]:
+    """An error of the system in the block names `path`, the bytes `needed` where they are known, and what helps."""
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno is None:  # in words of our own
+            raise
+        size = f"; {needed:,} bytes are needed" if needed else ""
+        raise type(error)(
+            f"{path} cannot be written ({error.strerror}{size}): mend that, or name another place with {option}"
+        ) from error
+
+
+def write_atomically(path: Path, data: bytes, *, option: str = "--out") -> None:
+    """Write data so that path holds either its old content or all of the new one, whenever we are stopped.
+
+    OSError that names `option` where that cannot be, or path is no regular file.
+    """
+    # Same folder: a rename cannot cross disks.
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
+    with told(path, option, len(data)):
+        if path.exists() and not path.is_file():  # a file would take the place of a device
+            raise OSError(f"{path} is no regular file, but a folder or a device; name a file with {option}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_left_overs(path.parent)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=1024)
+def _clear_left_overs(folder: Path) -> None:
+    """Remove what processes of this machine were writing in a folder when they were killed; looks once a process."""
+    own = re.compile(rf"\..+\.(?:{re.escape(platform.node())}-)?(\d+)\.tmp")
+    for file in folder.glob(".*.tmp") if Path("/proc/self").exists() else ():
+        if (match := own.fullmatch(file.name)) and not Path("/proc", match[1]).exists():
+            file.unlink(missing_ok=True)
