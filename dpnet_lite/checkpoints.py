@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,7 @@ from dpnet_lite.config import BACKBONE_PRECISIONS, ModelConfig
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.storage.files import (
     digest_tensors,
-    load_safetensors,
+    load_tensors,
     refuse_non_finite,
     require_file,
     require_kinds,
@@ -38,9 +39,9 @@ DPNET_ALONE: Networks = {"dpnet": DPNet}
 _SHIPPED = Path(__file__).parent / "weights"
 _FORMAT = 1
 _RECORD = {"format": int, "metadata": dict, "tensors_sha256": str}
-_HEAD = {  # of its metadata; what may be missing may be null
+_HEAD: Mapping[str, Any] = {
     "model": dict, "backbone": str, "backbone_fingerprint": str, "precision": str, "size": int,
-    "data": str | None, "fold": int | None, "base_classes": list | None,
+    "data": str, "fold": int | None, "base_classes": list,
 }  # fmt: skip
 
 
@@ -60,7 +61,7 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict
     tensors: any dtypes, devices and strides. metadata: what JSON can hold (tuples come back as lists), without the keys
     "format" and "sha256" (of the weight file), which the sidecar adds. ValueError for anything else.
     """
-    path = Path(path)
+    path, tensors = Path(path), without_module(tensors)
     if path.suffix != ".safetensors":
         raise ValueError(f"checkpoint {path} must end in .safetensors")
     if reserved := {"format", "sha256"} & metadata.keys():
@@ -91,7 +92,9 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     path = require_file(own if own.is_file() and own.parent == _SHIPPED else path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} does not end in .safetensors; give a checkpoint of this project")
-    tensors, stored = load_safetensors(path)
+    tensors = load_tensors(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        stored = file.metadata() or {}
     if "record" not in stored:
         raise ValueError(f"{path} holds weights but is no DPNet Lite checkpoint: give one that it saved")
     text, digest = stored["record"], stored.get("record_sha256")
@@ -99,14 +102,16 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
         text, digest = text[64:], text[:64]
     if sha256(text.encode()) != digest:
         raise ValueError(f"{path} is damaged (SHA-256 of its header differs): restore it or train again")
-    record: Any = json.loads(text)
+    record: Any = None
+    with suppress(ValueError):
+        record = json.loads(text)
     require_kinds(record, _RECORD, f"{path} is damaged: restore it or train again")
     if record["format"] != _FORMAT:
         raise ValueError(f"{path} has format {record['format']!r}, this version reads {_FORMAT}: update dpnet-lite")
     if record["tensors_sha256"] != digest_tensors(tensors):
         raise ValueError(f"{path} is damaged (SHA-256 of its tensors differs): restore it or train again")
     refuse_non_finite(tensors, path)
-    return {name: tensor.to(device) for name, tensor in without_module(tensors).items()}, record["metadata"]
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, record["metadata"]
 
 
 def shipped_head(name: int | str) -> Path:
@@ -151,16 +156,19 @@ def load_head(
     if metadata.get("what") != "DPNet head":
         raise ValueError(f"{path} holds {metadata.get('what', 'something')!r}, not a DPNet head; give a head's file")
     damage = f"{path} is no whole head: restore it or train again"
-    require_kinds(metadata, _HEAD, damage)
+    require_kinds({"data": "", "base_classes": [], **metadata}, _HEAD, damage)  # these may be missing
     try:
-        config, architecture = ModelConfig.from_dict(metadata["model"]), ARCHITECTURES[metadata["backbone"]]
-        known = metadata["precision"] in BACKBONE_PRECISIONS and 1 <= metadata["size"] <= 100_000
-        if not known or not all(isinstance(name, str) for name in metadata.get("base_classes") or ()):
-            raise ValueError("precision, size or base_classes are none that exist")
-    except (KeyError, ValueError) as error:
+        config = ModelConfig.from_dict(metadata["model"])
+        for name, known in (("backbone", ARCHITECTURES), ("precision", BACKBONE_PRECISIONS), ("size", range(1, 10**5))):
+            if metadata[name] not in known:
+                raise ValueError(f"{name} is {metadata[name]!r}")
+        for name in metadata.get("base_classes", ()):
+            require_kinds({"name": name}, {"name": str}, "a base class")
+    except ValueError as error:
         raise ValueError(f"{damage} ({error})") from None
     if config.network not in networks:
         raise ValueError(f"{path} holds the network {config.network!r}; what is known here: {', '.join(networks)}")
+    architecture = ARCHITECTURES[metadata["backbone"]]
     head = networks[config.network](config, architecture.out_channels, architecture.deep_channels)
     try:
         head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})

@@ -13,7 +13,7 @@ from dpnet_lite.ablation.engines import EngineOptions, require, run_all
 from dpnet_lite.ablation.report import verdict_table, write_report
 from dpnet_lite.ablation.runs import TOY_SCENES, Run, study_runs
 from dpnet_lite.ablation.studies import Study
-from dpnet_lite.ablation.table import Row, Table, write_rows
+from dpnet_lite.ablation.table import Row, Table, check_rows, write_rows
 from dpnet_lite.experiments.experiment import Experiment
 
 _Say = Callable[[str], None]
@@ -41,6 +41,7 @@ def ablate(
     runs, rows = study_runs(study, experiment, scenes, threads), Table(table)
     if (older := table.parent / "rows.jsonl").exists():
         say(f"{older} was written by an older version and is not read; what it holds is run again once")
+    check_rows([row for run in runs for row in rows.find(run.row_keys) or ()], table)
     if not report_only:
         run_study(runs, rows, options, say)
     labelled = labelled_rows(runs, rows)
@@ -61,7 +62,7 @@ def run_study(runs: Sequence[Run], table: Table, options: EngineOptions, say: _S
     Stopped by Ctrl-C or killed, it loses only the runs that were under way; the same call goes on from there.
     """
     distinct = {tuple(run.row_keys): run for run in reversed(runs)}  # runs without training are the same for all seeds
-    todo = [run for keys, run in reversed(distinct.items()) if table.find_whole(keys) is None]
+    todo = [run for keys, run in reversed(distinct.items()) if table.find(keys) is None]
     done = len(distinct) - len(todo)
     say(f"{len(todo)} of {len(distinct)} runs to do" + (f", the others are in {table.path}" if done else ""))
     if not todo:
@@ -85,7 +86,7 @@ def labelled_rows(runs: Sequence[Run], table: Table) -> list[Row]:
     Raises:
         ValueError: some are missing.
     """
-    found = [table.find_whole(run.row_keys) for run in runs]
+    found = [table.find(run.row_keys) for run in runs]
     if None in found:
         made = f"device {runs[0].experiment.device} and {runs[0].threads} thread(s)"
         raise ValueError(

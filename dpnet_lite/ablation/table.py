@@ -67,23 +67,22 @@ class Table:
         with self._opened() as connection:
             return [self._parsed(text) for (text,) in connection.execute("SELECT row FROM rows ORDER BY rowid")]
 
-    def find_whole(self, keys: Sequence[str]) -> list[Row] | None:
-        """The same as `find`; ValueError where a row is not one of `execute`, or its scores are damaged."""
-        rows = self.find(keys)
-        for key, row in zip(keys, rows or (), strict=False):
-            try:
-                require_kinds(row, _KINDS, "not as execute made it")
-                if row["key"] != key or not np.isclose(unpack_scores(row["scores"]).miou, row["miou"], equal_nan=True):
-                    raise ValueError("its key or its mIoU is that of another row")
-            except ValueError as error:
-                raise ValueError(f"{self.path}: row {key} is damaged ({error}): {_REMEDY}") from None
-        return rows
-
     def _parsed(self, text: str) -> Row:
         try:
             return dict(json.loads(text))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{self.path}: a row is damaged: {_REMEDY} ({error})") from None
+
+
+def check_rows(rows: Sequence[Row], table: Path) -> None:
+    """ValueError where a row of a table is not one that `execute` made, or its scores are damaged."""
+    for row in rows:
+        try:
+            require_kinds(row, _KINDS, "not as it was made")
+            if not np.isclose(unpack_scores(row["scores"]).miou, row["miou"], equal_nan=True):
+                raise ValueError("the mIoU is not that of its scores")
+        except ValueError as error:
+            raise ValueError(f"{table}: row {row['key']} is damaged ({error}): {_REMEDY}") from None
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:

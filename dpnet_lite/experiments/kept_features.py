@@ -88,7 +88,7 @@ def _fill(
     """
     features, labels, areas = _opened(path, arrays)
     done = path / "done"
-    known = dict(re.findall(r"(\w+) (\w{64})\n", done.read_text(errors="replace") if done.exists() else ""))
+    known = dict(re.findall(r"(?m)^(\w+) (\w{64})$", done.read_text(errors="replace") if done.exists() else ""))
     parts = {str(i): (features[i : i + CHUNK], labels[i : i + CHUNK]) for i in range(0, len(dataset), CHUNK)}
     missing = [name for name, part in {**parts, "areas": (areas,)}.items() if known.get(name) != _digest(*part)]
     if damaged := len(known.keys() & missing):
@@ -104,7 +104,7 @@ def _fill(
 
 def _note(done: Path, name: str, *arrays: np.ndarray) -> None:
     with told(done, "--cache"), done.open("a") as lines:
-        lines.write(f"{name} {_digest(*arrays)}\n")
+        lines.write(f"\n{name} {_digest(*arrays)}")  # the last line may be half of one
 
 
 def _digest(*arrays: np.ndarray) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import re
@@ -37,7 +36,10 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
     """
     path = require_file(path)
     if path.suffix == ".safetensors":
-        return without_module(load_safetensors(path)[0])
+        try:
+            return without_module(safetensors.torch.load(path.read_bytes()))
+        except SafetensorError as error:
+            raise ValueError(f"{path} is not a whole safetensors file ({error}): get it again") from error
     if path.suffix not in (".pth", ".pt"):
         raise ValueError(f"{path}: suffix {path.suffix!r} is not read; give a .safetensors, .pth or .pt file")
     try:
@@ -56,17 +58,6 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
     return without_module(content)
 
 
-def load_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a .safetensors file, and the texts in its header; ValueError for a damaged one."""
-    data = path.read_bytes()
-    try:
-        tensors = safetensors.torch.load(data)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}): get it again") from error
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return tensors, header.get("__metadata__") or {}
-
-
 def without_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors without the prefix that training on several GPUs (DataParallel) gives to all names."""
     prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
@@ -81,11 +72,11 @@ def refuse_non_finite(tensors: Mapping[str, Tensor], where: object) -> None:
 
 
 def require_kinds(record: Any, kinds: Mapping[str, Any], damage: str) -> None:
-    """ValueError, `damage` and a reason, where a record that was read back lacks one of the fields or kinds."""
+    """ValueError, `damage` and what is wrong, where a record that was read back lacks a field or holds another kind."""
     for name, kind in kinds.items():
         value = record.get(name) if isinstance(record, dict) else None
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise ValueError(f"{damage} ({name} is missing, or not as it was written)")
+            raise ValueError(f"{damage} ({name} is {value!r:.50})")
 
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
