@@ -227,7 +227,9 @@ def _default_weights(name: str) -> Mapping[str, Tensor]:
     from torchvision.models import get_model_weights
 
     entry = get_model_weights(name)["IMAGENET1K_V1"]
-    _check_download(Path(torch.hub.get_dir(), "checkpoints", entry.url.rpartition("/")[2]))
+    kept = Path(torch.hub.get_dir(), "checkpoints", entry.url.rpartition("/")[2])
+    if kept.is_file():
+        return _published(kept)
     try:
         tensors: Mapping[str, Tensor] = entry.get_state_dict(progress=False, check_hash=True, weights_only=True)
         return tensors
@@ -238,14 +240,13 @@ def _default_weights(name: str) -> Mapping[str, Tensor]:
         ) from error
 
 
-def _check_download(file: Path) -> None:
-    """ValueError where a file in PyTorch's cache is not the published one: PyTorch looks only as it downloads."""
-    if not file.is_file():
-        return
+def _published(file: Path) -> Mapping[str, Tensor]:
+    """What PyTorch has downloaded before: its hash is looked at again, for who knows what lies there by now."""
     with file.open("rb") as opened:
         found = hashlib.file_digest(opened, "sha256").hexdigest()
     if not found.startswith(file.stem.rpartition("-")[2]):
         raise ValueError(f"{file} is not what was published (its SHA-256 is {found[:8]}...): delete it to get it again")
+    return load_tensors(file)
 
 
 def load_weights(name: str, body: nn.Module, found: Mapping[str, Tensor], *, source: str) -> None:
