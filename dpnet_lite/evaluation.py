@@ -143,9 +143,7 @@ class EpisodeScores:
         """The inverse of `to_dict`. Raises ValueError where keys or kinds are not those of `to_dict`."""
         expected = {"class_names": ("U", 1), "episodes_sha256": ("U", 0), "class_index": ("i", 1), "counts": ("i", 2)}
         if not isinstance(values, dict) or values.keys() != expected.keys():
-            raise ValueError(
-                f"scores have the keys {sorted(map(str, values))}; expected {sorted(expected)}: save with to_dict"
-            )
+            raise ValueError(f"scores are {values!r:.60}; expected {', '.join(expected)}: save with to_dict")
         for name, array in ((name, np.array(values[name])) for name in expected):
             if (array.dtype.kind, array.ndim) != expected[name]:
                 raise ValueError(f"{name} of scores is of another kind than that of to_dict: save with to_dict")
