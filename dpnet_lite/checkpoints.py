@@ -21,12 +21,11 @@ from torch import Tensor, nn
 
 import dpnet_lite
 from dpnet_lite.backbones.backbone import ARCHITECTURES, Backbone, build_backbone
-from dpnet_lite.config import BACKBONE_PRECISIONS, ModelConfig
+from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES, ModelConfig
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.storage.files import (
     digest_tensors,
     load_tensors,
-    refuse_non_finite,
     require_file,
     require_kinds,
     sha256,
@@ -40,8 +39,8 @@ _SHIPPED = Path(__file__).parent / "weights"
 _FORMAT = 1
 _RECORD = {"format": int, "metadata": dict, "tensors_sha256": str}
 _HEAD: Mapping[str, Any] = {
-    "model": dict, "backbone": str, "backbone_fingerprint": str, "precision": str, "size": int,
-    "data": str, "fold": int | None, "base_classes": list,
+    "model": dict, "backbone": BACKBONES, "backbone_fingerprint": str, "precision": BACKBONE_PRECISIONS,
+    "size": range(1, 10**5), "data": str, "fold": int | None, "base_classes": list,
 }  # fmt: skip
 
 
@@ -110,7 +109,6 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
         raise ValueError(f"{path} has format {record['format']!r}, this version reads {_FORMAT}: update dpnet-lite")
     if record["tensors_sha256"] != digest_tensors(tensors):
         raise ValueError(f"{path} is damaged (SHA-256 of its tensors differs): restore it or train again")
-    refuse_non_finite(tensors, path)
     return {name: tensor.to(device) for name, tensor in tensors.items()}, record["metadata"]
 
 
@@ -157,24 +155,17 @@ def load_head(
         raise ValueError(f"{path} holds {metadata.get('what', 'something')!r}, not a DPNet head; give a head's file")
     damage = f"{path} is no whole head: restore it or train again"
     require_kinds({"data": "", "base_classes": [], **metadata}, _HEAD, damage)  # these may be missing
+    for name in metadata.get("base_classes", ()):
+        require_kinds({"a base class": name}, {"a base class": str}, damage)
+    if (network := str(metadata["model"].get("network", "dpnet"))) not in networks:
+        raise ValueError(f"{path} holds the network {network!r}; what is known here: {', '.join(networks)}")
+    architecture = ARCHITECTURES[metadata["backbone"]]
     try:
         config = ModelConfig.from_dict(metadata["model"])
-        for name, known in (("backbone", ARCHITECTURES), ("precision", BACKBONE_PRECISIONS), ("size", range(1, 10**5))):
-            if metadata[name] not in known:
-                raise ValueError(f"{name} is {metadata[name]!r}")
-        for name in metadata.get("base_classes", ()):
-            require_kinds({"name": name}, {"name": str}, "a base class")
-    except ValueError as error:
-        raise ValueError(f"{damage} ({error})") from None
-    if config.network not in networks:
-        raise ValueError(f"{path} holds the network {config.network!r}; what is known here: {', '.join(networks)}")
-    architecture = ARCHITECTURES[metadata["backbone"]]
-    head = networks[config.network](config, architecture.out_channels, architecture.deep_channels)
-    try:
+        head = networks[network](config, architecture.out_channels, architecture.deep_channels)
         head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip()
-        raise ValueError(f"{damage} (it holds weights of another network than it says: {first})") from None
+    except (RuntimeError, ValueError) as error:  # PyTorch begins with a line that says nothing
+        raise ValueError(f"{damage} ({str(error).splitlines()[:2][-1].strip()})") from None
     return head.to(device).eval(), metadata
 
 

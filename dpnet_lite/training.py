@@ -82,7 +82,7 @@ class TrainingStopped(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    head: nn.Module  # the trained network, on the CPU, in eval mode
+    head: nn.Module  # the trained network, on the CPU, in float32 and eval mode
     losses: list[dict[str, float]]  # a row per logged step: step, loss, main, learning_rate
     validation: list[dict[str, float]]  # a row per validation: step, miou of held-out base classes
     step: int  # the step whose weights these are
@@ -281,18 +281,16 @@ class Trainer:
         )
 
     def _save_if_whole(self) -> None:
-        if not self.is_updating:
+        if not self.is_updating and all(weights.isfinite().all() for weights in self.network.parameters()):
             with _held_signals():
                 self._save()
 
     def _restore(self) -> None:
         state = self.folder.restore(self.identity)
+        self.best = None if state["best"] is None else tuple(state["best"])
         try:
-            if state["best"] is not None:
-                score, step, weights = state["best"]
-                self.best = float(score), int(step), weights
+            for weights in (state["head"] if self.best is None else self.best[2], state["head"]):
                 self.network.load_state_dict(weights)
-            self.network.load_state_dict(state["head"])
             self.optimiser.load_state_dict(state["optimiser"])
         except Exception as error:  # parts made by others can raise anything
             raise ValueError(f"{self.folder.path} holds a state of another network; delete it to start anew") from error
@@ -305,7 +303,7 @@ class Trainer:
             _, step, weights = self.best
             head.load_state_dict(weights)
         episodes, waited = self.episodes.sha256, self.source.waited
-        return TrainingResult(head, self.losses, self.validation, step, episodes, self.seconds, waited)
+        return TrainingResult(head.float(), self.losses, self.validation, step, episodes, self.seconds, waited)
 
 
 def _remedy(error: Exception) -> str | None:

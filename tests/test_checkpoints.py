@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from core_fixtures import assert_same, plain_weights, random_batch
+from core_fixtures import Malicious, assert_same, plain_weights, random_batch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -265,16 +265,6 @@ def test_training_state_that_could_not_be_read_back_is_refused(tmp_path: Path) -
             save_training_state(tmp_path / "last.state", {"value": value})
         assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-class Malicious:
-    """Unpickled in full, this makes a folder."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = str(target)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (self.target,)
 
 
 @pytest.mark.parametrize("writer", ["torch", "pickle"])

@@ -376,7 +376,10 @@ def test_double_precision_trains_and_is_scored(data):
     episodes = draw_episodes(data.train.dataset, data.base, fold=0, n_shot=1, count=4, seed=0)
     config = replace(TRAINING, steps=2, precision="64-true", validate_every=1, n_held_out=1)
     made = trainer(MODEL, config, validate=lambda head: score_episodes(head_segmenter(head), data.train, episodes).miou)
-    assert [row["step"] for row in made.run().validation] == [1, 2]
+    result = made.run()
+    assert [row["step"] for row in result.validation] == [1, 2]
+    batch = data.train.batch(episodes.episodes)
+    assert result.head(batch, batch.cells).logits.dtype == torch.float32  # as pictures and the saved file have it
 
 
 @pytest.mark.parametrize("part", ["head", "optimiser", "best"])

@@ -27,7 +27,7 @@ from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.model.prototypes import masks_at
 from dpnet_lite.scoring import Segmenter, head_segmenter, score_episodes
 from dpnet_lite.storage.caches import default_cache
-from dpnet_lite.storage.locks import locked
+from dpnet_lite.storage.files import locked
 from dpnet_lite.storage.run_folder import load_training_state
 from dpnet_lite.training import initial_network
 

@@ -24,7 +24,7 @@ from dpnet_lite.backbones.fusing import fused
 from dpnet_lite.backbones.replay import Replay
 from dpnet_lite.backbones.tiny_resnet import TinyResNet
 from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES
-from dpnet_lite.storage.files import digest_tensors, load_tensors, refuse_non_finite
+from dpnet_lite.storage.files import digest_tensors, load_tensors
 
 _FEW = 2  # images whose work is recorded on a GPU: more of them keep it busy anyway, and take much memory
 # Pixels whose images are computed at once. On a CPU: little more memory than one large image needs, which is handed
@@ -272,5 +272,4 @@ def load_weights(name: str, body: nn.Module, found: Mapping[str, Tensor], *, sou
     for key, tensor in found.items():
         if key not in wanted and not key.startswith(unused):
             raise ValueError(f"{source} does not fit {name}: {key} {list(tensor.shape)} is not expected; {remedy}")
-    refuse_non_finite(found, source)
     body.load_state_dict({key: found.get(key, tensor) for key, tensor in wanted.items()})

@@ -25,7 +25,7 @@ from dpnet_lite.experiments.experiment import FoldData, TrainingData, novel_epis
 from dpnet_lite.experiments.progress import Stage, silent
 from dpnet_lite.features import EpisodeSource
 from dpnet_lite.scoring import Segmenter, head_segmenter, score_episodes, training_free_segmenter
-from dpnet_lite.storage.locks import locked
+from dpnet_lite.storage.files import locked
 from dpnet_lite.training import Trainer, TrainingResult, area_rule, initial_network
 
 if TYPE_CHECKING:

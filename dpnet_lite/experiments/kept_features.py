@@ -20,8 +20,7 @@ from dpnet_lite.datasets.base import KnownAreas, SegmentationDataset
 from dpnet_lite.datasets.transforms import normalise, resize_sample
 from dpnet_lite.features import FeatureBank, Progress
 from dpnet_lite.storage.caches import default_cache as default_cache
-from dpnet_lite.storage.files import told
-from dpnet_lite.storage.locks import locked
+from dpnet_lite.storage.files import locked, told
 
 _LOG = logging.getLogger(__name__)
 _Arrays = dict[str, tuple[Any, tuple[int, ...]]]  # kind and shape of each file of a cache, by its name

@@ -14,8 +14,7 @@ from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.experiment import Experiment, FoldData
 from dpnet_lite.experiments.jobs import FoldResult, run_fold, save_trained
 from dpnet_lite.experiments.progress import Stages
-from dpnet_lite.storage.files import write_atomically
-from dpnet_lite.storage.locks import locked
+from dpnet_lite.storage.files import locked, write_atomically
 
 
 class FoldRun(NamedTuple):

@@ -19,8 +19,7 @@ class EpisodeBatch(NamedTuple):
 
     def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> EpisodeBatch:
         """The same batch on a device, its features and masks in another dtype where one is given."""
-        *floats, labels = self
-        return EpisodeBatch(*(tensor.to(device, dtype) for tensor in floats), labels.to(device))
+        return EpisodeBatch(*(tensor.to(device, dtype if tensor.is_floating_point() else None) for tensor in self))
 
     @property
     def cells(self) -> tuple[int, int]:

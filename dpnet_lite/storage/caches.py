@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
+
+from dpnet_lite.storage.files import told
 
 _LOG = logging.getLogger(__name__)
 
@@ -21,11 +24,11 @@ def usable_cache(named: Path | None = None) -> Path | None:
     """The folder named, or the default one; None where nothing can be written there, which is said in a line."""
     try:
         folder = named or default_cache()
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK | os.X_OK):
-            return folder
-        reason = f"{folder} cannot be written"
+        with told(folder, "--cache"):
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return folder
     except OSError as error:
-        reason = str(error)
-    _LOG.warning("features are not kept for the next run: %s; name a folder with --cache", reason)
-    return None
+        _LOG.warning("features are not kept for the next run: %s", error)
+        return None

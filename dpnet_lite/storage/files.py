@@ -1,8 +1,9 @@
-"""Reading and writing files of tensors: no pickled code is ever run, no half-written file is ever left."""
+"""Reading and writing files: no pickled code is run, no half-written file is left, one process at a time writes."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
 import re
@@ -14,8 +15,11 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from torch import Tensor
+
+_LOG = logging.getLogger(__name__)
 
 
 def require_file(path: str | Path) -> Path:
@@ -31,13 +35,13 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
 
     Pickled files are read with weights_only=True alone, which refuses everything but tensors and plain containers. A
     state dict under the key "state_dict" (as many training scripts write it) is taken out, and "module." (DataParallel)
-    taken off. FileNotFoundError for a missing file, ValueError for any other suffix, a damaged file, or content that is
-    not a state dict.
+    taken off. FileNotFoundError for a missing file, ValueError for any other suffix, a damaged file, NaN or infinity,
+    or content that is not a state dict.
     """
     path = require_file(path)
     if path.suffix == ".safetensors":
         try:
-            return without_module(safetensors.torch.load(path.read_bytes()))
+            return _sound(safetensors.torch.load(path.read_bytes()), path)
         except SafetensorError as error:
             raise ValueError(f"{path} is not a whole safetensors file ({error}): get it again") from error
     if path.suffix not in (".pth", ".pt"):
@@ -55,7 +59,7 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
         raise ValueError(f"{path} does not hold a state dict (names to tensors): save model.state_dict() alone")
-    return without_module(content)
+    return _sound(content, path)
 
 
 def without_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -64,18 +68,22 @@ def without_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
-def refuse_non_finite(tensors: Mapping[str, Tensor], where: object) -> None:
-    """ValueError for the first tensor that holds NaN or infinity."""
+def _sound(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.float().isfinite().all():
-            raise ValueError(f"{where}: {name} holds NaN or infinity; get these weights again, or train them anew")
+            raise ValueError(f"{path}: {name} holds NaN or infinity; get these weights again, or train them anew")
+    return without_module(tensors)
 
 
 def require_kinds(record: Any, kinds: Mapping[str, Any], damage: str) -> None:
-    """ValueError, `damage` and what is wrong, where a record that was read back lacks a field or holds another kind."""
+    """ValueError, `damage` and what is wrong, where a record that was read back lacks a field or holds another kind.
+
+    A kind is a type, or all values that a field may have.
+    """
     for name, kind in kinds.items():
         value = record.get(name) if isinstance(record, dict) else None
-        if not isinstance(value, kind) or isinstance(value, bool):
+        fits = value in kind if isinstance(kind, tuple | range) else isinstance(value, kind)
+        if not fits or isinstance(value, bool):
             raise ValueError(f"{damage} ({name} is {value!r:.50})")
 
 
@@ -106,6 +114,28 @@ def told(path: Path, option: str = "--out", needed: int = 0) -> Iterator[None]:
         raise type(error)(
             f"{path} cannot be written ({error.strerror}{size}): mend that, or name another place with {option}"
         ) from error
+
+
+@contextmanager
+def locked(path: Path, busy: str, *, waits: bool = True, option: str = "--out") -> Iterator[None]:
+    """Hold the lock file `path` for the time of the block; a process that is killed lets the next one in.
+
+    Where another process holds it, `busy` is said and that one waited for; or, if not `waits`, raised as a ValueError.
+    """
+    with told(path.parent, option):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not waits:
+                raise ValueError(f"{busy}; wait for it, or name another place with {option}") from None
+            _LOG.warning("%s; waiting for it", busy)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_atomically(path: Path, data: bytes, *, option: str = "--out") -> None:

@@ -14,8 +14,7 @@ from dpnet_lite.storage.files import require_file, require_kinds, sha256, told, 
 
 _STATE_MAGIC = b"dpnet-lite training state 1\n"
 _PARTS: Mapping[str, Any] = {  # of a state, and their kinds
-    "step": int, "head": dict, "optimiser": dict, "losses": list, "validation": list,
-    "best": tuple | list | None, "identity": dict,
+    "head": dict, "optimiser": dict, "losses": list, "validation": list, "best": tuple | list | None, "identity": dict,
 }  # fmt: skip
 
 
@@ -74,12 +73,11 @@ def _whole_state(folder: Path) -> dict[str, Any]:
     """The state in a folder; ValueError where it is damaged, or a part of it is missing or of another kind."""
     state, damage = load_training_state(folder / "state.bin"), f"{folder} holds no whole state: delete it to start anew"
     require_kinds(state, _PARTS, damage)
-    for row in [*state["losses"], *state["validation"]]:
-        require_kinds(row, {"step": int}, damage)
     training = state["identity"].get("training")
     require_kinds(training, {"steps": int}, damage)
-    if not 0 <= state["step"] <= training["steps"]:
-        raise ValueError(f"{damage} (step {state['step']} of {training['steps']})")
+    require_kinds(state, {"step": range(training["steps"] + 1)}, damage)
+    for row in [*state["losses"], *state["validation"]]:
+        require_kinds(row, {"step": int}, damage)
     return state
 
 

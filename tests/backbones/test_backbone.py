@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import urllib.error
 from collections import OrderedDict
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from core_fixtures import plain_weights
+from core_fixtures import Malicious, plain_weights
 from places import SHARED
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -205,23 +204,13 @@ def test_default_weights_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert build_backbone("mobilenet_v2").fingerprint != build_backbone("mobilenet_v2", "random").fingerprint
 
 
-class Hostile:
-    """Unpickled in full, this makes a folder."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = str(target)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return os.mkdir, (self.target,)
-
-
 @pytest.mark.parametrize("name", ["vgg16-397923af.pth", "vgg16-HASH.pth"])
 def test_a_file_in_pytorchs_cache_is_no_more_trusted_than_any_other(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """torchvision looks at the hash only as it downloads, and runs what is pickled in its file."""
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    torch.save({"features.0.weight": Hostile(tmp_path / "ran")}, tmp_path / "file")
+    torch.save({"features.0.weight": Malicious(tmp_path / "ran")}, tmp_path / "file")
     digest = hashlib.sha256((tmp_path / "file").read_bytes()).hexdigest()
     path = tmp_path / "checkpoints" / name.replace("HASH", digest[:8])
     path.parent.mkdir()

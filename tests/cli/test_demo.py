@@ -25,7 +25,7 @@ from dpnet_lite.experiments.experiment import Experiment
 from dpnet_lite.experiments.intervals import mean_interval
 from dpnet_lite.experiments.jobs import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult, support_only
 from dpnet_lite.experiments.results import load_result
-from dpnet_lite.storage.locks import locked
+from dpnet_lite.storage.files import locked
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +262,7 @@ def test_a_damaged_result_file_is_told(first_run, tmp_path):
 HOLDS = """
 import sys
 from pathlib import Path
-from dpnet_lite.storage.locks import locked
+from dpnet_lite.storage.files import locked
 with locked(Path(sys.argv[1]), "busy"):
     print("held", flush=True)
     sys.stdin.readline()
