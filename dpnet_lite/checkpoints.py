@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,14 +21,27 @@ from torch import Tensor, nn
 
 import dpnet_lite
 from dpnet_lite.backbones.backbone import ARCHITECTURES, Backbone, build_backbone
-from dpnet_lite.config import ModelConfig
+from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES, ModelConfig
 from dpnet_lite.model.dpnet import DPNet
-from dpnet_lite.storage.files import digest_tensors, load_tensors, require_file, sha256, write_atomically
+from dpnet_lite.storage.files import (
+    digest_tensors,
+    load_tensors,
+    require_file,
+    require_kinds,
+    sha256,
+    without_module,
+    write_atomically,
+)
 
 Networks = Mapping[str, Callable[[ModelConfig, int, int], nn.Module]]  # what builds the network that a config names
 DPNET_ALONE: Networks = {"dpnet": DPNet}
 _SHIPPED = Path(__file__).parent / "weights"
 _FORMAT = 1
+_RECORD = {"format": int, "metadata": dict, "tensors_sha256": str}
+_HEAD: Mapping[str, Any] = {
+    "model": dict, "backbone": BACKBONES, "backbone_fingerprint": str, "precision": BACKBONE_PRECISIONS,
+    "size": range(1, 10**5), "data": str, "fold": int | None, "base_classes": list,
+}  # fmt: skip
 
 
 def versions() -> dict[str, str]:
@@ -46,7 +60,7 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict
     tensors: any dtypes, devices and strides. metadata: what JSON can hold (tuples come back as lists), without the keys
     "format" and "sha256" (of the weight file), which the sidecar adds. ValueError for anything else.
     """
-    path = Path(path)
+    path, tensors = Path(path), without_module(tensors)
     if path.suffix != ".safetensors":
         raise ValueError(f"checkpoint {path} must end in .safetensors")
     if reserved := {"format", "sha256"} & metadata.keys():
@@ -57,7 +71,8 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict
         record_text = json.dumps(record, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"metadata of {path} does not fit into JSON: {error}") from error
-    data = safetensors.torch.save(plain, {"record": record_text, "record_sha256": sha256(record_text.encode())})
+    # One key: safetensors writes several in no fixed order, and the same weights shall give the same file.
+    data = safetensors.torch.save(plain, {"record": sha256(record_text.encode()) + record_text})
     sidecar = {"format": _FORMAT, "sha256": sha256(data), **metadata}
     write_atomically(path, data)
     write_atomically(path.with_suffix(".json"), (json.dumps(sidecar, indent=2) + "\n").encode())
@@ -81,9 +96,15 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
         stored = file.metadata() or {}
     if "record" not in stored:
         raise ValueError(f"{path} holds weights but is no DPNet Lite checkpoint: give one that it saved")
-    if sha256(stored["record"].encode()) != stored.get("record_sha256"):
+    text, digest = stored["record"], stored.get("record_sha256")
+    if digest is None:  # in two keys in older files
+        text, digest = text[64:], text[:64]
+    if sha256(text.encode()) != digest:
         raise ValueError(f"{path} is damaged (SHA-256 of its header differs): restore it or train again")
-    record: dict[str, Any] = json.loads(stored["record"])
+    record: Any = None
+    with suppress(ValueError):
+        record = json.loads(text)
+    require_kinds(record, _RECORD, f"{path} is damaged: restore it or train again")
     if record["format"] != _FORMAT:
         raise ValueError(f"{path} has format {record['format']!r}, this version reads {_FORMAT}: update dpnet-lite")
     if record["tensors_sha256"] != digest_tensors(tensors):
@@ -132,11 +153,19 @@ def load_head(
     tensors, metadata = load_checkpoint(path, device)
     if metadata.get("what") != "DPNet head":
         raise ValueError(f"{path} holds {metadata.get('what', 'something')!r}, not a DPNet head; give a head's file")
-    architecture, config = ARCHITECTURES[metadata["backbone"]], ModelConfig.from_dict(metadata["model"])
-    if config.network not in networks:
-        raise ValueError(f"{path} holds the network {config.network!r}; what is known here: {', '.join(networks)}")
-    head = networks[config.network](config, architecture.out_channels, architecture.deep_channels)
-    head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    damage = f"{path} is no whole head: restore it or train again"
+    require_kinds({"data": "", "base_classes": [], **metadata}, _HEAD, damage)  # these may be missing
+    for name in metadata.get("base_classes", ()):
+        require_kinds({"a base class": name}, {"a base class": str}, damage)
+    if (network := str(metadata["model"].get("network", "dpnet"))) not in networks:
+        raise ValueError(f"{path} holds the network {network!r}; what is known here: {', '.join(networks)}")
+    architecture = ARCHITECTURES[metadata["backbone"]]
+    try:
+        config = ModelConfig.from_dict(metadata["model"])
+        head = networks[network](config, architecture.out_channels, architecture.deep_channels)
+        head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except (RuntimeError, ValueError) as error:  # PyTorch begins with a line that says nothing
+        raise ValueError(f"{damage} ({str(error).splitlines()[:2][-1].strip()})") from None
     return head.to(device).eval(), metadata
 
 

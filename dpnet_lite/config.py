@@ -173,10 +173,10 @@ class TrainingConfig(Settings):
     steps: int = setting(1000, low=1, high=10_000_000)  # optimiser steps
     batch_size: int = setting(8, low=1, high=10_000_000)  # episodes per step, over all processes
     n_shot: int = setting(1, low=1, high=10_000_000)  # support images per training episode
-    learning_rate: float = setting(2e-3, low=1e-8, high=10.0)  # peak, after warm-up
+    learning_rate: float = setting(2e-3, low=1e-8, high=10.0)  # times the shares of warm-up and schedule, see losses.py
     weight_decay: float = setting(1e-2, low=0.0, high=1.0)  # AdamW's, or SGD's
     warmup_steps: int = setting(50, low=0, high=10_000_000)
-    schedule: Literal["cosine", "poly"] = "cosine"  # after warm-up: half a cosine to 0, or poly with power 0.9
+    schedule: Literal["cosine", "poly"] = "cosine"  # from step 0 on: half a cosine to 0, or poly with power 0.9
     gradient_clip: float = setting(1.0, low=1e-6, high=1e6)  # largest norm of the gradient
     # Weight of foreground pixels in both cross-entropies; IoU asks for more than 1.
     foreground_weight: float = setting(1.0, low=0.01, high=100.0)

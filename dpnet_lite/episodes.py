@@ -84,10 +84,15 @@ class EpisodeList:
         try:
             fields = json.loads(text)
             episodes = tuple(
-                Episode(int(entry["class_index"]), int(entry["query"]), tuple(map(int, entry["support"])))
+                Episode(entry["class_index"], entry["query"], tuple(entry["support"]))
                 for entry in fields.pop("episodes")
             )
             result = cls(episodes=episodes, **fields)
+            numbers = [n for episode in episodes for n in (episode.class_index, *episode.images)]
+            if not isinstance(result.dataset, str) or any(
+                type(n) is not int or n < 0 for n in (result.fold, result.n_shot, result.seed, *numbers)
+            ):
+                raise ValueError("a fingerprint that is no text, or a number that is none from 0 up")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"the text is no episode list ({error!r}); write it with to_json()") from None
         for number, episode in enumerate(episodes):

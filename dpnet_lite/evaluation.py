@@ -79,6 +79,8 @@ class EpisodeScores:
                 f"class_index runs from {class_index.min()} to {class_index.max()}, but there are "
                 f"{len(self.class_names)} class names: give the names of all classes of the data set"
             )
+        if not all(isinstance(name, str) for name in (*self.class_names, self.episodes_sha256)):
+            raise ValueError(f"class_names or episodes_sha256 ({self.episodes_sha256!r}) are no texts: give names")
         f_intersection, f_union, b_intersection, b_union = counts.T
         consistent = (f_intersection >= 0) & (f_intersection <= f_union) & (b_intersection >= 0)
         consistent &= f_union + b_intersection == b_union + f_intersection  # each side: the number of valid pixels
@@ -150,10 +152,13 @@ class EpisodeScores:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EpisodeScores:
-        """The inverse of `to_dict`. Raises ValueError where the keys are not those of `to_dict`."""
-        expected = {"class_names", "episodes_sha256", "class_index", "counts"}
-        if set(values) != expected:
-            raise ValueError(f"scores have the keys {sorted(values)}; expected {sorted(expected)}: save with to_dict")
+        """The inverse of `to_dict`. Raises ValueError where keys or kinds are not those of `to_dict`."""
+        expected = {"class_names": ("U", 1), "episodes_sha256": ("U", 0), "class_index": ("i", 1), "counts": ("i", 2)}
+        if not isinstance(values, dict) or values.keys() != expected.keys():
+            raise ValueError(f"scores are {values!r:.60}; expected {', '.join(expected)}: save with to_dict")
+        for name, array in ((name, np.array(values[name])) for name in expected):
+            if (array.dtype.kind, array.ndim) != expected[name]:
+                raise ValueError(f"{name} of scores is of another kind than that of to_dict: save with to_dict")
         return cls(**values)
 
 

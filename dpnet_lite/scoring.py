@@ -33,7 +33,8 @@ def head_segmenter(head: nn.Module, *, observe: Callable[[EpisodeBatch, Trace], 
     replayed = logits if looks_at_labels else Replay(logits, head)
 
     def segment(batch: EpisodeBatch) -> Tensor:
-        batch = batch.to(next(head.parameters()).device)
+        weights = next(head.parameters())
+        batch = batch.to(weights.device, weights.dtype)
         if observe is None:
             return replayed(*batch).cpu()
         output = head(batch, batch.cells, trace=True)

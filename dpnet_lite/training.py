@@ -82,7 +82,7 @@ class TrainingStopped(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class TrainingResult:
-    head: nn.Module  # the trained network, on the CPU, in eval mode
+    head: nn.Module  # the trained network, on the CPU, in float32 and eval mode
     losses: list[dict[str, float]]  # a row per logged step: step, loss, main, learning_rate
     validation: list[dict[str, float]]  # a row per validation: step, miou of held-out base classes
     step: int  # the step whose weights these are
@@ -178,9 +178,11 @@ class Trainer:
             self._save_if_whole()
             kept = "nothing of this training is kept" if self.folder.path is None else "go on with --resume"
             raise TrainingStopped(f"stopped at step {self.step} of {self.config.steps}; {kept}") from error
-        except (RuntimeError, ValueError, OSError):
+        except (RuntimeError, ValueError, OSError) as error:
             if self.step > steps.start:
                 self._save_if_whole()
+            if (remedy := _remedy(error)) is not None:
+                raise RuntimeError(f"step {self.step + 1} broke off: {remedy}") from error
             raise
         finally:
             self.seconds += time.perf_counter() - started
@@ -205,7 +207,7 @@ class Trainer:
         for number, ((batch, part), target) in enumerate(zip(batches, targets, strict=True), start=1):
             with self.fabric.no_backward_sync(self.module, enabled=number < len(batches)):
                 losses += self._backward(batch, part, target, totals)
-        self._clip(step)
+        self._clip(step, batches)
         is_logged = (step + 1) % 10 == 0 or step + 1 == config.steps
         loss, main = self._sum(losses).tolist() if is_logged else (0.0, 0.0)  # before the update: it may fail
         self.is_updating = True
@@ -237,15 +239,18 @@ class Trainer:
         self.fabric.backward(loss * self.fabric.world_size)  # DDP takes the mean over the processes
         return torch.stack([loss.detach(), main.detach()]).float()
 
-    def _clip(self, step: int) -> None:
+    def _clip(self, step: int, batches: Sequence[tuple[EpisodeBatch, Part]]) -> None:
         try:
             self.fabric.clip_gradients(self.module, self.optimiser, max_norm=self.config.gradient_clip)
         except RuntimeError as error:
             if "non-finite" not in str(error):
                 raise
-            rate = learning_rate(step, self.config)
+            known = all(batch.query_features.isfinite().all() for batch, _ in batches)
+            remedy = "lower learning_rate" if known else "the features are not either: look at the backbone's weights"
+            episodes = [f"class {e.class_index} images {list(e.images)}" for _, part in batches for e in part.episodes]
             raise ValueError(
-                f"the gradient of step {step + 1} is not finite (learning rate {rate:.3g}); lower learning_rate"
+                f"the loss or the gradient of step {step + 1} is not finite (learning rate "
+                f"{learning_rate(step, self.config):.3g}; episodes: {', '.join(episodes)}); {remedy}"
             ) from error
 
     def _sum(self, values: Tensor) -> Tensor:
@@ -276,16 +281,20 @@ class Trainer:
         )
 
     def _save_if_whole(self) -> None:
-        if not self.is_updating:
+        if not self.is_updating and all(weights.isfinite().all() for weights in self.network.parameters()):
             with _held_signals():
                 self._save()
 
     def _restore(self) -> None:
         state = self.folder.restore(self.identity)
-        self.network.load_state_dict(state["head"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.losses, self.validation = state["step"], state["losses"], state["validation"]
         self.best = None if state["best"] is None else tuple(state["best"])
+        try:
+            for weights in (state["head"] if self.best is None else self.best[2], state["head"]):
+                self.network.load_state_dict(weights)
+            self.optimiser.load_state_dict(state["optimiser"])
+        except Exception as error:  # parts made by others can raise anything
+            raise ValueError(f"{self.folder.path} holds a state of another network; delete it to start anew") from error
+        self.step, self.losses, self.validation = state["step"], state["losses"], state["validation"]
 
     def _result(self) -> TrainingResult:
         """The last weights, or the best on held-out base classes where those were asked for."""
@@ -294,7 +303,16 @@ class Trainer:
             _, step, weights = self.best
             head.load_state_dict(weights)
         episodes, waited = self.episodes.sha256, self.source.waited
-        return TrainingResult(head, self.losses, self.validation, step, episodes, self.seconds, waited)
+        return TrainingResult(head.float(), self.losses, self.validation, step, episodes, self.seconds, waited)
+
+
+def _remedy(error: Exception) -> str | None:
+    """What helps where a process died or memory ran out; None for other errors."""
+    if isinstance(error, torch.OutOfMemoryError) or "alloc_cpu" in str(error):
+        return "memory is full; raise accumulate (--training accumulate=2), or lower batch_size or the size of images"
+    if "DataLoader worker" in str(error):
+        return "a process that reads images died, perhaps for want of memory; go on with --resume and fewer --workers"
+    return None
 
 
 def compiled(network: nn.Module, device: torch.device) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,3 +112,13 @@ def slow_softmax(logits: np.ndarray) -> np.ndarray:
 
 def numpy64(tensor: Tensor) -> np.ndarray:
     return tensor.detach().double().numpy()
+
+
+class Malicious:
+    """Unpickled in full, this makes a folder."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = str(target)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.target,)

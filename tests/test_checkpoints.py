@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
 import pickle
+import platform
 import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from core_fixtures import assert_same, plain_weights, random_batch
+from core_fixtures import Malicious, assert_same, plain_weights, random_batch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -28,8 +31,8 @@ from dpnet_lite.checkpoints import (
 )
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.model.dpnet import DPNet
-from dpnet_lite.storage.files import digest_tensors, load_tensors
-from dpnet_lite.storage.run_folder import load_training_state, save_training_state
+from dpnet_lite.storage.files import digest_tensors, load_tensors, write_atomically
+from dpnet_lite.storage.run_folder import RunFolder, load_training_state, save_training_state
 
 METADATA = {"step": 7, "score": 0.1 + 0.2, "config": {"widths": [8, 4], "name": "tiny"}, "fold": None}
 
@@ -103,6 +106,50 @@ def test_the_weight_file_is_enough_and_wrong_ones_are_refused(tmp_path: Path) ->
             load_checkpoint(path)
     with pytest.raises(ValueError, match=r"does not end in \.safetensors; give a checkpoint of this project"):
         load_checkpoint(path.rename(tmp_path / "head.pth"))
+
+
+def test_the_same_weights_give_the_same_file(tmp_path: Path) -> None:
+    """safetensors writes several keys of its metadata in any order."""
+    files = [save_checkpoint(tmp_path / f"{n}.safetensors", example_tensors(), METADATA) for n in range(8)]
+    assert len({file.read_bytes() for file in files}) == 1
+
+
+def test_the_prefix_of_several_gpus_is_taken_off(tmp_path: Path) -> None:
+    state = {"a.weight": torch.ones(2), "module.b": torch.ones(3)}
+    prefixed = {f"module.{name}": tensor for name, tensor in state.items()}
+    torch.save({"state_dict": prefixed}, tmp_path / "a.pth")
+    save_file(prefixed, tmp_path / "b.safetensors")
+    save_checkpoint(tmp_path / "c.safetensors", prefixed, {})
+    for name in ("a.pth", "b.safetensors", "c.safetensors"):
+        assert_same(load_tensors(tmp_path / name), state)
+    assert_same(load_checkpoint(tmp_path / "c.safetensors")[0], state)
+    torch.save(state, tmp_path / "a.pth")
+    assert_same(load_tensors(tmp_path / "a.pth"), state)  # not all names have it
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
+    tensors = {"good": torch.ones(2), "bad": torch.tensor([1.0, value])}
+    path = save_checkpoint(tmp_path / "head.safetensors", tensors, METADATA)
+    with pytest.raises(ValueError, match=r"head\.safetensors: bad holds NaN or infinity; get these weights again"):
+        load_checkpoint(path)
+    backbone = plain_weights("tiny")
+    backbone["stage1.0.conv1.weight"][0, 0, 0, 0] = value
+    torch.save(backbone, tmp_path / "tiny.pth")
+    with pytest.raises(ValueError, match=r"tiny\.pth: stage1\.0\.conv1\.weight holds NaN or infinity; get these"):
+        build_backbone("tiny", tmp_path / "tiny.pth")
+
+
+@pytest.mark.parametrize("content", ["[1", "[]", "null", "3", '{"format": 1}', '{"format": 1, "metadata": []}'])
+def test_a_record_of_another_kind_is_told(tmp_path: Path, content: str) -> None:
+    """Cases of section 2: whoever writes such a header also writes its digest."""
+    header = {"record": content, "record_sha256": hashlib.sha256(content.encode()).hexdigest()}
+    save_file({"weight": torch.zeros(2)}, tmp_path / "head.safetensors", header)
+    with pytest.raises(
+        ValueError, match=r"head\.safetensors is damaged: restore it or train again \(\w+ is "
+    ) as caught:
+        load_checkpoint(tmp_path / "head.safetensors")
+    assert "\n" not in str(caught.value)
 
 
 def test_bad_arguments_to_save(tmp_path: Path) -> None:
@@ -186,22 +233,38 @@ def test_any_damage_to_a_training_state_is_refused(tmp_path: Path) -> None:
         load_training_state(tmp_path / "none.state")
 
 
+def test_a_state_whose_parts_are_missing_or_of_another_kind_is_told(tmp_path: Path) -> None:
+    identity = {"training": {"steps": 4}}
+    parts = {"step": 2, "head": {}, "optimiser": {}, "losses": [{"step": 1}], "validation": [], "best": None}
+    whole: dict[str, Any] = {**parts, "identity": identity}
+    of_another_kind = [{name: "x"} for name in whole] + [{"step": -1}, {"step": 5}, {"losses": [3]}, {"identity": {}}]
+    states: list[Any] = [whole | change for change in of_another_kind]
+    states += [[], *({key: whole[key] for key in whole if key != name} for name in whole if name != "best")]
+    for state in states:
+        save_training_state(tmp_path / "state.bin", state)
+        for read in (RunFolder(tmp_path).refuse_stopped_run, lambda: RunFolder(tmp_path).restore({})):
+            with pytest.raises(ValueError, match=rf"^{tmp_path} holds no whole state: delete it to start anew .*\)$"):
+                read()
+    save_training_state(tmp_path / "state.bin", whole)
+    assert RunFolder(tmp_path).restore({"training": {"steps": 4}}) == whole
+
+
+def test_a_hostile_state_is_told_and_not_run(tmp_path: Path) -> None:
+    payload = io.BytesIO()
+    torch.save({"step": Malicious(tmp_path / "ran")}, payload)
+    digest = hashlib.sha256(payload.getvalue()).hexdigest().encode()
+    (tmp_path / "state.bin").write_bytes(b"dpnet-lite training state 1\n" + digest + b"\n" + payload.getvalue())
+    with pytest.raises(ValueError, match=r"state\.bin holds other things than tensors .* never run: delete it"):
+        load_training_state(tmp_path / "state.bin")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_training_state_that_could_not_be_read_back_is_refused(tmp_path: Path) -> None:
     for value in (Path("x"), lambda: None, Malicious(tmp_path / "ran")):
         with pytest.raises(ValueError, match="more than tensors and plain Python values") as caught:
             save_training_state(tmp_path / "last.state", {"value": value})
         assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-class Malicious:
-    """Unpickled in full, this makes a folder."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = str(target)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (self.target,)
 
 
 @pytest.mark.parametrize("writer", ["torch", "pickle"])
@@ -340,6 +403,77 @@ def test_a_head_that_names_a_retired_setting_is_read_at_its_last_value(
     else:
         with pytest.raises(ValueError, match="shot_fusion is 'joint': that was retired, only 'average' is left"):
             load_head(head_file)
+
+
+def test_a_head_whose_facts_are_missing_or_of_another_kind_is_told(head_file: Path) -> None:
+    tensors, metadata = load_checkpoint(head_file)
+    for name, values in {
+        "model": (..., None, [], {"channels": "8"}, {"channels": 16}, {"new": 1}),
+        "backbone": (..., None, "alexnet"),
+        "backbone_fingerprint": (..., None, 3),
+        "precision": (..., None, "fp64", 1),
+        "size": (..., None, 0, 10**30, 96.5, True),
+        "base_classes": (None, "cat", [1]),
+        "data": (None, 3),
+        "fold": ("1", [1]),
+    }.items():
+        for value in values:  # ...: missing
+            changed = {key: metadata[key] for key in metadata if key != name} | ({} if value is ... else {name: value})
+            save_checkpoint(head_file, tensors, changed)
+            with pytest.raises(ValueError, match=rf"^{head_file} is no whole head: restore it or train again \(.*\)$"):
+                load_trained(head_file, backbone_weights="random")
+
+
+def test_a_head_of_all_classes_has_no_fold(head_file: Path) -> None:
+    tensors, metadata = load_checkpoint(head_file)
+    save_checkpoint(head_file, tensors, {**metadata, "fold": None})
+    assert load_head(head_file)[1]["fold"] is None
+
+
+# Writing
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "No space left"), (errno.EROFS, "Read-only file system")])
+def test_what_the_system_refuses_is_told_and_the_last_file_survives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
+) -> None:
+    path = save_checkpoint(tmp_path / "head.safetensors", {"weight": torch.zeros(3)}, {"step": 1})
+    state = save_training_state(tmp_path / "state.bin", {"step": 1})
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    for write, name in (
+        (lambda: save_checkpoint(path, {"weight": torch.ones(3)}, {"step": 2}), "head.safetensors"),
+        (lambda: save_training_state(state, {"step": 2}), "state.bin"),
+    ):
+        with pytest.raises(OSError, match=rf"{name} cannot be written \({words}.*; [\d,]+ bytes are needed.* --out$"):
+            write()
+    assert load_checkpoint(path)[1] == load_training_state(state) == {"step": 1}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["head.json", "head.safetensors", "state.bin"]
+
+
+def test_only_regular_files_in_folders_are_written(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_text("kept")
+    for path in (Path(os.devnull), tmp_path / "folder", tmp_path / "pipe"):
+        with pytest.raises(
+            OSError, match=rf"{path} is no regular file, but a folder or a device; name a file with --x"
+        ):
+            write_atomically(path, b"new", option="--x")
+    with pytest.raises(OSError, match=r"file/new cannot be written \(.*; 3 bytes are needed\): .* with --out"):
+        write_atomically(tmp_path / "file" / "new", b"new")
+    assert Path(os.devnull).is_char_device() and (tmp_path / "file").read_text() == "kept"
+
+
+def test_what_killed_processes_left_over_is_cleared(tmp_path: Path) -> None:
+    living, kept = f".a.{os.getpid()}.tmp", (".other.tmp", ".a.elsewhere-4194305.tmp")
+    for name in (".a.4194305.tmp", f".b.c.{platform.node()}-4194305.tmp", living, *kept):  # above the largest number
+        (tmp_path / name).write_text("half")
+    write_atomically(tmp_path / "a", b"whole")
+    assert {file.name for file in tmp_path.iterdir()} == {"a", living, *kept}
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip"])

@@ -168,7 +168,14 @@ def test_from_json_refuses_what_is_no_sound_list() -> None:
     leaky = replace(drawn, episodes=(Episode(0, 3, (3,)),))
     with pytest.raises(ValueError, match="episode 0 has query 3"):
         EpisodeList.from_json(leaky.to_json())
-    for text in ("[]", "{}", drawn.to_json()[:-5], drawn.to_json().replace("fold", "fald")):
+    whole, first = json.loads(drawn.to_json()), {"class_index": 0, "query": 1, "support": [2]}
+    changes = [{name: value} for name in ("fold", "n_shot", "seed") for value in ("1", 1.0, None, -1)]
+    changes += [{"dataset": 3}, {"episodes": 3}, {"episodes": [3]}]
+    changes += [
+        {"episodes": [first | {n: v}]} for n, v in (("query", 1.5), ("query", "1"), ("support", 2), ("support", [-2]))
+    ]
+    texts = ["[]", "{}", drawn.to_json()[:-5], drawn.to_json().replace("fold", "fald")]
+    for text in (*texts, *(json.dumps(whole | change) for change in changes)):
         with pytest.raises(ValueError, match="no episode list"):
             EpisodeList.from_json(text)
 

@@ -146,9 +146,17 @@ def test_scores_survive_json_and_cannot_be_changed():
     assert again.episodes_sha256 == "abc"
     with pytest.raises(ValueError, match="read-only"):
         scores.counts[0, 0] = 1
+    changes = [
+        {"class_names": "ab"},
+        {"class_names": [1, *values["class_names"][1:]]},
+        {"episodes_sha256": 3},
+        {"x": 1},
+    ]
+    changes += [{name: value} for name in ("class_index", "counts") for value in (None, 3, ["1"], [0.5], [[True]], {})]
     del values["counts"]
-    with pytest.raises(ValueError, match="to_dict"):
-        EpisodeScores.from_dict(values)
+    for damaged in ([], None, values, *(scores.to_dict() | change for change in changes)):
+        with pytest.raises(ValueError, match=r"save with to_dict|are no texts"):
+            EpisodeScores.from_dict(damaged)
 
 
 @pytest.mark.parametrize(

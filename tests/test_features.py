@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +23,10 @@ from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.datasets.transforms import normalise, resize_sample
 from dpnet_lite.episodes import Episode, StepParts
-from dpnet_lite.experiments.kept_features import CHUNK, compute_features, default_cache
+from dpnet_lite.experiments import kept_features
+from dpnet_lite.experiments.kept_features import CHUNK, compute_features
 from dpnet_lite.features import binary
+from dpnet_lite.storage.caches import default_cache, usable_cache
 
 SIZE, N_IMAGES = 32, 2 * CHUNK + 3
 
@@ -149,22 +155,93 @@ def test_an_interrupted_cache_is_continued(bank, world, backbone, tmp_path, chun
     assert np.array_equal(finished.features, bank.features) and torch.equal(finished.labels, bank.labels)
 
 
-@pytest.mark.parametrize("damage", ["done is empty", "done is gone", "features are gone", "labels are cut"])
-def test_a_damaged_cache_is_computed_anew(world, backbone, tmp_path, damage):
-    counting = CountingBackbone(backbone)
-    expected = np.array(compute_features(world, counting, size=16, cache_folder=tmp_path).features)
+def flip(path, place):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0x01
+    path.write_bytes(bytes(data))
+
+
+DAMAGES = {  # of a cache of 3 chunks, and how many images go through the backbone again
+    "done is empty": (lambda path: (path / "done").write_text(""), N_IMAGES),
+    "done is of an older version": (lambda path: (path / "done").write_text("35"), N_IMAGES),
+    "done is gone": (lambda path: (path / "done").unlink(), N_IMAGES),
+    "a digest is flipped": (lambda path: flip(path / "done", 40), CHUNK),
+    "features are gone": (lambda path: (path / "features.npy").unlink(), N_IMAGES),
+    "a feature is flipped": (lambda path: flip(path / "features.npy", -1), N_IMAGES % CHUNK),
+    "features have another kind": (lambda path: flip(path / "features.npy", 23), N_IMAGES),
+    "features are cut": (lambda path: os.truncate(path / "features.npy", 9_000), N_IMAGES),
+    "features are padded": (
+        lambda path: [os.truncate(path / "features.npy", n) for n in (90_000, 161_408)],
+        N_IMAGES - CHUNK,
+    ),
+    "a label is flipped": (lambda path: flip(path / "labels.npy", 128), CHUNK),
+    "labels are cut": (lambda path: os.truncate(path / "labels.npy", 4_000), N_IMAGES),
+    "an area is flipped": (lambda path: flip(path / "areas.npy", -1), 0),
+    "areas are gone": (lambda path: (path / "areas.npy").unlink(), N_IMAGES),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_cache_is_computed_anew(world, backbone, tmp_path, damage, caplog):
+    """No byte of it is trusted: a damaged file was padded with zeros once, and used."""
+    whole = compute_features(world, backbone, size=16, cache_folder=tmp_path)
+    expected, counting = np.array(whole.features), CountingBackbone(backbone)
     (path,) = tmp_path.iterdir()
-    if damage.startswith("done"):
-        (path / "areas.npy").unlink()  # broken off before the end
-        (path / "done").write_text("")
-    if damage.endswith("gone"):
-        (path / ("features.npy" if damage.startswith("features") else "done")).unlink()
-    if damage == "labels are cut":
-        whole = (path / "labels.npy").read_bytes()
-        (path / "labels.npy").write_bytes(whole[: len(whole) // 2])
-    again = compute_features(world, counting, size=16, cache_folder=tmp_path)
-    assert counting.images == 2 * N_IMAGES
-    assert np.array_equal(again.features, expected)
+    do_damage, n_images = DAMAGES[damage]
+    do_damage(path)
+    for _ in range(2):
+        again = compute_features(world, counting, size=16, cache_folder=tmp_path)
+        assert np.array_equal(again.features, expected) and torch.equal(again.labels, whole.labels)
+        np.testing.assert_array_equal(again.dataset.class_areas, world.class_areas)
+        assert counting.images == n_images
+    assert len(caplog.records) == (not damage.startswith("done"))
+    assert all(re.search("[1-4] parts are damaged and are computed again", text) for text in caplog.messages)
+
+
+def test_a_cache_that_another_process_takes_away_loses_nothing(world, backbone, tmp_path):
+    """A second start once emptied the files under the first, which had its rows marked as done in the new ones."""
+    expected = compute_features(world, backbone, size=16).features
+
+    def taken_away(chunks):
+        for chunk in chunks:
+            if chunk == CHUNK and not list(tmp_path.glob("*/old")):
+                (path,) = tmp_path.iterdir()
+                (path / "old").touch()
+                (path / "features.npy").unlink()
+                np.save(path / "features.npy", np.zeros_like(expected))
+            yield chunk
+
+    for _ in range(2):
+        found = compute_features(world, backbone, size=16, cache_folder=tmp_path, progress=taken_away)
+        assert np.array_equal(found.features, expected)
+
+
+def test_a_full_disk_is_told_before_anything_is_computed(world, backbone, tmp_path, monkeypatch):
+    """Features that found no room ended the process with a bus error."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(kept_features, "_reserve", full)
+    counting, n_bytes = CountingBackbone(backbone), N_IMAGES * (4 * 4 * 144 * 2 + 16 * 16 + 80 * 4)
+    with pytest.raises(OSError, match=rf"\(No space left on device; {n_bytes:,} bytes are needed\): .* with --cache$"):
+        compute_features(world, counting, size=16, cache_folder=tmp_path)
+    assert counting.images == 0 and not list(tmp_path.glob("*/*.npy"))
+
+
+def test_case_10_without_a_folder_for_caches_features_stay_in_memory(monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", Path("/proc/none")):
+        assert usable_cache(folder) is None
+        assert f"features are not kept for the next run: {folder} cannot be written (" in caplog.messages[-1]
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert usable_cache() is None and caplog.messages[-1].endswith("a cache in; name a folder with --cache")
+    assert usable_cache(tmp_path / "new") == tmp_path / "new" and (tmp_path / "new").is_dir()
 
 
 PROGRAM = """

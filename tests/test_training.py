@@ -19,11 +19,12 @@ from torch import nn
 
 from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.episodes import StepParts
+from dpnet_lite.episodes import StepParts, draw_episodes
 from dpnet_lite.features import FeatureBank
 from dpnet_lite.losses import Targets, episode_loss, episode_targets, learning_rate, target_weights
 from dpnet_lite.model.episode_batch import Output
-from dpnet_lite.storage.run_folder import load_training_state
+from dpnet_lite.scoring import head_segmenter, score_episodes
+from dpnet_lite.storage.run_folder import load_training_state, save_training_state
 from dpnet_lite.training import TrainingResult, TrainingStopped, initial_network
 
 MODEL = ModelConfig(channels=8, dropout=0.3)
@@ -330,6 +331,64 @@ def test_a_gradient_that_is_not_finite_is_told():
         next(infinite.network.parameters()).fill_(float("inf"))
     with pytest.raises(ValueError, match=r"the gradient of step 1 is not finite .* lower learning_rate"):
         infinite.run()
+
+
+def test_a_loss_that_is_nan_names_its_episodes_and_keeps_the_last_good_step(data, tmp_path, monkeypatch):
+    whole = trainer(MODEL, TRAINING, folder=tmp_path)
+    first, second = (f"class {e.class_index} images {list(e.images)}" for e in whole.episodes[10:12])  # of step 6
+    batches = FeatureBank.training_batches
+
+    def broken(self, parts, config):
+        for part, batch in zip(parts, batches(self, parts, config), strict=True):
+            yield batch._replace(query_features=batch.query_features / (0 if part.step == 5 else 1))
+
+    monkeypatch.setattr(FeatureBank, "training_batches", broken)
+    with pytest.raises(ValueError) as caught:
+        whole.run()
+    rate = learning_rate(5, TRAINING)
+    assert str(caught.value) == (
+        f"the loss or the gradient of step 6 is not finite (learning rate {rate:.3g}; episodes: {first}, {second}); "
+        "the features are not either: look at the backbone's weights"
+    )
+    assert load_training_state(tmp_path / "state.bin")["step"] == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried"), "raise accumulate .* or lower batch_size or the size"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:117] can't allocate"), "raise accumulate"),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "with --resume and fewer --workers"),
+    ],
+)
+def test_memory_that_is_full_and_a_lost_process_are_told_with_what_helps(data, tmp_path, monkeypatch, error, remedy):
+    def broken(self, parts, config):
+        yield self.batch(parts[0].episodes)
+        raise error
+
+    monkeypatch.setattr(FeatureBank, "training_batches", broken)
+    with pytest.raises(RuntimeError, match=f"^step 2 broke off: .*{remedy}") as caught:
+        trainer(MODEL, TRAINING, folder=tmp_path).run()
+    assert "\n" not in str(caught.value) and load_training_state(tmp_path / "state.bin")["step"] == 1
+
+
+def test_double_precision_trains_and_is_scored(data):
+    episodes = draw_episodes(data.train.dataset, data.base, fold=0, n_shot=1, count=4, seed=0)
+    config = replace(TRAINING, steps=2, precision="64-true", validate_every=1, n_held_out=1)
+    made = trainer(MODEL, config, validate=lambda head: score_episodes(head_segmenter(head), data.train, episodes).miou)
+    result = made.run()
+    assert [row["step"] for row in result.validation] == [1, 2]
+    batch = data.train.batch(episodes.episodes)
+    assert result.head(batch, batch.cells).logits.dtype == torch.float32  # as pictures and the saved file have it
+
+
+@pytest.mark.parametrize("part", ["head", "optimiser", "best"])
+def test_a_state_of_another_network_is_told(tmp_path, part):
+    trainer(MODEL, TRAINING, folder=tmp_path).run(stop_after=1)
+    state = load_training_state(tmp_path / "state.bin")
+    save_training_state(tmp_path / "state.bin", state | {part: [1] if part == "best" else {"odd": 1}})
+    with pytest.raises(ValueError, match="holds a state of another network; delete it to start anew"):
+        trainer(MODEL, TRAINING, folder=tmp_path).run(resume=True)
 
 
 def test_a_batch_that_processes_cannot_share_is_told():

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import nn
 
 import dpnet_lite
@@ -23,11 +22,13 @@ from dpnet_lite.checkpoints import load_head, save_head, versions
 from dpnet_lite.experiments.devices import make_fabric
 from dpnet_lite.experiments.experiment import novel_episodes
 from dpnet_lite.experiments.jobs import train_head
-from dpnet_lite.experiments.kept_features import default_cache
 from dpnet_lite.model.dpnet import Trace
 from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.model.prototypes import masks_at
 from dpnet_lite.scoring import Segmenter, head_segmenter, score_episodes
+from dpnet_lite.storage.caches import default_cache
+from dpnet_lite.storage.files import locked
+from dpnet_lite.storage.run_folder import load_training_state
 from dpnet_lite.training import initial_network
 
 
@@ -106,14 +107,23 @@ def _trained(run: Run) -> tuple[nn.Module, dict[str, Any]]:
     key = digest(run.training_identity())
     folder = (run.experiment.cache_folder or default_cache()) / "ablation"
     path, state = folder / f"{key}.safetensors", folder / key
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{key}.lock"):  # two studies may ask for the same weights at once
-        if not path.exists():
+    with locked(folder / f"{key}.lock", f"another process trains {path}", option="--cache"):
+        if (kept := _kept(run, path)) is None:
             _train(run, path, state)
+            kept = _kept(run, path)
         _remove_state(state)
-    head, metadata = load_head(path, device=run.experiment.device, networks=NETWORKS)
-    facts = {name: metadata[name] for name in ("training_seconds", "training_episodes")}
+    assert kept is not None, path
+    head, facts = kept
     return head, {"parameters": sum(weights.numel() for weights in head.parameters()), **facts}
+
+
+def _kept(run: Run, path: Path) -> tuple[nn.Module, dict[str, Any]] | None:
+    """A trained network and facts of its training; None where there is none, or a damaged one, to be made again."""
+    try:
+        head, metadata = load_head(path, device=run.experiment.device, networks=NETWORKS)
+        return head, {name: metadata[name] for name in ("training_seconds", "training_episodes")}
+    except (FileNotFoundError, KeyError, ValueError):
+        return None
 
 
 def _train(run: Run, path: Path, state: Path) -> None:
@@ -122,6 +132,10 @@ def _train(run: Run, path: Path, state: Path) -> None:
     # What a variant has in common with the study's base network starts alike.
     start = initial_network(base, run.backbone, run.seed, kind=NETWORKS[base.network]).state_dict()
     started = time.perf_counter()
+    try:
+        load_training_state(state / "state.bin")
+    except (FileNotFoundError, ValueError):  # a damaged one is of no use
+        _remove_state(state)
     result = train_head(
         data,
         run.model,

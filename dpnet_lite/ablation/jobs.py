@@ -13,7 +13,7 @@ from dpnet_lite.ablation.engines import EngineOptions, require, run_all
 from dpnet_lite.ablation.report import verdict_table, write_report
 from dpnet_lite.ablation.runs import TOY_SCENES, Run, study_runs
 from dpnet_lite.ablation.studies import Study
-from dpnet_lite.ablation.table import Row, Table, write_rows
+from dpnet_lite.ablation.table import Row, Table, check_rows, write_rows
 from dpnet_lite.experiments.experiment import Experiment
 
 _Say = Callable[[str], None]
@@ -41,6 +41,7 @@ def ablate(
     runs, rows = study_runs(study, experiment, scenes, threads), Table(table)
     if (older := table.parent / "rows.jsonl").exists():
         say(f"{older} was written by an older version and is not read; what it holds is run again once")
+    check_rows([row for run in runs for row in rows.find(run.row_keys) or ()], table)
     if not report_only:
         run_study(runs, rows, options, say)
     labelled = labelled_rows(runs, rows)

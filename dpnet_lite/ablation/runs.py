@@ -27,8 +27,9 @@ from dpnet_lite.experiments.experiment import (
     toy_test_world,
     toy_training_world,
 )
-from dpnet_lite.experiments.kept_features import compute_features, default_cache
+from dpnet_lite.experiments.kept_features import compute_features
 from dpnet_lite.features import FeatureBank
+from dpnet_lite.storage.caches import usable_cache
 from dpnet_lite.storage.files import sha256
 
 # Raised by hand when the same settings give other numbers: older rows and weights then count no more.
@@ -158,7 +159,7 @@ def _shared_fold(experiment: Experiment, fold: int, gap: float, scenes: tuple[in
     backbone = _shared_backbone(own.backbone, own.backbone_weights, own.device, own.precision)
     if not own.is_toy:
         return own.fold_data(backbone, _folder_bank(own), fold, 0)
-    worlds, cache = _toy_worlds(own, fold, gap, scenes), own.cache_folder or default_cache()
+    worlds, cache = _toy_worlds(own, fold, gap, scenes), usable_cache(own.cache_folder)
     train, test = (compute_features(w, backbone, size=w.size, cache_folder=cache, device=own.device) for w in worlds)
     return FoldData(fold, train, worlds[0].targets, test, worlds[1].targets)
 

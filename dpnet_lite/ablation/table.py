@@ -15,10 +15,15 @@ from typing import Any
 import numpy as np
 
 from dpnet_lite.evaluation import EpisodeScores
-from dpnet_lite.storage.files import require_file, write_atomically
+from dpnet_lite.storage.files import require_file, require_kinds, told, write_atomically
 
 _SHIPPED = Path(__file__).parent / "results"
+_REMEDY = "restore this file, or name another with --table: the runs are then done again, from kept weights"
 Row = dict[str, Any]
+_KINDS = {  # of what the judgement and the report read of a row
+    "key": str, "code": str, "identity": dict, "scores": dict, "miou": float, "parameters": int, "versions": dict,
+    "training_seconds": float, "seconds_per_episode": float, "machine": str,
+}  # fmt: skip
 
 
 class Table:
@@ -30,7 +35,8 @@ class Table:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection]:
         """The file, made where there is none; what the block writes is on the disk after it, all or nothing."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with told(self.path, "--table"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
             # Seconds to wait for another writer.
             with closing(sqlite3.connect(self.path, timeout=60)) as connection, connection:
@@ -54,12 +60,29 @@ class Table:
         with self._opened() as connection:
             query = "SELECT row FROM rows WHERE key = ?"
             found = [connection.execute(query, (key,)).fetchone() for key in keys]
-        return None if None in found else [json.loads(text) for (text,) in found]
+        return None if None in found else [self._parsed(text) for (text,) in found]
 
     def all_rows(self) -> list[Row]:
         """Every row, in the order in which they came."""
         with self._opened() as connection:
-            return [json.loads(text) for (text,) in connection.execute("SELECT row FROM rows ORDER BY rowid")]
+            return [self._parsed(text) for (text,) in connection.execute("SELECT row FROM rows ORDER BY rowid")]
+
+    def _parsed(self, text: str) -> Row:
+        try:
+            return dict(json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.path}: a row is damaged: {_REMEDY} ({error})") from None
+
+
+def check_rows(rows: Sequence[Row], table: Path) -> None:
+    """ValueError where a row of a table is not one that `execute` made, or its scores are damaged."""
+    for row in rows:
+        try:
+            require_kinds(row, _KINDS, "not as it was made")
+            if not np.isclose(unpack_scores(row["scores"]).miou, row["miou"], equal_nan=True):
+                raise ValueError("the mIoU is not that of its scores")
+        except ValueError as error:
+            raise ValueError(f"{table}: row {row['key']} is damaged ({error}): {_REMEDY}") from None
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
@@ -69,9 +92,12 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of such a file."""
-    with lzma.open(path) as file:
-        return [json.loads(line) for line in file]
+    """The rows of such a file; ValueError for a damaged one."""
+    try:
+        with lzma.open(path) as file:
+            return [dict(json.loads(line)) for line in file]
+    except (lzma.LZMAError, EOFError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no whole file of rows ({error}): get it again") from None
 
 
 def shipped_rows(study: str, data: str = "toy") -> list[Row]:
@@ -114,16 +140,21 @@ def _pack_images(images: np.ndarray | None) -> Row:
 
 
 def unpack_scores(packed: Mapping[str, Any], images: Mapping[str, Any] | None = None) -> EpisodeScores:
-    """The inverse of `pack_scores`, with the classes that occur numbered from 0; `images` may stand apart, by list."""
-    pixels = unpack(packed["pixels"], np.dtype(packed["kind"])).reshape(3, -1)
-    intersection, union, valid = pixels.astype(np.int64)
-    counts = np.stack([intersection, union, valid - union, valid - intersection], axis=1)  # [3, n] -> [n, 4]
-    classes = unpack(packed["class_index"], np.uint8)
-    sha256 = packed["episodes_sha256"]
-    known = None if images is None else images.get(sha256)
-    if "images" in packed:  # older rows have none
-        known = unpack(packed["images"], np.dtype(packed["images_kind"])).reshape(len(classes), -1)  # [n, 1 + K]
-    return EpisodeScores(classes, counts, tuple(packed["class_names"]), sha256, known)
+    """The inverse of `pack_scores`, with the classes that occur numbered from 0; ValueError where they are damaged.
+
+    The images may stand apart in `images`, by the hash of the episode list; older rows have none.
+    """
+    try:
+        pixels = unpack(packed["pixels"], np.dtype(packed["kind"])).reshape(3, -1)
+        intersection, union, valid = pixels.astype(np.int64, casting="safe" if pixels.itemsize < 8 else "same_kind")
+        counts = np.stack([intersection, union, valid - union, valid - intersection], axis=1)  # [3, n] -> [n, 4]
+        classes = unpack(packed["class_index"], np.uint8)
+        known = None if images is None else images.get(packed["episodes_sha256"])
+        if "images" in packed:
+            known = unpack(packed["images"], np.dtype(packed["images_kind"])).reshape(len(classes), -1)  # [n, 1 + K]
+        return EpisodeScores(classes, counts, tuple(packed["class_names"]), packed["episodes_sha256"], known)
+    except (AttributeError, KeyError, TypeError, zlib.error) as error:
+        raise ValueError(f"packed scores are damaged: {error!r}") from None
 
 
 def pack(array: np.ndarray) -> str:

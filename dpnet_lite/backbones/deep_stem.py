@@ -68,17 +68,15 @@ def conv(channels: int, out_channels: int, *, kernel: int, stride: int = 1) -> n
 def backbone_keys(found: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """The deep-stem backbone in a checkpoint of a whole network, under the keys of `resnet50_v2.pth`.
 
-    PFENet's and BAM's checkpoints (BAM's base learners, initmodel/PSPNet/.../best.pth) name the stem "layer0.N", put
-    "module." before every key where training ran on several GPUs (model/BAM.py, line 68, takes it off), and hold heads
-    besides. Such a backbone may have been trained on the base classes of *one* fold: use it for that fold alone.
-    Any other state dict is given back as it is.
+    PFENet's and BAM's checkpoints (BAM's base learners, initmodel/PSPNet/.../best.pth) name the stem "layer0.N" and
+    hold heads besides. Such a backbone may have been trained on the base classes of *one* fold: use it for that fold
+    alone. Any other state dict is given back as it is.
     """
-    prefix = "module." if found and all(key.startswith("module.") for key in found) else ""
-    if f"{prefix}layer0.6.weight" not in found:  # the third convolution; VGG's layer0 has no weight there
+    if "layer0.6.weight" not in found:  # the third convolution; VGG's layer0 has no weight there
         return found
     kept: dict[str, Tensor] = {}
     for key, tensor in found.items():
-        match = re.fullmatch(r"layer(\d)\.(\d+)\.(.+)", key.removeprefix(prefix))
+        match = re.fullmatch(r"layer(\d)\.(\d+)\.(.+)", key)
         if match is None:  # a head, or "encoder.", which repeats the layers
             continue
         layer, place, rest = match.groups()

@@ -18,10 +18,11 @@ from dpnet_lite.datasets.novel import NovelPolicy, TrainingView
 from dpnet_lite.datasets.toy import DEFAULT_GAP, DEFAULT_SIZE, WORLD_VERSION, ToyWorld, catalogue_names
 from dpnet_lite.datasets.union import UnionDataset
 from dpnet_lite.episodes import EpisodeList, draw_episodes
-from dpnet_lite.experiments.kept_features import compute_features, default_cache
+from dpnet_lite.experiments.kept_features import compute_features
 from dpnet_lite.experiments.presets import N_FOLDS
 from dpnet_lite.experiments.progress import Stage, Stages, silent
 from dpnet_lite.features import EpisodeSource, FeatureBank, Progress
+from dpnet_lite.storage.caches import usable_cache
 
 TOY_TRAINING_SCENES, TOY_TEST_SCENES = 2_400, 600
 TEST_SEED = 7_919  # of the toy world's test scenes and of all scored episodes: far from any training seed
@@ -105,7 +106,7 @@ class Experiment:
     def folder_bank(self, backbone: Backbone) -> FeatureBank:
         """Features of the photographs, found in the cache or computed under a bar."""
         roots = [Path(self.data), *self.extra_base]
-        cache = self.cache_folder or default_cache()
+        cache = usable_cache(self.cache_folder)
         return folder_bank(roots, backbone, size=self.size, cache_folder=cache, device=self.device, stage=Stages())
 
     def fold_data(

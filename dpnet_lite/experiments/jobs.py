@@ -8,6 +8,7 @@ a `TrainingData` or an `EpisodeSource` with lists of episodes; how episodes are 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from dpnet_lite.experiments.experiment import FoldData, TrainingData, novel_epis
 from dpnet_lite.experiments.progress import Stage, silent
 from dpnet_lite.features import EpisodeSource
 from dpnet_lite.scoring import Segmenter, head_segmenter, score_episodes, training_free_segmenter
+from dpnet_lite.storage.files import locked
 from dpnet_lite.training import Trainer, TrainingResult, area_rule, initial_network
 
 if TYPE_CHECKING:
@@ -116,12 +118,16 @@ def train(
     """Train one head, from `initial_weights` where given, and save it to `path` with `facts` of its making.
 
     The state for resuming and `log.jsonl` lie in a folder beside it, named like it. One of several processes saves.
+    ValueError where another training writes to `path`.
     """
     how: dict[str, Any] = {"resume": resume, "stage": stage, "fabric": fabric, "networks": networks}
     how |= {"initial_weights": initial_weights}
-    result = train_head(data, model, training, folder=path.with_suffix(""), **how)
-    if fabric is None or fabric.is_global_zero:
-        save_trained(path, data, training, result, validation=result.validation, **facts)
+    folder, writes = path.with_suffix(""), fabric is None or fabric.is_global_zero
+    lock = locked(folder / ".lock", f"another training writes to {path}", waits=False) if writes else nullcontext()
+    with lock:
+        result = train_head(data, model, training, folder=folder, **how)
+        if writes:
+            save_trained(path, data, training, result, validation=result.validation, **facts)
     return result
 
 

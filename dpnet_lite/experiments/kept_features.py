@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import os
+import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.datasets.base import KnownAreas, SegmentationDataset
 from dpnet_lite.datasets.transforms import normalise, resize_sample
 from dpnet_lite.features import FeatureBank, Progress
+from dpnet_lite.storage.caches import default_cache as default_cache
+from dpnet_lite.storage.files import locked, told
 
+_LOG = logging.getLogger(__name__)
 _Arrays = dict[str, tuple[Any, tuple[int, ...]]]  # kind and shape of each file of a cache, by its name
 CHUNK = 16  # images through the backbone at once
-
-
-def default_cache() -> Path:
-    """`dpnet_lite` in the user's folder for caches: what can be made again, features, indices, rasterised masks."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dpnet_lite"
+# On a disk that is full, writing into a file that has no room yet would end the process. (Not on macOS and Windows.)
+_reserve = getattr(os, "posix_fallocate", lambda *_: None)
 
 
 def compute_features(
@@ -55,19 +58,19 @@ def compute_features(
         return FeatureBank(dataset, backbone, size, features, torch.from_numpy(labels))
     what = f"{dataset.fingerprint} {backbone.cache_key} {size} {shape}"
     path = cache_folder / hashlib.sha256(what.encode()).hexdigest()[:24]
-    path.mkdir(parents=True, exist_ok=True)
     arrays: _Arrays = {
         "features": (np.float16, shape),
         "labels": (np.uint8, (len(dataset), size, size)),
         "areas": (np.float32, (len(dataset), len(dataset.class_names))),
     }
-    with FileLock(path / "lock"):  # a process that is killed lets the next in
-        if not all(_is_whole(path / f"{name}.npy", *array) for name, array in arrays.items()):
-            _fill(path, arrays, dataset, backbone, progress, device)
-    # Copy on write: torch wants arrays that it could write to.
-    features, labels = np.load(path / "features.npy", mmap_mode="c"), np.load(path / "labels.npy")
-    known = KnownAreas(dataset, np.load(path / "areas.npy"))
-    return FeatureBank(known, backbone, size, features, torch.from_numpy(labels))
+    with locked(path / "lock", f"another process fills {path}", option="--cache"):
+        fill = partial(_fill, path, arrays, dataset, backbone, progress, device)
+        if not any(fill() for _ in range(3)):  # what was filled is read again
+            raise OSError(f"{path} does not keep what is written to it; name another folder with --cache")
+        # Copy on write: torch wants arrays that it could write to.
+        features = np.load(path / "features.npy", mmap_mode="c")
+        labels, areas = np.load(path / "labels.npy"), np.load(path / "areas.npy")
+    return FeatureBank(KnownAreas(dataset, areas), backbone, size, features, torch.from_numpy(labels))
 
 
 def _fill(
@@ -77,38 +80,65 @@ def _fill(
     backbone: Backbone,
     progress: Progress,
     device: str | torch.device,
-) -> None:
-    """Compute what is missing of the files in `path`."""
-    features, labels, done_file = _started(path, {name: arrays[name] for name in ("features", "labels")})
-    starts = range(int(done_file.read_text()), len(dataset), CHUNK)
-    if len(starts):
-        for stop in _compute(dataset, backbone, features, labels, progress(starts), device):
-            done_file.write_text(str(stop))
-    np.save(path / "areas.tmp.npy", dataset.class_areas)
-    (path / "areas.tmp.npy").replace(path / "areas.npy")  # last: where it lies, the others are full
+) -> bool:
+    """Compute what is missing of the files in `path`, or damaged; whether nothing was.
+
+    `done` has a line for each part that was written: its first image, or "areas", and the SHA-256 of its numbers.
+    """
+    features, labels, areas = _opened(path, arrays)
+    done = path / "done"
+    known = dict(re.findall(r"(?m)^(\w+) (\w{64})$", done.read_text(errors="replace") if done.exists() else ""))
+    parts = {str(i): (features[i : i + CHUNK], labels[i : i + CHUNK]) for i in range(0, len(dataset), CHUNK)}
+    missing = [name for name, part in {**parts, "areas": (areas,)}.items() if known.get(name) != _digest(*part)]
+    if damaged := len(known.keys() & missing):
+        _LOG.warning("%s: %d parts are damaged and are computed again", path, damaged)
+    if starts := [int(name) for name in missing if name != "areas"]:
+        for start in _compute(dataset, backbone, features, labels, progress(starts), device):
+            _note(done, str(start), *parts[str(start)])
+    if "areas" in missing:
+        areas[:] = dataset.class_areas
+        _note(done, "areas", areas)
+    return not missing
+
+
+def _note(done: Path, name: str, *arrays: np.ndarray) -> None:
+    with told(done, "--cache"), done.open("a") as lines:
+        lines.write(f"\n{name} {_digest(*arrays)}")  # the last line may be half of one
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _opened(path: Path, arrays: _Arrays) -> list[np.ndarray]:
+    """The files of a cache, to be filled; made anew where one is missing or of another kind."""
+    files = {path / f"{name}.npy": array for name, array in arrays.items()}
+    if not all(_is_whole(file, *array) for file, array in files.items()):
+        sizes = {file: np.dtype(kind).itemsize * math.prod(shape) for file, (kind, shape) in files.items()}
+        try:
+            with told(path, "--cache", sum(sizes.values())):
+                for file, (kind, shape) in files.items():
+                    file.unlink(missing_ok=True)  # never emptied: another process may be reading it
+                    start = np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=shape).offset
+                    with file.open("r+b") as opened:
+                        _reserve(opened.fileno(), start, sizes[file])
+        except OSError:
+            for file in files:
+                file.unlink(missing_ok=True)
+            raise
+    return [np.load(file, mmap_mode="r+") for file in files]
 
 
 def _is_whole(file: Path, dtype: Any, shape: tuple[int, ...]) -> bool:
     """Whether a file holds an array of that kind, none of it cut off."""
     try:
         array = np.load(file, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, OverflowError):
         return False
-    return array.dtype == dtype and array.shape == shape
-
-
-def _started(path: Path, arrays: _Arrays) -> tuple[np.ndarray, np.ndarray, Path]:
-    """Arrays to fill, and the file that holds how many images are done; begun anew where one of them is damaged."""
-    done_file, files = path / "done", [path / f"{name}.npy" for name in arrays]
-    is_sound = all(_is_whole(file, *array) for file, array in zip(files, arrays.values(), strict=True))
-    if not (is_sound and done_file.exists() and done_file.read_text().isdigit()):
-        done_file.unlink(missing_ok=True)
-        (path / "areas.npy").unlink(missing_ok=True)
-        for file, (dtype, shape) in zip(files, arrays.values(), strict=True):
-            np.lib.format.open_memmap(file, mode="w+", dtype=dtype, shape=shape)
-        done_file.write_text("0")
-    features, labels = (np.lib.format.open_memmap(file, mode="r+") for file in files)
-    return features, labels, done_file
+    return array.dtype == dtype and array.shape == shape and array.flags.c_contiguous
 
 
 @torch.no_grad()
@@ -120,7 +150,7 @@ def _compute(
     starts: Iterable[int],
     device: str | torch.device,
 ) -> Iterator[int]:
-    """Fill in features and labels chunk by chunk; gives how many images are done."""
+    """Fill in features and labels chunk by chunk; gives each chunk's first image when it is done."""
     for start in starts:
         rows = slice(start, min(start + CHUNK, len(dataset)))
         samples = [resize_sample(dataset[i], labels.shape[-1]) for i in range(rows.start, rows.stop)]
@@ -129,4 +159,4 @@ def _compute(
         for view in range(features.shape[1]):
             found = backbone(images.flip(-1) if view else images)
             features[rows, view] = found.permute(0, 2, 3, 1).half().cpu().numpy()  # [n, D, h, w] -> [n, h, w, D]
-        yield rows.stop
+        yield start

@@ -14,7 +14,7 @@ from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.experiment import Experiment, FoldData
 from dpnet_lite.experiments.jobs import FoldResult, run_fold, save_trained
 from dpnet_lite.experiments.progress import Stages
-from dpnet_lite.storage.files import write_atomically
+from dpnet_lite.storage.files import locked, write_atomically
 
 
 class FoldRun(NamedTuple):
@@ -31,8 +31,13 @@ def run_experiment(
 
     With `resume`, results that the same settings made are read instead.
     """
+    with locked(output / ".lock", f"another process writes to {output}", waits=False):
+        yield from _run_folds(experiment, output, resume, networks)
+
+
+def _run_folds(experiment: Experiment, output: Path, resume: bool, networks: Networks) -> Iterator[FoldRun]:
+    """`run_experiment`, where no other process does."""
     backbone = experiment.build_backbone()
-    output.mkdir(parents=True, exist_ok=True)
     bank = None if experiment.is_toy else experiment.folder_bank(backbone)
     for fold in experiment.folds:
         for seed in experiment.seeds:
@@ -90,13 +95,13 @@ def load_result(path: Path, identity: dict[str, Any]) -> FoldResult | None:
         return None
     try:
         record = json.loads(path.read_text())
-    except ValueError:
-        raise ValueError(f"{path} is damaged; delete it, and its fold and seed are run again") from None
-    if not isinstance(record, dict) or record.get("identity") != identity:
-        return None
-    episodes = {int(n_shot): EpisodeList.from_json(json.dumps(e)) for n_shot, e in record["episodes"].items()}
-    scores = {
-        (method, n_shot): replace(EpisodeScores.from_dict(s), images=episodes[n_shot].images)
-        for method, n_shot, s in record["scores"]
-    }
-    return FoldResult(record["fold"], record["seed"], scores, episodes)
+        if record["identity"] != identity:
+            return None
+        episodes = {int(n_shot): EpisodeList.from_json(json.dumps(e)) for n_shot, e in record["episodes"].items()}
+        scores = {
+            (str(method), int(n_shot)): replace(EpisodeScores.from_dict(s), images=episodes[int(n_shot)].images)
+            for method, n_shot, s in record["scores"]
+        }
+        return FoldResult(int(record["fold"]), int(record["seed"]), scores, episodes)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it, and its fold and seed are run again") from None

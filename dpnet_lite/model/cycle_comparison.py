@@ -49,8 +49,8 @@ def query_first(matches: CycleMatches, support_mask: Tensor) -> Tensor:
 
 
 def top_pixels(similarity: Tensor, count: int) -> Tensor:
-    """The `count` highest of each row of `similarity` [B, N_q] as bool; all of them where there are fewer."""
-    chosen = similarity.topk(min(count, similarity.shape[1]), dim=1).indices
+    """The `count` highest of each row of `similarity` [B, N_q] as bool, the first of equal ones; or all there are."""
+    chosen = similarity.sort(dim=1, descending=True, stable=True).indices[:, :count]
     return torch.zeros_like(similarity, dtype=torch.bool).scatter(1, chosen, True)
 
 

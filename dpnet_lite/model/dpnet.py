@@ -137,7 +137,8 @@ class DPNet(nn.Module):
             self.config, support, batch.support_masks, query, prototype, truth, all_matches=all_matches
         )
         shares = [selection.weights / selection.weights.sum(dim=1, keepdim=True) for selection in selections]
-        return torch.stack(shares).mean(dim=0).unflatten(1, batch.cells), selections, matches  # [B, N_q] -> [B, h, w]
+        share = torch.stack(shares).mean(dim=0).to(known.prototypes.dtype)  # a network in bf16 stays in it
+        return share.unflatten(1, batch.cells), selections, matches  # [B, N_q] -> [B, h, w]
 
     def _truth(self, batch: EpisodeBatch, query_masks: Tensor | None) -> Tensor | None:
         """The oracle's masks at the size of the features, [B, h, w]; None where nothing is known of the queries."""
@@ -163,7 +164,7 @@ class DPNet(nn.Module):
                 )
         if self.config.prior:
             support_deep, query_deep = self.deep(batch.support_features), self.deep(batch.query_features)
-            maps.append(nearest_foreground(support_deep, batch.support_masks, query_deep))
+            maps.append(nearest_foreground(support_deep, batch.support_masks, query_deep).to(query_deep.dtype))
         return torch.stack(maps, dim=1) if maps else interaction.query[:, :0]
 
     def map_names(self) -> tuple[str, ...]:

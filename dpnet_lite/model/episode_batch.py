@@ -17,9 +17,9 @@ class EpisodeBatch(NamedTuple):
     query_features: Tensor  # float32 [B, D, h, w]
     query_labels: Tensor  # int64 [B, S, S]: 0, 1 or 255 (ignored, or unknown)
 
-    def to(self, device: str | torch.device) -> EpisodeBatch:
-        """The same batch on a device."""
-        return EpisodeBatch(*(tensor.to(device) for tensor in self))
+    def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> EpisodeBatch:
+        """The same batch on a device, its features and masks in another dtype where one is given."""
+        return EpisodeBatch(*(tensor.to(device, dtype if tensor.is_floating_point() else None) for tensor in self))
 
     @property
     def cells(self) -> tuple[int, int]:

@@ -1,16 +1,25 @@
-"""Reading and writing files of tensors: no pickled code is ever run, no half-written file is ever left."""
+"""Reading and writing files: no pickled code is run, no half-written file is left, one process at a time writes."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Mapping
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from torch import Tensor
+
+_LOG = logging.getLogger(__name__)
 
 
 def require_file(path: str | Path) -> Path:
@@ -25,13 +34,14 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
     """Read a state dict from .safetensors, .pth or .pt onto the CPU, dtypes as stored.
 
     Pickled files are read with weights_only=True alone, which refuses everything but tensors and plain containers. A
-    state dict under the key "state_dict" (as many training scripts write it) is taken out. FileNotFoundError for a
-    missing file, ValueError for any other suffix, a damaged file, or content that is not a state dict.
+    state dict under the key "state_dict" (as many training scripts write it) is taken out, and "module." (DataParallel)
+    taken off. FileNotFoundError for a missing file, ValueError for any other suffix, a damaged file, NaN or infinity,
+    or content that is not a state dict.
     """
     path = require_file(path)
     if path.suffix == ".safetensors":
         try:
-            return safetensors.torch.load(path.read_bytes())
+            return _sound(safetensors.torch.load(path.read_bytes()), path)
         except SafetensorError as error:
             raise ValueError(f"{path} is not a whole safetensors file ({error}): get it again") from error
     if path.suffix not in (".pth", ".pt"):
@@ -49,7 +59,32 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
         raise ValueError(f"{path} does not hold a state dict (names to tensors): save model.state_dict() alone")
-    return dict(content)
+    return _sound(content, path)
+
+
+def without_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors without the prefix that training on several GPUs (DataParallel) gives to all names."""
+    prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def _sound(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():
+            raise ValueError(f"{path}: {name} holds NaN or infinity; get these weights again, or train them anew")
+    return without_module(tensors)
+
+
+def require_kinds(record: Any, kinds: Mapping[str, Any], damage: str) -> None:
+    """ValueError, `damage` and what is wrong, where a record that was read back lacks a field or holds another kind.
+
+    A kind is a type, or all values that a field may have.
+    """
+    for name, kind in kinds.items():
+        value = record.get(name) if isinstance(record, dict) else None
+        fits = value in kind if isinstance(kind, tuple | range) else isinstance(value, kind)
+        if not fits or isinstance(value, bool):
+            raise ValueError(f"{damage} ({name} is {value!r:.50})")
 
 
 def digest_tensors(tensors: Mapping[str, Tensor]) -> str:
@@ -67,15 +102,68 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write data so that path holds either its old content or all of the new one, whenever we are stopped."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # same folder: a rename cannot cross disks
+@contextmanager
+def told(path: Path, option: str = "--out", needed: int = 0) -> Iterator[None]:
+    """An error of the system in the block names `path`, the bytes `needed` where they are known, and what helps."""
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield
+    except OSError as error:
+        if error.errno is None:  # in words of our own
+            raise
+        size = f"; {needed:,} bytes are needed" if needed else ""
+        raise type(error)(
+            f"{path} cannot be written ({error.strerror}{size}): mend that, or name another place with {option}"
+        ) from error
+
+
+@contextmanager
+def locked(path: Path, busy: str, *, waits: bool = True, option: str = "--out") -> Iterator[None]:
+    """Hold the lock file `path` for the time of the block; a process that is killed lets the next one in.
+
+    Where another process holds it, `busy` is said and that one waited for; or, if not `waits`, raised as a ValueError.
+    """
+    with told(path.parent, option):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not waits:
+                raise ValueError(f"{busy}; wait for it, or name another place with {option}") from None
+            _LOG.warning("%s; waiting for it", busy)
+            lock.acquire()
+    try:
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        lock.release()
+
+
+def write_atomically(path: Path, data: bytes, *, option: str = "--out") -> None:
+    """Write data so that path holds either its old content or all of the new one, whenever we are stopped.
+
+    OSError that names `option` where that cannot be, or path is no regular file.
+    """
+    # Same folder: a rename cannot cross disks.
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
+    with told(path, option, len(data)):
+        if path.exists() and not path.is_file():  # a file would take the place of a device
+            raise OSError(f"{path} is no regular file, but a folder or a device; name a file with {option}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear_left_overs(path.parent)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=1024)
+def _clear_left_overs(folder: Path) -> None:
+    """Remove what processes of this machine were writing in a folder when they were killed; looks once a process."""
+    own = re.compile(rf"\..+\.(?:{re.escape(platform.node())}-)?(\d+)\.tmp")
+    for file in folder.glob(".*.tmp") if Path("/proc/self").exists() else ():
+        if (match := own.fullmatch(file.name)) and not Path("/proc", match[1]).exists():
+            file.unlink(missing_ok=True)

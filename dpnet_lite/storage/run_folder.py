@@ -10,9 +10,12 @@ from typing import Any
 
 import torch
 
-from dpnet_lite.storage.files import require_file, sha256, write_atomically
+from dpnet_lite.storage.files import require_file, require_kinds, sha256, told, write_atomically
 
 _STATE_MAGIC = b"dpnet-lite training state 1\n"
+_PARTS: Mapping[str, Any] = {  # of a state, and their kinds
+    "head": dict, "optimiser": dict, "losses": list, "validation": list, "best": tuple | list | None, "identity": dict,
+}  # fmt: skip
 
 
 class RunFolder:
@@ -29,15 +32,16 @@ class RunFolder:
     def log(self, rows: Sequence[Mapping[str, float]], *, anew: bool = False) -> None:
         """Add rows to the log, or begin it again with them."""
         if self.writes and self.path is not None:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with (self.path / "log.jsonl").open("w" if anew else "a") as log:
-                log.writelines(json.dumps(row) + "\n" for row in rows)
+            with told(self.path):
+                self.path.mkdir(parents=True, exist_ok=True)
+                with (self.path / "log.jsonl").open("w" if anew else "a") as log:
+                    log.writelines(json.dumps(row) + "\n" for row in rows)
 
     def refuse_stopped_run(self) -> None:
         """ValueError where a run was stopped here: it is not overwritten because somebody forgot --resume."""
         if self.path is None or not (self.path / "state.bin").exists():
             return
-        state = load_training_state(self.path / "state.bin")
+        state = _whole_state(self.path)
         steps = state["identity"]["training"]["steps"]
         if state["step"] < steps:
             raise ValueError(
@@ -54,7 +58,7 @@ class RunFolder:
         """
         if self.path is None or not (self.path / "state.bin").exists():
             raise FileNotFoundError(f"nothing to resume in {self.path}; leave out --resume to start anew")
-        state = load_training_state(self.path / "state.bin")
+        state = _whole_state(self.path)
         for part, value in identity.items():
             saved = state["identity"].get(part)
             if saved != value:
@@ -63,6 +67,18 @@ class RunFolder:
                     "resume with the same settings, or train anew with another --out"
                 )
         return state
+
+
+def _whole_state(folder: Path) -> dict[str, Any]:
+    """The state in a folder; ValueError where it is damaged, or a part of it is missing or of another kind."""
+    state, damage = load_training_state(folder / "state.bin"), f"{folder} holds no whole state: delete it to start anew"
+    require_kinds(state, _PARTS, damage)
+    training = state["identity"].get("training")
+    require_kinds(training, {"steps": int}, damage)
+    require_kinds(state, {"step": range(training["steps"] + 1)}, damage)
+    for row in [*state["losses"], *state["validation"]]:
+        require_kinds(row, {"step": int}, damage)
+    return state
 
 
 def _difference(part: str, saved: Any, given: Any) -> str:
@@ -104,5 +120,10 @@ def load_training_state(path: str | Path) -> dict[str, Any]:
     payload = data[start:]
     if data[:start] != _STATE_MAGIC + sha256(payload).encode() + b"\n":
         raise ValueError(f"{path} is not a whole training state (SHA-256 differs): train on from an older one")
-    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except Exception as error:  # a pickle made by others can raise anything
+        raise ValueError(
+            f"{path} holds other things than tensors and plain values, which are never run: delete it"
+        ) from error
     return state

@@ -10,8 +10,10 @@ import torch
 from ablation_runs import SMALL, rows_without_times, runs
 
 from dpnet_lite.ablation import execution
+from dpnet_lite.ablation import runs as runs_module
 from dpnet_lite.ablation.masks import edit_masks
 from dpnet_lite.ablation.table import unpack, unpack_scores
+from dpnet_lite.checkpoints import load_checkpoint, save_checkpoint
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.experiments.experiment import TEST_SEED
 from dpnet_lite.model.dpnet import DPNet
@@ -76,6 +78,25 @@ def test_variants_start_with_the_weights_of_the_base_network(full, monkeypatch):
     for start in starts:
         assert start.keys() == expected.keys()
         assert all(torch.equal(start[name], weights) for name, weights in expected.items())
+
+
+@pytest.mark.parametrize("damage", ["cut", "facts"])
+def test_a_damaged_head_or_state_of_the_cache_is_made_again(full, damage):
+    run, _ = full
+    folder = run.experiment.cache_folder / "ablation"
+    key = runs_module.digest(run.training_identity())
+    path, state, expected = folder / f"{key}.safetensors", folder / key / "state.bin", execution._trained(run)[0]
+    whole = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(whole[:-50])
+    else:
+        save_checkpoint(path, *(load_checkpoint(path)[0], {"what": "DPNet head"}))
+    state.parent.mkdir()
+    state.write_bytes(b"half a state")
+    again = execution._trained(run)[0].state_dict()
+    assert all(torch.equal(weights, again[name]) for name, weights in expected.state_dict().items())
+    assert not state.exists()
+    path.write_bytes(whole)  # with the times of its own rows
 
 
 def test_rows_hold_the_precision_of_every_selection_under_every_condition(full):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import lzma
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from dpnet_lite.ablation.table import (
     Table,
+    check_rows,
     pack,
     pack_scores,
     read_rows,
@@ -102,6 +104,43 @@ def test_scores_survive_packing_and_metrics_do_not_change():
     assert (again.miou, again.fb_iou, again.episodes_sha256) == (scores.miou, scores.fb_iou, "sha")
     values = generator.random(100).astype(np.float16)
     np.testing.assert_array_equal(unpack(pack(values), np.float16), values)
+
+
+def whole_row() -> dict:
+    scores = EpisodeScores([0, 1], [[1, 2, 7, 8], [2, 4, 5, 7]], ("a", "b"), "sha")
+    facts = {"code": "1", "identity": {}, "versions": {}, "machine": "this", "parameters": 3}
+    facts |= {"training_seconds": 1.0, "seconds_per_episode": 0.1}
+    return {"key": "k1", "miou": scores.miou, "scores": pack_scores(scores), **facts}
+
+
+def test_a_damaged_row_is_told(tmp_path):
+    path, whole = tmp_path / "rows.sqlite", whole_row()
+    table = Table(path)
+    check_rows([whole], path)
+    table.append([whole])
+    texts = ["{", "[1]", "null", json.dumps("text"), b"\xff"]
+    changes = [{name: None} for name in whole if name != "key"] + [{"miou": 0.4}, {"scores": {}}]
+    packed = {"pixels": ("01", "zz", 3, "eN", "eNab"), "kind": ("O", "float32", 1), "class_index": ("0009", None)}
+    packed |= {"class_names": (["a"], 3, [1, 2]), "episodes_sha256": (4,)}
+    changes += [{"scores": whole["scores"] | {name: value}} for name, values in packed.items() for value in values]
+    changes.append({"scores": whole["scores"] | {"pixels": pack(np.array([[9, 2], [2, 4], [9, 9]], np.uint8))}})
+    for text in [*texts, *(json.dumps(whole | change) for change in changes)]:
+        with table._opened() as connection:
+            connection.execute("UPDATE rows SET row = ?", (text,))
+        with pytest.raises(
+            ValueError, match=rf"^{path}: (a row|row k1) is damaged.*, or name another with --table"
+        ) as caught:
+            check_rows(table.find(["k1"]), path)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_file_of_rows_is_told(tmp_path):
+    write_rows(tmp_path / "rows.jsonl.xz", [row(1)])
+    whole = (tmp_path / "rows.jsonl.xz").read_bytes()
+    for damaged in (whole[:-20], whole[:40] + b"x" + whole[41:], b"text", lzma.compress(b"[1\n")):
+        (tmp_path / "rows.jsonl.xz").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"rows\.jsonl\.xz is no whole file of rows .*: get it again$"):
+            read_rows(tmp_path / "rows.jsonl.xz")
 
 
 def test_packed_numbers_are_text_worked_by_hand_and_older_tables_are_read():

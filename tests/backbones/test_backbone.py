@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import urllib.error
 from collections import OrderedDict
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from core_fixtures import plain_weights
+from core_fixtures import Malicious, plain_weights
 from places import SHARED
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -201,6 +202,25 @@ def test_default_weights_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         build_backbone("resnet50")
     monkeypatch.setattr(torchvision.models.MobileNet_V2_Weights, "get_state_dict", no_network)
     assert build_backbone("mobilenet_v2").fingerprint != build_backbone("mobilenet_v2", "random").fingerprint
+
+
+@pytest.mark.parametrize("name", ["vgg16-397923af.pth", "vgg16-HASH.pth"])
+def test_a_file_in_pytorchs_cache_is_no_more_trusted_than_any_other(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchvision looks at the hash only as it downloads, and runs what is pickled in its file."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    torch.save({"features.0.weight": Malicious(tmp_path / "ran")}, tmp_path / "file")
+    digest = hashlib.sha256((tmp_path / "file").read_bytes()).hexdigest()
+    path = tmp_path / "checkpoints" / name.replace("HASH", digest[:8])
+    path.parent.mkdir()
+    (tmp_path / "file").rename(path)
+    weights = torchvision.models.VGG16_Weights.IMAGENET1K_V1
+    monkeypatch.setattr(weights.value, "url", f"https://nowhere.invalid/{path.name}", raising=False)
+    message = r"\.pth (is not what was published .* delete it to get it again|cannot be read as plain tensors)"
+    with pytest.raises(ValueError, match=message):
+        build_backbone("vgg16")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_shipped_mobilenet_is_fifteen_trained_blocks_in_float16() -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
 from PIL import Image
-from small_runs import SMALL, run, use_few_scenes, write_folder
+from small_runs import SMALL, folder_options, run, use_few_scenes, write_folder
 
 from dpnet_lite.checkpoints import load_head
 from dpnet_lite.cli.demo import run_demo
@@ -20,6 +25,7 @@ from dpnet_lite.experiments.experiment import Experiment
 from dpnet_lite.experiments.intervals import mean_interval
 from dpnet_lite.experiments.jobs import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult, support_only
 from dpnet_lite.experiments.results import load_result
+from dpnet_lite.storage.files import locked
 
 
 @pytest.fixture(scope="module")
@@ -236,6 +242,56 @@ def test_a_result_file_of_something_else_is_not_read(first_run, tmp_path):
     assert read is not None and read.scores[FULL, 1].miou == first_run.results[0].scores[FULL, 1].miou
     assert load_result(path, identity | {"n_episodes": 8}) is None
     assert load_result(tmp_path / "none.json", identity) is None
+
+
+def test_a_damaged_result_file_is_told(first_run, tmp_path):
+    (whole, *_), path = first_run.records().values(), tmp_path / "fold0_seed0.json"
+    scores = whole["scores"][0]
+    changes = [{"fold": None}, {"seed": {}}, {"scores": 3}, {"scores": [3]}, {"scores": [[*scores[:2], {}]]}]
+    changes += [{"episodes": []}, {"episodes": {"one": whole["episodes"]["1"]}}, {"episodes": {"1": {}}}]
+    texts = [json.dumps(whole)[:-9], "[]", "3", *(json.dumps(whole | change) for change in changes)]
+    texts += [json.dumps({key: whole[key] for key in whole if key != name}) for name in ("scores", "episodes", "fold")]
+    for text in texts:
+        path.write_text(text)
+        with pytest.raises(
+            ValueError, match=rf"^{path} is damaged .*; delete it, and its fold and seed are run again$"
+        ):
+            load_result(path, whole["identity"])
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from dpnet_lite.storage.files import locked
+with locked(Path(sys.argv[1]), "busy"):
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_one_process_at_a_time_writes_to_one_place(config, tmp_path, caplog, capsys):
+    """Two trainings into one file both ended with status 0: weights of one, a mixture as the log."""
+    (tmp_path / "head").mkdir()
+    locks = tmp_path / "head" / ".lock", tmp_path / ".lock", config.cache_folder / "busy"
+    train = ["train", *folder_options(Path(config.data), config.cache_folder), *SMALL, "--novel", "background"]
+    with ExitStack() as stack:
+        start = partial(subprocess.Popen, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        others = [stack.enter_context(start([sys.executable, "-c", HOLDS, lock])) for lock in locks]
+        assert [other.stdout.readline() for other in others] == ["held\n"] * 3
+        head = tmp_path / "head.safetensors"
+        assert run(*train, "--out", head) == 2
+        assert (
+            f"another training writes to {head}; wait for it, or name another place with --out"
+            in capsys.readouterr().err
+        )
+        with pytest.raises(ValueError, match=f"^another process writes to {tmp_path}; wait for it, or name another"):
+            run_demo(config, tmp_path, say=print)
+        Timer(0.3, others[2].kill).start()  # a process that is killed lets the next one in
+        with locked(locks[2], "busy"):
+            assert caplog.messages == ["busy; waiting for it"]
+        for other in others:
+            other.kill()
+    assert run(*train, "--out", head) == 0
 
 
 def test_no_path_of_this_machine_is_in_the_results(first_run, config):

@@ -75,6 +75,11 @@ def test_top_pixels_of_fewer_pixels_are_all():
     assert bool(top_pixels(values, 50).all())
 
 
+def test_of_equal_pixels_the_first_are_taken():
+    values = torch.tensor([[0.0, 1.0] + 98 * [0.5]])
+    assert top_pixels(values, 4)[0].nonzero()[:, 0].tolist() == [1, 2, 3, 4]
+
+
 def test_an_empty_selection_falls_back_and_says_so():
     similarity = torch.rand(2, 30)
     weights = torch.zeros(2, 30)

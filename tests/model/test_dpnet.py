@@ -82,6 +82,14 @@ def test_every_switch_runs_both_ways(config):
 
 
 @pytest.mark.parametrize("config", SWITCHES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_network_in_another_precision_stays_in_it(config, dtype):
+    """Without autocast; the selection is made in float32 all the same."""
+    output = build(config).eval().to(dtype)(inputs(1).to("cpu", dtype), SIZE)
+    assert output.logits.dtype == dtype and bool(output.logits.isfinite().all())
+
+
+@pytest.mark.parametrize("config", SWITCHES)
 @pytest.mark.parametrize("n_shot", [1, 3])
 def test_the_trace_has_its_shapes_and_changes_nothing(config, n_shot):
     head = build(config).eval()
