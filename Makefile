@@ -47,7 +47,9 @@ test: lint ## check style, types and imports, then run the tests that every chan
 	$(PYTEST)
 
 test-all: lint ## the same with the slow tests: every notebook, browsers, torchrun, killed processes, a wheel
-	$(PYTEST) -m "slow or not slow"
+	$(PYTEST) -m "slow or not slow" --cov --cov-report=
+	.venv/bin/python -m coverage report --include='dpnet_lite/*.py,dpnet_lite/model/*' --fail-under=97
+	.venv/bin/python -m coverage report --skip-covered --fail-under=92
 
 lint: $(STAMP) ## check style, types and imports only
 	.venv/bin/python -m ruff check .
