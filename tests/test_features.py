@@ -19,8 +19,9 @@ from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.datasets.transforms import normalise, resize_sample
 from dpnet_lite.episodes import Episode, StepParts
-from dpnet_lite.experiments.kept_features import CHUNK, compute_features, default_cache
+from dpnet_lite.experiments.kept_features import CHUNK, compute_features
 from dpnet_lite.features import binary
+from dpnet_lite.storage.digests import default_cache
 
 SIZE, N_IMAGES = 32, 2 * CHUNK + 3
 

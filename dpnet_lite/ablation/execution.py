@@ -23,11 +23,11 @@ from dpnet_lite.checkpoints import load_head, save_head, versions
 from dpnet_lite.experiments.devices import make_fabric
 from dpnet_lite.experiments.experiment import novel_episodes
 from dpnet_lite.experiments.jobs import train_head
-from dpnet_lite.experiments.kept_features import default_cache
 from dpnet_lite.model.dpnet import Trace
 from dpnet_lite.model.episode_batch import EpisodeBatch
 from dpnet_lite.model.prototypes import masks_at
 from dpnet_lite.scoring import Segmenter, head_segmenter, score_episodes
+from dpnet_lite.storage.digests import default_cache
 from dpnet_lite.training import initial_network
 
 

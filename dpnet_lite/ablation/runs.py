@@ -27,8 +27,9 @@ from dpnet_lite.experiments.experiment import (
     toy_test_world,
     toy_training_world,
 )
-from dpnet_lite.experiments.kept_features import compute_features, default_cache
+from dpnet_lite.experiments.kept_features import compute_features
 from dpnet_lite.features import FeatureBank
+from dpnet_lite.storage.digests import default_cache
 from dpnet_lite.storage.files import sha256
 
 # Raised by hand when the same settings give other numbers: older rows and weights then count no more.

@@ -55,10 +55,10 @@ def run(args: argparse.Namespace) -> None:
 
 def _job(args: argparse.Namespace) -> str | None:
     """Say what the job found or did; returns what is amiss."""
-    from dpnet_lite.experiments.kept_features import default_cache
     from dpnet_lite.experiments.progress import Stages
     from dpnet_lite.published.check import check_data, prepare_data, write_episodes
     from dpnet_lite.published.episode_lists import SHOTS
+    from dpnet_lite.storage.digests import default_cache
 
     root, steps = args.root.expanduser(), Stages()
     if args.job == "check":

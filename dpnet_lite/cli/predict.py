@@ -84,15 +84,17 @@ def run(args: argparse.Namespace) -> None:
 
 def _image_files(args: argparse.Namespace) -> list[Path]:
     """The images that are named, and those in the folders that are named, the support's files left out there."""
-    from dpnet_lite.datasets.folder import IMAGE_EXTENSIONS
+    from dpnet_lite.datasets.images import image_extensions
     from dpnet_lite.storage.files import require_file
 
     files: list[Path] = []
     support = {Path(name).resolve() for names in args.support for name in names}
     for path in args.images:
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_EXTENSIONS) if path.is_dir() else [path]
+        inside = (
+            sorted(p for p in path.iterdir() if p.suffix.lower() in image_extensions()) if path.is_dir() else [path]
+        )
         if not inside:
-            raise ValueError(f"{path} holds no image; what is read ends in {' '.join(IMAGE_EXTENSIONS)}")
+            raise ValueError(f"{path} holds no image; what is read ends in {' '.join(image_extensions())}")
         files += [require_file(p) for p in inside if not path.is_dir() or p.resolve() not in support]
     return files
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from dpnet_lite.datasets.novel import NovelPolicy, TrainingView
 from dpnet_lite.datasets.toy import DEFAULT_GAP, DEFAULT_SIZE, WORLD_VERSION, ToyWorld, catalogue_names
 from dpnet_lite.datasets.union import UnionDataset
 from dpnet_lite.episodes import EpisodeList, draw_episodes
-from dpnet_lite.experiments.kept_features import compute_features, default_cache
+from dpnet_lite.experiments.kept_features import compute_features
 from dpnet_lite.experiments.presets import N_FOLDS
 from dpnet_lite.experiments.progress import Stage, Stages, silent
 from dpnet_lite.features import EpisodeSource, FeatureBank, Progress
+from dpnet_lite.storage.digests import default_cache
 
 TOY_TRAINING_SCENES, TOY_TEST_SCENES = 2_400, 600
 TEST_SEED = 7_919  # of the toy world's test scenes and of all scored episodes: far from any training seed
@@ -210,14 +211,20 @@ def folder_bank(
     stage: Stage = silent,
 ) -> FeatureBank:
     """Features of a folder of photographs and any extra folders behind it, mirrored views included."""
-    datasets = [open_folder(root) for root in roots]
+    datasets, wrap = [open_folder(root) for root in roots], stage("computing features")
+    dataset = datasets[0] if len(datasets) == 1 else UnionDataset(datasets)
+
+    def progress(chunks: Iterable[int]) -> Iterable[int]:
+        assert dataset.class_areas is not None, "all that is wrong with masks is told before the work, if there is any"
+        return wrap(chunks)
+
     return compute_features(
-        datasets[0] if len(datasets) == 1 else UnionDataset(datasets),
+        dataset,
         backbone,
         size=size,
         flip=True,
         cache_folder=cache_folder,
-        progress=stage("computing features"),
+        progress=progress,
         device=device,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,6 @@ from dpnet_lite.features import FeatureBank, Progress
 
 _Arrays = dict[str, tuple[Any, tuple[int, ...]]]  # kind and shape of each file of a cache, by its name
 CHUNK = 16  # images through the backbone at once
-
-
-def default_cache() -> Path:
-    """`dpnet_lite` in the user's folder for caches: what can be made again, features, indices, rasterised masks."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dpnet_lite"
 
 
 def compute_features(

@@ -23,10 +23,10 @@ from filelock import FileLock
 from PIL import Image
 
 from dpnet_lite.datasets.base import IGNORE_LABEL
-from dpnet_lite.experiments.kept_features import default_cache
 from dpnet_lite.features import Progress
 from dpnet_lite.published.extras import import_extra
 from dpnet_lite.published.worker_pool import require_workers, run_jobs
+from dpnet_lite.storage.digests import default_cache
 from dpnet_lite.storage.files import write_atomically
 
 _RULE_VERSION = 1  # raise it when the same annotations give another mask

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpnet_lite.datasets.base import CountedDataset
-from dpnet_lite.experiments.kept_features import default_cache
 from dpnet_lite.experiments.progress import Stages
 from dpnet_lite.published.registry import open_published
+from dpnet_lite.storage.digests import default_cache
 
 
 @dataclass(frozen=True)

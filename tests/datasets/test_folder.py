@@ -17,11 +17,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from places import SHARED
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.datasets.base import Sample
-from dpnet_lite.datasets.folder import IMAGE_EXTENSIONS, FolderDataset
-from dpnet_lite.datasets.images import image_tensor, read_image, read_mask
+from dpnet_lite.datasets.folder import FolderDataset
+from dpnet_lite.datasets.images import image_extensions, image_tensor, read_image, read_mask
+from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.transforms import normalise, resize_image, resize_labels, resize_sample
 from dpnet_lite.datasets.union import UnionDataset
+from dpnet_lite.experiments.experiment import folder_bank
 
 PHOTOS = SHARED / "photos"
 HEIGHT, WIDTH = 6, 8
@@ -115,7 +118,7 @@ def test_16_bit_colour_is_scaled(tmp_path: Path) -> None:
     assert read_image(tmp_path / "image.png").flatten().tolist() == [255, 100, 0]
 
 
-@pytest.mark.parametrize("suffix", IMAGE_EXTENSIONS)
+@pytest.mark.parametrize("suffix", image_extensions())
 def test_every_extension_is_found_and_read(suffix: str, tree: Path) -> None:
     (tree / "images/a.png").unlink()
     colour = Image.new("RGB", (WIDTH, HEIGHT), (200, 100, 50))
@@ -226,34 +229,42 @@ def test_names_survive_a_byte_order_mark_and_windows_line_ends(tree: Path) -> No
 
 
 def write_index(tree: Path, change: Callable[[list], object] = lambda entries: None) -> None:
-    entries = [{"id": stem, "source": "x", "area": {"cat": 0.25}} for stem in "abc"]
+    """Shares of the fixture's masks, rounded to two digits: 6 and 3 of 48 pixels."""
+    entries = [{"id": s, "source": "x", "area": {"cat": 0.12} | ({} if s == "b" else {"dog": 0.06})} for s in "abc"]
     change(entries)
     (tree / "index.json").write_text(json.dumps(entries), encoding="utf-8")
 
 
-def test_index_json_gives_the_areas_without_reading_masks(tree: Path) -> None:
-    write_index(tree)
-    for path in (tree / "masks").iterdir():
-        path.write_bytes(b"never read")
-    np.testing.assert_array_equal(FolderDataset(tree).class_areas, np.float32([[0.25, 0]] * 3))
+def test_areas_are_those_of_the_masks_whatever_index_json_rounds(tree: Path) -> None:
+    """Rounded to 0, a share would let an image through that `--novel drop` leaves out."""
+    write_index(tree, lambda entries: entries[0]["area"].update(cat=0.13))
+    np.testing.assert_array_equal(FolderDataset(tree).class_areas, np.float32([[6, 3], [6, 0], [6, 3]]) / 48)
+    mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    mask[0, 0] = 2
+    Image.fromarray(np.kron(mask, np.eye(20, dtype=np.uint8))).save(tree / "masks/b.png")  # 20 of 19,200 are dog
+    Image.new("RGB", (20 * WIDTH, 20 * HEIGHT)).save(tree / "images/b.png")
+    write_index(tree, lambda entries: entries[1].update(area={"dog": 0.0}))
+    assert TrainingView(FolderDataset(tree), [1], "drop").class_areas[1].tolist() == [0, 0]
+    assert FolderDataset(tree).class_areas[1, 1] == np.float32(20 / 19200)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda entries: entries[1]["area"].update(cow=0.1), "id 'b' names class 'cow'; classes.txt has no such line"),
-        (lambda entries: entries[1].update(id="z"), "id 'z' has no image"),
-        (lambda entries: entries[1].update(id="a"), "id 'a' appears twice"),
-        (lambda entries: entries.pop(), "lacks 1 of 3 images, first 'c'"),
-        (lambda entries: entries[0]["area"].update(cat=25), "'cat' of id 'a' is 25; give a share from 0 to 1"),
+        (lambda entries: entries[1]["area"].update(cow=0.1), "says otherwise of 'b' than its mask"),
+        (lambda entries: entries[1]["area"].update(dog=0.1), "says otherwise of 'b' than its mask; mend the index or"),
+        (lambda entries: entries.append({"id": "z", "area": {}}), "says otherwise of 'z' than its mask"),
+        (lambda entries: entries[1].update(id="a"), "says otherwise of 'a' than its mask"),
+        (lambda entries: entries.pop(), "says otherwise of 'c' than its mask"),
+        (lambda entries: entries[0]["area"].update(cat=25), "says otherwise of 'a' than its mask"),
         (lambda entries: entries[0].pop("area"), "is not of the form"),
         (lambda entries: entries.append("d"), "is not of the form"),
     ],
 )
-def test_a_bad_index_json_is_refused_at_once(change: Callable[[list], object], message: str, tree: Path) -> None:
+def test_an_index_json_that_contradicts_the_masks_is_refused(change, message: str, tree: Path) -> None:
     write_index(tree, change)
     with pytest.raises(ValueError, match=message):
-        FolderDataset(tree)
+        folder_bank([tree], build_backbone("tiny", "random"), size=16, cache_folder=None)
 
 
 def spoil(tree: Path, how: str) -> None:
@@ -321,7 +332,7 @@ def test_bad_masks_are_named_when_read(tree: Path) -> None:
     with pytest.raises(ValueError, match=r"b\.png is 6 x 8 pixels, but b\.png is 8 x 6 once upright"):
         dataset[1]
     Image.fromarray(RGB).save(path)
-    with pytest.raises(ValueError, match=r"b\.png is a colour mask \(mode RGB\)"):
+    with pytest.raises(ValueError, match=r"b\.png is a colour mask; save one class"):
         dataset[1]
     Image.fromarray(np.full((HEIGHT, WIDTH, 3), 2, dtype=np.uint8)).save(path)  # grey, as paint programs save it
     assert (dataset[1].labels == 2).all()
@@ -337,11 +348,11 @@ def test_masks_of_0_and_255_alone_are_told_apart_from_classes(tree: Path) -> Non
     for path in (tree / "masks").iterdir():
         Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8) * 255).save(path)
     with pytest.raises(
-        ValueError, match="masks holds 0 and 255 alone, and 255 means ignored; draw the class of line k"
+        ValueError, match="masks holds 0 and 255 alone, and 255 means ignored; draw the class of line"
     ):
-        FolderDataset(tree).measure_areas()
+        FolderDataset(tree).class_areas  # noqa: B018
     Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8)).save(path)  # one class in one mask is enough
-    assert FolderDataset(tree).measure_areas().any()
+    assert FolderDataset(tree).class_areas.any()
 
 
 def test_fingerprint_follows_content_and_not_place(tree: Path, tmp_path: Path) -> None:
@@ -433,7 +444,7 @@ def test_normalise() -> None:
 def test_real_photographs_agree_with_their_index() -> None:
     dataset = FolderDataset(PHOTOS)
     assert (len(dataset), len(dataset.class_names)) == (520, 80)
-    for index in range(20):
-        labels = dataset[index].labels.numpy()
-        areas = [(labels == k).mean() for k in range(1, 81)]
-        np.testing.assert_allclose(dataset.class_areas[index], areas, atol=6e-5)  # index.json has 4 decimals
+    told = {entry["id"]: entry["area"] for entry in json.loads((PHOTOS / "index.json").read_text(encoding="utf-8"))}
+    for path, areas in zip(dataset.image_paths, dataset.class_areas, strict=True):
+        expected = [told[path.stem].get(name, 0) for name in dataset.class_names]
+        np.testing.assert_allclose(areas, expected, atol=6e-5)  # index.json has 4 decimals
