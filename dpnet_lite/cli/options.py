@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
@@ -45,7 +46,13 @@ def say(text: str) -> None:
     from dpnet_lite.experiments.progress import is_first_process
 
     if is_first_process():
-        print(text, flush=True)
+        print(printable(text), flush=True)
+
+
+def printable(text: str) -> str:
+    """The text, with escapes for letters that the terminal or its code page cannot show."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def parse_checkpoint(text: str) -> Path:
@@ -108,6 +115,8 @@ def add_data(parser: argparse.ArgumentParser, *, one_fold: bool = False, of_head
     add("--gap", type=float, help="support-query gap of the toy world, 0 to 1")
     add("--backbone-weights", type=Path, help=".safetensors or .pth, torchvision's keys")
     add("--size", type=int, help="side of the network's square input, pixels")
+    more = "more shots than a class has photographs: support images repeat (else this is refused)"
+    add("--repeat-support", action="store_true", help=more)
     where = "folder for the frozen features of photographs (default: dpnet_lite in your cache folder)"
     add("--cache", dest="cache_folder", metavar="CACHE", type=Path, help=where)
     add("--device", default="cpu", help="cpu, cuda, cuda:1 ...")

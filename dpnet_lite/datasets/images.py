@@ -197,13 +197,11 @@ def to_image(image: ImageLike) -> Tensor:
     tensor = torch.from_numpy(np.array(image, order="C")) if isinstance(image, np.ndarray) else image
     if isinstance(image, np.ndarray) and tensor.ndim == 2:
         tensor = tensor.expand(3, -1, -1)  # [H, W] -> [3, H, W]
-    elif isinstance(image, np.ndarray) and tensor.ndim == 3 and tensor.shape[2] == 3:
+    elif isinstance(image, np.ndarray) and tensor.ndim == 3:
         tensor = tensor.permute(2, 0, 1)  # [H, W, 3] -> [3, H, W]
-    elif isinstance(image, np.ndarray) or tensor.ndim != 3 or tensor.shape[0] != 3:
-        raise ValueError(f"image is {list(tensor.shape)}; give an array [H, W, 3] or [H, W], or a tensor [3, H, W]")
-    if not tensor.numel():
-        raise ValueError(f"image is {list(tensor.shape)}, without a pixel; give another")
-    return tensor
+    if tensor.ndim == 3 and tensor.shape[0] == 3 and tensor.numel():
+        return tensor
+    raise ValueError(f"image is {list(image.shape)}; give an array [H, W, 3] or [H, W], or a tensor [3, H, W]")
 
 
 def to_mask(mask: MaskLike) -> Tensor:

@@ -30,18 +30,19 @@ def file_digests(folder: Path, files: Sequence[Path]) -> dict[Path, str]:
     """Of each file of a folder "STATE SHA-256", the state as `file_state` has it.
 
     What is kept of a file holds while its state does, if it was at rest when it was read (as git's rule for "racy"
-    entries). A cache that is damaged or cannot be written is no error. OSError: a file cannot be read.
+    entries). A cache that is damaged or cannot be written is no error.
     """
     states, now = {path: file_state(path) for path in files}, time.time_ns()
     is_large = sum(int(state.split()[0]) for state in states.values()) > _SMALL
-    kept = _kept(folder) if is_large else {}
-    found = {}
+    kept, found = _kept(folder) if is_large else {}, {}
     for path, state in states.items():
         known = kept.get(str(path), "")
         found[path] = known if known.startswith(f"{state} ") else f"{state} {sha256(path.read_bytes())}"
     at_rest = {str(path): text for path, text in found.items() if max(map(int, text.split()[1:3])) < now - _TICK}
     if is_large and at_rest != kept:
-        _keep(folder, json.dumps(at_rest).encode())
+        body = json.dumps(at_rest).encode()
+        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: there is no home
+            write_atomically(_cache_file(folder), sha256(body).encode() + b"\n" + body)
     return found
 
 
@@ -51,13 +52,7 @@ def _cache_file(folder: Path) -> Path:
 
 def _kept(folder: Path) -> dict[str, str]:
     """What is kept of a folder; nothing where the file's first line is not the SHA-256 of the rest."""
-    try:
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
         checksum, _, body = _cache_file(folder).read_bytes().partition(b"\n")
         return dict(json.loads(body)) if sha256(body).encode() == checksum else {}
-    except (OSError, RuntimeError, ValueError):  # RuntimeError: there is no home
-        return {}
-
-
-def _keep(folder: Path, body: bytes) -> None:
-    with contextlib.suppress(OSError, RuntimeError):
-        write_atomically(_cache_file(folder), sha256(body).encode() + b"\n" + body)
+    return {}
