@@ -104,12 +104,9 @@ def _tables(results: Sequence[FoldResult], experiment: Experiment) -> str:
         summary_table(runs),
         difference_table(runs),
     ]
-    notes = [
-        note
-        for r in results
-        for note in episode_notes([*r.episodes.values()], experiment.novel(r.fold), experiment.own_classes)
-    ]
-    parts[1:1] = dict.fromkeys(notes)
+    for r in results:
+        notes = episode_notes([*r.episodes.values()], experiment.novel(r.fold), experiment.own_classes)
+        parts[1:1] = [note for note in notes if note not in parts]
     if len(experiment.folds) > 1:
         parts.append(fold_table(results))
     return "\n\n".join(parts)

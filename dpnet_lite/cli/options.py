@@ -42,17 +42,15 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def say(text: str) -> None:
-    """Print; of several processes the first one alone speaks."""
+    """Print, above a progress bar, with escapes for what the terminal cannot show; the first process alone speaks."""
+    from tqdm import tqdm
+
     from dpnet_lite.experiments.progress import is_first_process
 
-    if is_first_process():
-        print(printable(text), flush=True)
-
-
-def printable(text: str) -> str:
-    """The text, with escapes for letters that the terminal or its code page cannot show."""
     encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    if is_first_process():
+        tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
 
 
 def parse_checkpoint(text: str) -> Path:

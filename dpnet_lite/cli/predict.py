@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpnet_lite.cli.options import known_networks, printable, say
+from dpnet_lite.cli.options import known_networks, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,8 +56,6 @@ class _Outline(argparse.Action):
 
 
 def run(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from dpnet_lite.experiments.progress import Stages
     from dpnet_lite.predictor import Predictor
 
@@ -80,7 +78,7 @@ def run(args: argparse.Namespace) -> None:
             _save(_painted(images[number], mask), _overlay_path(targets[number]))
         shares = {name: 100 * float((mask == value).mean()) for value, name in enumerate(support_images, start=1)}
         words = ", ".join(f"{share:.1f} % {name}" for name, share in shares.items())
-        tqdm.write(printable(f"{targets[number]}: {words}"))  # above the bar, not into it
+        say(f"{targets[number]}: {words}")
 
 
 def _image_files(args: argparse.Namespace) -> list[Path]:

@@ -84,10 +84,8 @@ class FolderDataset(DatasetDefaults):
             counts = _count_values(labels)
             areas[index] = counts[1 : len(self.class_names) + 1] / labels.numel()
             n_ignored += int(counts[IGNORE_LABEL])
-        if len(faults) > 1:
-            raise ValueError(f"{len(faults)} of {len(self)} images or masks cannot be used: {'; '.join(faults)}")
         if faults:
-            raise ValueError(faults[0])
+            raise ValueError(f"{len(faults)} of {len(self)} masks or images cannot be used: {'; '.join(faults)}")
         if not areas.any() and n_ignored:
             raise ValueError(
                 f"{self.root / 'masks'} holds 0 and {IGNORE_LABEL} alone, and {IGNORE_LABEL} means ignored; "
