@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
         record = {"scores": [[entry.method, entry.episodes.n_shot, entry.scores.to_dict()] for entry in scored]}
         scores = [{(entry.method, entry.episodes.n_shot): entry.scores for entry in scored}]
         tables = [summary_table(scores), difference_table(scores)]
-        notes += episode_notes(data.lists, data.novel, data.source.dataset.class_names)
+    notes += episode_notes(data.lists, data.novel, data.source.dataset.class_names)
     if args.out is not None:
         write_atomically(args.out, json.dumps({"checkpoint": args.checkpoint.name, **record}).encode())
     options.say("\n\n".join([title, *tables, *notes]))

@@ -68,7 +68,7 @@ def read_mask(path: str | Path) -> Tensor:
     if numbers.ndim == 3 and numbers.shape[2] == 3:
         is_grey = (numbers == numbers[..., :1]).all()  # as paint programs save it
         numbers = numbers[..., 0] if is_grey else voc_numbers(numbers)  # [H, W, 3] -> [H, W]
-    if numbers.ndim != 2 or numbers.dtype.kind not in "bui":
+    if numbers.ndim != 2 or numbers.dtype.kind not in "iub":
         raise ValueError(
             f"{path} is a colour mask; save one class number per pixel, in grey or VOC's colours, without transparency"
         )
@@ -217,7 +217,7 @@ def to_mask(mask: MaskLike) -> Tensor:
     if isinstance(mask, Tensor):
         mask = (mask.double() if mask.is_floating_point() else mask).detach().cpu().numpy()  # NumPy has no bfloat16
     array = np.asarray(mask)
-    if array.dtype.kind not in "bui":
+    if array.dtype.kind not in "iub":
         raise ValueError(f"mask ({type(mask).__name__}) is {array.dtype}; give integers or bools, as in mask > 0.5")
     if array.ndim == 3 and array.shape[2] == 3 and len(np.unique((codes := _codes(array))[codes > 0])) <= 1:
         array = codes > 0

@@ -75,7 +75,8 @@ def episode_notes(lists: Sequence[EpisodeList], novel: Sequence[int], class_name
         left_out = [class_names[index] for index in novel if index not in {e.class_index for e in episodes}]
         if left_out:
             of = f"{len(novel) - len(left_out)} of {len(novel)} classes"
-            notes.append(f"{what}: the scores are of {of}; {', '.join(left_out)}: no episode (each needs two images)")
+            names = ", ".join(left_out[:5]) + f" and {len(left_out) - 5} more" * (len(left_out) > 5)
+            notes.append(f"{what}: the scores are of {of}; {names}: no episode (each needs two images)")
         fewest = min(len(set(episode.support)) for episode in episodes)
         if fewest < episodes.n_shot:
             notes.append(f"{what}: support images repeat; a class has only {fewest} different ones beside the query")
