@@ -130,7 +130,7 @@ def score_folds(
     for fold in range(N_FOLDS):
         data = plan.fold_data(backbone, bank, fold, SEED)
         stage = Stages(2 + len(METHODS) * len(shots), f"fold {fold}: ")
-        how = {"shots": shots, "n_episodes": N_EPISODES, "stage": stage}
+        how = {"shots": shots, "n_episodes": N_EPISODES, "repeats": True, "stage": stage}
         result = run_fold(data, plan.model, replace(plan.training, seed=SEED), **how)
         others = {name: rule for name, rule in rules(backbone).items() if name not in METHODS}
         lists = {f"{n_shot}-shot": episodes for n_shot, episodes in result.episodes.items()}
