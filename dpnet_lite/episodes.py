@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -135,6 +135,11 @@ def class_pools(
     return {int(index): np.flatnonzero(large_enough[:, index]) for index in classes}
 
 
+def usable_classes(dataset: SegmentationDataset, classes: Sequence[int], **rule: Any) -> list[int]:
+    """Those of `classes` with the two images that an episode needs, by the rule of `class_pools`."""
+    return [index for index, pool in class_pools(dataset, classes, **rule).items() if len(pool) >= 2]
+
+
 def draw_episodes(
     dataset: SegmentationDataset,
     classes: Sequence[int],
@@ -145,13 +150,14 @@ def draw_episodes(
     seed: int,
     min_area: float = DEFAULT_MIN_AREA,
     min_pixels: int = 0,
+    repeats: bool = False,
 ) -> EpisodeList:
     """Draw `count` episodes over `classes`; the same arguments give the same list in any process.
 
     Classes take turns in shuffled order, so their counts differ by at most one. The query is uniform over the
-    class's pool (see `class_pools`); the support is drawn from the rest of the pool and repeats an image only
-    where the rest is smaller than `n_shot`, then as evenly as can be. Classes with fewer than two images are
-    left out. A longer list with otherwise the same arguments begins with the shorter one.
+    class's pool (see `class_pools`); the support is drawn from the rest of the pool, with `repeats` again and again
+    where that is smaller than `n_shot`, as evenly as can be. Classes with fewer than two images are left out. A
+    longer list with otherwise the same arguments begins with the shorter one.
 
     Args:
         dataset: gives areas and fingerprint; no image is read.
@@ -162,9 +168,10 @@ def draw_episodes(
         seed: at least 0.
         min_area: smallest share of an image that the class may cover, in [0, 1].
         min_pixels: smallest number of pixels of the class at the image's own size, for data sets with counts.
+        repeats: whether a support may hold an image several times, where a class has too few.
 
     Raises:
-        ValueError: an argument is out of range, or no class has two images.
+        ValueError: an argument is out of range, no class has two images, or one has too few without `repeats`.
     """
     for name, value, lowest in (("fold", fold, 0), ("n_shot", n_shot, 1), ("count", count, 1), ("seed", seed, 0)):
         if value < lowest:
@@ -175,6 +182,12 @@ def draw_episodes(
         counts = ", ".join(f"{dataset.class_names[index]} {len(pool)}" for index, pool in pools.items())
         enough = f" on {100 * min_area:g} % of their pixels or more" if min_area else ""
         raise ValueError(f"no class has two images that show it{enough} (images: {counts}); add images")
+    fewest = min(usable.tolist(), key=lambda index: len(pools[index]))
+    if n_shot >= len(pools[fewest]) and not repeats:
+        raise ValueError(
+            f"{n_shot} shots need {n_shot + 1} images of a class, but {dataset.class_names[fewest]} has "
+            f"{len(pools[fewest])} to draw from; give fewer shots, or let support images repeat (--repeat-support)"
+        )
     generator = np.random.default_rng([seed, fold, n_shot])
     episodes = tuple(
         _draw_one(int(index), pools[int(index)], n_shot, generator) for index in _take_turns(usable, count, generator)

@@ -8,15 +8,15 @@ result.mask        # uint8 [H, W] at the image's own size
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from io import IOBase
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as functional
-from PIL import Image
 from torch import Tensor, nn
 
 from dpnet_lite.backbones.backbone import Backbone
@@ -90,16 +90,17 @@ class Predictor:
         them is kept: call it again if the head's weights change.
 
         Raises:
-            ValueError: the numbers of images and masks differ, a mask does not fit its image or is empty.
+            ValueError: the numbers of images and masks differ, a mask does not fit its image or is empty, or there are
+                more than 255 classes.
         """
-        if isinstance(images, str | Path | Image.Image) or isinstance(masks, str | Path | Image.Image):
-            raise ValueError("images and masks are lists, also of a single image: set_support([image], [mask])")
         if isinstance(images, Mapping) != isinstance(masks, Mapping):
             raise ValueError("images and masks must both be lists (one class) or both mappings by class name")
         image_sets = images if isinstance(images, Mapping) else {"foreground": images}
         mask_sets = masks if isinstance(masks, Mapping) else {"foreground": masks}
         if not image_sets or set(image_sets) != set(mask_sets):
-            raise ValueError(f"images name {sorted(image_sets)}, masks name {sorted(mask_sets)}; name the same classes")
+            raise ValueError(f"images name {list(image_sets)}, masks name {list(mask_sets)}; name the same classes")
+        if len(image_sets) > 255:
+            raise ValueError(f"images name {len(image_sets)} classes; 255 fit the numbers of the mask (uint8)")
         encoded = {name: self._encode(name, image_sets[name], mask_sets[name]) for name in image_sets}
         self._support = {name: _Class(self.head, batch) for name, batch in encoded.items()}
         return self
@@ -138,6 +139,7 @@ class Predictor:
     @torch.no_grad()
     def _encode(self, name: str, images: Sequence[ImageLike], masks: Sequence[MaskLike]) -> EpisodeBatch:
         """An episode with a class's support set; its first image stands in for a query, of which nothing is known."""
+        images, masks = _listed(images), _listed(masks)
         if len(images) != len(masks) or len(images) == 0:
             raise ValueError(f"{name} has {len(images)} images and {len(masks)} masks; give one mask per image")
         features, shares = [], []
@@ -162,6 +164,15 @@ class Predictor:
         support, shown = torch.stack(features)[None], torch.stack(shares)[None]  # [1, K, D, h, w] and [1, K, h, w]
         unknown = torch.full((1, *shown.shape[-2:]), 255, device=self.device)
         return EpisodeBatch(support, shown, 1 - shown, support[:, 0], unknown)
+
+
+def _listed(items: Any) -> list[Any]:
+    """Several images or masks as a list; ValueError for a single one, and for what has no order."""
+    is_list = isinstance(items, Iterable) and not isinstance(items, str | bytes | IOBase | Set)
+    if not is_list or getattr(items, "ndim", 1) == 0:
+        given = type(items).__name__
+        raise ValueError(f"a {given} was given; give lists, also of a single image: set_support([image], [mask])")
+    return list(items)
 
 
 def _called(number: int, given: MaskLike) -> str:

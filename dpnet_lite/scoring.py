@@ -67,7 +67,8 @@ def score_episodes(
         segment: gives logits; they are resized bilinearly to the label's size, never the label to theirs.
         source: of the data set that the episodes were drawn from.
         episodes: a frozen list.
-        original_size: compare at each image's own size instead of the source's fixed one.
+        original_size: compare at each image's own size instead of the source's fixed one; so is every image compared
+            that holds no pixel of the class at the fixed one.
         edit_support: changes the support labels first, int64 [B * K, S, S] with 0, 1 and 255.
     """
     if episodes.dataset != source.dataset.fingerprint:
@@ -79,7 +80,7 @@ def score_episodes(
         logits = segment(batch)
         for row, episode in enumerate(chunk):
             labels = batch.query_labels[row]
-            if original_size:
+            if original_size or not bool((labels == 1).any()):
                 labels = own_labels(source.dataset, episode.query, episode.class_index)
             prediction = predicted_mask(logits[row], (labels.shape[0], labels.shape[1]))
             class_index.append(episode.class_index)

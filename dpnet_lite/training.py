@@ -48,9 +48,8 @@ def training_episodes(
 ) -> EpisodeList:
     """The frozen list of a run: `steps` times `batch_size` episodes of the base classes."""
     count = config.steps * config.batch_size
-    return draw_episodes(
-        dataset, classes, fold=fold, n_shot=config.n_shot, count=count, seed=config.seed, **area_rule(config)
-    )
+    how = {"count": count, "seed": config.seed, "repeats": True, **area_rule(config)}
+    return draw_episodes(dataset, classes, fold=fold, n_shot=config.n_shot, **how)
 
 
 def initial_network(

@@ -96,7 +96,7 @@ def test_every_list_is_sound(
         for c in range(n_classes)
     }
     usable = {c for c, images in holders.items() if len(images) >= 2}
-    arguments = {"fold": 0, "n_shot": n_shot, "count": count, "seed": seed, "min_area": min_area}
+    arguments = {"fold": 0, "n_shot": n_shot, "count": count, "seed": seed, "min_area": min_area, "repeats": True}
     if not usable:
         with pytest.raises(ValueError, match="no class has two images"):
             draw_episodes(table, range(n_classes), **arguments)
@@ -114,6 +114,12 @@ def test_every_list_is_sound(
         uses = Counter(entry.support).values()
         assert max(uses) <= -(-n_shot // (len(pool) - 1))
     assert EpisodeList.from_json(drawn.to_json()) == drawn
+    plain = arguments | {"repeats": False}
+    if n_shot < min(len(holders[c]) for c in usable):
+        assert draw_episodes(table, range(n_classes), **plain) == drawn
+    else:  # case 11
+        with pytest.raises(ValueError, match=rf"{n_shot} shots need {n_shot + 1} images .*--repeat-support"):
+            draw_episodes(table, range(n_classes), **plain)
 
 
 def test_queries_and_supports_are_uniform_over_the_pool() -> None:

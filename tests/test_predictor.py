@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import torch
@@ -185,6 +187,31 @@ def test_errors_name_the_value_and_the_remedy(predictor, pictures):
         fresh.predict(pictures["query"])
 
 
+@pytest.mark.parametrize("odd", [None, 7, b"bytes", "photo.jpg", {"a"}, io.BytesIO(), np.array(3)], ids=repr)
+def test_odd_arguments_are_refused_in_one_line(predictor, pictures, odd):
+    image, mask = pictures["support"], pictures["mask"]
+    predictor.set_support([image], [mask])
+    calls = [lambda: predictor.set_support(odd, [mask]), lambda: predictor.set_support([image], odd)]
+    if not isinstance(odd, str):
+        calls += [lambda: predictor.set_support([odd], [mask]), lambda: predictor.predict(odd)]
+        calls += [lambda: predictor.set_support([image], [odd])]
+    for call in calls:
+        with pytest.raises(ValueError) as caught:
+            call()
+        assert "give" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_generators_are_listed_and_classes_fit_the_mask(predictor, pictures):
+    image, mask = pictures["support"], pictures["mask"]
+    predictor.set_support((i for i in [image]), iter([mask]))
+    for empty in (np.zeros((0, 0, 3), np.uint8), torch.zeros(3, 0, 5, dtype=torch.uint8), Image.new("RGB", (0, 0))):
+        with pytest.raises(ValueError, match="give an array"):
+            predictor.predict(empty)
+    many = {str(number): [image] for number in range(256)}
+    with pytest.raises(ValueError, match="images name 256 classes; 255 fit the numbers of the mask"):
+        predictor.set_support(many, {name: [mask] for name in many})
+
+
 def test_a_predictor_comes_back_from_a_checkpoint(predictor, pictures, tmp_path):
     path = save_head(tmp_path / "head.safetensors", predictor.head, predictor.backbone, size=64)
     own = tmp_path / "own.pth"
@@ -237,3 +264,25 @@ def test_a_mask_of_several_values_is_refused(kind):
     with pytest.raises(ValueError, match=r"mask holds 3 values above 0 \(3, 7, 255\).*give 0 and one other value"):
         to_mask(kind(mask))
     assert to_mask(kind((mask == 7).astype(np.uint8) * 9)).sum() == 1
+
+
+def test_masks_of_other_numbers_are_refused_and_black_and_white_in_rgb_is_read(tmp_path):
+    mask = np.float32([[0, 1], [0, np.nan]])
+    for odd in (
+        mask,
+        mask.astype(complex),
+        torch.from_numpy(mask).bfloat16(),
+        Image.fromarray(mask),
+    ):
+        with pytest.raises(ValueError, match="give integers or bools, as in mask"):
+            to_mask(odd)
+    with pytest.raises(ValueError, match=r"mask holds 2 values above 0 \(-1, 1\)"):
+        to_mask(np.array([[0, 1], [-1, 1]]))
+    colours = np.zeros((4, 5, 3), dtype=np.uint8)
+    colours[1, 1:3] = (255, 0, 40)
+    Image.fromarray(colours).save(tmp_path / "mask.png")
+    for one in (tmp_path / "mask.png", colours, Image.fromarray(colours)):
+        assert torch.equal(to_mask(one), torch.from_numpy(colours[..., 0] > 0))
+    colours[0, 0] = (255, 0, 41)
+    with pytest.raises(ValueError, match=r"mask is \[4, 5, 3\]; give \[H, W\], or in RGB"):
+        to_mask(colours)

@@ -74,6 +74,27 @@ def test_a_perfect_prediction_scores_exactly_one(bank, episodes, original_size):
     assert scores.episodes_sha256 == episodes.sha256
 
 
+def test_case_04_a_class_that_the_networks_size_loses_is_scored_at_the_images_own(tmp_path):
+    """Rows of one pixel in eight: at 8 of 64 pixels none is left, and the class would leave the mean."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "classes.txt").write_text("stripes\n")
+    labels = np.zeros((64, 64), dtype=np.uint8)
+    labels[::8] = 1
+    for number in range(3):
+        Image.new("RGB", (64, 64)).save(tmp_path / f"images/{number}.png")
+        Image.fromarray(labels).save(tmp_path / f"masks/{number}.png")
+    bank = compute_features(FolderDataset(tmp_path), build_backbone("tiny", "random"), size=8)
+    assert not bank.labels.any()
+    episodes = draw_episodes(bank.dataset, (0,), fold=0, n_shot=1, count=4, seed=0)
+    everything = score_episodes(
+        lambda batch: torch.tensor([0.0, 1.0])[None, :, None, None].expand(4, 2, 2, 2), bank, episodes
+    )
+    assert everything.counts.tolist() == [[512, 4096, 0, 3584]] * 4 and everything.miou == 0.125
+    nothing = score_episodes(lambda batch: torch.zeros(4, 2, 2, 2), bank, episodes)
+    assert nothing.miou == 0 and nothing.fb_iou == 0.4375
+
+
 def test_one_wrong_pixel_is_no_longer_perfect(bank, episodes):
     segment, flipped = truth_segmenter(bank, episodes, True), []
 

@@ -25,9 +25,10 @@ from dpnet_lite.datasets import OBJECTS_FOLDER
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.experiments.experiment import TrainingData, folder_bank, plain_name, toy_training_world
 from dpnet_lite.experiments.jobs import save_trained, train_head
-from dpnet_lite.experiments.kept_features import compute_features, default_cache
+from dpnet_lite.experiments.kept_features import compute_features
 from dpnet_lite.experiments.presets import N_FOLDS, PHOTOGRAPHS, TOY
 from dpnet_lite.experiments.progress import Stages
+from dpnet_lite.storage.caches import default_cache
 from dpnet_lite.storage.files import load_tensors, sha256
 
 SEED = 1

@@ -69,7 +69,7 @@ def object_lists(dataset: Any) -> dict[str, EpisodeList]:
     """1 shot: every pair of photographs of an object; 5 shots: drawn, repeating where an object has fewer others."""
     pools = class_pools(dataset, range(len(dataset.class_names)))
     pairs = [Episode(c, int(q), (int(s),)) for c, pool in pools.items() for q, s in permutations(pool, 2)]
-    drawn = draw_episodes(dataset, tuple(pools), fold=0, n_shot=5, count=len(pairs), seed=SEED)
+    drawn = draw_episodes(dataset, tuple(pools), fold=0, n_shot=5, count=len(pairs), seed=SEED, repeats=True)
     return {"1-shot": EpisodeList(dataset.fingerprint, 0, 1, SEED, tuple(pairs)), "5-shot": drawn}
 
 
@@ -130,7 +130,7 @@ def score_folds(
     for fold in range(N_FOLDS):
         data = plan.fold_data(backbone, bank, fold, SEED)
         stage = Stages(2 + len(METHODS) * len(shots), f"fold {fold}: ")
-        how = {"shots": shots, "n_episodes": N_EPISODES, "stage": stage}
+        how = {"shots": shots, "n_episodes": N_EPISODES, "repeats": True, "stage": stage}
         result = run_fold(data, plan.model, replace(plan.training, seed=SEED), **how)
         others = {name: rule for name, rule in rules(backbone).items() if name not in METHODS}
         lists = {f"{n_shot}-shot": episodes for n_shot, episodes in result.episodes.items()}

@@ -3,8 +3,8 @@
     python tools/write_robustness.py [--workers 2]    # runs `make test`'s tests and writes the page
     python -m pytest -p robustness_recorder ...       # what it does for each worker
 
-Every row is a test that ran: its case in the words of its name and parameters, the kind of error and its first line. The
-log of `make torture` stands below, as benchmarks do in docs/performance.md.
+Every row is a test that ran: its case in the words of its name and parameters, the kind of error and its first line.
+The log of `make torture` stands below, as benchmarks do in docs/performance.md.
 """
 
 from __future__ import annotations

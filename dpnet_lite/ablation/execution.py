@@ -53,7 +53,12 @@ def _rows(run: Run) -> list[Row]:
     for condition, key in zip(run.conditions, run.row_keys, strict=True):
         data = run.data(condition)
         (episodes,) = novel_episodes(
-            data.test, data.novel, run.fold, shots=[condition.n_shot], n_episodes=run.n_episodes
+            data.test,
+            data.novel,
+            run.fold,
+            shots=[condition.n_shot],
+            n_episodes=run.n_episodes,
+            repeats=run.experiment.is_toy or run.experiment.repeat_support,
         ).lists
         observed.clear()
         start = time.perf_counter()

@@ -42,10 +42,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Say what the job found or did; ValueError where something is missing, wrong or different."""
-    from dpnet_lite.experiments.kept_features import default_cache
     from dpnet_lite.experiments.progress import Stages
     from dpnet_lite.published.check import check_data, prepare_data, write_episodes
     from dpnet_lite.published.episode_lists import SHOTS
+    from dpnet_lite.storage.caches import default_cache
 
     root, steps = args.root.expanduser(), Stages()
     if args.job == "check":

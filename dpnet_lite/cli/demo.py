@@ -60,7 +60,7 @@ def run_demo(
         say("no pictures: matplotlib is missing; install it with: pip install 'dpnet-lite[notebooks]'")
         pictures = False
     results, last = [], None
-    for fold_run in run_experiment(experiment, output, resume=resume, **settings):
+    for fold_run in run_experiment(experiment, output, resume=resume, say=say, **settings):
         results.append(fold_run.result)
         last = fold_run if fold_run.data is not None else last
     say(_tables(results, experiment))
@@ -98,7 +98,7 @@ def _draw_photographs(output: Path) -> Path:
 
 
 def _tables(results: Sequence[FoldResult], experiment: Experiment) -> str:
-    from dpnet_lite.experiments.tables import difference_table, fold_table, summary_table
+    from dpnet_lite.experiments.tables import difference_table, episode_notes, fold_table, summary_table
 
     first = results[0].episodes if results[0].episodes else {}
     hashes = ", ".join(f"{n_shot}-shot {episodes.sha256[:12]}" for n_shot, episodes in sorted(first.items()))
@@ -110,6 +110,9 @@ def _tables(results: Sequence[FoldResult], experiment: Experiment) -> str:
         summary_table(runs),
         difference_table(runs),
     ]
+    for r in results:
+        notes = episode_notes([*r.episodes.values()], experiment.novel(r.fold), experiment.own_classes)
+        parts[1:1] = [note for note in notes if note not in parts]
     if len(experiment.folds) > 1:
         parts.append(fold_table(results))
     return "\n\n".join(parts)

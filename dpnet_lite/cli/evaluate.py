@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     from dpnet_lite.checkpoints import load_trained
     from dpnet_lite.experiments.jobs import evaluate, trained_and_training_free
     from dpnet_lite.experiments.progress import Stages
-    from dpnet_lite.experiments.tables import difference_table, summary_table
+    from dpnet_lite.experiments.tables import difference_table, episode_notes, summary_table
     from dpnet_lite.scoring import score_episodes
     from dpnet_lite.storage.files import write_atomically
 
@@ -73,6 +73,7 @@ def run(args: argparse.Namespace) -> None:
         record = {"scores": [[entry.method, entry.episodes.n_shot, entry.scores.to_dict()] for entry in scored]}
         scores = [{(entry.method, entry.episodes.n_shot): entry.scores for entry in scored}]
         tables = [summary_table(scores), difference_table(scores)]
+    notes += episode_notes(data.lists, data.novel, data.source.dataset.class_names)
     if args.out is not None:
         write_atomically(args.out, json.dumps({"checkpoint": args.checkpoint.name, **record}).encode())
     options.say("\n\n".join([title, *tables, *notes]))

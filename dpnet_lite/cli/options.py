@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -51,11 +52,15 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def say(text: str) -> None:
-    """Print; of several processes the first one alone speaks."""
+    """Print, above a progress bar, with escapes for what the terminal cannot show; the first process alone speaks."""
+    from tqdm import tqdm
+
     from dpnet_lite.experiments.progress import is_first_process
 
+    encoding = sys.stdout.encoding or "utf-8"
     if is_first_process():
-        print(text, flush=True)
+        tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
 
 
 def whole(low: int, high: int = 10_000_000) -> Callable[[str], int]:
@@ -150,6 +155,8 @@ def add_data(parser: argparse.ArgumentParser, *, one_fold: bool = False, of_head
     add("--gap", type=float, help="support-query gap of the toy world, 0 to 1")
     add("--backbone-weights", type=Path, help=".safetensors or .pth, torchvision's keys")
     add("--size", type=whole(32, 10_000), help="side of the network's square input, pixels")
+    more = "more shots than a class has photographs: support images repeat (else this is refused)"
+    add("--repeat-support", action="store_true", help=more)
     where = "folder for the frozen features of photographs (default: dpnet_lite in your cache folder)"
     add("--cache", dest="cache_folder", metavar="CACHE", type=Path, help=where)
     add("--device", default="cpu", help=DEVICES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,8 +56,6 @@ class _Outline(argparse.Action):
 
 
 def run(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from dpnet_lite.experiments.progress import Stages
     from dpnet_lite.predictor import Predictor
 
@@ -77,23 +76,25 @@ def run(args: argparse.Namespace) -> None:
         mask = predictor.predict(images[number]).mask
         _save_mask(mask, targets[number], n_classes=len(support_images))
         if args.overlay:
-            _painted(images[number], mask).save(_overlay_path(targets[number]))
+            _save(_painted(images[number], mask), _overlay_path(targets[number]))
         shares = {name: 100 * float((mask == value).mean()) for value, name in enumerate(support_images, start=1)}
         words = ", ".join(f"{share:.1f} % {name}" for name, share in shares.items())
-        tqdm.write(f"{targets[number]}: {words}")  # above the bar, not into it
+        say(f"{targets[number]}: {words}")
 
 
 def _image_files(args: argparse.Namespace) -> list[Path]:
     """The images that are named, and those in the folders that are named, the support's files left out there."""
-    from dpnet_lite.datasets.folder import IMAGE_EXTENSIONS
+    from dpnet_lite.datasets.images import image_extensions
     from dpnet_lite.storage.files import require_file
 
     files: list[Path] = []
     support = {Path(name).resolve() for names in args.support for name in names}
     for path in args.images:
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_EXTENSIONS) if path.is_dir() else [path]
+        inside = (
+            sorted(p for p in path.iterdir() if p.suffix.lower() in image_extensions()) if path.is_dir() else [path]
+        )
         if not inside:
-            raise ValueError(f"{path} holds no image; what is read ends in {' '.join(IMAGE_EXTENSIONS)}")
+            raise ValueError(f"{path} holds no image; what is read ends in {' '.join(image_extensions())}")
         files += [require_file(p) for p in inside if not path.is_dir() or p.resolve() not in support]
     return files
 
@@ -127,9 +128,9 @@ def _outline_mask(path: str, corners: Sequence[tuple[float, float]]) -> np.ndarr
     import numpy as np
     from PIL import Image, ImageDraw
 
-    from dpnet_lite.datasets.images import read_image
+    from dpnet_lite.datasets.images import image_size
 
-    height, width = read_image(path).shape[1:]
+    height, width = image_size(Path(path))
     if not all(0 <= x <= width and 0 <= y <= height for x, y in corners):
         raise ValueError(f"the outline {corners} leaves {path}, which is {width} x {height} pixels; keep it inside")
     mask = Image.new("1", (width, height))
@@ -164,12 +165,19 @@ def _save_mask(mask: np.ndarray, target: Path, *, n_classes: int) -> None:
     import numpy as np
     from PIL import Image
 
-    if n_classes == 1:
-        Image.fromarray((mask * np.uint8(255)).astype(np.uint8)).save(target)
-        return
-    picture = Image.fromarray(mask)
-    picture.putpalette([0, 0, 0, *(part for number in range(n_classes) for part in _colour(number))])
-    picture.save(target)
+    picture = Image.fromarray(mask if n_classes > 1 else mask * np.uint8(255))
+    if n_classes > 1:
+        picture.putpalette([0, 0, 0, *(part for number in range(n_classes) for part in _colour(number))])
+    _save(picture, target)
+
+
+def _save(picture: Any, target: Path) -> None:
+    """Write a PIL image as PNG, all of it or nothing."""
+    from dpnet_lite.storage.files import write_atomically
+
+    buffer = io.BytesIO()
+    picture.save(buffer, format="png")
+    write_atomically(target, buffer.getvalue())
 
 
 def _painted(path: Path, mask: np.ndarray) -> Any:

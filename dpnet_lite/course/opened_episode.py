@@ -90,7 +90,8 @@ class ShownEpisodes:
 
     def episodes(self, *, n_shot: int = 1, count: int = 60, seed: int = 1) -> EpisodeList:
         """A frozen list of episodes of the novel classes."""
-        return draw_episodes(self.dataset, self.novel, fold=self.fold, n_shot=n_shot, count=count, seed=seed)
+        how = {"fold": self.fold, "n_shot": n_shot, "count": count, "seed": seed}
+        return draw_episodes(self.dataset, self.novel, repeats=True, **how)
 
     def open(self, episode: Episode, *, oracle_weights: Tensor | None = None, **switches: Any) -> OpenedEpisode:
         """Run the head on one episode, with some of its switches changed (see `with_switches`).

@@ -2,16 +2,19 @@
 
 What it holds:
 
-    root/images/STEM.jpg   any size and mode (extensions: see IMAGE_EXTENSIONS)
+    root/images/STEM.jpg   any size and mode (extensions: see `image_extensions`)
     root/masks/STEM.png    class numbers: 0 background, k = line k of classes.txt, 255 ignored
     root/classes.txt       one class name per line; the background has no line
-    root/index.json        optional: [{"id": "STEM", "area": {"class name": share of the pixels}}, ...]
+    root/index.json        optional: [{"id": "STEM", "area": {"class name": share of the pixels}}, ...], checked
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -19,9 +22,8 @@ import numpy as np
 from torch import Tensor
 
 from dpnet_lite.datasets.base import IGNORE_LABEL, MAX_CLASSES, DatasetDefaults, Sample, SegmentationDataset
-from dpnet_lite.datasets.images import read_image, read_mask
-
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+from dpnet_lite.datasets.images import image_extensions, image_size, read_image, read_mask
+from dpnet_lite.storage.digests import file_digests, file_state
 
 
 class FolderDataset(DatasetDefaults):
@@ -31,13 +33,12 @@ class FolderDataset(DatasetDefaults):
         root: the folder.
         name: short name for people; "folder:" and the folder's name if not given.
 
-    `class_areas` comes from index.json where there is one, which must then fit the masks; else every mask
-    is read once, on first use. `fingerprint` covers the class names, index.json, and the names and sizes in
-    bytes of all files, but neither their pixels nor the place where the folder lies.
+    `fingerprint` covers the class names, and names and bytes of all files, but not the place where the folder lies.
+    From when it was asked for, a file that changes is an error.
 
     Raises:
         FileNotFoundError: the folder, a part of it, or the mask of an image is missing.
-        ValueError: classes.txt or index.json does not make sense.
+        ValueError: classes.txt does not make sense, or a mask has no image.
     """
 
     def __init__(self, root: str | Path, *, name: str | None = None) -> None:
@@ -45,48 +46,54 @@ class FolderDataset(DatasetDefaults):
         _check_layout(self.root)
         self.name = name or f"folder:{self.root.resolve().name}"
         self.class_names = read_class_names(self.root / "classes.txt")
-        self.image_paths = _list_images(self.root / "images")
-        self.mask_paths = _pair_masks(self.image_paths, self.root / "masks")
-        index_path = self.root / "index.json"
-        self._index_bytes: bytes | None = None
-        self._indexed_areas: np.ndarray | None = None
-        if index_path.exists():  # read now, so that a bad one is not reported in the middle of a run
-            stems = [path.stem for path in self.image_paths]
-            self._index_bytes = index_path.read_bytes()
-            self._indexed_areas = _read_area_index(index_path, stems, self.class_names)
+        self.image_paths, self.mask_paths = _pairs(self.root / "images", self.root / "masks")
+        self._index_path = self.root / "index.json"
+
+    @cached_property
+    def _digests(self) -> dict[Path, str]:
+        index = [self._index_path] if self._index_path.exists() else []
+        return file_digests(self.root, [*self.image_paths, *self.mask_paths, *index])
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over class names, index.json, file names and file sizes."""
+        """SHA-256 over class names, file names and what the files hold."""
         digest = hashlib.sha256("\n".join(self.class_names).encode())
-        for path in (*self.image_paths, *self.mask_paths):
-            digest.update(f"\n{path.name}\t{path.stat().st_size}".encode())
-        digest.update(b"\n" + (self._index_bytes or b""))
+        for path, text in self._digests.items():
+            digest.update(f"\n{_normalised(path.name)}\t{text.split()[-1]}".encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
     @cached_property
     def class_areas(self) -> np.ndarray:
-        """float32 [n_images, n_classes] in [0, 1]: share of all pixels, ignored ones included."""
-        return self.measure_areas() if self._indexed_areas is None else self._indexed_areas
-
-    def measure_areas(self) -> np.ndarray:
-        """Read every mask and return `class_areas` as the masks have it, whatever index.json says.
+        """float32 [n_images, n_classes] in [0, 1]: share of all pixels, ignored ones included. Reads every mask.
 
         Raises:
-            ValueError: a mask holds a number without a class, or all of them hold 0 and 255 alone.
+            ValueError: names all pairs of image and mask that cannot be used, the first five with the reason; or
+                index.json says otherwise than the masks, or these hold 0 and 255 alone.
         """
         areas = np.zeros((len(self), len(self.class_names)), dtype=np.float32)
         n_ignored = 0
-        for index, path in enumerate(self.mask_paths):
-            labels = self._read_labels(path)
+        faults: list[str] = []
+        for index, path in enumerate(self.image_paths):
+            try:
+                labels = self.read_labels(index)
+                if image_size(path) != labels.shape:
+                    self[index]  # says what differs
+            except (OSError, ValueError) as error:
+                faults.append(str(error) if len(faults) < 5 else path.name)
+                continue
             counts = _count_values(labels)
             areas[index] = counts[1 : len(self.class_names) + 1] / labels.numel()
             n_ignored += int(counts[IGNORE_LABEL])
+        if faults:
+            raise ValueError(f"{len(faults)} of {len(self)} masks or images cannot be used: {'; '.join(faults)}")
         if not areas.any() and n_ignored:
             raise ValueError(
                 f"{self.root / 'masks'} holds 0 and {IGNORE_LABEL} alone, and {IGNORE_LABEL} means ignored; "
                 "draw the class of line k of classes.txt with the value k"
             )
+        if self._index_path.exists():
+            stems = [_normalised(path.stem) for path in self.image_paths]
+            _check_index(self._index_path, dict(zip(stems, areas, strict=True)), self.class_names)
         return areas
 
     def __len__(self) -> int:
@@ -97,20 +104,21 @@ class FolderDataset(DatasetDefaults):
 
         Raises:
             IndexError: no such index.
-            ValueError: a file is broken, the mask holds a number without a class, or the sizes differ.
+            ValueError: a file is broken or has changed, the mask holds a number without a class, or the sizes differ.
         """
-        image_path, mask_path = self.image_paths[index], self.mask_paths[index]
-        image, labels = read_image(image_path), self._read_labels(mask_path)
+        image_path, labels = self.image_paths[index], self.read_labels(index)
+        image = read_image(self._unchanged(image_path))
         if image.shape[1:] != labels.shape:
             raise ValueError(
-                f"{mask_path} is {labels.shape[1]} x {labels.shape[0]} pixels, but {image_path.name} is "
+                f"{self.mask_paths[index]} is {labels.shape[1]} x {labels.shape[0]} pixels, but {image_path.name} is "
                 f"{image.shape[2]} x {image.shape[1]} once upright (EXIF); draw the mask for that size"
             )
         return Sample(image, labels)
 
-    def _read_labels(self, path: Path) -> Tensor:
-        labels = read_mask(path)
-        n_classes = len(self.class_names)
+    def read_labels(self, index: int) -> Tensor:
+        """The labels alone, uint8 [H, W]; errors as above."""
+        path, n_classes = self.mask_paths[index], len(self.class_names)
+        labels = read_mask(self._unchanged(path))
         unknown = np.flatnonzero(_count_values(labels)[n_classes + 1 : IGNORE_LABEL]) + n_classes + 1
         if len(unknown):
             raise ValueError(
@@ -118,6 +126,12 @@ class FolderDataset(DatasetDefaults):
                 f"add the class or change the mask ({IGNORE_LABEL} means ignore)"
             )
         return labels
+
+    def _unchanged(self, path: Path) -> Path:
+        """The path of a file that is as it was for `fingerprint`, if that was asked for; ValueError for another."""
+        if "_digests" in vars(self) and not self._digests[path].startswith(f"{file_state(path)} "):
+            raise ValueError(f"{path} has changed since its folder was opened; open the folder again")
+        return path
 
 
 def open_folder(root: str | Path) -> SegmentationDataset:
@@ -150,39 +164,21 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _read_area_index(path: Path, stems: list[str], class_names: tuple[str, ...]) -> np.ndarray:
-    """Read index.json as float32 [len(stems), len(class_names)]; a class that an entry does not name has 0.
-
-    Raises:
-        ValueError: not the expected JSON, an unknown class, no share in [0, 1], or ids that are not `stems`.
-    """
+def _check_index(path: Path, areas: dict[str, np.ndarray], class_names: Sequence[str]) -> None:
+    """ValueError where index.json is not of its form, or says otherwise than the masks by more than roundings."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        shares = [(str(entry["id"]), entry["area"].items()) for entry in entries]
-    except (ValueError, TypeError, KeyError, AttributeError):
+        told = [
+            (_normalised(str(entry["id"])), {**dict.fromkeys(class_names, 0), **entry["area"]}) for entry in entries
+        ]
+        shares = {stem: np.array([*area.values()], dtype=float) for stem, area in told}
+    except (ValueError, TypeError, KeyError):
         expected = '[{"id": file stem, "area": {class name: share}}, ...]'
         raise ValueError(f"{path} is not of the form {expected}; mend or delete it") from None
-    rows = {stem: row for row, stem in enumerate(stems)}
-    columns = {name: column for column, name in enumerate(class_names)}
-    areas = np.zeros((len(stems), len(class_names)), dtype=np.float32)
-    seen: set[str] = set()
-    for stem, items in shares:
-        if stem not in rows or stem in seen:
-            problem = "appears twice" if stem in seen else "has no image"
-            raise ValueError(f"{path}: id {stem!r} {problem}; mend the file, or delete it to use the masks")
-        seen.add(stem)
-        for name, share in items:
-            if name not in columns:
-                raise ValueError(f"{path}: id {stem!r} names class {name!r}; classes.txt has no such line")
-            if not (isinstance(share, int | float) and 0 <= share <= 1):
-                raise ValueError(f"{path}: {name!r} of id {stem!r} is {share!r}; give a share from 0 to 1")
-            areas[rows[stem], columns[name]] = share
-    missing = [stem for stem in stems if stem not in seen]
-    if missing:
-        raise ValueError(
-            f"{path} lacks {len(missing)} of {len(stems)} images, first {missing[0]!r}; add them or delete it"
-        )
-    return areas
+    for stem in dict.fromkeys([*areas, *shares]):
+        own, other = areas.get(stem, np.empty(0)), shares.get(stem, np.empty(0))
+        if own.shape != other.shape or not np.allclose(own, other, rtol=0, atol=0.01):
+            raise ValueError(f"{path} says otherwise of {stem!r} than its mask; mend the index or delete it")
 
 
 def _count_values(labels: Tensor) -> np.ndarray:
@@ -199,25 +195,48 @@ def _check_layout(root: Path) -> None:
         raise FileNotFoundError(f"{root} has no classes.txt; write one class name per line, value 1 first")
 
 
-def _list_images(folder: Path) -> list[Path]:
-    paths: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_EXTENSIONS or path.name.startswith("."):
+def _normalised(name: str) -> str:
+    """A name with composed letters: macOS writes others into some file systems."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _by_stem(folder: Path, extensions: Sequence[str]) -> dict[str, Path]:
+    """The files of a folder with one of these extensions, by their stem and in its order."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: _normalised(path.name)):
+        if path.suffix.lower() not in extensions or path.name.startswith("."):
             continue  # such as Thumbs.db, and the ._ files that macOS leaves
-        if path.stem in paths:
-            raise ValueError(f"{folder}: {paths[path.stem].name} and {path.name} share a mask; rename one")
-        paths[path.stem] = path
-    if not paths:
-        raise ValueError(f"{folder} holds no image; put files ending in {' '.join(IMAGE_EXTENSIONS)} there")
-    return list(paths.values())
+        other = found.setdefault(_normalised(path.stem), path)
+        if other is not path:
+            raise ValueError(f"{folder}: {other.name} and {path.name} share a mask; rename one")
+    return found
 
 
-def _pair_masks(image_paths: list[Path], folder: Path) -> list[Path]:
-    present = {path.name for path in folder.iterdir()}
-    missing = [path.name for path in image_paths if f"{path.stem}.png" not in present]
+def _pairs(image_folder: Path, mask_folder: Path) -> tuple[list[Path], list[Path]]:
+    """The images in order of their names, and their masks."""
+    images, masks = _by_stem(image_folder, image_extensions()), _by_stem(mask_folder, [".png"])
+    if not images:
+        endings = " ".join(image_extensions())
+        raise ValueError(f"{image_folder} holds no image; put files ending in {endings} there{_unread(image_folder)}")
+    missing = [path.name for stem, path in images.items() if stem not in masks]
     if missing:
         raise FileNotFoundError(
-            f"{len(missing)} of {len(image_paths)} images have no mask, first {missing[0]}; "
-            f"add {folder / Path(missing[0]).stem}.png or remove the image"
+            f"{len(missing)} of {len(images)} images have no mask, first {missing[0]}; "
+            f"add {mask_folder / Path(missing[0]).stem}.png or remove the image"
         )
-    return [folder / f"{path.stem}.png" for path in image_paths]
+    orphans = [path.name for stem, path in masks.items() if stem not in images]
+    if orphans:
+        raise ValueError(
+            f"{len(orphans)} of {len(masks)} masks have no image in {image_folder}, first {', '.join(orphans[:3])}; "
+            f"add the image or remove the mask{_unread(image_folder)}"
+        )
+    return [*images.values()], [masks[stem] for stem in images]
+
+
+def _unread(folder: Path) -> str:
+    """What is left out of a folder of images, with counts: files of other formats, and what lies in folders in it."""
+    others = [path.relative_to(folder) for path in sorted(folder.rglob("[!.]*")) if not path.is_dir()]
+    kinds = Counter(f"in {path.parts[0]}/" if path.parent.name else path.suffix.lower() or path.name for path in others)
+    left_out = [f"{count} {kind}" for kind, count in kinds.items() if kind not in image_extensions()]
+    remedy = "move them up, or save them as JPEG (HEIC: magick mogrify -format jpg *.heic)"
+    return f" (left out there: {', '.join(left_out)}; {remedy})" if left_out else ""

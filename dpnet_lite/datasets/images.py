@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile
 from torch import Tensor
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 MaskLike = str | Path | Image.Image | np.ndarray | Tensor
+MAX_PIXELS = 150_000_000  # of an image; the environment's DPNET_LITE_MAX_PIXELS may say otherwise
+# Pillow decodes these itself (HEIF where pillow-heif is registered); for others it may start programs.
+_FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+_EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif")
 # Pillow stretches grey PNGs of 2 and 4 bits to 0..255. PNG optimisers write such files, and here the numbers
 # themselves count.
 _STRETCH_OF_PACKED_GREY = {"L;2": 85, "L;4": 17}
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's orientation -> the Image.Transpose that takes it away
+_pillows_limit = threading.Lock()
+
+
+def image_extensions() -> tuple[str, ...]:
+    """In lower case, the extensions of photographs that this Pillow reads."""
+    return tuple(extension for extension in _EXTENSIONS if extension in Image.registered_extensions())
 
 
 def read_image(path: str | Path) -> Tensor:
@@ -21,38 +37,74 @@ def read_image(path: str | Path) -> Tensor:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is no image, is cut short, or holds numbers without a known range.
+        ValueError: the file is no image, is cut short, is too large, or holds numbers without a known range.
     """
-    image, _ = _load(Path(path), upright=True)
+    with _opened(Path(path)) as image:
+        result = _upright(image)
     try:
-        return image_tensor(image)
+        return image_tensor(result)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image file once upright, from its header; errors as in `read_image`."""
+    with _opened(path) as image:
+        is_turned = image.format != "TIFF" and _orientation(image) > 4  # Pillow turns TIFF by itself
+        return image.size if is_turned else image.size[::-1]
 
 
 def read_mask(path: str | Path) -> Tensor:
     """Read an index mask as uint8 [H, W]: the stored numbers, never the colours of a palette.
 
-    EXIF rotation is not applied: masks are drawn by programs, not by cameras.
+    A mask in RGB is read where it is grey, or has VOC's colours alone, each of which stands for a number; that is
+    warned of. EXIF rotation is not applied: masks are drawn by programs, not by cameras.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is no image, is cut short, holds colours, or is a JPEG (which blurs the numbers).
     """
-    mask, raw_mode = _load(Path(path), upright=False)
-    if mask.format == "JPEG":
-        raise ValueError(f"{path} is a JPEG, which changes the class numbers; save the mask as PNG")
-    numbers = np.array(mask)
-    if mask.mode == "RGB" and (numbers == numbers[..., :1]).all():  # grey, as paint programs save it
-        numbers = numbers[..., 0]  # [H, W, 3] -> [H, W]
-    elif mask.mode not in ("1", "L", "P") and not mask.mode.startswith("I"):
+    numbers = _stored_mask(Path(path))
+    if numbers.ndim == 3 and numbers.shape[2] == 3:
+        is_grey = (numbers == numbers[..., :1]).all()  # as paint programs save it
+        numbers = numbers[..., 0] if is_grey else voc_numbers(numbers)  # [H, W, 3] -> [H, W]
+    if numbers.ndim != 2 or numbers.dtype.kind not in "iub":
         raise ValueError(
-            f"{path} is a colour mask (mode {mask.mode}); save one class number per pixel, in grey and without "
-            "transparency"
+            f"{path} is a colour mask; save one class number per pixel, in grey or VOC's colours, without transparency"
         )
     if numbers.size and (numbers.max() > 255 or numbers.min() < 0):
         raise ValueError(f"{path} holds {numbers.min()} to {numbers.max()}; use 0 to 254, and 255 to ignore")
-    return torch.from_numpy(numbers.astype(np.uint8) // _STRETCH_OF_PACKED_GREY.get(raw_mode, 1))
+    return torch.from_numpy(numbers.astype(np.uint8))
+
+
+def voc_numbers(colours: np.ndarray) -> np.ndarray:
+    """What VOC's colours, uint8 [H, W, 3], stand for, uint8 [H, W]; `colours` itself where another is among them."""
+    bits = np.arange(256)[:, None, None] >> np.arange(9).reshape(3, 3) & 1  # [number, significance, channel]
+    palette = _codes((bits << np.array([[7], [6], [5]])).sum(axis=1))
+    values, places = np.unique(_codes(colours), return_inverse=True)
+    numbers = palette.argsort()[np.searchsorted(np.sort(palette), values).clip(max=255)]
+    if (palette[numbers] != values).any():
+        return colours
+    warnings.warn(
+        "a mask in colours is read by VOC's palette: (128, 0, 0) is class 1, (0, 128, 0) is 2 ...", stacklevel=2
+    )
+    return numbers.astype(np.uint8)[places].reshape(colours.shape[:2])
+
+
+def _codes(colours: np.ndarray) -> np.ndarray:
+    """[..., 3] -> int64 [...]: one number for each colour, 0 for black."""
+    return np.asarray(colours.astype(np.int64) @ [65536, 256, 1])
+
+
+def _stored_mask(path: Path) -> np.ndarray:
+    """What the file of a mask holds, [H, W] or [H, W, channels]."""
+    with _opened(path) as mask:
+        raw_mode = mask.tile[0][3] if mask.tile else ""  # "L;4": 4-bit grey; loading forgets it
+        mask.load()
+    if mask.format in ("JPEG", "MPO"):
+        raise ValueError(f"{path} is a JPEG, which changes the class numbers; save the mask as PNG")
+    numbers: np.ndarray = np.array(mask)
+    return numbers // _STRETCH_OF_PACKED_GREY[raw_mode] if raw_mode in ("L;2", "L;4") else numbers
 
 
 def image_tensor(image: Image.Image) -> Tensor:
@@ -81,54 +133,98 @@ def _grey_from_16_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8))  # rounds to the nearest of 0..255
 
 
-def _load(path: Path, *, upright: bool) -> tuple[Image.Image, str]:
-    """The decoded image, and the raw mode of its file ("L;4": 4-bit grey) or "" where that is unknown."""
+@contextmanager
+def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+    """The image in a file, not decoded yet; whatever fails inside `with` is a ValueError that names the file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file; check the path")
     try:
-        with Image.open(path) as image:
-            raw_mode = image.tile[0][3] if image.tile else ""  # loading forgets it
-            image.load()
-            result = ImageOps.exif_transpose(image) if upright else image
-        return result, raw_mode if isinstance(raw_mode, str) else ""
+        Image.init()
+        with _pillows_limit:  # it would warn and raise before ours, which can be raised and is the same everywhere
+            before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                opened = Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
+            finally:
+                Image.MAX_IMAGE_PIXELS = before
+        with opened as image:
+            _check_pixels(image)
+            yield image
     except Exception as error:  # broken files make Pillow raise anything from SyntaxError to struct.error
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{path} cannot be read as an image ({reason}); replace or remove it") from error
 
 
+def _check_pixels(image: Image.Image) -> None:
+    """ValueError for an image of too many pixels, told before it is decoded."""
+    most = int(os.environ.get("DPNET_LITE_MAX_PIXELS", MAX_PIXELS))
+    if image.width * image.height > most:
+        raise ValueError(
+            f"{image.width} x {image.height} is more than {most:,} pixels: scale it down, or set the environment "
+            "variable DPNET_LITE_MAX_PIXELS higher"
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 (upright) to 8; other tags may be broken. A PNG is not decoded for it."""
+    try:
+        return int(Image.Image.getexif(image).get(0x0112, 1))
+    except Exception:  # broken tags make Pillow raise anything; what cannot be read says nothing
+        return 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The decoded image, turned by hand: Pillow's `exif_transpose` fails where it cannot write another tag back."""
+    image.load()  # first: a TIFF is turned by that, a PNG may name its orientation behind the pixels
+    turn = _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(Image.Transpose(turn))
+
+
 def to_image(image: ImageLike) -> Tensor:
-    """Path, PIL image, array [H, W, 3] or [H, W], or tensor [3, H, W], all uint8 -> uint8 RGB [3, H, W]."""
+    """Path, PIL image, array [H, W, 3] or [H, W], or tensor [3, H, W], all uint8 -> uint8 RGB [3, H, W].
+
+    Raises:
+        ValueError: another type or shape, no pixel, or see `read_image`.
+    """
     if isinstance(image, str | Path):
-        return read_image(Path(image))
+        return read_image(image)
     if isinstance(image, Image.Image):
-        return image_tensor(ImageOps.exif_transpose(image))
+        _check_pixels(image)
+        image = image_tensor(_upright(image))
+    if not isinstance(image, np.ndarray | Tensor):
+        raise ValueError(f"image is a {type(image).__name__}; give a path, a PIL image, an array or a tensor")
+    if str(image.dtype).removeprefix("torch.") != "uint8":
+        raise ValueError(f"image is {image.dtype}; give uint8 values from 0 to 255")
     tensor = torch.from_numpy(np.array(image, order="C")) if isinstance(image, np.ndarray) else image
-    if tensor.dtype != torch.uint8:
-        raise ValueError(f"image is {tensor.dtype}; give uint8 values from 0 to 255")
     if isinstance(image, np.ndarray) and tensor.ndim == 2:
-        return tensor.expand(3, -1, -1)  # [H, W] -> [3, H, W]
-    if isinstance(image, np.ndarray) and tensor.ndim == 3 and tensor.shape[2] == 3:
-        return tensor.permute(2, 0, 1)  # [H, W, 3] -> [3, H, W]
-    if isinstance(image, Tensor) and tensor.ndim == 3 and tensor.shape[0] == 3:
+        tensor = tensor.expand(3, -1, -1)  # [H, W] -> [3, H, W]
+    elif isinstance(image, np.ndarray) and tensor.ndim == 3:
+        tensor = tensor.permute(2, 0, 1)  # [H, W, 3] -> [3, H, W]
+    if tensor.ndim == 3 and tensor.shape[0] == 3 and tensor.numel():
         return tensor
-    raise ValueError(f"image is {list(tensor.shape)}; give an array [H, W, 3] or [H, W], or a tensor [3, H, W]")
+    raise ValueError(f"image is {list(image.shape)}; give an array [H, W, 3] or [H, W], or a tensor [3, H, W]")
 
 
 def to_mask(mask: MaskLike) -> Tensor:
     """Path, PIL image, array or tensor [H, W] of any integer or bool type -> bool [H, W], True above 0.
 
+    RGB [H, W, 3] may be black and one colour.
+
     Raises:
-        ValueError: another shape, or several values above 0, as in a mask of several classes.
+        ValueError: another type or shape, or several values above 0, as in a mask of several classes.
     """
     if isinstance(mask, str | Path):
-        mask = read_mask(Path(mask))
-    if isinstance(mask, Image.Image):
-        mask = np.array(mask)
-    array = mask.cpu().numpy() if isinstance(mask, Tensor) else np.asarray(mask)
+        mask = _stored_mask(Path(mask))
+    if isinstance(mask, Tensor):
+        mask = (mask.double() if mask.is_floating_point() else mask).detach().cpu().numpy()  # NumPy has no bfloat16
+    array = np.asarray(mask)
+    if array.dtype.kind not in "iub":
+        raise ValueError(f"mask ({type(mask).__name__}) is {array.dtype}; give integers or bools, as in mask > 0.5")
+    if array.ndim == 3 and array.shape[2] == 3 and len(np.unique((codes := _codes(array))[codes > 0])) <= 1:
+        array = codes > 0
     if array.ndim != 2:
-        raise ValueError(f"mask is {list(array.shape)}; give [H, W]")
-    values = np.unique(array[array > 0])
-    if len(values) > 1:
+        raise ValueError(f"mask is {list(array.shape)}; give [H, W], or in RGB [H, W, 3] black and one colour")
+    values = np.unique(array[array != 0])
+    if len(values) > 1 or (values < 0).any():
         few = ", ".join(str(value) for value in values[:5])
         raise ValueError(
             f"mask holds {len(values)} values above 0 ({few}{' ...' if len(values) > 5 else ''}), so several classes "

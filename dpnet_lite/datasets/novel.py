@@ -23,9 +23,8 @@ NovelPolicy = Literal["background", "ignore", "drop"]
 class TrainingView(DatasetDefaults):
     """A data set as training sees it: same images, novel classes treated by `policy`.
 
-    With "drop", an image in which a novel class has any area (by `class_areas`: an index.json that rounds can hide a
-    handful of pixels) offers no class at all, so no episode is drawn from it; an image that is scored is then never
-    trained on.
+    With "drop", an image in which a novel class has any area offers no class at all, so no episode is drawn from it; an
+    image that is scored is then never trained on.
     """
 
     def __init__(self, dataset: SegmentationDataset, novel: Sequence[int], policy: NovelPolicy) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from dpnet_lite.datasets.folds import FoldLayout, base_classes, novel_classes
 from dpnet_lite.datasets.novel import NovelPolicy, TrainingView
 from dpnet_lite.datasets.toy import DEFAULT_GAP, DEFAULT_SIZE, WORLD_VERSION, ToyWorld, catalogue_names
 from dpnet_lite.datasets.union import UnionDataset
-from dpnet_lite.episodes import EpisodeList, draw_episodes
+from dpnet_lite.episodes import EpisodeList, draw_episodes, usable_classes
 from dpnet_lite.experiments.kept_features import compute_features
 from dpnet_lite.experiments.presets import N_FOLDS
 from dpnet_lite.experiments.progress import Stage, Stages, silent
@@ -75,6 +75,7 @@ class Experiment:
     extra_base: tuple[Path, ...] = ()  # folders only, as the next three
     policy: NovelPolicy = "drop"
     original_size: bool = False
+    repeat_support: bool = False
     cache_folder: Path | None = None
     device: str = "cpu"
 
@@ -135,7 +136,8 @@ class Experiment:
             bank = _toy_bank(world, backbone, self.device, stage("drawing test scenes"))
         else:
             bank = self.folder_bank(backbone)
-        return novel_episodes(bank, self.novel(fold), fold, shots=self.shots, n_episodes=self.n_episodes, seed=seed)
+        how: dict[str, Any] = {"shots": self.shots, "n_episodes": self.n_episodes, "repeats": self.repeat_support}
+        return novel_episodes(bank, self.novel(fold), fold, seed=seed, **how)
 
     def identity(self, backbone: Backbone, bank: FeatureBank | None, fold: int, seed: int) -> dict[str, Any]:
         """What a (fold, seed) result depends on, as plain JSON; paths by name only."""
@@ -157,10 +159,11 @@ def novel_episodes(
     shots: Sequence[int],
     n_episodes: int,
     seed: int = TEST_SEED,
+    repeats: bool = False,
 ) -> EvaluationData:
     """The frozen episodes of a fold's novel classes, a list for each number of shots."""
-    count = {"fold": fold, "count": n_episodes, "seed": seed}
-    lists = [draw_episodes(bank.dataset, novel, n_shot=n_shot, **count) for n_shot in shots]
+    how: dict[str, Any] = {"fold": fold, "count": n_episodes, "seed": seed, "repeats": repeats}
+    lists = [draw_episodes(bank.dataset, novel, n_shot=n_shot, **how) for n_shot in shots]
     return EvaluationData(bank, novel, lists)
 
 
@@ -211,14 +214,20 @@ def folder_bank(
     stage: Stage = silent,
 ) -> FeatureBank:
     """Features of a folder of photographs and any extra folders behind it, mirrored views included."""
-    datasets = [open_folder(root) for root in roots]
+    datasets, wrap = [open_folder(root) for root in roots], stage("computing features")
+    dataset = datasets[0] if len(datasets) == 1 else UnionDataset(datasets)
+
+    def progress(chunks: Iterable[int]) -> Iterable[int]:
+        assert dataset.class_areas is not None, "all that is wrong with masks is told before the work, if there is any"
+        return wrap(chunks)
+
     return compute_features(
-        datasets[0] if len(datasets) == 1 else UnionDataset(datasets),
+        dataset,
         backbone,
         size=size,
         flip=True,
         cache_folder=cache_folder,
-        progress=stage("computing features"),
+        progress=progress,
         device=device,
     )
 
@@ -245,6 +254,11 @@ def folder_fold(
             )
     base = (*base_classes(n_classes, fold, n_folds, layout), *extra)
     train = bank.seen_by_training(TrainingView(bank.dataset, novel, policy))
+    if policy == "drop" and not usable_classes(train.dataset, base) and usable_classes(bank.dataset, base):
+        raise ValueError(
+            f"--novel drop leaves out every image that shows a novel class of fold {fold}, and no class of the others "
+            "keeps two images; train with --novel ignore or --novel background"
+        )
     return FoldData(fold, train, base, bank, novel)
 
 

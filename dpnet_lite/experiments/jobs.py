@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dpnet_lite.checkpoints import DPNET_ALONE, Networks, Trained, save_head
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.episodes import EpisodeList, draw_episodes
+from dpnet_lite.episodes import EpisodeList, draw_episodes, usable_classes
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.devices import make_fabric
 from dpnet_lite.experiments.experiment import FoldData, TrainingData, novel_episodes, plain_name
@@ -141,7 +141,7 @@ def save_trained(
         "data": dataset.name,
         "dataset": dataset.fingerprint,
         "fold": data.fold,
-        "base_classes": [dataset.class_names[index] for index in data.base],
+        "base_classes": [dataset.class_names[i] for i in usable_classes(dataset, data.base, **area_rule(training))],
         "seed": training.seed,
         "training": training.to_dict(),
         "training_episodes": result.episodes_sha256,
@@ -203,11 +203,14 @@ def run_fold(
     n_episodes: int = 500,
     methods: Sequence[str] = METHODS,
     original_size: bool = False,
+    repeats: bool = False,
     device: str = "cpu",
     stage: Stage = silent,
     networks: Networks = DPNET_ALONE,
 ) -> FoldResult:
     """Train what needs training and score all methods on the same frozen episodes of novel classes."""
+    asked: dict[str, Any] = {"shots": shots, "n_episodes": n_episodes, "repeats": repeats}
+    lists = novel_episodes(data.test, data.novel, data.fold, **asked).lists  # what cannot be drawn is told first
     segmenters = {TRAINING_FREE: training_free_segmenter(data.test.backbone.deep_channels)}
     trained: dict[str, TrainingResult] = {}
     for name, config in ((SUPPORT_ONLY, support_only(model)), (FULL, model)):
@@ -216,7 +219,6 @@ def run_fold(
             trained[name] = train_head(data, config, training, stage=stage, name=name, **how)
             segmenters[name] = head_segmenter(trained[name].head.to(device))
     chosen = {name: segment for name, segment in segmenters.items() if name in methods}
-    lists = novel_episodes(data.test, data.novel, data.fold, shots=shots, n_episodes=n_episodes).lists
     count = partial(score_episodes, original_size=original_size)
     scored = evaluate(chosen, data.test, lists, count=count, stage=stage)
     scores = {(entry.method, entry.episodes.n_shot): entry.scores for entry in scored}

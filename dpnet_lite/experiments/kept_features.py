@@ -19,7 +19,6 @@ from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.datasets.base import KnownAreas, SegmentationDataset
 from dpnet_lite.datasets.transforms import normalise, resize_sample
 from dpnet_lite.features import FeatureBank, Progress
-from dpnet_lite.storage.caches import default_cache as default_cache
 from dpnet_lite.storage.files import locked, told
 
 _LOG = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,17 +25,24 @@ class FoldRun(NamedTuple):
 
 
 def run_experiment(
-    experiment: Experiment, output: Path, *, resume: bool = False, networks: Networks = DPNET_ALONE
+    experiment: Experiment,
+    output: Path,
+    *,
+    resume: bool = False,
+    networks: Networks = DPNET_ALONE,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[FoldRun]:
     """Run all folds and seeds and write their results and heads to `output`; each is given when it is done.
 
-    With `resume`, results that the same settings made are read instead.
+    With `resume`, results that the same settings made of the same data are read instead; `say` is told of others.
     """
     with locked(output / ".lock", f"another process writes to {output}", waits=False):
-        yield from _run_folds(experiment, output, resume, networks)
+        yield from _run_folds(experiment, output, resume, networks, say)
 
 
-def _run_folds(experiment: Experiment, output: Path, resume: bool, networks: Networks) -> Iterator[FoldRun]:
+def _run_folds(
+    experiment: Experiment, output: Path, resume: bool, networks: Networks, say: Callable[[str], None]
+) -> Iterator[FoldRun]:
     """`run_experiment`, where no other process does."""
     backbone = experiment.build_backbone()
     bank = None if experiment.is_toy else experiment.folder_bank(backbone)
@@ -46,6 +53,8 @@ def _run_folds(experiment: Experiment, output: Path, resume: bool, networks: Net
             if resume and (done := load_result(path, identity)) is not None:
                 yield FoldRun(done, None)
                 continue
+            if resume and path.exists():
+                say(f"fold {fold}, seed {seed} is run again: {path} was made of other photographs, masks or settings")
             stage = _stages(experiment, fold, seed)
             data = experiment.fold_data(backbone, bank, fold, seed, stage)
             training = replace(experiment.training, seed=seed)
@@ -56,6 +65,7 @@ def _run_folds(experiment: Experiment, output: Path, resume: bool, networks: Net
                 shots=experiment.shots,
                 n_episodes=experiment.n_episodes,
                 original_size=experiment.original_size,
+                repeats=experiment.repeat_support,
                 device=experiment.device,
                 stage=stage,
                 networks=networks,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dpnet_lite.episodes import EpisodeList
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.intervals import mean_interval, mean_paired_difference, percent
 from dpnet_lite.experiments.jobs import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult
@@ -72,6 +73,22 @@ def _held(runs: Sequence[_Run]) -> str:
     if len(runs) > len(folds):
         return "episodes and trainings"
     return "episodes only, one training" + (" a fold" if len(runs) > 1 else "")
+
+
+def episode_notes(lists: Sequence[EpisodeList], novel: Sequence[int], class_names: Sequence[str]) -> list[str]:
+    """What a reader of the scores must know of their episodes: classes that have none, support images that repeat."""
+    notes = []
+    for episodes in lists:
+        what = f"Fold {episodes.fold}, {episodes.n_shot}-shot"
+        left_out = [class_names[index] for index in novel if index not in {e.class_index for e in episodes}]
+        if left_out:
+            of = f"{len(novel) - len(left_out)} of {len(novel)} classes"
+            names = ", ".join(left_out[:5]) + f" and {len(left_out) - 5} more" * (len(left_out) > 5)
+            notes.append(f"{what}: the scores are of {of}; {names}: no episode (each needs two images)")
+        fewest = min(len(set(episode.support)) for episode in episodes)
+        if fewest < episodes.n_shot:
+            notes.append(f"{what}: support images repeat; a class has only {fewest} different ones beside the query")
+    return list(dict.fromkeys(notes))
 
 
 def difference_table(runs: Sequence[_Run], *, resample_runs: bool = True) -> str:

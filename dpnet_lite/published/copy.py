@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpnet_lite.experiments.kept_features import default_cache
 from dpnet_lite.experiments.progress import Stages
 from dpnet_lite.published.mask_index import MaskedDataset
 from dpnet_lite.published.registry import open_published
+from dpnet_lite.storage.caches import default_cache
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import json
 import lzma
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from dpnet_lite.datasets.base import SegmentationDataset
 from dpnet_lite.episodes import EpisodeList, draw_episodes
@@ -48,9 +48,8 @@ def draw_published(dataset: SegmentationDataset, name: str, *, fold: int, n_shot
     """
     entry = published(name)
     novel = fold_classes(name, fold, entry.test_split, n_split_classes=len(dataset.class_names)).novel
-    return draw_episodes(
-        dataset, novel, fold=fold, n_shot=n_shot, count=EPISODES, seed=seed, min_area=0, min_pixels=entry.min_pixels
-    )
+    rule: dict[str, Any] = {"min_area": 0, "min_pixels": entry.min_pixels, "repeats": True}
+    return draw_episodes(dataset, novel, fold=fold, n_shot=n_shot, count=EPISODES, seed=seed, **rule)
 
 
 def draw_lists(

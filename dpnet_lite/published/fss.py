@@ -21,9 +21,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dpnet_lite.experiments.kept_features import default_cache
 from dpnet_lite.published.list_files import numbered_lines
 from dpnet_lite.published.mask_index import MaskedDataset, files_sha256
+from dpnet_lite.storage.caches import default_cache
 
 SPLIT_SIZES = {"train": 520, "val": 240, "test": 240}
 IMAGES_PER_CLASS = 10

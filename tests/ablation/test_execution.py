@@ -107,7 +107,13 @@ def test_rows_hold_the_precision_of_every_selection_under_every_condition(full):
     assert [len(unpack(row["precision"], np.float16)) for row in rows] == [SMALL.n_episodes] * 2
     for row, condition in zip(rows, run.conditions, strict=True):
         episodes = draw_episodes(
-            data.test.dataset, data.novel, fold=run.fold, n_shot=condition.n_shot, count=run.n_episodes, seed=TEST_SEED
+            data.test.dataset,
+            data.novel,
+            fold=run.fold,
+            n_shot=condition.n_shot,
+            count=run.n_episodes,
+            seed=TEST_SEED,
+            repeats=True,
         )
         assert unpack_scores(row["scores"]).episodes_sha256 == episodes.sha256
         for number in (0, 17, 39):

@@ -108,6 +108,52 @@ def test_training_goes_on_from_trained_weights_and_remembers_their_classes(head,
     assert not (tmp_path / "none.safetensors").exists()
 
 
+def test_classes_without_episodes_and_repeated_support_are_said(folder, data, tmp_path, capsys):
+    """Cases 04 and 11: one of fold 1's two novel classes keeps a single photograph, the other one keeps three."""
+    root = shutil.copytree(folder, tmp_path / "few")
+    names = (root / "classes.txt").read_text().split("\n")
+    kept = {2: 1, 6: 3}  # by value in the masks: how many images
+    for path in sorted((root / "masks").iterdir()):
+        with Image.open(path) as mask:
+            labels = np.array(mask)
+        for value in kept:
+            shown = (labels == value).mean() >= 0.02 and kept[value] > 0
+            kept[value] -= shown
+            labels[labels == value] = value if shown else 0
+        Image.fromarray(labels).save(path)
+    options = ["--data", f"folder:{root}", *data[6:], "--fold", 1]
+    assert run("train", *options, *data[2:6], *SMALL, "--fold", 0, "--out", tmp_path / "head.safetensors") == 0
+    assert load_head(tmp_path / "head.safetensors")[1]["base_classes"] == [names[i] for i in (2, 3, 5, 6, 7)]
+    assert run("train", *options, *data[2:6], *SMALL, "--out", tmp_path / "one.safetensors") == 0
+    capsys.readouterr()
+    scored = ["evaluate", *options, "--checkpoint", tmp_path / "one.safetensors", "--episodes", 4]
+    assert run(*scored, "--shots", 1, 5) == 2
+    told = f"5 shots need 6 images of a class, but {names[5]} has 3 to draw from; give fewer shots, or let support"
+    assert error_line(capsys).startswith(told)
+    assert run(*scored, "--shots", 2, 5, "--repeat-support") == 0
+    text = capsys.readouterr().out
+    one = f"the scores are of 1 of 2 classes; {names[1]}: no episode (each needs two images)"
+    repeat = "Fold 1, 5-shot: support images repeat; a class has only 2 different ones beside the query"
+    assert f"Fold 1, 2-shot: {one}" in text and f"Fold 1, 5-shot: {one}" in text
+    assert repeat in text and "2-shot: support images repeat" not in text
+
+
+def test_dropping_every_image_names_the_setting_to_change(folder, data, tmp_path, capsys):
+    """Every image of this copy shows all classes."""
+    root = shutil.copytree(folder, tmp_path / "all")
+    for path in (root / "masks").iterdir():
+        Image.fromarray(np.repeat(np.arange(8, dtype=np.uint8) + 1, 8)[:, None].repeat(64, 1)).save(path)
+    options = ["train", "--data", f"folder:{root}", *data[2:], *SMALL, "--out", tmp_path / "head.safetensors"]
+    assert run(*options) == 2
+    assert "train with --novel ignore or --novel background" in error_line(capsys)
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
+    options.say("na\u00efve \u732b \udcff")
+    assert sys.stdout.buffer.getvalue() == b"na\xefve \\u732b \\udcff\n"
+
+
 def test_evaluate_prints_the_table_and_writes_the_counts(head, data, tmp_path, capsys):
     options = [*data[:2], *data[6:], "--checkpoint", head, "--fold", 1, "--shots", 1, 2, "--episodes", 10]
     assert run("evaluate", *options, "--out", tmp_path / "scores.json") == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -224,15 +225,28 @@ def test_resume_skips_what_the_same_settings_have_done(first_run, config, tmp_pa
 def test_results_of_changed_photographs_are_not_taken_over(config, tmp_path, monkeypatch):
     folder = write_folder(tmp_path / "mine")
     small = replace(config, data=str(folder), folds=(0,), seeds=(0,), shots=(1,), cache_folder=tmp_path / "cache")
+    with Image.open(folder / "masks/07.png") as mask:
+        labels = np.array(mask)
+
+    def write_mask(labels):
+        buffer = io.BytesIO()
+        Image.fromarray(labels).save(buffer, format="png")
+        (folder / "masks/07.png").write_bytes(buffer.getvalue().ljust(9000, b"\0"))  # readers stop before the zeros
+
+    write_mask(labels)
     calls = []
     original = results.run_fold
     monkeypatch.setattr(results, "run_fold", lambda *a, **k: calls.append(1) or original(*a, **k))
     for _ in range(2):
         run_demo(small, tmp_path / "out", say=lambda text: None, resume=True, pictures=False)
     assert len(calls) == 1
-    (folder / "images/47.png").unlink()
-    run_demo(small, tmp_path / "out", say=lambda text: None, resume=True, pictures=False)
-    assert len(calls) == 2
+    write_mask(labels[::-1])  # case 03: corrected in place, as many bytes
+    said: list[str] = []
+    found = run_demo(small, tmp_path / "out", say=said.append, resume=True, pictures=False)
+    assert len(calls) == 2 and said[0].startswith("fold 0, seed 0 is run again: ")
+    assert said[0].endswith("fold0_seed0.json was made of other photographs, masks or settings")
+    anew = run_demo(small, tmp_path / "anew", say=lambda text: None, pictures=False)
+    assert anew[0].scores[FULL, 1].to_dict() == found[0].scores[FULL, 1].to_dict()
 
 
 def test_a_result_file_of_something_else_is_not_read(first_run, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,15 @@ def test_a_polygon_has_three_corners(corners, complaint, tmp_path: Path, capsys)
     with pytest.raises(SystemExit) as stop:
         run("predict", OTHER_DOG, "--support", DOG, "--support-polygon", *corners)
     assert stop.value.code == 2 and complaint in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_no_half_picture(tmp_path: Path, capsys, monkeypatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert run("predict", OTHER_DOG, "--support", DOG, DOG_MASK, "--out", tmp_path) == 2
+    assert "No space left" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_nothing_is_overwritten_by_an_overlay(tmp_path: Path, capsys) -> None:

@@ -120,7 +120,7 @@ def test_other_images_are_refused(image, told):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_photograph_is_painted_as_the_network_sees_it(orientation, tmp_path):
-    """A camera on its side: what is painted on the red square that the painter shows lies on that of `to_image`."""
+    """Case 01, a camera on its side: what is painted on the red square that is shown lies on that of `to_image`."""
     stored = np.full((96, 128, 3), 30, np.uint8)
     stored[4:40, 4:40] = (250, 30, 30)
     exif = Image.Exif()
@@ -137,7 +137,7 @@ def test_a_photograph_is_painted_as_the_network_sees_it(orientation, tmp_path):
 def test_a_large_photograph_is_painted_small_and_its_mask_has_its_size():
     photo = np.random.default_rng(0).integers(0, 255, (3000, 3999, 3)).astype(np.uint8)
     painter = MaskPainter(photo, radius=60)
-    assert len(painter.picture.value) < 2e6  # sent at every move of the brush
+    assert len(painter.picture.value) < 2e6  # case 14: sent at every move of the brush
     assert np.allclose(painter.image[7, 9], photo[42:48, 54:60].mean(axis=(0, 1)), atol=1)
     painter.moved(pointer("mousedown", 200, 100, shown=(667, 500)))  # 3999 x 3000 at a sixth
     wanted = np.zeros((3000, 3999), bool)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
+import unicodedata
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,11 +19,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from places import SHARED
 
+from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.datasets.base import Sample
-from dpnet_lite.datasets.folder import IMAGE_EXTENSIONS, FolderDataset
-from dpnet_lite.datasets.images import image_tensor, read_image, read_mask
+from dpnet_lite.datasets.folder import FolderDataset
+from dpnet_lite.datasets.images import image_extensions, image_size, image_tensor, read_image, read_mask, to_image
+from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.transforms import normalise, resize_image, resize_labels, resize_sample
 from dpnet_lite.datasets.union import UnionDataset
+from dpnet_lite.experiments.experiment import folder_bank
+from dpnet_lite.storage import digests
 
 PHOTOS = SHARED / "photos"
 HEIGHT, WIDTH = 6, 8
@@ -115,7 +121,7 @@ def test_16_bit_colour_is_scaled(tmp_path: Path) -> None:
     assert read_image(tmp_path / "image.png").flatten().tolist() == [255, 100, 0]
 
 
-@pytest.mark.parametrize("suffix", IMAGE_EXTENSIONS)
+@pytest.mark.parametrize("suffix", image_extensions())
 def test_every_extension_is_found_and_read(suffix: str, tree: Path) -> None:
     (tree / "images/a.png").unlink()
     colour = Image.new("RGB", (WIDTH, HEIGHT), (200, 100, 50))
@@ -156,6 +162,46 @@ def test_exif_orientation_turns_the_image_but_not_the_mask(orientation: int, tre
     sample = FolderDataset(tree)[0]
     np.testing.assert_array_equal(sample.image.permute(1, 2, 0).numpy(), upright)
     np.testing.assert_array_equal(sample.labels.numpy(), labels)
+
+
+@pytest.mark.parametrize(("tag", "kind", "value"), [(0x11B, 10, struct.pack("<ii", -1, 0)), (0x103, 8, b"\xfb\xff")])
+def test_case_05_a_broken_side_tag_leaves_the_orientation(tag: int, kind: int, value: bytes, tmp_path: Path) -> None:
+    entries, extra = b"", value if len(value) > 4 else b""
+    for number, form, data in sorted([(0x112, 3, struct.pack("<H", 6)), (tag, kind, value)]):
+        entries += struct.pack("<HHI", number, form, 1) + (
+            struct.pack("<I", 38) if data == extra else data.ljust(4, b"\0")
+        )
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4) + extra
+    stored = np.zeros((8, 16, 3), dtype=np.uint8)
+    stored[:, 8:] = 255
+    Image.fromarray(stored).save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as opened:
+        for image in (read_image(tmp_path / "a.jpg"), to_image(opened)):
+            np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.rot90(stored, -1))
+    assert image_size(tmp_path / "a.jpg") == (16, 8)
+
+
+def test_one_limit_of_pixels_that_can_be_raised_and_named_formats(tmp_path: Path, monkeypatch) -> None:
+    Image.new("1", (14_000, 13_000)).save(tmp_path / "large.png")  # beyond Pillow's own limit, too
+    for call in (read_image, read_mask, image_size):
+        with pytest.raises(
+            ValueError, match=r"large\.png .*14000 x 13000 is more than 150,000,000 pixels: scale it down"
+        ):
+            call(tmp_path / "large.png")
+    monkeypatch.setenv("DPNET_LITE_MAX_PIXELS", "182000000")
+    assert image_size(tmp_path / "large.png") == (13_000, 14_000)
+    assert Image.MAX_IMAGE_PIXELS == 89_478_485  # other programs' limit is as it was
+    (tmp_path / "eps.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    with pytest.raises(ValueError, match="cannot identify image file"):  # Pillow would start Ghostscript
+        read_image(tmp_path / "eps.png")
+
+
+def test_masks_in_vocs_colours_are_read_as_their_numbers(tmp_path: Path) -> None:
+    numbers = np.uint8([[0, 1, 2, 15, 20, 255]])
+    known = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [192, 128, 128], [0, 64, 128], [224, 224, 192]]  # from VOC's devkit
+    Image.fromarray(np.uint8([known])).save(tmp_path / "mask.png")
+    with pytest.warns(UserWarning, match="VOC's palette"):
+        np.testing.assert_array_equal(read_mask(tmp_path / "mask.png").numpy(), numbers)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
@@ -226,34 +272,42 @@ def test_names_survive_a_byte_order_mark_and_windows_line_ends(tree: Path) -> No
 
 
 def write_index(tree: Path, change: Callable[[list], object] = lambda entries: None) -> None:
-    entries = [{"id": stem, "source": "x", "area": {"cat": 0.25}} for stem in "abc"]
+    """Shares of the fixture's masks, rounded to two digits: 6 and 3 of 48 pixels."""
+    entries = [{"id": s, "source": "x", "area": {"cat": 0.12} | ({} if s == "b" else {"dog": 0.06})} for s in "abc"]
     change(entries)
     (tree / "index.json").write_text(json.dumps(entries), encoding="utf-8")
 
 
-def test_index_json_gives_the_areas_without_reading_masks(tree: Path) -> None:
-    write_index(tree)
-    for path in (tree / "masks").iterdir():
-        path.write_bytes(b"never read")
-    np.testing.assert_array_equal(FolderDataset(tree).class_areas, np.float32([[0.25, 0]] * 3))
+def test_areas_are_those_of_the_masks_whatever_index_json_rounds(tree: Path) -> None:
+    """Rounded to 0, a share would let an image through that `--novel drop` leaves out."""
+    write_index(tree, lambda entries: entries[0]["area"].update(cat=0.13))
+    np.testing.assert_array_equal(FolderDataset(tree).class_areas, np.float32([[6, 3], [6, 0], [6, 3]]) / 48)
+    mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
+    mask[0, 0] = 2
+    Image.fromarray(np.kron(mask, np.eye(20, dtype=np.uint8))).save(tree / "masks/b.png")  # 20 of 19,200 are dog
+    Image.new("RGB", (20 * WIDTH, 20 * HEIGHT)).save(tree / "images/b.png")
+    write_index(tree, lambda entries: entries[1].update(area={"dog": 0.0}))
+    assert TrainingView(FolderDataset(tree), [1], "drop").class_areas[1].tolist() == [0, 0]
+    assert FolderDataset(tree).class_areas[1, 1] == np.float32(20 / 19200)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda entries: entries[1]["area"].update(cow=0.1), "id 'b' names class 'cow'; classes.txt has no such line"),
-        (lambda entries: entries[1].update(id="z"), "id 'z' has no image"),
-        (lambda entries: entries[1].update(id="a"), "id 'a' appears twice"),
-        (lambda entries: entries.pop(), "lacks 1 of 3 images, first 'c'"),
-        (lambda entries: entries[0]["area"].update(cat=25), "'cat' of id 'a' is 25; give a share from 0 to 1"),
+        (lambda entries: entries[1]["area"].update(cow=0.1), "says otherwise of 'b' than its mask"),
+        (lambda entries: entries[1]["area"].update(dog=0.1), "says otherwise of 'b' than its mask; mend the index or"),
+        (lambda entries: entries.append({"id": "z", "area": {}}), "says otherwise of 'z' than its mask"),
+        (lambda entries: entries[1].update(id="a"), "says otherwise of 'a' than its mask"),
+        (lambda entries: entries.pop(), "says otherwise of 'c' than its mask"),
+        (lambda entries: entries[0]["area"].update(cat=25), "says otherwise of 'a' than its mask"),
         (lambda entries: entries[0].pop("area"), "is not of the form"),
         (lambda entries: entries.append("d"), "is not of the form"),
     ],
 )
-def test_a_bad_index_json_is_refused_at_once(change: Callable[[list], object], message: str, tree: Path) -> None:
+def test_an_index_json_that_contradicts_the_masks_is_refused(change, message: str, tree: Path) -> None:
     write_index(tree, change)
     with pytest.raises(ValueError, match=message):
-        FolderDataset(tree)
+        folder_bank([tree], build_backbone("tiny", "random"), size=16, cache_folder=None)
 
 
 def spoil(tree: Path, how: str) -> None:
@@ -285,6 +339,28 @@ def test_an_incomplete_folder_is_refused(how: str, error: type[Exception], messa
         FolderDataset(tree)
     with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
         FolderDataset(tree / "nowhere")
+
+
+def test_case_06_masks_without_an_image_are_counted_with_what_was_left_out(tree: Path) -> None:
+    (tree / "images/more").mkdir()
+    (tree / "images/b.png").rename(tree / "images/b.CR2")
+    (tree / "images/c.png").rename(tree / "images/more/c.png")
+    told = (
+        r"2 of 3 masks have no image in .*images, first b\.png, c\.png; .* \(left out there: 1 \.cr2, 1 in more/; move"
+    )
+    with pytest.raises(ValueError, match=told):
+        FolderDataset(tree)
+
+
+def test_names_of_several_points_upper_case_and_decomposed_letters_are_paired(tree: Path) -> None:
+    stems = {"a": "a.1.x", "b": "B", "c": "gru\u0308n"}  # as macOS writes an umlaut
+    for old, new in stems.items():
+        (tree / f"images/{old}.png").rename(tree / f"images/{new}.PNG")
+        (tree / f"masks/{old}.png").rename(tree / f"masks/{unicodedata.normalize('NFC', new)}.Png")
+    decomposed = FolderDataset(tree)
+    names, fingerprint = [path.name[0] for path in decomposed.mask_paths], decomposed.fingerprint
+    (tree / "images/gru\u0308n.PNG").rename(tree / "images/gr\u00fcn.PNG")
+    assert names == ["B", "a", "g"] and FolderDataset(tree).fingerprint == fingerprint
 
 
 @pytest.mark.parametrize(
@@ -321,7 +397,7 @@ def test_bad_masks_are_named_when_read(tree: Path) -> None:
     with pytest.raises(ValueError, match=r"b\.png is 6 x 8 pixels, but b\.png is 8 x 6 once upright"):
         dataset[1]
     Image.fromarray(RGB).save(path)
-    with pytest.raises(ValueError, match=r"b\.png is a colour mask \(mode RGB\)"):
+    with pytest.raises(ValueError, match=r"b\.png is a colour mask; save one class"):
         dataset[1]
     Image.fromarray(np.full((HEIGHT, WIDTH, 3), 2, dtype=np.uint8)).save(path)  # grey, as paint programs save it
     assert (dataset[1].labels == 2).all()
@@ -333,15 +409,24 @@ def test_bad_masks_are_named_when_read(tree: Path) -> None:
         dataset[1]
 
 
+def test_all_that_is_wrong_is_named_before_features_are_computed(tree: Path) -> None:
+    Image.fromarray(np.full((HEIGHT, WIDTH), 3, dtype=np.uint8)).save(tree / "masks/a.png")
+    Image.new("L", (WIDTH, 9)).save(tree / "masks/b.png")
+    (tree / "masks/c.png").write_bytes(b"no image")
+    told = (
+        r"3 of 3 .* cannot be used: .*a\.png holds the value 3.*; .*b\.png is 8 x 9 pixels.*; .*c\.png cannot be read"
+    )
+    with pytest.raises(ValueError, match=told):
+        folder_bank([tree], build_backbone("tiny", "random"), size=16, cache_folder=None)
+
+
 def test_masks_of_0_and_255_alone_are_told_apart_from_classes(tree: Path) -> None:
     for path in (tree / "masks").iterdir():
         Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8) * 255).save(path)
-    with pytest.raises(
-        ValueError, match="masks holds 0 and 255 alone, and 255 means ignored; draw the class of line k"
-    ):
-        FolderDataset(tree).measure_areas()
+    with pytest.raises(ValueError, match="masks holds 0 and 255 alone, and 255 means ignored; draw the class of line"):
+        FolderDataset(tree).class_areas  # noqa: B018
     Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8)).save(path)  # one class in one mask is enough
-    assert FolderDataset(tree).measure_areas().any()
+    assert FolderDataset(tree).class_areas.any()
 
 
 def test_fingerprint_follows_content_and_not_place(tree: Path, tmp_path: Path) -> None:
@@ -358,6 +443,53 @@ def test_fingerprint_follows_content_and_not_place(tree: Path, tmp_path: Path) -
     Image.fromarray(np.tile(RGB, (2, 2, 1))).save(tree / "images/b.png")
     changed.add(FolderDataset(tree).fingerprint)
     assert len(changed | {original}) == 4
+
+
+def edited(path: Path) -> None:
+    """Change the last byte of a file's pixels in place, size and time of modification kept."""
+    before, data = path.stat(), bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tif"])
+def test_cases_02_and_03_files_edited_in_place_are_other_files(suffix: str, tree: Path) -> None:
+    (tree / "images/b.png").unlink()
+    Image.fromarray(RGB).save(tree / f"images/b{suffix}")
+    (tree / "masks/b.png").write_bytes((tree / "masks/b.png").read_bytes() + b"\0")  # behind the end: not read
+    dataset, seen = FolderDataset(tree), {FolderDataset(tree).fingerprint}
+    assert dataset.fingerprint in seen
+    for path in (tree / f"images/b{suffix}", tree / "masks/b.png"):
+        edited(path)
+        seen.add(FolderDataset(tree).fingerprint)
+        with pytest.raises(ValueError, match=rf"{path.name} has changed since its folder was opened; open the folder"):
+            dataset[1]
+    assert len(seen) == 3
+
+
+def test_digests_of_a_large_folder_are_kept_and_never_stale(tree: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(digests, "_SMALL", 0)
+    read: list[Path] = []
+    whole = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or whole(path))
+    original = FolderDataset(tree).fingerprint  # of files written just now: none is kept
+    monkeypatch.setattr(digests.time, "time_ns", lambda: 2**62)  # long after
+    for n_read in (6, 6, 0):
+        assert len([path for path in read if path.is_relative_to(tree)]) == n_read
+        read.clear()
+        assert FolderDataset(tree).fingerprint == original
+    (kept,) = (tmp_path / "cache/dpnet_lite/digests").iterdir()
+    edited(tree / "masks/b.png")
+    changed = FolderDataset(tree).fingerprint
+    assert changed != original
+    for damage in (b"", b"no digest\n{}", kept.read_bytes().replace(b'": "', b'": "9')):
+        kept.write_bytes(damage)
+        assert FolderDataset(tree).fingerprint == changed
+    shutil.rmtree(tmp_path / "cache")
+    (tmp_path / "cache").write_text("a file: no folder can be made there")
+    assert FolderDataset(tree).fingerprint == changed
 
 
 def test_union_keeps_classes_apart(tree: Path, tmp_path: Path) -> None:
@@ -433,7 +565,7 @@ def test_normalise() -> None:
 def test_real_photographs_agree_with_their_index() -> None:
     dataset = FolderDataset(PHOTOS)
     assert (len(dataset), len(dataset.class_names)) == (520, 80)
-    for index in range(20):
-        labels = dataset[index].labels.numpy()
-        areas = [(labels == k).mean() for k in range(1, 81)]
-        np.testing.assert_allclose(dataset.class_areas[index], areas, atol=6e-5)  # index.json has 4 decimals
+    told = {entry["id"]: entry["area"] for entry in json.loads((PHOTOS / "index.json").read_text(encoding="utf-8"))}
+    for path, areas in zip(dataset.image_paths, dataset.class_areas, strict=True):
+        expected = [told[path.stem].get(name, 0) for name in dataset.class_names]
+        np.testing.assert_allclose(areas, expected, atol=6e-5)  # index.json has 4 decimals

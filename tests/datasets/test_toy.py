@@ -54,12 +54,12 @@ def test_scenes_and_episodes_are_the_same_in_another_process():
         "world = ToyWorld(6, seed=4, gap=0.8)\n"
         "import hashlib; total = hashlib.sha256()\n"
         "[total.update(p.numpy().tobytes()) for i in range(6) for p in world[i]]\n"
-        "episodes = draw_episodes(world, range(80), fold=0, n_shot=5, count=40, seed=0, min_area=0)\n"
+        "episodes = draw_episodes(world, range(80), fold=0, n_shot=5, count=40, seed=0, min_area=0, repeats=True)\n"
         "print(total.hexdigest(), world.fingerprint, episodes.sha256)"
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     world = ToyWorld(6, seed=4, gap=0.8)
-    episodes = draw_episodes(world, range(80), fold=0, n_shot=5, count=40, seed=0, min_area=0)
+    episodes = draw_episodes(world, range(80), fold=0, n_shot=5, count=40, seed=0, min_area=0, repeats=True)
     assert run.stdout.split() == [digest(world), world.fingerprint, episodes.sha256]
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -59,9 +60,8 @@ def draw_for(
     seed = protocol.seeds[0] if seed is None else seed
     least = protocol.min_pixels.of(benchmark) or 0
     if protocol.drawing == "turns":
-        return draw_episodes(
-            dataset, classes, fold=fold, n_shot=n_shot, count=count, seed=seed, min_area=0.0, min_pixels=least
-        )
+        rule: dict[str, Any] = {"min_area": 0.0, "min_pixels": least, "repeats": True}
+        return draw_episodes(dataset, classes, fold=fold, n_shot=n_shot, count=count, seed=seed, **rule)
     classes = [int(index) for index in classes]
     if protocol.drawing == "listed":
         draws = _hsnet(dataset, classes, n_shot, seed, benchmark, pairs)
