@@ -43,7 +43,7 @@ def said(text: str) -> str:
     line = re.sub(r"(/[\w.+-]+)*/(pytest-of-\w+|tmp)(/[\w.+-]+)*?/(?=[\w.+-]+)", "", line)
     line = re.sub(re.escape(str(ROOT)) + "/", "", line)
     line = line.encode("ascii", "backslashreplace").decode().replace("|", "\\|").replace("<", "&lt;")
-    return line if len(line) <= 200 else line[:199] + "..."
+    return line if len(line) <= 200 else line[:200].rpartition(" ")[0] + " ..."
 
 
 def case_of(node: str) -> str:
@@ -51,7 +51,7 @@ def case_of(node: str) -> str:
     name = node.rpartition("::")[2]
     base, _, parameters = name.partition("[")
     words = base.removeprefix("test_").replace("_", " ")
-    return words + (f" ({said(parameters[:-1])[:60]})" if parameters else "")
+    return words + (f" ({parameters[:-1] if len(parameters) < 60 else 'one of several'})" if parameters else "")
 
 
 def rows(records: list[dict[str, Any]]) -> list[tuple[str, str, str]]:

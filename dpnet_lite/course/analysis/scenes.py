@@ -139,7 +139,8 @@ class PlannedScenes(DatasetDefaults):
 
     def episodes(self, *, n_shot: int = 1, count: int = _SCORED_EPISODES) -> EpisodeList:
         """The list that the studies score on this world: `ablation.execution` draws the same."""
-        return draw_episodes(self, self.world.targets, fold=self.fold, n_shot=n_shot, count=count, seed=TEST_SEED)
+        how = {"fold": self.fold, "n_shot": n_shot, "count": count, "seed": TEST_SEED}
+        return draw_episodes(self, self.world.targets, **how, repeats=True)
 
 
 @lru_cache(maxsize=8)
