@@ -31,7 +31,7 @@ REMEDY =
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint lab app notebooks site slides pages figures bench bench-all weights clean rebuild
+.PHONY: help setup demo test test-all lint lab app notebooks site slides pages figures bench bench-all torture weights clean rebuild
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile
@@ -90,6 +90,9 @@ bench: $(STAMP) ## measure speed and memory on this machine's CPU, beside the go
 bench-all: $(STAMP) ## the same with the demo and the explorers, which take minutes; writes docs/performance.md
 	.venv/bin/python benchmarks/cpu.py --all --out benchmarks/measured/cpu.json
 	.venv/bin/python tools/write_performance.py
+
+torture: $(STAMP) ## kill trainings, ablations, caches and lessons at 25 random moments; they must go on and end alike
+	.venv/bin/python tools/torture.py
 
 weights: $(STAMP) ## make the weights for photographs again, from the folders in SHARED (they do not come with the project)
 	.venv/bin/python tools/make_weights.py $(SHARED)
