@@ -135,7 +135,8 @@ def expected_widths(changes: Changes, bench: Bench) -> tuple[float, float]:
 
 
 def _first(scores: EpisodeScores, count: int) -> EpisodeScores:
-    return replace(scores, class_index=scores.class_index[:count], counts=scores.counts[:count])
+    images = None if scores.images is None else scores.images[:count]
+    return replace(scores, class_index=scores.class_index[:count], counts=scores.counts[:count], images=images)
 
 
 def answers_of(shown: ShownEpisodes, world: str, episode: Episode, changes: Changes) -> list[OpenedEpisode]:
