@@ -19,7 +19,7 @@
 # **What you need.** [Notebook 1](01_few_shot_segmentation.ipynb) (episodes, folds, base and novel classes) and
 # [Notebook 6](06_training.ipynb). What a mean, a standard deviation and a quantile are; no more statistics.
 #
-# **Time.** About 75 minutes: 35 to read, 40 for the exercises. The cells run in about a minute.
+# **Time.** About 80 minutes: 40 to read, 40 for the exercises. The cells run in about a minute.
 
 # %%
 # %matplotlib inline
@@ -303,9 +303,9 @@ table(columns, "DPNet on photographs; root of the mean squared difference", form
 # These three numbers do more. Think of an episode's IoU as a mean plus three parts, drawn at random: one of the query
 # image, one of the support image, one of this episode alone. Two episodes with the same query have its part in common,
 # and it drops out of their difference. So the differences say how large each part is. With parts of that size the next
-# cell makes up images and episodes, whose true mIoU we know: 0.5. It counts the coverage of the bootstrap by hand and
-# of the package's interval. The last two rows draw real episodes instead, from the 500 of one fold of the drawn world,
-# each by itself; there the truth is the score of all 500.
+# cell makes up images and episodes, whose true mIoU we know: 0.5. A second kind of list has real episodes, drawn each
+# by itself from the 500 of one fold of the drawn world; there the truth is the score of all 500. The cell after it
+# counts the coverage of the bootstrap by hand and of the package's interval.
 
 # %%
 PARTS = [((nothing_shared - same) / 2) ** 0.5 for same in (same_query, same_support)]  # standard deviations
@@ -335,6 +335,7 @@ def drawn(generator: np.random.Generator, n_episodes: int) -> EpisodeScores:
     return replace(picked, images=None)
 
 
+# %%
 def coverage(make, truth: float, *sizes: int, n_lists: int = 200) -> list[float]:
     """Share of intervals that hold the truth, by hand and the package's; and of the latter, how many lie above it."""
     generator, found = np.random.default_rng(0), []
@@ -373,14 +374,14 @@ table(columns, caption, formats="{:.0f}")
 # **What the package does** ![our choice](../figures/badges/ours.svg). It finds the size of the three parts in the
 # list itself, as we did above: from how alike episodes are that share an image. From these follows how far a mean is
 # off when *images* and episodes are drawn anew, and the resamples' spread is stretched to that. A spread that is known
-# from few images or episodes may itself be too small by luck; for this the interval is widened as Student's t is. So it
-# is about other images of these classes. Scores that do not name their images are taken as of independent episodes.
-# (`experiments/shared_images.py` has the formulas; a test there repeats this table. With five support images of few,
-# the interval comes out a little too wide.)
+# from few images or episodes may itself be too small by luck; for this the interval is widened as Student's t is. So
+# the interval speaks about other images of these classes. Scores that do not name their images are taken as of
+# independent episodes. (`experiments/shared_images.py` has the formulas, `tests/experiments/test_coverage.py` a larger
+# table: with five support images of few, the interval comes out a little too wide.)
 #
 # **What it does not mend** is in the last row. mIoU is too high on short lists, as the dots above showed, and resamples
-# are too high once more; so nearly all that miss lie above the truth (last column). A score on five episodes per class
-# is better not reported at all.
+# are too high once more; so nearly all that miss lie above the truth (last column). Do not report a score of five
+# episodes per class.
 
 # %% [markdown]
 # ## 7.4 Comparing two methods

@@ -24,7 +24,7 @@
 # **What you need.** [Notebook 7](07_evaluation.ipynb) (mIoU, intervals, paired differences). The modules are those of
 # [notebooks 3](03_cycle_comparison.ipynb), [4](04_prototype_interaction.ipynb) and [5](05_multi_scale_fusion.ipynb).
 #
-# **Time.** About 55 minutes: 25 to read, 30 for the exercises. The cells run in about half a minute.
+# **Time.** About 60 minutes: 30 to read, 30 for the exercises. The cells run in about half a minute.
 
 # %%
 # %matplotlib inline

@@ -75,7 +75,7 @@ Markdown(
 # [Notebook 7](07_evaluation.ipynb): mIoU and bootstrap intervals. [Notebook 11](11_ablations.ipynb): variants, pairs,
 # Holm's correction, and what the intervals stand for.
 #
-# **Time.** About 75 minutes: 30 to read, 45 for the exercises. The cells run in about half a minute.
+# **Time.** About 80 minutes: 35 to read, 45 for the exercises. The cells run in about half a minute.
 #
 # ## 12.1 Question 1: under which conditions?
 #

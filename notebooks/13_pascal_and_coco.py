@@ -201,6 +201,9 @@ for of_n in widths.values():
     of_n[OTHER] = 2**0.5 * of_n["one score"]  # two independent scores, equally wide
 at_1000 = {name: value * (500 / 1000) ** 0.5 for name, value in widths[500].items()}
 photographed = {n: half_widths(n, other_photographs=True) for n in COUNTS}
+
+
+# %%
 assert 1.1 < at_1000["one score"] < 1.3  # the answer of 13.1 says so
 assert all(photographed[500][name] > 1.9 * widths[500][name] for name in photographed[500])  # and these
 assert photographed[500]["one score"] > max(2 * widths[500]["one score"], 0.9 * photographed[300]["one score"])
