@@ -7,9 +7,11 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy import stats
 
 pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: notebooks)")
 
+from dpnet_lite.ablation.comparisons import holm, judge
 from dpnet_lite.ablation.studies import load_study
 from dpnet_lite.ablation.table import pack, pack_scores
 from dpnet_lite.course.analysis import payoff, scenes
@@ -117,8 +119,15 @@ def test_a_study_is_judged_along_its_conditions_and_corrected_over_all_it_asks(r
     study, found = judged_along("gap")
     assert [entry.condition for entry in found] == ["gap 0", "gap 0.25", "gap 0.5", "gap 0.75", "gap 1"]
     assert {entry.comparison.variant for entry in found} == {"full"} and len(study.comparisons) == 2
-    # Two pairs: p is 0.5 or 1, ten questions make it 1.
-    assert all(entry.pairs == 2 and entry.p >= 0.5 and entry.p_corrected == 1 for entry in found)
+    lead = {(row["variant"], row["condition"], row["seed"]): row["miou"] for row in rows["gap"]}
+    for entry in found:  # one fold, two seeds: Student's t of two differences
+        differences = [lead["full", entry.condition, s] - lead["support only", entry.condition, s] for s in (1, 2)]
+        assert entry.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue) and entry.pairs == 2
+    every = judge(study, rows["gap"])
+    by_holm = [
+        p for p, entry in zip(holm([e.p for e in every]), every, strict=True) if entry.comparison.variant == "full"
+    ]
+    assert len(every) == 10 and [entry.p_corrected for entry in found] == by_holm
 
 
 def test_figures_hold_every_mark_and_panel(rows):
