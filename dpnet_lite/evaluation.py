@@ -168,7 +168,7 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
     return np.divide(numerator, denominator, out=undefined, where=denominator > 0)
 
 
-def _mean_of_defined(values: Floats) -> Floats:
+def mean_of_defined(values: Floats) -> Floats:
     """Mean over the last axis of what is not NaN; NaN where nothing is left. (np.nanmean warns there.)"""
     defined = ~np.isnan(values)
     return _ratio(np.where(defined, values, 0.0).sum(axis=-1), defined.astype(float).sum(axis=-1))
@@ -195,8 +195,8 @@ def _class_sums(scores: EpisodeScores) -> Floats:
 def metric_of_sums(sums: Floats, metric: Metric) -> Floats:
     """Metric of sums over the rows of `class_tables`: [..., classes, 6] -> [...]."""
     if metric == "miou":
-        return _mean_of_defined(_ratio(sums[..., 0], sums[..., 1]))
+        return mean_of_defined(_ratio(sums[..., 0], sums[..., 1]))
     total = sums.sum(axis=-2)  # [..., classes, 6] -> [..., 6]
     if metric == "fb_iou":
-        return _mean_of_defined(_ratio(total[..., [0, 2]], total[..., [1, 3]]))
+        return mean_of_defined(_ratio(total[..., [0, 2]], total[..., [1, 3]]))
     return _ratio(total[..., 4], total[..., 5])

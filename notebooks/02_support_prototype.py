@@ -759,7 +759,7 @@ claim(
     f"the first of them is {more_near[1]} at gap 0, {more_wide[1]} at gap 1. A support mask one cell too wide changes "
     f"the best IoU by {wide_mask[1]}, one cell too narrow by {narrow_mask[1]} (gap 0.5). On photographs P in the "
     f"frozen features minus P in the reduced ones is {on_photos[1]}. <i>Drawn world: fold 0, one head, 120 and 60 "
-    "episodes; photographs: 60; brackets: 95 % intervals over episodes.</i>"
+    "episodes; photographs: 60; brackets: 95 % intervals over episodes, taken as independent.</i>"
 )
 
 # %% [markdown]

@@ -538,12 +538,12 @@ table(columns, f"What could warn (last column: gap 1, where all episodes have a 
 
 # %% [markdown]
 # *What to see:* read the intervals before the numbers; with few bad selections (the line above the table) they are wide.
-# With six episodes per class or fewer the intervals are still a little too narrow. No sign comes near 1, and all of them
-# together, learned, gain nothing over the best alone. We take it to be the rule's
-# doing: a wrong object is *chosen* because it is like P, so its likeness to P gives it away only in part. The last
-# column says what a warning would be worth: refuse the fifth of the episodes with the lowest sign, and see how much the
-# rest gains, beside what the truth would allow. It has no intervals: the differences between the signs are not tested
-# there.
+# With six episodes per class or fewer the intervals are still a little too narrow, and in this lesson they take episodes
+# as independent, though some share an image (lesson 7.3). No sign comes near 1, and all of them together, learned, gain
+# nothing over the best alone. We take it to be the rule's doing: a wrong object is *chosen* because it is like P, so
+# its likeness to P gives it away only in part. The last column says what a warning would be worth: refuse the fifth of
+# the episodes with the lowest sign, and see how much the rest gains, beside what the truth would allow. It has no
+# intervals: the differences between the signs are not tested there.
 
 # %% [markdown]
 # ## 8.5 On photographs, and on your own

@@ -1,9 +1,9 @@
 """Kill five kinds of work (SIGKILL) at random moments, go on with each, and compare with the uninterrupted one.
 
-    python tools/torture.py [--kills 5] [--seed 0] [NAME ...]     # make torture; some 15 minutes; writes docs/torture.txt
+    python tools/torture.py [--kills 5] [--seed 0] [NAME ...]     # make torture; writes docs/torture.txt
 
-After each kill the work is started again as a person would: `train` with --resume where there is a state, the others by
-the same command. Compared are the files that the work leaves, byte for byte (rows of an ablation without their times).
+After each kill the work is started again as a person would: `train` with --resume where there is a state, the others
+by the same command. Compared are the files that the work leaves, byte for byte (rows of an ablation without their times).
 """
 
 from __future__ import annotations

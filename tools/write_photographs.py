@@ -41,7 +41,7 @@ The head was trained on photographs of other things: its JSON file names what wa
 folds of other photographs, never on these. *1 shot*: every ordered pair of photographs of an object. *5 shots*: as many
 episodes, drawn; four to six photographs an object, so support images repeat. *Kin*: support and query show two
 objects of a kind (sneaker and shiny sneaker; teddy bear, toy sloth and toy wolf), every pair. {counts} Episodes share
-photographs, so the intervals, which resample episodes, are too narrow. *Ahead on*: the objects, or kinds, on which
+photographs; the intervals are widened for it, by what so few can tell. *Ahead on*: the objects, or kinds, on which
 DPNet has the higher IoU.
 """
 

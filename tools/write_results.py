@@ -29,10 +29,10 @@ recomputed from here. All rows were computed before the network was made faster;
 is in [performance.md](performance.md#the-same-numbers).
 
 mIoU: intersections and unions are added up per class over all episodes, then averaged over the fold's novel classes.
-Intervals: bootstrap 95 %, episodes resampled within every run and seeds within every fold, widened as Student's t is;
-differences are paired, on the same episodes. They hold for these classes. A class is scored if two images show it on at
-least 2 % of their pixels [our choice]; on photographs that leaves out some novel classes, and each study says how many
-are left.
+Intervals: bootstrap 95 %, episodes resampled within every run and seeds within every fold, widened as Student's t is
+and for images that episodes share; differences are paired, on the same episodes. They hold for these classes. A class
+is scored if two images show it on at least 2 % of their pixels [our choice]; on photographs that leaves out some novel
+classes, and each study says how many are left.
 FB-IoU: the mean of the IoU of the foreground and that of the background. "Training-free": every query pixel goes to the
 nearer of two support prototypes, foreground or background, in the frozen features. "Toy-20^i": the built-in drawn
 world, four folds of 20 novel classes; its "gap" in [0, 1] says how much the looks of a class differ between scenes.

@@ -115,28 +115,27 @@ def _judge_one(
         interval,
         wins,
         len(pairs),
-        stratified_p(by_pair, [fold for fold, _ in variant]),
+        fold_p(by_pair, [fold for fold, _ in variant]),
     )
 
 
-def stratified_p(differences: ArrayLike, folds: ArrayLike) -> float:
-    """Two-sided p-value of the mean of paired differences [n], by how much they scatter within their folds [n].
+def fold_p(differences: ArrayLike, folds: ArrayLike) -> float:
+    """Two-sided p-value of the mean of paired differences [n], of which the folds [n] are the observations.
 
-    Student's t with folds as strata: it asks whether the mean over these folds is 0, and does not take folds that
-    differ for evidence, as signs flipped at random would. With one pair in each fold nothing is known of their scatter:
-    then p is 1, as it is where all differences are 0.
+    Student's t on the means of the folds: pairs of one fold share its classes, its episodes and their images, so they
+    are no independent evidence, as signs flipped pair by pair would take them. With one fold its pairs are taken, and
+    p speaks of its classes alone. 1 where there is one observation, or all differences are 0.
     """
     from scipy import stats
 
     values, labels = np.asarray(differences, dtype=float), np.asarray(folds)
-    kinds, sizes = np.unique(labels, return_counts=True)
-    freedom = len(values) - len(kinds)
-    if not freedom or not values.any():
+    kinds = np.unique(labels)
+    if len(kinds) > 1:
+        values = np.array([values[labels == kind].mean() for kind in kinds])
+    if len(values) == 1 or not values.any():
         return 1.0
-    within = np.array([values[labels == kind].var() for kind in kinds])  # of a fold with one pair: 0
-    pooled = float(within @ sizes) / freedom  # trainings scatter alike in all folds, as for the intervals
-    error = np.sqrt(pooled / len(values))
-    return float(2 * stats.t.sf(abs(values.mean()) / error, freedom)) if error > 0 else 0.0
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    return float(2 * stats.t.sf(abs(values.mean()) / error, len(values) - 1)) if error > 0 else 0.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -23,9 +23,9 @@ Each variant is trained on the same episodes, from the same initial weights wher
 number of steps, and scored on the same test episodes of novel classes. mIoU: pixels added up per class, averaged over
 the classes of a fold, then over folds and seeds. Brackets: 95 % bootstrap intervals over episodes, their images and
 seeds, widened as Student's t is, for seeds and images are few; with one seed a fold, over episodes only, one training.
-That of a difference is paired. Wins: pairs of fold and seed in which the variant is ahead. p: two-sided, of the mean
-difference over these folds and their test episodes, by the scatter of the seeds within each fold (Student's t),
-corrected after Holm over all comparisons of this study; with one seed a fold it is 1, for nothing is known.
+That of a difference is paired. Wins: pairs of fold and seed in which the variant is ahead. p: two-sided, Student's t
+on the mean differences of the folds, which are few, so it asks for more than the interval: whether other classes would
+say the same. Corrected after Holm over all comparisons of this study. With one fold: of its pairs, and of it alone.
 The verdict goes by the interval alone: a difference whose interval contains 0 is called
 "{NO_DIFFERENCE}". "Weak": the corrected p is above 0.05."""
 _ALT = {

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dpnet_lite.evaluation import EpisodeScores, Floats, Metric, class_tables, metric_of_sums
+from dpnet_lite.evaluation import EpisodeScores, Floats, Metric, class_tables, mean_of_defined, metric_of_sums
 from dpnet_lite.experiments.shared_images import spread
 
 
@@ -285,7 +285,9 @@ def _interval_of_mean(
     """
     generator = np.random.default_rng([seed, 0])
     stretch = _stretch(added, runs, len(values), np.random.default_rng([seed, 0, 1]))
-    means = observed.mean() + stretch * (values.mean(axis=1) - observed.mean())
+    resampled = values.mean(axis=1)
+    # mIoU of few episodes is too high on average, and once more that of resamples of them: they keep their own mean.
+    means = observed.mean() + stretch * (resampled - mean_of_defined(resampled))
     if resample_runs:
         folds = np.array(_numbered([frozenset(run.class_names[c] for c in run.class_index) for run in runs]))
         means = means + (run_weights(folds, len(values), generator) - 1) @ observed / len(runs)

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy import stats
 
 pytest.importorskip("ipyevents", reason="ipyevents is not installed (extra: notebooks)")
 
@@ -118,9 +119,15 @@ def test_a_study_is_judged_along_its_conditions_and_corrected_over_all_it_asks(r
     study, found = judged_along("gap")
     assert [entry.condition for entry in found] == ["gap 0", "gap 0.25", "gap 0.5", "gap 0.75", "gap 1"]
     assert {entry.comparison.variant for entry in found} == {"full"} and len(study.comparisons) == 2
-    asked = judge(study, rows["gap"])  # ten questions, of which five are shown
-    assert len(asked) == 10 and found == [entry for entry in asked if entry.comparison.variant == "full"]
-    assert [entry.p_corrected for entry in asked] == holm([entry.p for entry in asked])
+    lead = {(row["variant"], row["condition"], row["seed"]): row["miou"] for row in rows["gap"]}
+    for entry in found:  # one fold, two seeds: Student's t of two differences
+        differences = [lead["full", entry.condition, s] - lead["support only", entry.condition, s] for s in (1, 2)]
+        assert entry.p == pytest.approx(stats.ttest_1samp(differences, 0).pvalue) and entry.pairs == 2
+    every = judge(study, rows["gap"])
+    by_holm = [
+        p for p, entry in zip(holm([e.p for e in every]), every, strict=True) if entry.comparison.variant == "full"
+    ]
+    assert len(every) == 10 and [entry.p_corrected for entry in found] == by_holm
 
 
 def test_figures_hold_every_mark_and_panel(rows):

@@ -27,10 +27,13 @@ def stored(data: str, variant: str, fold: int) -> EpisodeScores:
 
 
 def drawn(scores: EpisodeScores, n: int, seed: int) -> EpisodeScores:
-    """n of the episodes, drawn with replacement within each class: as from an endless list like this one."""
+    """n of the episodes, drawn with replacement within each class: as from an endless list like this one.
+
+    They are independent then, so their images are left out: a copy of an episode is no other one of the same image.
+    """
     labels, generator = scores.class_index, np.random.default_rng(seed)
     places = [generator.choice(np.flatnonzero(labels == kind)) for kind in labels[:n]]  # classes take turns there
-    return replace(scores.part(places), images=None)  # an endless list has images enough
+    return replace(scores.part(places), images=None)
 
 
 @lru_cache(maxsize=256)
