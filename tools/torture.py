@@ -3,7 +3,7 @@
     python tools/torture.py [--kills 5] [--seed 0] [NAME ...]     # make torture; writes docs/torture.txt
 
 After each kill the work is started again as a person would: `train` with --resume where there is a state, the others
-by the same command. Compared are the files that the work leaves, byte for byte (rows of an ablation without their times).
+by the same command. Compared are the files that the work leaves, byte for byte (rows of ablations without times).
 """
 
 from __future__ import annotations

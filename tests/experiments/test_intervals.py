@@ -64,8 +64,10 @@ def slow_values(scores, metric, seed, n_resamples, list_number=0):
 
 
 def widened(values, observed, seed, *, m):
-    """Resampled values with the observed one as their mean, for four classes of m episodes without images: the variance of few
-    is m / (m - 1) that of the resamples, and Student's t has 4 (m - 1) degrees of freedom."""
+    """Resampled values with the observed one as their mean, for four classes of m episodes without images.
+
+    The variance of few is m / (m - 1) that of the resamples, and Student's t has 4 (m - 1) degrees of freedom.
+    """
     freedom = 4 * (m - 1)
     drawn = np.random.default_rng([seed, 0, 1]).chisquare(freedom, size=len(values))
     return observed + np.sqrt(m / (m - 1) * freedom / drawn) * (values - values.mean())
