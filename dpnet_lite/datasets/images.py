@@ -54,11 +54,12 @@ def image_size(path: Path) -> tuple[int, int]:
         return image.size if is_turned else image.size[::-1]
 
 
-def read_mask(path: str | Path) -> Tensor:
+def read_mask(path: str | Path, *, of_voc: bool = False) -> Tensor:
     """Read an index mask as uint8 [H, W]: the stored numbers, never the colours of a palette.
 
     A mask in RGB is read where it is grey, or has VOC's colours alone, each of which stands for a number; that is
-    warned of. EXIF rotation is not applied: masks are drawn by programs, not by cameras.
+    warned of; what is both, as class 7 is, (128, 128, 128), is taken for VOC's if `of_voc`. EXIF rotation is not
+    applied: masks are drawn by programs, not by cameras.
 
     Raises:
         FileNotFoundError: no such file.
@@ -67,7 +68,8 @@ def read_mask(path: str | Path) -> Tensor:
     numbers = _stored_mask(Path(path))
     if numbers.ndim == 3 and numbers.shape[2] == 3:
         is_grey = (numbers == numbers[..., :1]).all()  # as paint programs save it
-        numbers = numbers[..., 0] if is_grey else voc_numbers(numbers)  # [H, W, 3] -> [H, W]
+        numbers = _voc_numbers(numbers) if of_voc or not is_grey else numbers  # [H, W, 3] -> [H, W]
+        numbers = numbers[..., 0] if is_grey and numbers.ndim == 3 else numbers
     if numbers.ndim != 2 or numbers.dtype.kind not in "iub":
         raise ValueError(
             f"{path} is a colour mask; save one class number per pixel, in grey or VOC's colours, without transparency"
@@ -77,18 +79,22 @@ def read_mask(path: str | Path) -> Tensor:
     return torch.from_numpy(numbers.astype(np.uint8))
 
 
-def voc_numbers(colours: np.ndarray) -> np.ndarray:
-    """What VOC's colours, uint8 [H, W, 3], stand for, uint8 [H, W]; `colours` itself where another is among them."""
-    bits = np.arange(256)[:, None, None] >> np.arange(9).reshape(3, 3) & 1  # [number, significance, channel]
-    palette = _codes((bits << np.array([[7], [6], [5]])).sum(axis=1))
+def voc_colours(numbers: np.ndarray) -> np.ndarray:
+    """Class numbers in the colours of VOC's palette, int [...] -> [..., 3]: bit 3 k + c is bit 7 - k of channel c."""
+    channels = [sum(((numbers >> (3 * k + c)) & 1) << (7 - k) for k in range(3)) for c in range(3)]
+    return np.stack(channels, axis=-1)
+
+
+def _voc_numbers(colours: np.ndarray) -> np.ndarray:
+    """What VOC's colours, uint8 [H, W, 3], stand for, [H, W]; `colours` itself where another is among them."""
+    palette = _codes(voc_colours(np.arange(256)))
     values, places = np.unique(_codes(colours), return_inverse=True)
     numbers = palette.argsort()[np.searchsorted(np.sort(palette), values).clip(max=255)]
     if (palette[numbers] != values).any():
         return colours
-    warnings.warn(
-        "a mask in colours is read by VOC's palette: (128, 0, 0) is class 1, (0, 128, 0) is 2 ...", stacklevel=2
-    )
-    return numbers.astype(np.uint8)[places].reshape(colours.shape[:2])
+    text = "masks in VOC's colours (RGB) are read as the class numbers of VOC's palette: (128, 0, 0) is 1 ..."
+    warnings.warn(text, stacklevel=3)
+    return numbers[places].reshape(colours.shape[:2])
 
 
 def _codes(colours: np.ndarray) -> np.ndarray:

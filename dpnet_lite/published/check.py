@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from dpnet_lite.datasets.images import read_image
+from dpnet_lite.datasets.images import read_image, read_mask
 from dpnet_lite.features import Progress
 from dpnet_lite.published.coco import SPLITS, YEARS, Coco20i, annotation_path, find_year, image_folder, refuse_lists
 from dpnet_lite.published.coco_masks import AnnotatedImage, read_annotations
@@ -31,7 +31,6 @@ from dpnet_lite.published.mask_index import check_size, class_counts
 from dpnet_lite.published.pascal import PREPARE, VOC_CLASSES, PascalFolders
 from dpnet_lite.published.pascal_facts import PASCAL5I_FACTS, differences, measured_facts
 from dpnet_lite.published.registry import fold_classes, open_published, published
-from dpnet_lite.published.voc_colours import read_voc_mask
 
 _ANNOTATED_IN_2014 = {"train": 82_081, "val": 40_137}  # images with annotation, in PFENet's lists [its README]
 _SHOWN = 20  # broken files that are named one by one
@@ -221,7 +220,7 @@ def _examine_pascal_split(
         for row in progress(range(len(present))):
             mask_path, image_path = folders.mask_names[present[row]], folders.image_path(present[row])
             try:
-                labels = read_voc_mask(mask_path)
+                labels = read_mask(mask_path, of_voc=True)
                 pixels[row] = class_counts(mask_path, labels, len(VOC_CLASSES))[1 : len(VOC_CLASSES) + 1]
             except (OSError, ValueError) as error:
                 bad_masks.append(_failure(error))
@@ -231,7 +230,8 @@ def _examine_pascal_split(
             elif has_images:
                 bad_images += _image_faults(image_path, labels.shape, deep)
     if in_colours:
-        yield _note(f"{split}: {len(in_colours):,} {in_colours[0].message}")
+        text = "masks in VOC's colours (RGB) are read as the class numbers of its palette"
+        yield _note(f"{split}: {len(in_colours):,} {text}")
     if without := [name for name in ids if name not in folders.mask_names]:
         text = f"{split}: {len(without):,} of {len(ids):,} listed images have no mask, first {without[0]}"
         yield _missing(f"{text}; {folders.remedy(without)}, or correct the list")
