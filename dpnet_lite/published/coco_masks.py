@@ -27,9 +27,8 @@ from dpnet_lite.datasets.base import IGNORE_LABEL
 from dpnet_lite.features import Progress
 from dpnet_lite.published.coco_faults import annotation_fault, image_fault, sound_entries
 from dpnet_lite.published.extras import import_extra
-from dpnet_lite.published.sealed import cache_errors, read_sealed, write_sealed
 from dpnet_lite.published.worker_pool import require_workers, run_jobs
-from dpnet_lite.storage.caches import default_cache
+from dpnet_lite.storage.caches import cache_errors, default_cache, read_sealed, write_sealed
 
 _RULE_VERSION = 1  # raise it when the same annotations give another mask
 _LIST = "list.json"  # the images of a folder of masks, written last

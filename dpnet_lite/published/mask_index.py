@@ -21,7 +21,7 @@ from torch import Tensor
 from dpnet_lite.datasets.base import IGNORE_LABEL, DatasetDefaults, Sample
 from dpnet_lite.datasets.images import read_image
 from dpnet_lite.features import Progress
-from dpnet_lite.published.sealed import read_sealed, write_sealed
+from dpnet_lite.storage.caches import read_sealed, write_sealed
 
 _VERSION = 1  # raise it when the meaning of an array changes
 

@@ -22,7 +22,7 @@ from places import SHARED
 
 from dpnet_lite.datasets.folds import novel_classes
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.published import coco_masks, sealed
+from dpnet_lite.published import coco_masks
 from dpnet_lite.published.check import examine
 from dpnet_lite.published.coco import Coco20i, find_year
 from dpnet_lite.published.coco_faults import _uncompressed
@@ -34,6 +34,7 @@ from dpnet_lite.published.coco_masks import (
     draw_masks,
     read_annotations,
 )
+from dpnet_lite.storage import caches
 
 PHOTOS = SHARED / "photos"
 MIN_PIXELS = 2048
@@ -332,7 +333,7 @@ def test_a_cache_that_cannot_be_written_is_told_in_one_line(coco_root: Path, tmp
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sealed, "write_atomically", full)
+    monkeypatch.setattr(caches, "write_atomically", full)
     with pytest.raises(OSError, match=r"^cannot write to .*coco-masks.* \(No space left on device\); make room"):
         draw_masks(annotation_file(coco_root), cache_folder=tmp_path)
 
