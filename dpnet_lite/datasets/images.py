@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -137,6 +139,13 @@ def _grey_from_16_bit(image: Image.Image) -> Image.Image:
     if levels.size and (levels.min() < 0 or levels.max() > 65535):
         raise ValueError(f"the image holds the values {levels.min()} to {levels.max()}; save it with 8 or 16 bits")
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8))  # rounds to the nearest of 0..255
+
+
+def png(image: Image.Image | np.ndarray, **options: Any) -> bytes:
+    """A PIL image, or an array of uint8, as a PNG file; `options` as Pillow has them."""
+    buffer = io.BytesIO()
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(buffer, format="PNG", **options)
+    return buffer.getvalue()
 
 
 @contextmanager

@@ -8,7 +8,6 @@ COCO's instances have no order of depth.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import warnings
 from collections import Counter, defaultdict
@@ -21,9 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock
-from PIL import Image
 
 from dpnet_lite.datasets.base import IGNORE_LABEL
+from dpnet_lite.datasets.images import png
 from dpnet_lite.features import Progress
 from dpnet_lite.published.coco_faults import annotation_fault, image_fault, sound_entries
 from dpnet_lite.published.extras import import_extra
@@ -234,10 +233,8 @@ def _instance_pixels(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 
 def _draw_one(image: AnnotatedImage, folder: Path, content: str) -> None:
-    labels = _mask_of(image.instances, image.height, image.width)
-    buffer = io.BytesIO()
-    Image.fromarray(labels).save(buffer, format="PNG", optimize=True)
-    write_sealed(_mask_path(folder, image.file_name), f"{content} {image.file_name}", buffer.getvalue())
+    mask = png(_mask_of(image.instances, image.height, image.width), optimize=True)
+    write_sealed(_mask_path(folder, image.file_name), f"{content} {image.file_name}", mask)
 
 
 def _mask_path(folder: Path, file_name: str) -> Path:
