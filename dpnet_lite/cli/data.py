@@ -23,8 +23,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for job in (check, prepare, episodes):
         job.add_argument("name", choices=PUBLISHED, help="the data set")
         job.add_argument("--root", type=Path, required=True, help="its folder, in the official layout")
-        # May also stand behind the job's name.
-        job.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     lists = "list files of your own; for FSS-1000 the folder of the class lists"
     for job in (check, episodes):
         job.add_argument("--lists", type=Path, help=lists)
