@@ -117,3 +117,13 @@ class CountedDataset(SegmentationDataset, Protocol):
     def class_pixels(self) -> np.ndarray:
         """int32 [n_images, n_classes]: pixels of the class at the image's own size."""
         ...
+
+
+def class_counts(name: object, labels: Tensor, n_classes: int, remedy: str = "") -> np.ndarray:
+    """Pixels of every value in labels uint8 [H, W], int64 [256]; ValueError for a value that is no class."""
+    counts = np.bincount(labels.numpy().ravel(), minlength=256)
+    strange = np.flatnonzero(counts[n_classes + 1 : IGNORE_LABEL]) + n_classes + 1
+    if len(strange):
+        remedy = remedy or f"there are {n_classes} classes; get the file again"
+        raise ValueError(f"{name} holds the value {strange[0]}, but {remedy}")
+    return counts

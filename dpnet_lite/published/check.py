@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
+from dpnet_lite.datasets.base import class_counts
 from dpnet_lite.datasets.images import read_image, read_mask
 from dpnet_lite.features import Progress
 from dpnet_lite.published.coco import SPLITS, YEARS, Coco20i, annotation_path, find_year, image_folder, refuse_lists
@@ -27,7 +28,7 @@ from dpnet_lite.published.fss import (
     read_fss_mask,
 )
 from dpnet_lite.published.list_files import read_ids
-from dpnet_lite.published.mask_index import check_size, class_counts
+from dpnet_lite.published.mask_index import check_size
 from dpnet_lite.published.pascal import PREPARE, VOC_CLASSES, PascalFolders
 from dpnet_lite.published.pascal_facts import PASCAL5I_FACTS, differences, measured_facts
 from dpnet_lite.published.registry import fold_classes, open_published, published
@@ -324,9 +325,8 @@ def _examine_fss_split(
     except FileNotFoundError as error:
         yield _failure(error)
     present = [name for name in names if (folder / name).is_dir()]
-    faults: list[Finding] = []
-    for row in progress(range(len(present))):
-        faults += _told(_fss_faults(folder / present[row], deep))
+    rows = progress(range(len(present)))
+    faults = [fault for row in rows for fault in _told(_fss_faults(folder / present[row], deep))]
     yield from _first(faults, split, "unpack FSS-1000 again")
     if not faults and len(present) == len(names):
         text = f"{split}: {IMAGES_PER_CLASS} images with masks in each of {len(names)} classes"

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from dpnet_lite.datasets.base import IGNORE_LABEL, DatasetDefaults, Sample
+from dpnet_lite.datasets.base import IGNORE_LABEL, DatasetDefaults, Sample, class_counts
 from dpnet_lite.datasets.images import read_image
 from dpnet_lite.features import Progress
 from dpnet_lite.storage.caches import read_sealed, write_sealed
@@ -136,16 +136,6 @@ def check_size(path: Path, image_size: Sequence[int], mask_size: Sequence[int]) 
             f"{path} is {image_size[1]} x {image_size[0]} pixels, but its mask is {mask_size[1]} x {mask_size[0]}; "
             "get the original files again"
         )
-
-
-def class_counts(name: object, labels: Tensor, n_classes: int) -> np.ndarray:
-    """Pixels of every value in labels uint8 [H, W], int64 [256]; ValueError for a value that is no class."""
-    counts = np.bincount(labels.numpy().ravel(), minlength=256)
-    strange = np.flatnonzero(counts[n_classes + 1 : IGNORE_LABEL])
-    if len(strange):
-        value = n_classes + 1 + strange[0]
-        raise ValueError(f"{name} holds the value {value}, but there are {n_classes} classes; get the file again")
-    return counts
 
 
 def _read_index(path: Path, key: str, ids: tuple[str, ...]) -> MaskIndex | None:
