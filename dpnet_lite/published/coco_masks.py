@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock
 
 from dpnet_lite.datasets.base import IGNORE_LABEL
 from dpnet_lite.datasets.images import png
@@ -28,6 +27,7 @@ from dpnet_lite.published.coco_faults import annotation_fault, image_fault, soun
 from dpnet_lite.published.extras import import_extra
 from dpnet_lite.published.worker_pool import require_workers, run_jobs
 from dpnet_lite.storage.caches import cache_errors, default_cache, read_sealed, write_sealed
+from dpnet_lite.storage.files import locked
 
 _RULE_VERSION = 1  # raise it when the same annotations give another mask
 _LIST = "list.json"  # the images of a folder of masks, written last
@@ -173,8 +173,7 @@ def draw_masks(
     folder = (cache_folder or default_cache()) / f"coco-masks-{content[:24]}-{_RULE_VERSION}"
     with cache_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock").acquire()
-    with lock:
+    with locked(folder / ".lock", f"another process draws the masks in {folder}", option="--cache"):
         for left_over in folder.glob(".*.tmp"):  # of a process that was killed; nobody else writes now
             left_over.unlink(missing_ok=True)
         listing = read_sealed(folder / _LIST, content)

@@ -85,8 +85,9 @@ class MaskedDataset(DatasetDefaults, ABC):
         ids, n_classes = self.ids, self._n_values or len(self.class_names)
         key = hashlib.sha256(f"{_VERSION} {n_classes} {self._content()} {' '.join(ids)}".encode()).hexdigest()[:24]
         path = None if self._cache_folder is None else self._cache_folder / f"index-{key}.npz"
-        if path is not None and (cached := _read_index(path, key, ids)) is not None:
-            return cached
+        if path is not None and (data := read_sealed(path, key)) is not None:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                return MaskIndex(ids, **arrays)
         sizes, ignored = np.zeros((len(ids), 2), np.int32), np.zeros(len(ids), np.int32)
         pixels = np.zeros((len(ids), n_classes), np.int32)
         for row in self._progress(range(len(ids))):
@@ -136,14 +137,6 @@ def check_size(path: Path, image_size: Sequence[int], mask_size: Sequence[int]) 
             f"{path} is {image_size[1]} x {image_size[0]} pixels, but its mask is {mask_size[1]} x {mask_size[0]}; "
             "get the original files again"
         )
-
-
-def _read_index(path: Path, key: str, ids: tuple[str, ...]) -> MaskIndex | None:
-    """Counts from the cache; None where there are none, or the file is not what was written under this key."""
-    if (data := read_sealed(path, key)) is None:
-        return None
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return MaskIndex(ids, arrays["sizes"], arrays["pixels"], arrays["ignored"])
 
 
 def files_sha256(paths: Sequence[Path]) -> str:
