@@ -56,17 +56,9 @@ def run(args: argparse.Namespace) -> None:
             return
         output = args.out or Path("outputs/episodes") / args.name
         check_output(output, is_folder=True)
-        report = write_episodes(
-            args.name,
-            root,
-            output,
-            lists=args.lists,
-            folds=args.folds,
-            shots=args.shots or SHOTS,
-            cache_folder=cache,
-            may_replace=args.overwrite,
-            steps=steps,
-        )
+        chosen = {"lists": args.lists, "folds": args.folds, "shots": args.shots or SHOTS}
+        how = {"cache_folder": cache, "may_replace": args.overwrite, "steps": steps}
+        report = write_episodes(args.name, root, output, **chosen, **how)
     say(report.text)
     if report.problem is not None:
         raise ValueError(report.problem)
