@@ -96,7 +96,7 @@ def _voc_numbers(colours: np.ndarray) -> np.ndarray:
         return colours
     text = "masks in VOC's colours (RGB) are read as the class numbers of VOC's palette: (128, 0, 0) is 1 ..."
     warnings.warn(text, stacklevel=3)
-    return numbers[places].reshape(colours.shape[:2])
+    return numbers.astype(np.uint8)[places].reshape(colours.shape[:2])
 
 
 def _codes(colours: np.ndarray) -> np.ndarray:
