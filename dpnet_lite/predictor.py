@@ -145,19 +145,17 @@ class Predictor:
         features, shares = [], []
         for number, (image, mask) in enumerate(zip(images, masks, strict=True), start=1):
             pixels = to_image(image)
+            path = f" ({mask})" if isinstance(mask, str | Path) else ""
+            what = f"support mask {number}{path} of {name}"
             try:
                 foreground = to_mask(mask)
             except ValueError as error:
-                raise ValueError(f"support mask {_called(number, mask)} of {name}: {error}") from None
+                raise ValueError(f"{what}: {error}") from None
             if pixels.shape[1:] != foreground.shape:
-                raise ValueError(
-                    f"support mask {_called(number, mask)} of {name} is {list(foreground.shape)}, its image "
-                    f"{list(pixels.shape[1:])}; give a mask of the image's height and width"
-                )
+                sizes = f"{list(foreground.shape)}, its image {list(pixels.shape[1:])}"
+                raise ValueError(f"{what} is {sizes}; give a mask of the image's height and width")
             if not bool(foreground.any()):
-                raise ValueError(
-                    f"support mask {_called(number, mask)} of {name} is empty; mark the object with values above 0"
-                )
+                raise ValueError(f"{what} is empty; mark the object with values above 0")
             features.append(self._features(pixels[None])[0])
             cells = (features[-1].shape[-2], features[-1].shape[-1])
             shares.append(masks_at(foreground, cells).to(self.device))
@@ -173,8 +171,3 @@ def _listed(items: Any) -> list[Any]:
         given = type(items).__name__
         raise ValueError(f"a {given} was given; give lists, also of a single image: set_support([image], [mask])")
     return list(items)
-
-
-def _called(number: int, given: MaskLike) -> str:
-    """How an error names one of several masks: its number, and its path where it has one."""
-    return f"{number} ({given})" if isinstance(given, str | Path) else str(number)

@@ -92,12 +92,7 @@ def runs_of(scores: dict[_Label, Any], variant: str, condition: str) -> dict[tup
     return dict(sorted(chosen.items()))
 
 
-def _judge_one(
-    comparison: Comparison,
-    condition: str,
-    scores: dict[_Label, EpisodeScores],
-    n_resamples: int,
-) -> Judged:
+def _judge_one(comparison: Comparison, condition: str, scores: dict[_Label, EpisodeScores], n_resamples: int) -> Judged:
     variant, control = (runs_of(scores, name, condition) for name in (comparison.variant, comparison.control))
     if not variant or variant.keys() != control.keys():
         raise ValueError(
@@ -107,16 +102,8 @@ def _judge_one(
     pairs = [(variant[key], control[key]) for key in variant]
     difference, interval = mean_paired_difference([a for a, _ in pairs], [b for _, b in pairs], n_resamples=n_resamples)
     by_pair = np.array([a.miou - b.miou for a, b in pairs])
-    wins = int((by_pair > 0).sum())
-    return Judged(
-        comparison,
-        condition,
-        difference,
-        interval,
-        wins,
-        len(pairs),
-        fold_p(by_pair, [fold for fold, _ in variant]),
-    )
+    wins, p = int((by_pair > 0).sum()), fold_p(by_pair, [fold for fold, _ in variant])
+    return Judged(comparison, condition, difference, interval, wins, len(pairs), p)
 
 
 def fold_p(differences: ArrayLike, folds: ArrayLike) -> float:

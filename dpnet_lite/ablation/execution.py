@@ -52,14 +52,9 @@ def _rows(run: Run) -> list[Row]:
     rows = []
     for condition, key in zip(run.conditions, run.row_keys, strict=True):
         data = run.data(condition)
-        (episodes,) = novel_episodes(
-            data.test,
-            data.novel,
-            run.fold,
-            shots=[condition.n_shot],
-            n_episodes=run.n_episodes,
-            repeats=run.experiment.is_toy or run.experiment.repeat_support,
-        ).lists
+        repeats = run.experiment.is_toy or run.experiment.repeat_support
+        how: dict[str, Any] = {"shots": [condition.n_shot], "n_episodes": run.n_episodes, "repeats": repeats}
+        (episodes,) = novel_episodes(data.test, data.novel, run.fold, **how).lists
         observed.clear()
         start = time.perf_counter()
         scores = score_episodes(

@@ -23,8 +23,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for job in (check, prepare, episodes):
         job.add_argument("name", choices=PUBLISHED, help="the data set")
         job.add_argument("--root", type=Path, required=True, help="its folder, in the official layout")
-        # May also stand behind the job's name.
-        job.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     lists = "list files of your own; for FSS-1000 the folder of the class lists"
     for job in (check, episodes):
         job.add_argument("--lists", type=Path, help=lists)
@@ -58,17 +56,9 @@ def run(args: argparse.Namespace) -> None:
             return
         output = args.out or Path("outputs/episodes") / args.name
         check_output(output, is_folder=True)
-        report = write_episodes(
-            args.name,
-            root,
-            output,
-            lists=args.lists,
-            folds=args.folds,
-            shots=args.shots or SHOTS,
-            cache_folder=cache,
-            may_replace=args.overwrite,
-            steps=steps,
-        )
+        chosen = {"lists": args.lists, "folds": args.folds, "shots": args.shots or SHOTS}
+        how = {"cache_folder": cache, "may_replace": args.overwrite, "steps": steps}
+        report = write_episodes(args.name, root, output, **chosen, **how)
     say(report.text)
     if report.problem is not None:
         raise ValueError(report.problem)

@@ -51,8 +51,6 @@ class _CommandParser(OneLineParser):
             command, self.name = import_module(f"dpnet_lite.cli.{self.name.replace('-', '_')}"), ""
             command.add_options(self)
             self.set_defaults(run=command.run)
-            # May also stand behind the command's name.
-            self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         return super().parse_known_args(args, namespace)
 
 
@@ -83,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             if hasattr(sys.stdout, "reconfigure"):
                 sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: no name ends a run
-            args = build_parser().parse_args(words)
+            args = build_parser().parse_args([word for word in words if word != "--debug"])  # it may stand anywhere
             args.arguments = words  # as typed, for the reports
             _prepare(args)
             args.run(args)

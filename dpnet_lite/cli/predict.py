@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,11 +172,10 @@ def _save_mask(mask: np.ndarray, target: Path, *, n_classes: int) -> None:
 
 def _save(picture: Any, target: Path) -> None:
     """Write a PIL image as PNG, all of it or nothing."""
+    from dpnet_lite.datasets.images import png
     from dpnet_lite.storage.files import write_atomically
 
-    buffer = io.BytesIO()
-    picture.save(buffer, format="png")
-    write_atomically(target, buffer.getvalue())
+    write_atomically(target, png(picture))
 
 
 def _painted(path: Path, mask: np.ndarray) -> Any:

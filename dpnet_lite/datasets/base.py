@@ -29,27 +29,22 @@ class SegmentationDataset(Protocol):
     @property
     def name(self) -> str:
         """Short name for people, such as "toy" or "folder:photos"."""
-        ...
 
     @property
     def fingerprint(self) -> str:
         """Hex digest of what determines the content; part of feature caches and of episode hashes."""
-        ...
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes; class index c (from 0) is value c + 1 in the labels."""
-        ...
 
     @property
     def class_areas(self) -> np.ndarray:
         """float32 [n_images, n_classes] in [0, 1]: share of the image's pixels that the class covers."""
-        ...
 
     @property
     def class_pixels(self) -> np.ndarray | None:
         """int32 [n_images, n_classes]: pixels of the class at the image's own size; None where nobody counted."""
-        ...
 
     def __len__(self) -> int: ...
 
@@ -57,11 +52,9 @@ class SegmentationDataset(Protocol):
 
     def label_value(self, index: int, class_index: int) -> int:
         """The value that stands for a class in the labels of an image; -1: the image cannot show the class."""
-        ...
 
     def read_labels(self, index: int) -> Tensor:
         """The labels of an image, uint8 [H, W]; the image itself is not read where the data set can do without."""
-        ...
 
 
 class DatasetDefaults:
@@ -111,9 +104,17 @@ class CountedDataset(SegmentationDataset, Protocol):
     @property
     def ids(self) -> tuple[str, ...]:
         """Names of the images, in order."""
-        ...
 
     @property
     def class_pixels(self) -> np.ndarray:
         """int32 [n_images, n_classes]: pixels of the class at the image's own size."""
-        ...
+
+
+def class_counts(name: object, labels: Tensor, n_classes: int, remedy: str = "") -> np.ndarray:
+    """Pixels of every value in labels uint8 [H, W], int64 [256]; ValueError for a value that is no class."""
+    counts = np.bincount(labels.numpy().ravel(), minlength=256)
+    strange = np.flatnonzero(counts[n_classes + 1 : IGNORE_LABEL]) + n_classes + 1
+    if len(strange):
+        remedy = remedy or f"there are {n_classes} classes; get the file again"
+        raise ValueError(f"{name} holds the value {strange[0]}, but {remedy}")
+    return counts

@@ -21,7 +21,14 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from dpnet_lite.datasets.base import IGNORE_LABEL, MAX_CLASSES, DatasetDefaults, Sample, SegmentationDataset
+from dpnet_lite.datasets.base import (
+    IGNORE_LABEL,
+    MAX_CLASSES,
+    DatasetDefaults,
+    Sample,
+    SegmentationDataset,
+    class_counts,
+)
 from dpnet_lite.datasets.images import image_extensions, image_size, read_image, read_mask
 from dpnet_lite.storage.digests import file_digests, file_state
 
@@ -81,7 +88,7 @@ class FolderDataset(DatasetDefaults):
             except (OSError, ValueError) as error:
                 faults.append(str(error) if len(faults) < 5 else path.name)
                 continue
-            counts = _count_values(labels)
+            counts = class_counts(path, labels, len(self.class_names))
             areas[index] = counts[1 : len(self.class_names) + 1] / labels.numel()
             n_ignored += int(counts[IGNORE_LABEL])
         if faults:
@@ -119,12 +126,8 @@ class FolderDataset(DatasetDefaults):
         """The labels alone, uint8 [H, W]; errors as above."""
         path, n_classes = self.mask_paths[index], len(self.class_names)
         labels = read_mask(self._unchanged(path))
-        unknown = np.flatnonzero(_count_values(labels)[n_classes + 1 : IGNORE_LABEL]) + n_classes + 1
-        if len(unknown):
-            raise ValueError(
-                f"{path} holds the value {unknown[0]}, but classes.txt ends at {n_classes}; "
-                f"add the class or change the mask ({IGNORE_LABEL} means ignore)"
-            )
+        remedy = f"classes.txt ends at {n_classes}; add the class or change the mask ({IGNORE_LABEL} means ignore)"
+        class_counts(path, labels, n_classes, remedy)
         return labels
 
     def _unchanged(self, path: Path) -> Path:
@@ -179,10 +182,6 @@ def _check_index(path: Path, areas: dict[str, np.ndarray], class_names: Sequence
         own, other = areas.get(stem, np.empty(0)), shares.get(stem, np.empty(0))
         if own.shape != other.shape or not np.allclose(own, other, rtol=0, atol=0.01):
             raise ValueError(f"{path} says otherwise of {stem!r} than its mask; mend the index or delete it")
-
-
-def _count_values(labels: Tensor) -> np.ndarray:
-    return np.bincount(labels.numpy().ravel(), minlength=256)  # [H, W] -> [256]
 
 
 def _check_layout(root: Path) -> None:

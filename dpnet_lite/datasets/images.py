@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +41,7 @@ def read_image(path: str | Path) -> Tensor:
         FileNotFoundError: no such file.
         ValueError: the file is no image, is cut short, is too large, or holds numbers without a known range.
     """
-    with _opened(Path(path)) as image:
+    with opened(Path(path)) as image:
         result = _upright(image)
     try:
         return image_tensor(result)
@@ -49,16 +51,17 @@ def read_image(path: str | Path) -> Tensor:
 
 def image_size(path: Path) -> tuple[int, int]:
     """Height and width of an image file once upright, from its header; errors as in `read_image`."""
-    with _opened(path) as image:
+    with opened(path) as image:
         is_turned = image.format != "TIFF" and _orientation(image) > 4  # Pillow turns TIFF by itself
         return image.size if is_turned else image.size[::-1]
 
 
-def read_mask(path: str | Path) -> Tensor:
+def read_mask(path: str | Path, *, of_voc: bool = False) -> Tensor:
     """Read an index mask as uint8 [H, W]: the stored numbers, never the colours of a palette.
 
     A mask in RGB is read where it is grey, or has VOC's colours alone, each of which stands for a number; that is
-    warned of. EXIF rotation is not applied: masks are drawn by programs, not by cameras.
+    warned of; what is both, as class 7 is, (128, 128, 128), is taken for VOC's if `of_voc`. EXIF rotation is not
+    applied: masks are drawn by programs, not by cameras.
 
     Raises:
         FileNotFoundError: no such file.
@@ -67,7 +70,8 @@ def read_mask(path: str | Path) -> Tensor:
     numbers = _stored_mask(Path(path))
     if numbers.ndim == 3 and numbers.shape[2] == 3:
         is_grey = (numbers == numbers[..., :1]).all()  # as paint programs save it
-        numbers = numbers[..., 0] if is_grey else voc_numbers(numbers)  # [H, W, 3] -> [H, W]
+        numbers = _voc_numbers(numbers) if of_voc or not is_grey else numbers  # [H, W, 3] -> [H, W]
+        numbers = numbers[..., 0] if is_grey and numbers.ndim == 3 else numbers
     if numbers.ndim != 2 or numbers.dtype.kind not in "iub":
         raise ValueError(
             f"{path} is a colour mask; save one class number per pixel, in grey or VOC's colours, without transparency"
@@ -77,17 +81,21 @@ def read_mask(path: str | Path) -> Tensor:
     return torch.from_numpy(numbers.astype(np.uint8))
 
 
-def voc_numbers(colours: np.ndarray) -> np.ndarray:
-    """What VOC's colours, uint8 [H, W, 3], stand for, uint8 [H, W]; `colours` itself where another is among them."""
-    bits = np.arange(256)[:, None, None] >> np.arange(9).reshape(3, 3) & 1  # [number, significance, channel]
-    palette = _codes((bits << np.array([[7], [6], [5]])).sum(axis=1))
+def voc_colours(numbers: np.ndarray) -> np.ndarray:
+    """Class numbers in the colours of VOC's palette, int [...] -> [..., 3]: bit 3 k + c is bit 7 - k of channel c."""
+    channels = [sum(((numbers >> (3 * k + c)) & 1) << (7 - k) for k in range(3)) for c in range(3)]
+    return np.stack(channels, axis=-1)
+
+
+def _voc_numbers(colours: np.ndarray) -> np.ndarray:
+    """What VOC's colours, uint8 [H, W, 3], stand for, [H, W]; `colours` itself where another is among them."""
+    palette = _codes(voc_colours(np.arange(256)))
     values, places = np.unique(_codes(colours), return_inverse=True)
     numbers = palette.argsort()[np.searchsorted(np.sort(palette), values).clip(max=255)]
     if (palette[numbers] != values).any():
         return colours
-    warnings.warn(
-        "a mask in colours is read by VOC's palette: (128, 0, 0) is class 1, (0, 128, 0) is 2 ...", stacklevel=2
-    )
+    text = "masks in VOC's colours (RGB) are read as the class numbers of VOC's palette: (128, 0, 0) is 1 ..."
+    warnings.warn(text, stacklevel=3)
     return numbers.astype(np.uint8)[places].reshape(colours.shape[:2])
 
 
@@ -98,7 +106,7 @@ def _codes(colours: np.ndarray) -> np.ndarray:
 
 def _stored_mask(path: Path) -> np.ndarray:
     """What the file of a mask holds, [H, W] or [H, W, channels]."""
-    with _opened(path) as mask:
+    with opened(path) as mask:
         raw_mode = mask.tile[0][3] if mask.tile else ""  # "L;4": 4-bit grey; loading forgets it
         mask.load()
     if mask.format in ("JPEG", "MPO"):
@@ -133,8 +141,15 @@ def _grey_from_16_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8))  # rounds to the nearest of 0..255
 
 
+def png(image: Image.Image | np.ndarray, **options: Any) -> bytes:
+    """A PIL image, or an array of uint8, as a PNG file; `options` as Pillow has them."""
+    buffer = io.BytesIO()
+    (Image.fromarray(image) if isinstance(image, np.ndarray) else image).save(buffer, format="PNG", **options)
+    return buffer.getvalue()
+
+
 @contextmanager
-def _opened(path: Path) -> Iterator[ImageFile.ImageFile]:
+def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """The image in a file, not decoded yet; whatever fails inside `with` is a ValueError that names the file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file; check the path")

@@ -222,13 +222,7 @@ def folder_bank(
         return wrap(chunks)
 
     return compute_features(
-        dataset,
-        backbone,
-        size=size,
-        flip=True,
-        cache_folder=cache_folder,
-        progress=progress,
-        device=device,
+        dataset, backbone, size=size, flip=True, cache_folder=cache_folder, progress=progress, device=device
     )
 
 

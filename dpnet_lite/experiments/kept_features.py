@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,10 @@ def compute_features(
     """
     cells, views = -(-size // backbone.stride), 2 if flip else 1
     shape = (len(dataset), views, cells, cells, backbone.out_channels)
-    starts = range(0, len(dataset), CHUNK)
+    compute = partial(_compute, dataset, backbone, progress, device)
     if cache_folder is None:
         features, labels = np.empty(shape, np.float16), np.empty((len(dataset), size, size), np.uint8)
-        for _ in _compute(dataset, backbone, features, labels, progress(starts), device):
+        for _ in compute(features, labels, range(0, len(dataset), CHUNK)):
             pass
         return FeatureBank(dataset, backbone, size, features, torch.from_numpy(labels))
     what = f"{dataset.fingerprint} {backbone.cache_key} {size} {shape}"
@@ -63,8 +63,7 @@ def compute_features(
         "areas": (np.float32, (len(dataset), len(dataset.class_names))),
     }
     with locked(path / "lock", f"another process fills {path}", option="--cache"):
-        fill = partial(_fill, path, arrays, dataset, backbone, progress, device)
-        if not any(fill() for _ in range(3)):  # what was filled is read again
+        if not any(_fill(path, arrays, dataset, compute) for _ in range(3)):  # what was filled is read again
             raise OSError(f"{path} does not keep what is written to it; name another folder with --cache")
         # Copy on write: torch wants arrays that it could write to.
         features = np.load(path / "features.npy", mmap_mode="c")
@@ -72,14 +71,7 @@ def compute_features(
     return FeatureBank(KnownAreas(dataset, areas), backbone, size, features, torch.from_numpy(labels))
 
 
-def _fill(
-    path: Path,
-    arrays: _Arrays,
-    dataset: SegmentationDataset,
-    backbone: Backbone,
-    progress: Progress,
-    device: str | torch.device,
-) -> bool:
+def _fill(path: Path, arrays: _Arrays, dataset: SegmentationDataset, compute: Callable[..., Iterator[int]]) -> bool:
     """Compute what is missing of the files in `path`, or damaged; whether nothing was.
 
     `done` has a line for each part that was written: its first image, or "areas", and the SHA-256 of its numbers.
@@ -92,7 +84,7 @@ def _fill(
     if damaged := len(known.keys() & missing):
         _LOG.warning("%s: %d parts are damaged and are computed again", path, damaged)
     if starts := [int(name) for name in missing if name != "areas"]:
-        for start in _compute(dataset, backbone, features, labels, progress(starts), device):
+        for start in compute(features, labels, starts):
             _note(done, str(start), *parts[str(start)])
     if "areas" in missing:
         areas[:] = dataset.class_areas
@@ -144,13 +136,14 @@ def _is_whole(file: Path, dtype: Any, shape: tuple[int, ...]) -> bool:
 def _compute(
     dataset: SegmentationDataset,
     backbone: Backbone,
+    progress: Progress,
+    device: str | torch.device,
     features: np.ndarray,
     labels: np.ndarray,
-    starts: Iterable[int],
-    device: str | torch.device,
+    starts: Sequence[int],
 ) -> Iterator[int]:
-    """Fill in features and labels chunk by chunk; gives each chunk's first image when it is done."""
-    for start in starts:
+    """Fill in features and labels from each of `starts` on; gives a chunk's first image when it is done."""
+    for start in progress(starts):
         rows = slice(start, min(start + CHUNK, len(dataset)))
         samples = [resize_sample(dataset[i], labels.shape[-1]) for i in range(rows.start, rows.stop)]
         labels[rows] = np.stack([sample.labels.numpy() for sample in samples])

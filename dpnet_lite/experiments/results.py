@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,17 +38,9 @@ def run_experiment(
     With `resume`, results that the same settings made of the same data are read instead; `say` is told of others.
     """
     with locked(output / ".lock", f"another process writes to {output}", waits=False):
-        yield from _run_folds(experiment, output, resume, networks, say)
-
-
-def _run_folds(
-    experiment: Experiment, output: Path, resume: bool, networks: Networks, say: Callable[[str], None]
-) -> Iterator[FoldRun]:
-    """`run_experiment`, where no other process does."""
-    backbone = experiment.build_backbone()
-    bank = None if experiment.is_toy else experiment.folder_bank(backbone)
-    for fold in experiment.folds:
-        for seed in experiment.seeds:
+        backbone = experiment.build_backbone()
+        bank = None if experiment.is_toy else experiment.folder_bank(backbone)
+        for fold, seed in product(experiment.folds, experiment.seeds):
             path = output / f"fold{fold}_seed{seed}.json"
             identity = experiment.identity(backbone, bank, fold, seed)
             if resume and (done := load_result(path, identity)) is not None:

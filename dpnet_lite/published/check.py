@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from dpnet_lite.datasets.images import read_image
+from dpnet_lite.datasets.base import class_counts
+from dpnet_lite.datasets.images import image_size, read_image, read_mask
 from dpnet_lite.features import Progress
 from dpnet_lite.published.coco import SPLITS, YEARS, Coco20i, annotation_path, find_year, image_folder, refuse_lists
 from dpnet_lite.published.coco_masks import AnnotatedImage, read_annotations
@@ -27,11 +27,10 @@ from dpnet_lite.published.fss import (
     read_fss_mask,
 )
 from dpnet_lite.published.list_files import read_ids
-from dpnet_lite.published.mask_index import check_size, class_counts
+from dpnet_lite.published.mask_index import check_size
 from dpnet_lite.published.pascal import PREPARE, VOC_CLASSES, PascalFolders
 from dpnet_lite.published.pascal_facts import PASCAL5I_FACTS, differences, measured_facts
 from dpnet_lite.published.registry import fold_classes, open_published, published
-from dpnet_lite.published.voc_colours import read_voc_mask
 
 _ANNOTATED_IN_2014 = {"train": 82_081, "val": 40_137}  # images with annotation, in PFENet's lists [its README]
 _SHOWN = 20  # broken files that are named one by one
@@ -221,7 +220,7 @@ def _examine_pascal_split(
         for row in progress(range(len(present))):
             mask_path, image_path = folders.mask_names[present[row]], folders.image_path(present[row])
             try:
-                labels = read_voc_mask(mask_path)
+                labels = read_mask(mask_path, of_voc=True)
                 pixels[row] = class_counts(mask_path, labels, len(VOC_CLASSES))[1 : len(VOC_CLASSES) + 1]
             except (OSError, ValueError) as error:
                 bad_masks.append(_failure(error))
@@ -231,7 +230,8 @@ def _examine_pascal_split(
             elif has_images:
                 bad_images += _image_faults(image_path, labels.shape, deep)
     if in_colours:
-        yield _note(f"{split}: {len(in_colours):,} {in_colours[0].message}")
+        text = "masks in VOC's colours (RGB) are read as the class numbers of its palette"
+        yield _note(f"{split}: {len(in_colours):,} {text}")
     if without := [name for name in ids if name not in folders.mask_names]:
         text = f"{split}: {len(without):,} of {len(ids):,} listed images have no mask, first {without[0]}"
         yield _missing(f"{text}; {folders.remedy(without)}, or correct the list")
@@ -324,9 +324,8 @@ def _examine_fss_split(
     except FileNotFoundError as error:
         yield _failure(error)
     present = [name for name in names if (folder / name).is_dir()]
-    faults: list[Finding] = []
-    for row in progress(range(len(present))):
-        faults += _told(_fss_faults(folder / present[row], deep))
+    rows = progress(range(len(present)))
+    faults = [fault for row in rows for fault in _told(_fss_faults(folder / present[row], deep))]
     yield from _first(faults, split, "unpack FSS-1000 again")
     if not faults and len(present) == len(names):
         text = f"{split}: {IMAGES_PER_CLASS} images with masks in each of {len(names)} classes"
@@ -378,19 +377,8 @@ def _first(faults: Sequence[Finding], where: str, remedy: str) -> Iterator[Findi
 
 
 def _image_faults(path: Path, mask_size: Sequence[int], deep: bool) -> Iterator[Finding]:
-    """What is wrong with an image: it cannot be read, or has another size than its mask."""
+    """What is wrong with an image, of which the header alone is read unless `deep`: no image, or not as its mask."""
     try:
-        check_size(path, _image_size(path, deep), mask_size)
+        check_size(path, read_image(path).shape[1:] if deep else image_size(path), mask_size)
     except (OSError, ValueError) as error:
         yield _failure(error)
-
-
-def _image_size(path: Path, deep: bool) -> tuple[int, ...]:
-    """Height and width; the header alone is read unless `deep`. ValueError where the file is no image."""
-    if deep:
-        return tuple(read_image(path).shape[1:])
-    try:
-        with Image.open(path) as image:
-            return image.size[::-1]
-    except Exception as error:  # broken files make Pillow raise anything from SyntaxError to struct.error
-        raise ValueError(f"{path} cannot be read as an image ({type(error).__name__}); get the file again") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -65,19 +66,17 @@ def _run_length_fault(code: Mapping[str, Any], height: int, width: int) -> str |
 def _uncompressed(code: str) -> list[int]:
     """Run lengths from COCO's text; one of -1 where it is no such text.
 
-    A letter has 5 bits of a number, the lowest first, and one that says whether more follow. From the fourth on a
-    number is the difference to the last but one.
+    A letter, from 0 on, has 5 bits of a number, the lowest first, and one that says whether more follow. From the
+    fourth on a number is the difference to the last but one.
     """
-    counts, value, shift = list[int](), 0, 0
-    for bits in (ord(letter) - 48 for letter in code):
-        value, shift = value | (bits & 31) << shift, shift + 5
-        if not 0 <= bits < 64:
-            return [-1]
-        if not bits & 32:
-            signed = value - (1 << shift) if bits & 16 else value
-            counts.append(signed + (counts[-2] if len(counts) > 2 else 0))
-            value = shift = 0
-    return [-1] if shift else counts
+    counts = list[int]()
+    if not re.fullmatch("([P-o]*[0-O])*", code):
+        return [-1]
+    for letters in re.findall("[P-o]*[0-O]", code):
+        value = sum(((ord(letter) - 48) & 31) << 5 * place for place, letter in enumerate(letters))
+        signed = value - (1 << 5 * len(letters)) if letters[-1] >= "@" else value
+        counts.append(signed + (counts[-2] if len(counts) > 2 else 0))
+    return counts
 
 
 def _polygon_fault(polygons: Any, height: int, width: int) -> str | None:

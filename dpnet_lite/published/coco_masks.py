@@ -8,7 +8,6 @@ COCO's instances have no order of depth.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import warnings
 from collections import Counter, defaultdict
@@ -20,16 +19,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock
-from PIL import Image
 
 from dpnet_lite.datasets.base import IGNORE_LABEL
+from dpnet_lite.datasets.images import png
 from dpnet_lite.features import Progress
 from dpnet_lite.published.coco_faults import annotation_fault, image_fault, sound_entries
 from dpnet_lite.published.extras import import_extra
-from dpnet_lite.published.sealed import cache_errors, read_sealed, write_sealed
 from dpnet_lite.published.worker_pool import require_workers, run_jobs
-from dpnet_lite.storage.caches import default_cache
+from dpnet_lite.storage.caches import default_cache, read_sealed, write_sealed
+from dpnet_lite.storage.files import locked
 
 _RULE_VERSION = 1  # raise it when the same annotations give another mask
 _LIST = "list.json"  # the images of a folder of masks, written last
@@ -173,10 +171,7 @@ def draw_masks(
     with _existing(annotations).open("rb") as file:
         content = f"{hashlib.file_digest(file, 'sha256').hexdigest()} {_RULE_VERSION}"
     folder = (cache_folder or default_cache()) / f"coco-masks-{content[:24]}-{_RULE_VERSION}"
-    with cache_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock").acquire()
-    with lock:
+    with locked(folder / ".lock", f"another process draws the masks in {folder}", option="--cache"):
         for left_over in folder.glob(".*.tmp"):  # of a process that was killed; nobody else writes now
             left_over.unlink(missing_ok=True)
         listing = read_sealed(folder / _LIST, content)
@@ -235,10 +230,8 @@ def _instance_pixels(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 
 def _draw_one(image: AnnotatedImage, folder: Path, content: str) -> None:
-    labels = _mask_of(image.instances, image.height, image.width)
-    buffer = io.BytesIO()
-    Image.fromarray(labels).save(buffer, format="PNG", optimize=True)
-    write_sealed(_mask_path(folder, image.file_name), f"{content} {image.file_name}", buffer.getvalue())
+    mask = png(_mask_of(image.instances, image.height, image.width), optimize=True)
+    write_sealed(_mask_path(folder, image.file_name), f"{content} {image.file_name}", mask)
 
 
 def _mask_path(folder: Path, file_name: str) -> Path:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from dpnet_lite.datasets.images import opened
 from dpnet_lite.published.list_files import numbered_lines
 from dpnet_lite.published.mask_index import MaskedDataset, files_sha256
 from dpnet_lite.storage.caches import default_cache
@@ -103,11 +103,8 @@ class Fss1000(MaskedDataset):
 
 def read_fss_mask(path: Path) -> Tensor:
     """Labels, uint8 [H, W]: 1 on the object, else 0. Raises ValueError: the file is broken."""
-    try:
-        with Image.open(path) as mask:
-            grey = np.array(mask.convert("L"))
-    except Exception as error:  # broken files make Pillow raise anything from SyntaxError to struct.error
-        raise ValueError(f"{path} cannot be read as an image ({type(error).__name__}); get it again") from error
+    with opened(path) as mask:
+        grey = np.array(mask.convert("L"))
     return torch.from_numpy((grey >= THRESHOLD).astype(np.uint8))
 
 

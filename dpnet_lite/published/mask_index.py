@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from dpnet_lite.datasets.base import IGNORE_LABEL, DatasetDefaults, Sample
+from dpnet_lite.datasets.base import IGNORE_LABEL, DatasetDefaults, Sample, class_counts
 from dpnet_lite.datasets.images import read_image
 from dpnet_lite.features import Progress
-from dpnet_lite.published.sealed import read_sealed, write_sealed
+from dpnet_lite.storage.caches import read_sealed, write_sealed
 
 _VERSION = 1  # raise it when the meaning of an array changes
 
@@ -85,8 +85,9 @@ class MaskedDataset(DatasetDefaults, ABC):
         ids, n_classes = self.ids, self._n_values or len(self.class_names)
         key = hashlib.sha256(f"{_VERSION} {n_classes} {self._content()} {' '.join(ids)}".encode()).hexdigest()[:24]
         path = None if self._cache_folder is None else self._cache_folder / f"index-{key}.npz"
-        if path is not None and (cached := _read_index(path, key, ids)) is not None:
-            return cached
+        if path is not None and (data := read_sealed(path, key)) is not None:
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                return MaskIndex(ids, **arrays)
         sizes, ignored = np.zeros((len(ids), 2), np.int32), np.zeros(len(ids), np.int32)
         pixels = np.zeros((len(ids), n_classes), np.int32)
         for row in self._progress(range(len(ids))):
@@ -136,24 +137,6 @@ def check_size(path: Path, image_size: Sequence[int], mask_size: Sequence[int]) 
             f"{path} is {image_size[1]} x {image_size[0]} pixels, but its mask is {mask_size[1]} x {mask_size[0]}; "
             "get the original files again"
         )
-
-
-def class_counts(name: object, labels: Tensor, n_classes: int) -> np.ndarray:
-    """Pixels of every value in labels uint8 [H, W], int64 [256]; ValueError for a value that is no class."""
-    counts = np.bincount(labels.numpy().ravel(), minlength=256)
-    strange = np.flatnonzero(counts[n_classes + 1 : IGNORE_LABEL])
-    if len(strange):
-        value = n_classes + 1 + strange[0]
-        raise ValueError(f"{name} holds the value {value}, but there are {n_classes} classes; get the file again")
-    return counts
-
-
-def _read_index(path: Path, key: str, ids: tuple[str, ...]) -> MaskIndex | None:
-    """Counts from the cache; None where there are none, or the file is not what was written under this key."""
-    if (data := read_sealed(path, key)) is None:
-        return None
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        return MaskIndex(ids, arrays["sizes"], arrays["pixels"], arrays["ignored"])
 
 
 def files_sha256(paths: Sequence[Path]) -> str:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from dpnet_lite.datasets.images import read_mask
 from dpnet_lite.features import Progress
 from dpnet_lite.published.list_files import read_ids, read_pfenet_list
 from dpnet_lite.published.mask_index import MaskedDataset, files_sha256
-from dpnet_lite.published.voc_colours import read_voc_mask
 
 _NAMES = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
@@ -156,7 +156,7 @@ class Pascal5i(MaskedDataset):
 
     def read_labels(self, index: int) -> Tensor:
         """uint8 [H, W]: 0 background, k is class k - 1, 255 ignored. The image is not read."""
-        return read_voc_mask(self.mask_paths[index])
+        return read_mask(self.mask_paths[index], of_voc=True)
 
 
 def _pair_masks(ids: Sequence[str], folders: PascalFolders) -> list[Path]:

@@ -7,7 +7,6 @@ train_noval.txt failed in June 2024.
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 from collections.abc import Callable
@@ -15,8 +14,8 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from PIL import Image
 
+from dpnet_lite.datasets.images import png
 from dpnet_lite.features import Progress
 from dpnet_lite.published.extras import import_extra
 from dpnet_lite.published.list_files import read_pfenet_list
@@ -84,9 +83,7 @@ def convert_mask(source: Path, target: Path) -> None:
         raise ValueError(f"{source} is no annotation of SBD ({reason}); unpack benchmark.tgz again") from None
     if labels.ndim != 2 or labels.dtype != np.uint8 or labels.max(initial=0) > 20:
         raise ValueError(f"{source} holds other values than the classes 0 to 20; unpack benchmark.tgz again")
-    buffer = io.BytesIO()
-    Image.fromarray(labels).save(buffer, format="PNG")
-    write_atomically(target, buffer.getvalue())
+    write_atomically(target, png(labels))
 
 
 def _scipy() -> ModuleType:

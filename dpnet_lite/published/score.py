@@ -118,19 +118,11 @@ def protocol_table(runs: Sequence[Scored[_Counts]], protocols: Sequence[Protocol
             share = f" ({len(classes) - len(unscored)} of {len(classes)} classes)" if unscored else ""
             if unscored:
                 notes.append(_unscored_note(protocol, [chosen[0].class_names[index] for index in unscored]))
-            rows.append(
-                [
-                    protocol.name,
-                    method,
-                    str(n_shot),
-                    f"{len(chosen)} x {len(chosen[0].class_index):,}",
-                    f"{'none' if np.isnan(miou) else percent(miou, _interval(chosen, protocol))}{share}",
-                    f"{percent(scores[:, 0].min())} to {percent(scores[:, 0].max())}"
-                    if len(chosen) > 1 and not np.isnan(miou)
-                    else "",
-                    "none" if np.isnan(fb_iou) else percent(fb_iou),
-                ]
-            )
+            shown = "none" if np.isnan(miou) else percent(miou, _interval(chosen, protocol))
+            ends = [percent(end) for end in (scores[:, 0].min(), scores[:, 0].max())]
+            reach = " to ".join(ends) if len(chosen) > 1 and not np.isnan(miou) else ""
+            row = [protocol.name, method, str(n_shot), f"{len(chosen)} x {len(chosen[0].class_index):,}"]
+            rows.append([*row, f"{shown}{share}", reach, "none" if np.isnan(fb_iou) else percent(fb_iou)])
     lists = dict.fromkeys((run.episodes.n_shot, run.episodes.seed, run.episodes.sha256[:12]) for run in runs)
     hashes = ", ".join(f"{n_shot}-shot seed {seed} {digest}" for n_shot, seed, digest in lists)
     drawn = f" All count the same predictions, on episodes drawn as {protocols[0].name} does."

@@ -1,4 +1,7 @@
-"""Where caches lie: what can be made again, features, indices, rasterised masks."""
+"""Caches, which hold what can be made again: where they lie, and files that know what they hold.
+
+A sealed file that was changed, cut or misplaced counts as absent, and is made again.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,10 @@ import logging
 import os
 from pathlib import Path
 
-from dpnet_lite.storage.files import told
+from dpnet_lite.storage.files import sha256, told, write_atomically
 
 _LOG = logging.getLogger(__name__)
+_LENGTH = 64  # of a seal, which stands behind the data, where readers of PNG do not look
 
 
 def default_cache() -> Path:
@@ -32,3 +36,22 @@ def usable_cache(named: Path | None = None) -> Path | None:
     except OSError as error:
         _LOG.warning("features are not kept for the next run: %s", error)
         return None
+
+
+def write_sealed(path: Path, key: str, data: bytes) -> None:
+    """Write data with the digest of it and of `key`, which says what it is for."""
+    write_atomically(path, data + _seal(key, data), option="--cache")
+
+
+def read_sealed(path: Path, key: str) -> bytes | None:
+    """The data that was written under `key`; None where the file is absent, or not what was written."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    data = content[:-_LENGTH]
+    return data if content[-_LENGTH:] == _seal(key, data) else None
+
+
+def _seal(key: str, data: bytes) -> bytes:
+    return sha256(f"{key}\n".encode() + data).encode()

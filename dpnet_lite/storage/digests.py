@@ -9,9 +9,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dpnet_lite.storage.caches import default_cache
-from dpnet_lite.storage.files import sha256, write_atomically
+from dpnet_lite.storage.caches import default_cache, read_sealed, write_sealed
+from dpnet_lite.storage.files import sha256
 
+_KEY = "digests"  # of the sealed file
 _SMALL = 16_000_000  # bytes: a folder of so few is read each time, in some 10 ms
 _TICK = 2_000_000_000  # ns: no file system's clock has longer ones
 
@@ -30,25 +31,18 @@ def file_digests(folder: Path, files: Sequence[Path]) -> dict[Path, str]:
     """
     states, now = {path: file_state(path) for path in files}, time.time_ns()
     is_large = sum(int(state.split()[0]) for state in states.values()) > _SMALL
-    kept, found = _kept(folder) if is_large else {}, {}
+    kept, found = dict[str, str](), dict[Path, str]()
+    with contextlib.suppress(OSError):
+        kept = json.loads((is_large and read_sealed(_cache_file(folder), _KEY)) or b"{}")
     for path, state in states.items():
         known = kept.get(str(path), "")
         found[path] = known if known.startswith(f"{state} ") else f"{state} {sha256(path.read_bytes())}"
     at_rest = {str(path): text for path, text in found.items() if max(map(int, text.split()[1:3])) < now - _TICK}
     if is_large and at_rest != kept:
-        body = json.dumps(at_rest).encode()
         with contextlib.suppress(OSError):
-            write_atomically(_cache_file(folder), sha256(body).encode() + b"\n" + body)
+            write_sealed(_cache_file(folder), _KEY, json.dumps(at_rest).encode())
     return found
 
 
 def _cache_file(folder: Path) -> Path:
     return default_cache() / "digests" / sha256(os.fsencode(folder.resolve()))[:24]
-
-
-def _kept(folder: Path) -> dict[str, str]:
-    """What is kept of a folder; nothing where the file's first line is not the SHA-256 of the rest."""
-    with contextlib.suppress(OSError, ValueError):
-        checksum, _, body = _cache_file(folder).read_bytes().partition(b"\n")
-        return dict(json.loads(body)) if sha256(body).encode() == checksum else {}
-    return {}

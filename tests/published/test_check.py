@@ -239,7 +239,10 @@ def test_fss_missing_and_wrong(fss_root: Path, copy_of) -> None:
         ("wrong", f"{ladder / '9.jpg'} is 120 x 100 pixels, but its mask is 5 x 4; get the original files again"),
         ("wrong", f"{ladder}: 1 of 10 masks {SHOWS_NOTHING.format('9.png')}"),
         ("missing", f"{root / 'mug' / '3.png'}; unpack FSS-1000 again"),
-        ("wrong", f"{nail} cannot be read as an image (UnidentifiedImageError); get the file again"),
+        (
+            "wrong",
+            f"{nail} cannot be read as an image (cannot identify image file {str(nail)!r}); replace or remove it",
+        ),
     ]
     for name, number in product(("abe's_fish", "ladder"), range(1, 11)):  # many faults are counted, not listed
         (root / name / f"{number}.png").unlink()

@@ -22,7 +22,7 @@ from places import SHARED
 
 from dpnet_lite.datasets.folds import novel_classes
 from dpnet_lite.episodes import draw_episodes
-from dpnet_lite.published import coco_masks, sealed
+from dpnet_lite.published import coco_masks
 from dpnet_lite.published.check import examine
 from dpnet_lite.published.coco import Coco20i, find_year
 from dpnet_lite.published.coco_faults import _uncompressed
@@ -34,6 +34,7 @@ from dpnet_lite.published.coco_masks import (
     draw_masks,
     read_annotations,
 )
+from dpnet_lite.storage import files
 
 PHOTOS = SHARED / "photos"
 MIN_PIXELS = 2048
@@ -324,16 +325,15 @@ def test_cached_masks_that_changed_or_are_another_images_are_drawn_again(coco_ro
 
 def test_a_cache_that_cannot_be_written_is_told_in_one_line(coco_root: Path, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(
-        OSError, match=r"^cannot write to .*file.* \(Not a directory\); make room there, or give --cache"
-    ):
+    with pytest.raises(OSError, match=r"file.* cannot be written \(Not a directory\): .*another place with --cache$"):
         draw_masks(annotation_file(coco_root), cache_folder=tmp_path / "file")
 
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sealed, "write_atomically", full)
-    with pytest.raises(OSError, match=r"^cannot write to .*coco-masks.* \(No space left on device\); make room"):
+    monkeypatch.setattr(files.os, "fsync", full)
+    told = r"coco-masks.* cannot be written \(No space left on device; \d+ bytes are needed\): .* with --cache$"
+    with pytest.raises(OSError, match=told):
         draw_masks(annotation_file(coco_root), cache_folder=tmp_path)
 
 

@@ -61,7 +61,7 @@ def test_the_threshold_is_hsnets(fss_root: Path, copy_of) -> None:
     with pytest.raises(ValueError, match=r"1\.jpg is 120 x 100 pixels, but its mask is 4 x 1; get the original files"):
         dataset[row]
     (root / "mug" / "1.png").write_bytes(b"no image")
-    with pytest.raises(ValueError, match=r"mug/1\.png cannot be read as an image \(UnidentifiedImageError\)"):
+    with pytest.raises(ValueError, match=r"mug/1\.png cannot be read as an image \(cannot identify"):
         dataset.read_labels(row)
 
 

@@ -15,13 +15,13 @@ from published_files import write_lines
 
 from dpnet_lite.datasets.base import IGNORE_LABEL
 from dpnet_lite.datasets.folds import base_classes, novel_classes
+from dpnet_lite.datasets.images import read_mask, voc_colours
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import class_pools, draw_episodes
 from dpnet_lite.published.check import examine
 from dpnet_lite.published.mask_index import MaskIndex
 from dpnet_lite.published.pascal import VOC_CLASSES, Pascal5i
 from dpnet_lite.published.registry import MIN_PIXELS, PUBLISHED, fold_classes, open_published, published
-from dpnet_lite.published.voc_colours import voc_colours
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,9 @@ def test_vocs_own_mask_counts_before_sbds(pascal_tree: PascalTree, train: Pascal
     assert Pascal5i(tree.root, "train").fingerprint == train.fingerprint
 
 
-def test_masks_in_vocs_colours_are_read_as_numbers_and_said_to_be(pascal_tree: PascalTree, copy_of) -> None:
+def test_masks_in_vocs_colours_are_read_as_numbers_and_said_to_be(
+    pascal_tree: PascalTree, copy_of, tmp_path: Path
+) -> None:
     tree = copy_of(pascal_tree)
     palette = {0: (0, 0, 0), 1: (128, 0, 0), 7: (128, 128, 128), 20: (0, 64, 128), 255: (224, 224, 192)}  # VOC's table
     assert {number: tuple(voc_colours(np.array([[number]]))[0, 0]) for number in palette} == palette
@@ -146,6 +148,10 @@ def test_masks_in_vocs_colours_are_read_as_numbers_and_said_to_be(pascal_tree: P
     notes = [finding.text for finding in examine("pascal5i", tree.root) if "VOC's colours" in finding.text]
     said = "masks in VOC's colours (RGB) are read as the class numbers of its palette"
     assert notes == [f"train: 10 {said}", f"val: 40 {said}"]
+    cars = tmp_path / "cars.png"  # in a colour that is grey, too, and without a border, as of SBD
+    Image.new("RGB", (3, 2), (128, 128, 128)).save(cars)
+    with pytest.warns(UserWarning, match="VOC's colours"):
+        assert read_mask(cars, of_voc=True).unique().tolist() == [7] and read_mask(cars).unique().tolist() == [128]
 
 
 def test_lists_of_the_user_take_the_place_of_the_rule(pascal_tree: PascalTree, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +13,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from dpnet_lite.course.explorers.shell import PictureBox, in_a_row, place_in_picture
-from dpnet_lite.datasets.images import ImageLike, to_image
+from dpnet_lite.datasets.images import ImageLike, png, to_image
 from dpnet_lite.experiments.plots import ORANGE
 
 _SHOWN = 384  # pixels of the shorter side on the page, at least
@@ -121,6 +120,5 @@ class MaskPainter(PictureBox):
         picture = self.image.copy()
         picture[self._mask] = painted.astype(np.uint8)
         size = (picture.shape[1] * self.zoom, picture.shape[0] * self.zoom)
-        buffer = io.BytesIO()
-        Image.fromarray(picture).resize(size, Image.Resampling.NEAREST).save(buffer, format="png", compress_level=1)
-        self.picture.value = buffer.getvalue()
+        enlarged = Image.fromarray(picture).resize(size, Image.Resampling.NEAREST)
+        self.picture.value = png(enlarged, compress_level=1)

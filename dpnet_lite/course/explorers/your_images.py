@@ -17,8 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from dpnet_lite.course.explorers.painter import MaskPainter
 from dpnet_lite.course.explorers.panels import new_figure, png, show_image
 from dpnet_lite.course.explorers.shell import PictureBox, in_a_row
-from dpnet_lite.datasets import OBJECTS_CREDIT, objects
-from dpnet_lite.datasets.images import to_image
+from dpnet_lite.datasets import OBJECTS_CREDIT, images, objects
 from dpnet_lite.experiments.plots import ORANGE, overlay
 from dpnet_lite.predictor import Predictor
 
@@ -39,7 +38,7 @@ def decode(name: str, content: bytes | memoryview) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
             image = Image.open(io.BytesIO(content), formats=_FORMATS)
-        pixels = to_image(image) if image.width * image.height <= MAX_PIXELS else None
+        pixels = images.to_image(image) if image.width * image.height <= MAX_PIXELS else None
     except Exception as error:  # broken files make Pillow raise anything from SyntaxError to struct.error
         reason = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
         raise ValueError(f"{name} cannot be read as an image{reason}; give a JPEG or PNG file") from error
@@ -62,9 +61,7 @@ def segmented_figure(support: np.ndarray, mask: np.ndarray, query: np.ndarray, f
 
 def _link(name: str, mask: np.ndarray) -> str:
     """A link that saves a mask, bool [H, W], as a PNG of 0 and 255."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.uint8(255) * mask.astype(np.uint8)).save(buffer, format="png")
-    data = base64.b64encode(buffer.getvalue()).decode()
+    data = base64.b64encode(images.png(np.uint8(255) * mask.astype(np.uint8))).decode()
     return f'<a download="{name}" href="data:image/png;base64,{data}">{name}</a>'
 
 
