@@ -250,7 +250,7 @@ def test_a_division_into_parts_leaves_no_episode_out(n_processes: int, accumulat
 
 def test_a_batch_that_cannot_be_divided_is_refused() -> None:
     with pytest.raises(
-        ValueError, match="batch_size is 6, but 2 processes take it in 2 parts each; give a multiple of 4$"
+        ValueError, match=r"batch_size is 6, but 2 processes take it in 2 parts each; give a multiple of 4$"
     ):
         StepParts([], TrainingConfig(batch_size=6, accumulate=2), range(1), n_processes=2)
     parts = StepParts([Episode(0, 0, (1,))], TrainingConfig(batch_size=1), range(1))

@@ -193,7 +193,7 @@ def test_impossible_scores_are_refused(class_index, counts, message):
 
 
 def test_no_episodes_are_refused():
-    with pytest.raises(ValueError, match="^counts is empty: score at least one episode$"):
+    with pytest.raises(ValueError, match=r"^counts is empty: score at least one episode$"):
         EpisodeScores.from_lists([], [], ("cat",))
 
 
