@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,16 +15,20 @@ from sklearn.metrics import roc_auc_score
 
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.intervals import (
+    Interval,
     bootstrap_interval,
     bootstrap_weights,
+    influence,
     mean_interval,
     mean_paired_difference,
     paired_difference,
+    percent,
     percentile_interval,
     run_weights,
     weighted_auc,
     weighted_correlation,
 )
+from dpnet_lite.experiments.shared_images import spread
 
 
 @settings(max_examples=80, deadline=None)
@@ -113,6 +118,58 @@ def test_hierarchical_bootstrap_equals_a_slow_loop():
 
     _, narrow = mean_paired_difference(runs_a, runs_b, n_resamples=n_resamples, seed=seed, resample_runs=False)
     assert narrow == pytest.approx(np.quantile(of_episodes, [0.025, 0.975]), abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_images_widen_an_interval_by_what_spread_finds(metric):
+    """Three pairs of runs on two lists: what the episodes of a list add, added up; classes with those of both lists."""
+    generator = np.random.default_rng(3)
+    images = {name: generator.integers(0, 9, (60, 2)) for name in ("one", "two")}
+    lists = ["one", "two", "one"]
+    runs_a, runs_b = (
+        [replace(random_scores(first + i, sha=name, quality=q), images=images[name]) for i, name in enumerate(lists)]
+        for first, q in ((0, 0.5), (10, 0.3))
+    )
+    for others, rises in (
+        (runs_b, [influence(a, metric) - influence(b, metric) for a, b in zip(runs_a, runs_b, strict=True)]),
+        (None, [influence(a, metric) for a in runs_a]),
+    ):
+        of_lists = {"one": (rises[0] + rises[2]) / 3, "two": rises[1] / 3}
+        members = [np.flatnonzero(runs_a[0].class_index == c) for c in range(4)]
+        parts = [np.concatenate([of_lists[name][rows] for name in images]) for rows in members]
+        found = spread(parts, [np.concatenate([images[name][rows] for name in images]) for rows in members])
+        drawn = np.random.default_rng([7, 0, 1]).chisquare(found.freedom, size=50)
+        stretch = np.sqrt(found.variance / sum(float(x @ x) for x in parts) * found.freedom / drawn)
+        values = np.mean([slow_values(a, metric, 7, 50, n) for a, n in zip(runs_a, (0, 1, 0), strict=True)], axis=0)
+        observed = np.mean([getattr(a, metric) for a in runs_a])
+        settings = {"n_resamples": 50, "seed": 7, "level": 0.9, "resample_runs": False}
+        if others is None:
+            interval = mean_interval(runs_a, metric, **settings)
+        else:
+            values -= np.mean(
+                [slow_values(b, metric, 7, 50, n) for b, n in zip(others, (0, 1, 0), strict=True)], axis=0
+            )
+            observed -= np.mean([getattr(b, metric) for b in others])
+            interval = mean_paired_difference(runs_a, others, metric, **settings)[1]
+        expected = np.quantile(observed + stretch * (values - observed), [0.05, 0.95])
+        assert interval == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_call_without_settings_has_those_of_the_documents():
+    a, b = random_scores(0), random_scores(1)
+    plain = {"n_resamples": 1000, "seed": 0, "level": 0.95}
+    assert bootstrap_interval(a) == bootstrap_interval(a, "miou", **plain) == mean_interval([a])
+    assert paired_difference(a, b) == paired_difference(a, b, "miou", **plain)
+    assert paired_difference(a, b, level=0.5) != paired_difference(a, b)
+    runs = [a, b], [b, a]
+    assert mean_paired_difference(*runs) == mean_paired_difference(*runs, "miou", **plain, resample_runs=True)
+    assert (bootstrap_weights([0, 0, 1]) == bootstrap_weights([0, 0, 1], 1000, seed=0)).all()
+
+
+def test_percentages_by_hand():
+    assert percent(0.4171) == "41.7" and percent(0.4171, signed=True) == "+41.7"
+    assert percent(0.4171, Interval(0.4009, 0.4321)) == "41.7 [40.1, 43.2]"
+    assert percent(0.02, Interval(-0.0104, 0.05), signed=True) == "+2.0 [-1.0, +5.0]"
 
 
 def test_the_luck_of_a_run_with_its_episodes_counts_twice_at_most():
@@ -228,15 +285,18 @@ def test_runs_are_drawn_within_their_fold():
     ("other", "message"),
     [
         (random_scores(0, n=59), "60 episodes against 59"),
-        (random_scores(0, sha="other"), "list without hash against other"),
-        (scores_of_iou(np.arange(60) % 4, np.full(60, 1), np.full(60, 2)), "is of another class"),
+        (random_scores(0, sha="0123456789abcdef"), r"list without hash against 0123456789ab\)"),
         (
-            scores_of_iou(random_scores(0).class_index, np.full(60, 1), np.full(60, 2), total=999),
-            "episode 0 has another number of scored pixels",
+            replace(random_scores(0), class_index=(random_scores(0).class_index + (np.arange(60) == 7)) % 4),
+            "episode 7 is of another class",
+        ),
+        (
+            replace(random_scores(0), counts=random_scores(0).counts + (np.arange(60) == 7)[:, None] * [0, 0, 1, 1]),
+            "episode 7 has another number of scored pixels",
         ),
         (
             scores_of_iou(random_scores(0).class_index, np.full(60, 1), np.full(60, 2), names=tuple("wxyz")),
-            "class names",
+            r"^the two runs have different episodes \(their class names are not the same\): score both on one",
         ),
     ],
 )
@@ -253,7 +313,8 @@ def test_settings_are_checked():
         bootstrap_interval(scores, n_resamples=0)
     with pytest.raises(ValueError, match=r"level is 95"):
         bootstrap_interval(scores, level=95)
-    with pytest.raises(ValueError, match="0 runs"):
+    assert bootstrap_interval(scores, n_resamples=1)[0] > 0
+    with pytest.raises(ValueError, match=r"^there are 0 runs: give the scores of at least one$"):
         mean_interval([])
     with pytest.raises(ValueError, match="2 runs cannot be paired with 1"):
         mean_paired_difference([scores, scores], [scores])
@@ -329,6 +390,12 @@ def test_measures_under_weights_are_those_of_copied_rows(drawn):
     assert weighted_auc(x, positive, np.ones(40)) == pytest.approx(roc_auc_score(positive, x))
 
 
+def test_whole_numbers_of_eight_bits_do_not_overflow():
+    x, y = np.uint8([200, 100, 3, 40]), np.uint8([9, 250, 77, 30])
+    assert weighted_correlation(x, y, np.ones(4)) == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert weighted_auc(x, [0, 1, 1, 0], np.ones(4)) == pytest.approx(1 / 4)  # of four pairs, 100 > 40 alone is right
+
+
 def test_an_auc_of_one_kind_alone_is_undefined():
     assert np.isnan(weighted_auc([1, 2, 3], [True, True, True], np.ones(3)))
     assert weighted_auc([1, 2, 2], [False, True, False], np.ones(3)) == 0.75  # one pair right, one tied
@@ -338,5 +405,6 @@ def test_interval_by_hand():
     assert percentile_interval(np.arange(101.0), level=0.9) == pytest.approx((5, 95))
     assert percentile_interval([*range(101), float("nan")], level=0.9) == pytest.approx((5, 95))
     assert np.isnan(percentile_interval([float("nan")])).all()
-    with pytest.raises(ValueError, match="level is 95"):
-        percentile_interval([1.0], level=95)
+    for level in (0, 1, 95):
+        with pytest.raises(ValueError, match=f"level is {level}: give a share between 0 and 1, such as"):
+            percentile_interval([1.0], level=level)
