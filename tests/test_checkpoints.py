@@ -61,8 +61,7 @@ def test_round_trip(tmp_path: Path) -> None:
     tensors, metadata = load_checkpoint(path)
     assert_same(example_tensors(), tensors)
     assert metadata == METADATA
-    text = (tmp_path / "new" / "head.json").read_text()
-    sidecar = json.loads(text)
+    sidecar = json.loads(text := (tmp_path / "new" / "head.json").read_text())
     assert text == json.dumps(sidecar, indent=2) + "\n"  # for people
     assert {tensor.device.type for tensor in load_checkpoint(path, "meta")[0].values()} == {"meta"}
     assert sidecar["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -374,6 +373,8 @@ def test_backbone_weights_of_ones_own_are_named_and_checked(trained: tuple[DPNet
     torch.save(plain_weights("tiny"), own)
     torch.save(plain_weights("tiny", seed=1), other)
     assert load_trained(head_file, backbone_weights=own).backbone.fingerprint == trained[1].fingerprint
+    elsewhere = load_trained(head_file, backbone_weights=own, device="meta")
+    assert {w.device.type for net in (elsewhere.head, elsewhere.backbone) for w in net.parameters()} == {"meta"}
     for weights in (other, None):  # None: the shipped ones
         with pytest.raises(ValueError) as caught:
             load_trained(head_file, backbone_weights=weights)
@@ -394,10 +395,8 @@ def test_only_heads_of_known_networks_are_read(trained: tuple[DPNet, Any], tmp_p
     path = save_head(tmp_path / "rival.safetensors", rival, trained[1], size=64)
     with pytest.raises(ValueError, match=r"rival\.safetensors holds the network 'rival'; what is known here: a, b$"):
         load_head(path, networks={"a": DPNet, "b": DPNet})
-    with pytest.raises(ValueError, match=r"what is known here: dpnet$"):
-        load_head(path)
-    again = load_trained(path, backbone_weights="random", networks={"rival": DPNet})
-    assert_same(again.head.state_dict(), rival.state_dict())
+    again = load_trained(path, backbone_weights="random", networks={"rival": DPNet}).head
+    assert_same(again.state_dict(), rival.state_dict())
 
 
 @pytest.mark.parametrize(("name", "value", "is_read"), [("n_parts", 4, True), ("shot_fusion", "joint", False)])
@@ -431,26 +430,11 @@ def test_a_head_whose_facts_are_missing_or_of_another_kind_is_told(head_file: Pa
             save_checkpoint(head_file, tensors, changed)
             with pytest.raises(ValueError, match=rf"^{head_file} is no whole head: restore it or train again \(.*\)$"):
                 load_trained(head_file, backbone_weights="random")
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "told"),
-    [
-        ("base_classes", ["cat", 1], "a base class is 1"),
-        ("model", MODEL.to_dict() | {"channels": 16}, r"size mismatch for reduce\.0\.weight: [^\n]*\."),
-    ],
-)
-def test_of_a_damaged_head_the_fault_itself_is_told(head_file: Path, name: str, value: object, told: str) -> None:
-    tensors, metadata = load_checkpoint(head_file)
-    save_checkpoint(head_file, tensors, metadata | {name: value})
-    with pytest.raises(ValueError, match=rf"is no whole head: restore it or train again \({told}\)$"):
-        load_head(head_file)
-
-
-def test_a_trained_network_is_put_on_the_device_that_is_named(head_file: Path) -> None:
-    """On PyTorch's device without numbers."""
-    again = load_trained(head_file, backbone_weights="random", device="meta")
-    assert {tensor.device.type for tensor in (*again.head.parameters(), *again.backbone.parameters())} == {"meta"}
+    other = MODEL.to_dict() | {"channels": 16}, r"size mismatch for reduce\.0\.weight: [^\n]*\."
+    for name, value, told in (("base_classes", ["cat", 1], "a base class is 1"), ("model", *other)):
+        save_checkpoint(head_file, tensors, metadata | {name: value})
+        with pytest.raises(ValueError, match=rf"is no whole head: restore it or train again \({told}\)$"):
+            load_head(head_file)
 
 
 def test_a_head_of_all_classes_has_no_fold(head_file: Path) -> None:
@@ -526,8 +510,7 @@ def test_shipped_weights_have_names(name: str) -> None:
 
 def test_a_name_that_is_none_is_told_as_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        FileNotFoundError,
-        match=r"photographs_of_mine is no file and no name of shipped weights; these are photographs, toy \.\.\.$",
+        FileNotFoundError, match=r"photographs_of_mine is no .* shipped weights; these are photographs, toy \.\.\.$"
     ):
         load_checkpoint("photographs_of_mine")
     monkeypatch.chdir(tmp_path)

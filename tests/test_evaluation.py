@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 
 import numpy as np
 import pytest
@@ -40,22 +39,10 @@ def test_ignored_pixels_count_nowhere():
 @pytest.mark.parametrize(
     ("prediction", "labels", "message"),
     [
-        (
-            torch.zeros(4, 5),
-            torch.zeros(8, 10),
-            r".* \(4, 5\) .* \(8, 10\): both .* prediction to the label's size first",
-        ),
-        (torch.zeros(1, 4, 5), torch.zeros(1, 4, 5), r".* shape \(1, 4, 5\): both must be \[H, W\], so bring .*"),
-        (
-            torch.tensor([[0.5, 2.0]]),
-            torch.zeros(1, 2).byte(),
-            r"the value 0\.5 occurs in the prediction; allowed are 0 and 1: take the arg-max or a threshold first",
-        ),
-        (
-            torch.zeros(2, 2).byte(),
-            torch.full((2, 2), 3),
-            r"the value 3 occurs in the labels; .* 0, 1 and 255: .*binary.*",
-        ),
+        (torch.zeros(4, 5), torch.zeros(8, 10), r".*\(4, 5\).*\(8, 10\).*prediction to the label's size first"),
+        (torch.zeros(1, 4, 5), torch.zeros(1, 4, 5), r".*: both must be \[H, W\], .*"),
+        (torch.tensor([[0.5, 2.0]]), torch.zeros(1, 2), r"the value 0\.5 .*; allowed are 0 and 1: .* threshold first"),
+        (torch.zeros(2, 2).byte(), torch.full((2, 2), 3), r"the value 3 .* labels; .* are 0, 1 and 255: .*binary.*"),
     ],
 )
 def test_counts_refuse_other_sizes_probabilities_and_multi_class_labels(prediction, labels, message):
@@ -167,8 +154,6 @@ def test_scores_survive_json_and_cannot_be_changed():
     ]
     changes += [{name: value} for name in ("class_index", "counts") for value in (None, 3, ["1"], [0.5], [[True]], {})]
     del values["counts"]
-    with pytest.raises(ValueError, match=r"; expected class_names, episodes_sha256, class_index, counts: save with"):
-        EpisodeScores.from_dict(values)
     for damaged in ([], None, values, *(scores.to_dict() | change for change in changes)):
         with pytest.raises(ValueError, match=r"save with to_dict|are no texts"):
             EpisodeScores.from_dict(damaged)
@@ -204,17 +189,15 @@ def test_scores_know_their_images_and_their_parts():
     assert {array.dtype for array in (scores.class_index, scores.counts, scores.images)} == {np.dtype("int64")}
     assert scores.images.tolist() == images.tolist() and scores.episodes_sha256 == ""
     part = scores.part([2, 1])
-    assert (part.class_index.tolist(), part.counts[:, 0].tolist()) == ([0, 1], [3, 2])
-    assert part.images.tolist() == [[9, 7], [8, 9]] and part.class_names == ("cat", "dog")
+    assert np.column_stack([part.class_index, part.counts[:, 0], part.images]).tolist() == [[0, 3, 9, 7], [1, 2, 8, 9]]
     assert scores_of_iou([0, 1], [1, 1], [2, 2]).part(slice(1)).images is None
     for bad in (images[:2], images[:, :1], images[None], images[:, 0], np.zeros((3, 2, 1))):
-        told = rf"^images have shape {re.escape(str(bad.shape))}: give \[3, 1 \+ K\], query and supports$"
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=r"^images have shape \(.*\): give \[3, 1 \+ K\], query and supports$"):
             EpisodeScores(scores.class_index, scores.counts, ("cat", "dog"), images=bad)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_metrics_of_many_resamples_at_once_are_those_of_each(metric):
-    runs = [random_scores(seed) for seed in range(3)] + [scores_of_iou([0, 1, 2, 3], [5, 2, 3, 0], [9, 4, 5, 0])]
+    runs = [random_scores(0), random_scores(1), scores_of_iou([0, 1, 2, 3], [5, 2, 3, 0], [9, 4, 5, 0])]
     sums = np.stack([[table.sum(axis=0) for table in class_tables(scores)] for scores in runs])  # [runs, classes, 6]
     assert metric_of_sums(sums, metric) == pytest.approx([getattr(scores, metric) for scores in runs])

@@ -159,37 +159,23 @@ def test_the_support_is_encoded_once(predictor, pictures, monkeypatch):
     for _ in range(2):
         predictor.predict(pictures["query"])
     assert sum(calls) == 5
-    predictor.set_support(
-        {"a": [pictures["support"]], "b": [pictures["support"]]}, {name: [pictures["mask"]] for name in "ab"}
-    )
+    predictor.set_support({n: [pictures["support"]] for n in "ab"}, {n: [pictures["mask"]] for n in "ab"})
     predictor.predict(pictures["query"])
     assert sum(calls) == 5 + 2 + 1  # the query once, whatever the number of classes
 
 
 def test_errors_name_the_value_and_the_remedy(predictor, pictures):
     image, mask = pictures["support"], pictures["mask"]
-    two_classes = mask.copy()
-    two_classes[0, 0] = 2
+    two_classes = mask + np.eye(50, 70, dtype=np.uint8)
+    assert predictor_module._called(2, "a.png") == "2 (a.png)"
     for message, images, masks in (
         ("2 images and 1 masks", [image] * 2, [mask]),
         ("is empty; mark the object", [image], [np.zeros_like(mask)]),
         (r"\[50, 69\], its image \[50, 70\]", [image], [mask[:, :-1]]),
         ("float32; give uint8", [image.astype(np.float32)], [mask]),
-        (
-            r"^a str was given; give lists, also of a single image: set_support\(\[image\], \[mask\]\)$",
-            "cat.jpg",
-            "cat.png",
-        ),
-        (
-            r"^images and masks must both be lists \(one class\) or both mappings by class name$",
-            {"cat": [image]},
-            [mask],
-        ),
-        (
-            r"support mask 1 of foreground: mask holds 2 values above 0 \(1, 2\), so several classes",
-            [image],
-            [two_classes],
-        ),
+        (r"^a str was given; .* a single image: set_support\(\[image\], \[mask\]\)$", "cat.jpg", "cat.png"),
+        (r"^images and masks must both be lists .* or both mappings by class name$", {"cat": [image]}, [mask]),
+        (r"mask 1 of foreground: mask holds 2 values above 0 \(1, 2\), so several classes", [image], [two_classes]),
         (r"images name \['cat'\], masks name \['dog'\]; name the same classes", {"cat": [image]}, {"dog": [mask]}),
         ("foreground has 0 images and 0 masks; give one mask per image", [], []),
         (r"support mask 2 of foreground: mask is \[50, 70, 3\]; give \[H, W\]", [image] * 2, [mask, image]),
@@ -247,30 +233,15 @@ def test_a_predictor_comes_back_from_a_checkpoint(predictor, pictures, tmp_path)
         Predictor.load(path)  # the shipped tiny backbone, not the random one
 
 
-def test_an_error_names_the_path_of_a_mask(predictor, pictures, tmp_path):
-    Image.fromarray(pictures["mask"][:, :-1]).save(tmp_path / "mask.png")
-    with pytest.raises(ValueError) as caught:
-        predictor.set_support({"cat": [pictures["support"]]}, {"cat": [tmp_path / "mask.png"]})
-    assert str(caught.value) == (
-        f"support mask 1 ({tmp_path / 'mask.png'}) of cat is [50, 69], its image [50, 70]; "
-        "give a mask of the image's height and width"
-    )
-
-
 def test_all_is_put_on_the_device_that_is_named(predictor, pictures, monkeypatch):
     """On PyTorch's device without numbers, which knows no autocast."""
-    given = []
-
-    def load(path, **options):
-        given.append(options["device"])
-        return Trained(deepcopy(predictor.head), deepcopy(predictor.backbone), 64, {})
-
-    monkeypatch.setattr(predictor_module, "load_trained", load)
+    whole, given = Trained(deepcopy(predictor.head), deepcopy(predictor.backbone), 64, {}), {}
+    monkeypatch.setattr(predictor_module, "load_trained", lambda path, **options: given.update(options) or whole)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     elsewhere = Predictor.load("head.safetensors", device="meta")
-    weights = (*elsewhere.head.parameters(), *elsewhere.backbone.parameters())
     batch = elsewhere._encode("cat", [pictures["support"]], [pictures["mask"]])
-    assert given == ["meta"] and {tensor.device.type for tensor in (*weights, *batch)} == {"meta"}
+    tensors = (*elsewhere.head.parameters(), *elsewhere.backbone.parameters(), *batch)
+    assert given["device"] == "meta" and {tensor.device.type for tensor in tensors} == {"meta"}
 
 
 def test_other_networks_are_handed_in(predictor, tmp_path):
@@ -316,12 +287,7 @@ def test_a_mask_of_several_values_is_refused(kind):
 
 def test_masks_of_other_numbers_are_refused_and_black_and_white_in_rgb_is_read(tmp_path):
     mask = np.float32([[0, 1], [0, np.nan]])
-    for odd in (
-        mask,
-        mask.astype(complex),
-        torch.from_numpy(mask).bfloat16(),
-        Image.fromarray(mask),
-    ):
+    for odd in (mask, mask.astype(complex), torch.from_numpy(mask).bfloat16(), Image.fromarray(mask)):
         with pytest.raises(ValueError, match="give integers or bools, as in mask"):
             to_mask(odd)
     with pytest.raises(ValueError, match=r"mask holds 2 values above 0 \(-1, 1\)"):

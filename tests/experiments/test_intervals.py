@@ -123,53 +123,36 @@ def test_hierarchical_bootstrap_equals_a_slow_loop():
 @pytest.mark.parametrize("metric", METRICS)
 def test_images_widen_an_interval_by_what_spread_finds(metric):
     """Three pairs of runs on two lists: what the episodes of a list add, added up; classes with those of both lists."""
-    generator = np.random.default_rng(3)
-    images = {name: generator.integers(0, 9, (60, 2)) for name in ("one", "two")}
-    lists = ["one", "two", "one"]
-    runs_a, runs_b = (
-        [replace(random_scores(first + i, sha=name, quality=q), images=images[name]) for i, name in enumerate(lists)]
+    lists, images = ["one", "two", "one"], np.random.default_rng(3).integers(0, 9, (2, 60, 2))
+    runs, others = (
+        [replace(random_scores(first + i, sha=lists[i], quality=q), images=images[i % 2]) for i in range(3)]
         for first, q in ((0, 0.5), (10, 0.3))
     )
-    for others, rises in (
-        (runs_b, [influence(a, metric) - influence(b, metric) for a, b in zip(runs_a, runs_b, strict=True)]),
-        (None, [influence(a, metric) for a in runs_a]),
-    ):
-        of_lists = {"one": (rises[0] + rises[2]) / 3, "two": rises[1] / 3}
-        members = [np.flatnonzero(runs_a[0].class_index == c) for c in range(4)]
-        parts = [np.concatenate([of_lists[name][rows] for name in images]) for rows in members]
-        found = spread(parts, [np.concatenate([images[name][rows] for name in images]) for rows in members])
-        drawn = np.random.default_rng([7, 0, 1]).chisquare(found.freedom, size=50)
-        stretch = np.sqrt(found.variance / sum(float(x @ x) for x in parts) * found.freedom / drawn)
-        values = np.mean([slow_values(a, metric, 7, 50, n) for a, n in zip(runs_a, (0, 1, 0), strict=True)], axis=0)
-        observed = np.mean([getattr(a, metric) for a in runs_a])
-        settings = {"n_resamples": 50, "seed": 7, "level": 0.9, "resample_runs": False}
-        if others is None:
-            interval = mean_interval(runs_a, metric, **settings)
-        else:
-            values -= np.mean(
-                [slow_values(b, metric, 7, 50, n) for b, n in zip(others, (0, 1, 0), strict=True)], axis=0
-            )
-            observed -= np.mean([getattr(b, metric) for b in others])
-            interval = mean_paired_difference(runs_a, others, metric, **settings)[1]
-        expected = np.quantile(observed + stretch * (values - observed), [0.05, 0.95])
-        assert interval == pytest.approx(expected, abs=1e-9)
+    rises = [(influence(a, metric) - influence(b, metric)) / 3 for a, b in zip(runs, others, strict=True)]
+    members = [np.flatnonzero(runs[0].class_index == c) for c in range(4)]
+    parts = [np.concatenate([(rises[0] + rises[2])[rows], rises[1][rows]]) for rows in members]
+    found = spread(parts, [np.concatenate(images[:, rows]) for rows in members])
+    drawn = np.random.default_rng([7, 0, 1]).chisquare(found.freedom, size=50)
+    stretch = np.sqrt(found.variance / sum(x @ x for x in parts) * found.freedom / drawn)
+    first, second = (np.mean([slow_values(r[i], metric, 7, 50, i % 2) for i in range(3)], 0) for r in (runs, others))
+    settings = {"n_resamples": 50, "seed": 7, "resample_runs": False}
+    difference, interval = mean_paired_difference(runs, others, metric, **settings)
+    expected = np.quantile(difference + stretch * (first - second - difference), [0.025, 0.975])
+    assert interval == pytest.approx(expected, abs=1e-9)
+    blind = [replace(a, counts=a.counts - a.counts[:, :1] * [1, 0, 0, -1]) for a in runs]  # IoU 0
+    above_0 = mean_paired_difference(runs, blind, "miou", **settings)[1]
+    assert mean_interval(runs, "miou", **settings) == pytest.approx(above_0, abs=1e-9)
 
 
-def test_a_call_without_settings_has_those_of_the_documents():
-    a, b = random_scores(0), random_scores(1)
-    plain = {"n_resamples": 1000, "seed": 0, "level": 0.95}
+def test_intervals_depend_on_the_seed_alone_and_have_the_defaults_of_the_documents():
+    a, b, plain = random_scores(0), random_scores(1), {"n_resamples": 1000, "seed": 0, "level": 0.95}
+    assert bootstrap_interval(a, seed=3) == bootstrap_interval(a, seed=3) != bootstrap_interval(a, seed=4)
+    assert mean_paired_difference([a, b], [b, a], seed=3) == mean_paired_difference([a, b], [b, a], seed=3)
     assert bootstrap_interval(a) == bootstrap_interval(a, "miou", **plain) == mean_interval([a])
-    assert paired_difference(a, b) == paired_difference(a, b, "miou", **plain)
-    assert paired_difference(a, b, level=0.5) != paired_difference(a, b)
+    assert paired_difference(a, b) == paired_difference(a, b, "miou", **plain) != paired_difference(a, b, level=0.5)
     runs = [a, b], [b, a]
     assert mean_paired_difference(*runs) == mean_paired_difference(*runs, "miou", **plain, resample_runs=True)
     assert (bootstrap_weights([0, 0, 1]) == bootstrap_weights([0, 0, 1], 1000, seed=0)).all()
-
-
-def test_percentages_by_hand():
-    assert percent(0.4171) == "41.7" and percent(0.4171, signed=True) == "+41.7"
-    assert percent(0.4171, Interval(0.4009, 0.4321)) == "41.7 [40.1, 43.2]"
-    assert percent(0.02, Interval(-0.0104, 0.05), signed=True) == "+2.0 [-1.0, +5.0]"
 
 
 def test_the_luck_of_a_run_with_its_episodes_counts_twice_at_most():
@@ -192,13 +175,6 @@ def test_the_luck_of_a_run_with_its_episodes_counts_twice_at_most():
         widths.append(high - low)
     standard_error = 0.4 / 12**0.5 / (24 * 100) ** 0.5  # an episode's IoU is uniform from 0.3 to 0.7
     assert 1 < np.mean(widths) / (2 * 1.96 * standard_error) < 1.6
-
-
-def test_intervals_depend_on_the_seed_alone():
-    a, b = random_scores(0), random_scores(1)
-    assert bootstrap_interval(a, seed=3) == bootstrap_interval(a, seed=3)
-    assert bootstrap_interval(a, seed=3) != bootstrap_interval(a, seed=4)
-    assert mean_paired_difference([a, b], [b, a], seed=3) == mean_paired_difference([a, b], [b, a], seed=3)
 
 
 def simulated_runs(n_runs, n=80):
@@ -281,23 +257,17 @@ def test_runs_are_drawn_within_their_fold():
     assert mean_paired_difference(ends, ends[::-1])[1] == (-1, 1)
 
 
+SCORES, SEVENTH = random_scores(0), np.arange(60) == 7
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
         (random_scores(0, n=59), "60 episodes against 59"),
         (random_scores(0, sha="0123456789abcdef"), r"list without hash against 0123456789ab\)"),
-        (
-            replace(random_scores(0), class_index=(random_scores(0).class_index + (np.arange(60) == 7)) % 4),
-            "episode 7 is of another class",
-        ),
-        (
-            replace(random_scores(0), counts=random_scores(0).counts + (np.arange(60) == 7)[:, None] * [0, 0, 1, 1]),
-            "episode 7 has another number of scored pixels",
-        ),
-        (
-            scores_of_iou(random_scores(0).class_index, np.full(60, 1), np.full(60, 2), names=tuple("wxyz")),
-            r"^the two runs have different episodes \(their class names are not the same\): score both on one",
-        ),
+        (replace(SCORES, class_index=(SCORES.class_index + SEVENTH) % 4), "episode 7 is of another class"),
+        (replace(SCORES, counts=SCORES.counts + SEVENTH[:, None] * [0, 0, 1, 1]), "episode 7 has another number of"),
+        (replace(SCORES, class_names=tuple("wxyz")), r"^the two .* \(their class names are not the same\): score"),
     ],
 )
 def test_different_episodes_cannot_be_paired(other, message):
@@ -388,12 +358,9 @@ def test_measures_under_weights_are_those_of_copied_rows(drawn):
     assert np.allclose(weighted_correlation(x, y, weights), [np.corrcoef(x[r], y[r])[0, 1] for r in rows])
     assert np.allclose(weighted_auc(x, positive, weights), [roc_auc_score(positive[r], x[r]) for r in rows])
     assert weighted_auc(x, positive, np.ones(40)) == pytest.approx(roc_auc_score(positive, x))
-
-
-def test_whole_numbers_of_eight_bits_do_not_overflow():
-    x, y = np.uint8([200, 100, 3, 40]), np.uint8([9, 250, 77, 30])
+    x, y = np.uint8([200, 100, 3, 40]), np.uint8([9, 250, 77, 30])  # whose squares and differences would overflow
     assert weighted_correlation(x, y, np.ones(4)) == pytest.approx(np.corrcoef(x, y)[0, 1])
-    assert weighted_auc(x, [0, 1, 1, 0], np.ones(4)) == pytest.approx(1 / 4)  # of four pairs, 100 > 40 alone is right
+    assert weighted_auc(x, [0, 1, 1, 0], np.ones(4)) == 1 / 4  # of four pairs, 100 > 40 alone is right
 
 
 def test_an_auc_of_one_kind_alone_is_undefined():
@@ -405,6 +372,8 @@ def test_interval_by_hand():
     assert percentile_interval(np.arange(101.0), level=0.9) == pytest.approx((5, 95))
     assert percentile_interval([*range(101), float("nan")], level=0.9) == pytest.approx((5, 95))
     assert np.isnan(percentile_interval([float("nan")])).all()
+    assert percent(0.4171) == "41.7" and percent(0.4171, Interval(0.4009, 0.4321)) == "41.7 [40.1, 43.2]"
+    assert percent(0.02, Interval(-0.0104, 0.05), signed=True) == "+2.0 [-1.0, +5.0]"
     for level in (0, 1, 95):
         with pytest.raises(ValueError, match=f"level is {level}: give a share between 0 and 1, such as"):
             percentile_interval([1.0], level=level)

@@ -193,8 +193,7 @@ def test_consensus_follows_the_selection_but_never_the_oracle(rule):
 
 
 def test_the_oracle_needs_the_truth():
-    told = "^selection is 'oracle', but no query_masks were given; pass the query's true masks$"
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=r"'oracle', but no query_masks were given; pass the query's true masks$"):
         select(replace(PLAIN, selection="oracle"))
 
 

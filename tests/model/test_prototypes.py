@@ -72,20 +72,16 @@ def test_cosine_maps_equal_scikit_learn():
 
 
 def test_floors_keep_zeros_finite_and_change_nothing_else():
-    """By hand: next to no weight halves a mean at a millionth; a cosine asks for no length, down to 1e-11."""
+    """By hand: a millionth of weight halves a mean, a cosine asks for no length; also at mixed precision."""
     weights = torch.tensor([[[1e-6, 0.0]], [[0.0, 0.0]]], dtype=torch.float64)
     assert masked_averages(torch.ones(1, 1, 2, dtype=torch.float64), weights).tolist() == [[pytest.approx(0.5)], [0]]
     east = torch.tensor([[[[3e-11]], [[4e-11]]]], dtype=torch.float64)
     for length in (1.0, 1e-11):
         assert cosine_map(east, length * torch.tensor([[1.0, 0.0]], dtype=torch.float64)).item() == pytest.approx(0.6)
-
-
-def test_features_of_less_precision_meet_weights_of_more():
     features, weights = torch.ones(1, 2, 1, 2).bfloat16(), torch.rand(1, 1, 1, 2)
-    torch.testing.assert_close(masked_averages(features, weights).float(), torch.ones(1, 1, 2), atol=0.01, rtol=0)
-    expected = torch.full((1, 1, 1, 2), 0.5**0.5)
-    found = cosine_maps(features, torch.tensor([[[2.0, 0.0]]]))
-    torch.testing.assert_close(found.float(), expected, atol=0.01, rtol=0)
+    found = masked_averages(features, weights), cosine_maps(features, torch.tensor([[[2.0, 0.0]]]))
+    for part, expected in zip(found, (1, 0.5**0.5), strict=True):
+        np.testing.assert_allclose(part.float(), expected, atol=0.01)
 
 
 def test_cosines_are_finite_for_zeros_in_both_directions():
