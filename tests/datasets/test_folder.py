@@ -426,11 +426,13 @@ def test_all_that_is_wrong_is_named_before_features_are_computed(tree: Path) -> 
 
 
 def test_masks_of_0_and_255_alone_are_told_apart_from_classes(tree: Path) -> None:
-    for path in (tree / "masks").iterdir():
-        Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8) * 255).save(path)
+    for path in sorted((tree / "masks").iterdir(), reverse=True):
+        Image.new("L", (WIDTH, HEIGHT)).save(path)
+    assert not FolderDataset(tree).class_areas.any()  # background alone
+    Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8) * 255).save(path)
     with pytest.raises(ValueError, match="masks holds 0 and 255 alone, and 255 means ignored; draw the class of line"):
         FolderDataset(tree).class_areas  # noqa: B018
-    Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8)).save(path)  # one class in one mask is enough
+    Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8)).save(tree / "masks/b.png")  # one class in one mask is enough
     assert FolderDataset(tree).class_areas.any()
 
 

@@ -20,7 +20,7 @@ from dpnet_lite.model.cycle_comparison import (
     top_pixels,
     with_fallback,
 )
-from dpnet_lite.model.matching import CycleMatches
+from dpnet_lite.model.matching import CycleMatches, cycle_matches, directions
 
 RULES = get_args(get_type_hints(ModelConfig)["selection"])
 PLAIN = ModelConfig(weighted_pooling=False, consensus_rounds=0)
@@ -175,6 +175,17 @@ def test_the_whole_module_equals_a_loop():
 
 
 @pytest.mark.parametrize("rule", ["support_first", "query_first"])
+def test_every_pixel_is_matched_where_that_is_asked_for_or_needed(rule):
+    support, masks, query, prototype = scene(1)
+    arguments = replace(PLAIN, selection=rule), support, masks, query, prototype
+    (whole,), (matches,) = select_reliable(*arguments)
+    (again,), (few,) = select_reliable(*arguments, all_matches=False)
+    everywhere = cycle_matches(directions(support[:, 0]), directions(query), masks[:, 0].flatten(1) > 0)
+    assert torch.equal(again.weights, whole.weights) and all(map(torch.equal, matches, everywhere))
+    assert all(map(torch.equal, few, everywhere)) == (rule == "query_first")
+
+
+@pytest.mark.parametrize("rule", ["support_first", "query_first"])
 def test_an_empty_support_mask_falls_back(rule):
     selection = select(replace(PLAIN, selection=rule), empty=True)
     assert selection.fallback.tolist() == [True, False]
@@ -186,8 +197,8 @@ def test_consensus_follows_the_selection_but_never_the_oracle(rule):
     truth = (torch.rand(2, 4, 5) < 0.5).float()
     config = replace(PLAIN, selection=rule)
     plain = select(config, truth)
-    agreed = select(replace(config, consensus_rounds=2, consensus_temperature=0.1), truth)
-    expected = plain.weights if rule == "oracle" else consensus(scene(1)[2], plain.weights[:, None], 2, 0.1)[:, 0]
+    agreed = select(replace(config, consensus_rounds=1, consensus_temperature=0.1), truth)
+    expected = plain.weights if rule == "oracle" else consensus(scene(1)[2], plain.weights[:, None], 1, 0.1)[:, 0]
     torch.testing.assert_close(agreed.weights, expected)
     assert torch.equal(agreed.fallback, plain.fallback)
 
