@@ -373,7 +373,7 @@ def test_names_of_several_points_upper_case_and_decomposed_letters_are_paired(tr
         ("cat\ndog\ncat\n", "line 3 repeats 'cat'"),
         ("__background__\ncat\n", "line 1 is '__background__', which is value 0"),
         ("\n".join(f"class {k}" for k in range(255)), "names 255 classes; at most 254 fit an 8-bit mask$"),
-        ("caf\udce9\n", r"classes\.txt is not UTF-8 text; save it as UTF-8$"),  # as Latin-1 writes it
+        ("H\udcfcndin\n", r"classes\.txt is not UTF-8 text; save it as UTF-8$"),  # as Latin-1 writes it
     ],
 )
 def test_bad_class_names_are_refused(text: str, message: str, tree: Path) -> None:
