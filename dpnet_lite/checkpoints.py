@@ -150,7 +150,7 @@ def load_head(
     Raises:
         FileNotFoundError, ValueError: missing or damaged file, or a checkpoint of something else.
     """
-    tensors, metadata = load_checkpoint(path, device)
+    tensors, metadata = load_checkpoint(path)
     if metadata.get("what") != "DPNet head":
         raise ValueError(f"{path} holds {metadata.get('what', 'something')!r}, not a DPNet head; give a head's file")
     damage = f"{path} is no whole head: restore it or train again"

@@ -177,7 +177,7 @@ def draw_episodes(
         if value < lowest:
             raise ValueError(f"{name} is {value}; it must be at least {lowest}")
     pools = class_pools(dataset, classes, min_area=min_area, min_pixels=min_pixels)
-    usable = np.array([index for index, pool in pools.items() if len(pool) >= 2], dtype=np.int64)
+    usable = np.array([index for index, pool in pools.items() if len(pool) >= 2])
     if not len(usable):
         counts = ", ".join(f"{dataset.class_names[index]} {len(pool)}" for index, pool in pools.items())
         enough = f" on {100 * min_area:g} % of their pixels or more" if min_area else ""

@@ -61,7 +61,9 @@ def test_round_trip(tmp_path: Path) -> None:
     tensors, metadata = load_checkpoint(path)
     assert_same(example_tensors(), tensors)
     assert metadata == METADATA
-    sidecar = json.loads((tmp_path / "new" / "head.json").read_text())
+    sidecar = json.loads(text := (tmp_path / "new" / "head.json").read_text())
+    assert text == json.dumps(sidecar, indent=2) + "\n"  # for people
+    assert {tensor.device.type for tensor in load_checkpoint(path, "meta")[0].values()} == {"meta"}
     assert sidecar["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert sidecar["format"] == 1 and METADATA.items() <= sidecar.items()
     assert sorted(file.name for file in path.parent.iterdir()) == ["head.json", "head.safetensors"]
@@ -155,8 +157,9 @@ def test_a_record_of_another_kind_is_told(tmp_path: Path, content: str) -> None:
 def test_bad_arguments_to_save(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must end in \.safetensors"):
         save_checkpoint(tmp_path / "head.pth", {}, {})
-    with pytest.raises(ValueError, match="'sha256'"):
-        save_checkpoint(tmp_path / "head.safetensors", {}, {"sha256": "x"})
+    for key in ("format", "sha256"):
+        with pytest.raises(ValueError, match=rf"^metadata must not use the key '{key}', which the sidecar adds$"):
+            save_checkpoint(tmp_path / "head.safetensors", {}, {key: "x"})
     for value in (float("nan"), {1, 2}):
         with pytest.raises(ValueError, match="JSON"):
             save_checkpoint(tmp_path / "head.safetensors", {}, {"score": value})
@@ -370,6 +373,8 @@ def test_backbone_weights_of_ones_own_are_named_and_checked(trained: tuple[DPNet
     torch.save(plain_weights("tiny"), own)
     torch.save(plain_weights("tiny", seed=1), other)
     assert load_trained(head_file, backbone_weights=own).backbone.fingerprint == trained[1].fingerprint
+    elsewhere = load_trained(head_file, backbone_weights=own, device="meta")
+    assert {w.device.type for net in (elsewhere.head, elsewhere.backbone) for w in net.parameters()} == {"meta"}
     for weights in (other, None):  # None: the shipped ones
         with pytest.raises(ValueError) as caught:
             load_trained(head_file, backbone_weights=weights)
@@ -382,13 +387,16 @@ def test_backbone_weights_of_ones_own_are_named_and_checked(trained: tuple[DPNet
 
 
 def test_only_heads_of_known_networks_are_read(trained: tuple[DPNet, Any], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not a DPNet head"):
-        load_head(shipped_head(0).with_name("tiny_backbone.safetensors"))
+    for facts, found in (({"what": "a list"}, "a list"), ({}, "something")):
+        path = save_checkpoint(tmp_path / "other.safetensors", {}, facts)
+        with pytest.raises(ValueError, match=rf"^{path} holds '{found}', not a DPNet head; give a head's file$"):
+            load_head(path)
     rival = DPNet(ModelConfig(channels=8, network="rival"), 144, 96)
     path = save_head(tmp_path / "rival.safetensors", rival, trained[1], size=64)
-    with pytest.raises(ValueError, match=r"rival\.safetensors holds the network 'rival'; what is known here: dpnet"):
-        load_head(path)
-    assert_same(load_head(path, networks={"rival": DPNet})[0].state_dict(), rival.state_dict())
+    with pytest.raises(ValueError, match=r"rival\.safetensors holds the network 'rival'; what is known here: a, b$"):
+        load_head(path, networks={"a": DPNet, "b": DPNet})
+    again = load_trained(path, backbone_weights="random", networks={"rival": DPNet}).head
+    assert_same(again.state_dict(), rival.state_dict())
 
 
 @pytest.mark.parametrize(("name", "value", "is_read"), [("n_parts", 4, True), ("shot_fusion", "joint", False)])
@@ -422,6 +430,11 @@ def test_a_head_whose_facts_are_missing_or_of_another_kind_is_told(head_file: Pa
             save_checkpoint(head_file, tensors, changed)
             with pytest.raises(ValueError, match=rf"^{head_file} is no whole head: restore it or train again \(.*\)$"):
                 load_trained(head_file, backbone_weights="random")
+    other = MODEL.to_dict() | {"channels": 16}, r"size mismatch for reduce\.0\.weight: [^\n]*\."
+    for name, value, told in (("base_classes", ["cat", 1], "a base class is 1"), ("model", *other)):
+        save_checkpoint(head_file, tensors, metadata | {name: value})
+        with pytest.raises(ValueError, match=rf"is no whole head: restore it or train again \({told}\)$"):
+            load_head(head_file)
 
 
 def test_a_head_of_all_classes_has_no_fold(head_file: Path) -> None:
@@ -489,6 +502,7 @@ def test_a_damaged_head_is_refused(head_file: Path, damage: str) -> None:
 @pytest.mark.parametrize("name", ["photographs", "toy", "photographs_one_scale", "toy_support_only", "toy_fold3"])
 def test_shipped_weights_have_names(name: str) -> None:
     file = shipped_head(0).with_name(f"{'toy_fold0' if name == 'toy' else name}.safetensors")
+    assert [shipped_head(n).stem for n in (0, 3, 4)] == ["toy_fold0", "toy_fold3", "4"]
     (tensors, metadata), (expected, own) = load_checkpoint(name), load_checkpoint(file)
     assert metadata == own and digest_tensors(tensors) == digest_tensors(expected)
     assert (metadata["backbone"] == "mobilenet_v2") == name.startswith("photographs")
@@ -496,7 +510,7 @@ def test_shipped_weights_have_names(name: str) -> None:
 
 def test_a_name_that_is_none_is_told_as_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        FileNotFoundError, match="photographs_of_mine is no file and no name of shipped weights; these are"
+        FileNotFoundError, match=r"photographs_of_mine is no .* shipped weights; these are photographs, toy \.\.\.$"
     ):
         load_checkpoint("photographs_of_mine")
     monkeypatch.chdir(tmp_path)

@@ -45,15 +45,10 @@ DRAW = {"fold": 0, "n_shot": 1, "count": 40, "seed": 0}
 
 def test_sha256_is_that_of_the_canonical_json() -> None:
     drawn = draw_episodes(make_table(), range(6), **DRAW)
-    content = {
-        "seed": 0,
-        "n_shot": 1,
-        "fold": 0,
-        "dataset": "f00d",
-        "episodes": [
-            {"query": entry.query, "support": list(entry.support), "class_index": entry.class_index} for entry in drawn
-        ],
-    }
+    content = {"seed": 0, "n_shot": 1, "fold": 0, "dataset": "f00d"}
+    content["episodes"] = [
+        {"query": entry.query, "support": list(entry.support), "class_index": entry.class_index} for entry in drawn
+    ]
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     assert drawn.to_json() == canonical
     assert drawn.sha256 == hashlib.sha256(canonical.encode()).hexdigest()
@@ -62,6 +57,24 @@ def test_sha256_is_that_of_the_canonical_json() -> None:
     assert hand_written.to_json() == (
         '{"dataset":"f","episodes":[{"class_index":3,"query":4,"support":[5]}],"fold":1,"n_shot":1,"seed":2}'
     )
+
+
+def test_frozen_lists_stay_as_they_were() -> None:
+    """Lists of published scores are drawn anew by whoever repeats them: another hash is another experiment."""
+    shares = np.fromfunction(lambda image, c: (7 * image + 3 * c) % 11 / 22, (40, 5))
+    lists = [draw_episodes(AreaTable(shares), range(5), **{**DRAW, "n_shot": n, "fold": 2}) for n in (1, 5)]
+    assert [entry.sha256[:16] for entry in lists] == ["72584eb7f366ae3c", "a75eeb98dcf86588"]
+
+
+@pytest.mark.parametrize("n_images", [5001, 5002])
+def test_large_pools_are_sampled_and_small_ones_shuffled(n_images: int) -> None:
+    generator = np.random.default_rng([0, 0, 3])
+    generator.permutation(1)  # of the one class
+    query = generator.choice(np.arange(n_images))
+    rest = np.delete(np.arange(n_images), query)  # 5,000 are still shuffled
+    support = generator.permutation(rest)[:3] if n_images == 5001 else generator.choice(rest, 3, replace=False)
+    (drawn,) = draw_episodes(AreaTable(np.ones((n_images, 1))), [0], fold=0, n_shot=3, count=1, seed=0, min_area=1)
+    assert drawn == Episode(0, int(query), tuple(support.tolist()))
 
 
 def test_each_setting_changes_list_and_hash() -> None:
@@ -148,6 +161,8 @@ def test_unusable_classes_are_left_out_and_named_when_none_is_left() -> None:
     assert {entry.class_index for entry in draw_episodes(table, [0, 1], **DRAW)} == {0}
     with pytest.raises(ValueError, match=r"show it on 2 % of their pixels or more \(images: class 1 1\); add images"):
         draw_episodes(table, [1], **DRAW)
+    with pytest.raises(ValueError, match=r"images that show it \(images: class 1 1, class 0 1\); add"):
+        draw_episodes(AreaTable(np.eye(2)), [1, 0], **DRAW, min_area=0)
 
 
 @pytest.mark.parametrize(
@@ -184,6 +199,8 @@ def test_from_json_refuses_what_is_no_sound_list() -> None:
     for text in (*texts, *(json.dumps(whole | change) for change in changes)):
         with pytest.raises(ValueError, match="no episode list"):
             EpisodeList.from_json(text)
+    with pytest.raises(ValueError, match=r"\('a fingerprint that is no text, or a number that is none from 0 up'\)\);"):
+        EpisodeList.from_json(json.dumps(whole | {"fold": -1}))
 
 
 def test_min_pixels_asks_for_counts_at_the_images_own_size() -> None:
@@ -196,6 +213,7 @@ def test_min_pixels_asks_for_counts_at_the_images_own_size() -> None:
     assert class_pools(table, [0], min_area=0.0, min_pixels=41)[0].tolist() == [1, 2]
     assert class_pools(KnownAreas(table, table.class_areas), [0], min_area=0.0, min_pixels=41)[0].tolist() == [1, 2]
     assert class_pools(table, [0], min_area=0.3, min_pixels=41)[0].tolist() == [2]
+    assert set(draw_episodes(table, [0], **DRAW, min_pixels=41).images.flat) == {1, 2}
     for dataset, value, does in ((AreaTable(counts), 5, "does not"), (table, -1, "does")):
         with pytest.raises(
             ValueError, match=rf"min_pixels is {value}; .*only for data sets that count .* table {does}$"
@@ -221,8 +239,10 @@ def test_a_division_into_parts_leaves_no_episode_out(n_processes: int, accumulat
 
 
 def test_a_batch_that_cannot_be_divided_is_refused() -> None:
-    with pytest.raises(ValueError, match="batch_size is 6, but 2 processes take it in 2 parts each; give a multiple"):
+    with pytest.raises(ValueError, match=r"is 6, but 2 processes take it in 2 parts each; give a multiple of 4$"):
         StepParts([], TrainingConfig(batch_size=6, accumulate=2), range(1), n_processes=2)
     parts = StepParts([Episode(0, 0, (1,))], TrainingConfig(batch_size=1), range(1))
+    assert parts[0].episodes == (Episode(0, 0, (1,)),)  # of the first process
+    assert {array.dtype for array in (parts.class_index, parts.query, parts.support)} == {np.dtype("int32")}  # small
     with pytest.raises(IndexError, match="part 1 is not in 0 to 0"):
         parts[1]

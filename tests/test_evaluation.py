@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from score_samples import METRICS, random_masks, random_scores, scores_of, scores_of_iou
 from sklearn.metrics import jaccard_score
 
-from dpnet_lite.evaluation import EpisodeScores, episode_counts
+from dpnet_lite.evaluation import EpisodeScores, class_tables, episode_counts, metric_of_sums
 
 # Counts
 
@@ -39,14 +39,14 @@ def test_ignored_pixels_count_nowhere():
 @pytest.mark.parametrize(
     ("prediction", "labels", "message"),
     [
-        (torch.zeros(4, 5), torch.zeros(8, 10), r"\(4, 5\).*\(8, 10\).*prediction to the label's size first"),
-        (torch.zeros(1, 4, 5), torch.zeros(1, 4, 5), r"\[H, W\]"),
-        (torch.full((2, 2), 0.5), torch.zeros(2, 2).byte(), r"0\.5 occurs in the prediction.*threshold"),
-        (torch.zeros(2, 2).byte(), torch.full((2, 2), 3), r"3 occurs in the labels.*binary"),
+        (torch.zeros(4, 5), torch.zeros(8, 10), r".*\(4, 5\).*\(8, 10\).*prediction to the label's size first"),
+        (torch.zeros(1, 4, 5), torch.zeros(1, 4, 5), r".*: both must be \[H, W\], .*"),
+        (torch.tensor([[0.5, 2.0]]), torch.zeros(1, 2), r"the value 0\.5 .*; allowed are 0 and 1: .* threshold first"),
+        (torch.zeros(2, 2).byte(), torch.full((2, 2), 3), r"the value 3 .* labels; .* are 0, 1 and 255: .*binary.*"),
     ],
 )
 def test_counts_refuse_other_sizes_probabilities_and_multi_class_labels(prediction, labels, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
         episode_counts(prediction, labels)
 
 
@@ -163,11 +163,13 @@ def test_scores_survive_json_and_cannot_be_changed():
     ("class_index", "counts", "message"),
     [
         ([0, 1], [[1, 2, 3, 4]], r"\(2,\).*\(1, 4\)"),
-        ([], np.zeros((0, 4)), "at least one episode"),
+        ([], np.zeros((0, 4)), r"shape \(0, 4\): give \[n\] and \[n, 4\] with at least one episode$"),
         ([2], [[1, 2, 3, 4]], "2 class names"),
         ([-1], [[1, 2, 3, 4]], "-1"),
         ([0, 0], [[1, 2, 3, 4], [3, 2, 4, 3]], r"counts\[1\] is \[3, 2, 4, 3\]"),
         ([0], [[1, 2, 3, 9]], "no episode can give"),
+        ([0], [[-1, 2, 3, 6]], "no episode can give"),
+        ([0], [[1, 2, -1, 0]], "no episode can give: use episode_counts$"),
     ],
 )
 def test_impossible_scores_are_refused(class_index, counts, message):
@@ -176,5 +178,26 @@ def test_impossible_scores_are_refused(class_index, counts, message):
 
 
 def test_no_episodes_are_refused():
-    with pytest.raises(ValueError, match="at least one episode"):
+    with pytest.raises(ValueError, match=r"^counts is empty: score at least one episode$"):
         EpisodeScores.from_lists([], [], ("cat",))
+
+
+def test_scores_know_their_images_and_their_parts():
+    counts = [torch.tensor([n, 4, 3, 7 - n], dtype=torch.int32) for n in (1, 2, 3)]
+    images = np.array([[7, 8], [8, 9], [9, 7]], np.int32)
+    scores = EpisodeScores.from_lists(np.int32([0, 1, 0]), counts, ["cat", "dog"], images=images)
+    assert {array.dtype for array in (scores.class_index, scores.counts, scores.images)} == {np.dtype("int64")}
+    assert scores.images.tolist() == images.tolist() and scores.episodes_sha256 == ""
+    part = scores.part([2, 1])
+    assert np.column_stack([part.class_index, part.counts[:, 0], part.images]).tolist() == [[0, 3, 9, 7], [1, 2, 8, 9]]
+    assert scores_of_iou([0, 1], [1, 1], [2, 2]).part(slice(1)).images is None
+    for bad in (images[:2], images[:, :1], images[None], images[:, 0], np.zeros((3, 2, 1))):
+        with pytest.raises(ValueError, match=r"^images have shape \(.*\): give \[3, 1 \+ K\], query and supports$"):
+            EpisodeScores(scores.class_index, scores.counts, ("cat", "dog"), images=bad)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_metrics_of_many_resamples_at_once_are_those_of_each(metric):
+    runs = [random_scores(0), random_scores(1), scores_of_iou([0, 1, 2, 3], [5, 2, 3, 0], [9, 4, 5, 0])]
+    sums = np.stack([[table.sum(axis=0) for table in class_tables(scores)] for scores in runs])  # [runs, classes, 6]
+    assert metric_of_sums(sums, metric) == pytest.approx([getattr(scores, metric) for scores in runs])

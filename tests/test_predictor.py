@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from contextlib import nullcontext
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ import torch
 from core_fixtures import block_means, plain_weights, slow_softmax
 from PIL import Image
 
+import dpnet_lite.predictor as predictor_module
 from dpnet_lite.backbones.backbone import build_backbone
-from dpnet_lite.checkpoints import load_trained, save_head, shipped_head
+from dpnet_lite.checkpoints import Trained, load_trained, save_head, shipped_head
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.images import to_image, to_mask
 from dpnet_lite.datasets.toy import ToyWorld
@@ -156,22 +159,23 @@ def test_the_support_is_encoded_once(predictor, pictures, monkeypatch):
     for _ in range(2):
         predictor.predict(pictures["query"])
     assert sum(calls) == 5
-    predictor.set_support(
-        {"a": [pictures["support"]], "b": [pictures["support"]]}, {name: [pictures["mask"]] for name in "ab"}
-    )
+    predictor.set_support({n: [pictures["support"]] for n in "ab"}, {n: [pictures["mask"]] for n in "ab"})
     predictor.predict(pictures["query"])
     assert sum(calls) == 5 + 2 + 1  # the query once, whatever the number of classes
 
 
 def test_errors_name_the_value_and_the_remedy(predictor, pictures):
     image, mask = pictures["support"], pictures["mask"]
+    two_classes = mask + np.eye(50, 70, dtype=np.uint8)
+    assert predictor_module._called(2, "a.png") == "2 (a.png)"
     for message, images, masks in (
         ("2 images and 1 masks", [image] * 2, [mask]),
         ("is empty; mark the object", [image], [np.zeros_like(mask)]),
         (r"\[50, 69\], its image \[50, 70\]", [image], [mask[:, :-1]]),
         ("float32; give uint8", [image.astype(np.float32)], [mask]),
-        (r"lists, also of a single image: set_support\(\[image\], \[mask\]\)", "cat.jpg", "cat.png"),
-        ("both be lists", {"cat": [image]}, [mask]),
+        (r"^a str was given; .* a single image: set_support\(\[image\], \[mask\]\)$", "cat.jpg", "cat.png"),
+        (r"^images and masks must both be lists .* or both mappings by class name$", {"cat": [image]}, [mask]),
+        (r"mask 1 of foreground: mask holds 2 values above 0 \(1, 2\), so several classes", [image], [two_classes]),
         (r"images name \['cat'\], masks name \['dog'\]; name the same classes", {"cat": [image]}, {"dog": [mask]}),
         ("foreground has 0 images and 0 masks; give one mask per image", [], []),
         (r"support mask 2 of foreground: mask is \[50, 70, 3\]; give \[H, W\]", [image] * 2, [mask, image]),
@@ -201,15 +205,19 @@ def test_odd_arguments_are_refused_in_one_line(predictor, pictures, odd):
         assert "give" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_generators_are_listed_and_classes_fit_the_mask(predictor, pictures):
+def test_generators_are_listed_and_classes_fit_the_mask(predictor, pictures, monkeypatch):
     image, mask = pictures["support"], pictures["mask"]
     predictor.set_support((i for i in [image]), iter([mask]))
     for empty in (np.zeros((0, 0, 3), np.uint8), torch.zeros(3, 0, 5, dtype=torch.uint8), Image.new("RGB", (0, 0))):
         with pytest.raises(ValueError, match="give an array"):
             predictor.predict(empty)
     many = {str(number): [image] for number in range(256)}
-    with pytest.raises(ValueError, match="images name 256 classes; 255 fit the numbers of the mask"):
+    with pytest.raises(ValueError, match=r"images name 256 classes; 255 fit the numbers of the mask \(uint8\)$"):
         predictor.set_support(many, {name: [mask] for name in many})
+    del many["255"]
+    monkeypatch.setattr(predictor, "_encode", lambda name, images, masks: None)
+    monkeypatch.setattr(predictor_module, "_Class", lambda head, batch: None)
+    assert len(predictor.set_support(many, many)._support) == 255
 
 
 def test_a_predictor_comes_back_from_a_checkpoint(predictor, pictures, tmp_path):
@@ -223,6 +231,17 @@ def test_a_predictor_comes_back_from_a_checkpoint(predictor, pictures, tmp_path)
     np.testing.assert_array_equal(results[0].probabilities, results[1].probabilities)
     with pytest.raises(ValueError, match=r"trained on other tiny weights.*--backbone-weights"):
         Predictor.load(path)  # the shipped tiny backbone, not the random one
+
+
+def test_all_is_put_on_the_device_that_is_named(predictor, pictures, monkeypatch):
+    """On PyTorch's device without numbers, which knows no autocast."""
+    whole, given = Trained(deepcopy(predictor.head), deepcopy(predictor.backbone), 64, {}), {}
+    monkeypatch.setattr(predictor_module, "load_trained", lambda path, **options: given.update(options) or whole)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
+    elsewhere = Predictor.load("head.safetensors", device="meta")
+    batch = elsewhere._encode("cat", [pictures["support"]], [pictures["mask"]])
+    tensors = (*elsewhere.head.parameters(), *elsewhere.backbone.parameters(), *batch)
+    assert given["device"] == "meta" and {tensor.device.type for tensor in tensors} == {"meta"}
 
 
 def test_other_networks_are_handed_in(predictor, tmp_path):
@@ -268,12 +287,7 @@ def test_a_mask_of_several_values_is_refused(kind):
 
 def test_masks_of_other_numbers_are_refused_and_black_and_white_in_rgb_is_read(tmp_path):
     mask = np.float32([[0, 1], [0, np.nan]])
-    for odd in (
-        mask,
-        mask.astype(complex),
-        torch.from_numpy(mask).bfloat16(),
-        Image.fromarray(mask),
-    ):
+    for odd in (mask, mask.astype(complex), torch.from_numpy(mask).bfloat16(), Image.fromarray(mask)):
         with pytest.raises(ValueError, match="give integers or bools, as in mask"):
             to_mask(odd)
     with pytest.raises(ValueError, match=r"mask holds 2 values above 0 \(-1, 1\)"):

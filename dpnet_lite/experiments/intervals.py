@@ -138,9 +138,7 @@ def paired_difference(
     Resampling as in `bootstrap_interval`. Raises ValueError where a and b are not scores of the same
     episodes.
     """
-    return mean_paired_difference(
-        [a], [b], metric, n_resamples=n_resamples, seed=seed, level=level, resample_runs=False
-    )
+    return mean_paired_difference([a], [b], metric, n_resamples=n_resamples, seed=seed, level=level)
 
 
 def mean_interval(

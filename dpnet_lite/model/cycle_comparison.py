@@ -57,7 +57,7 @@ def top_pixels(similarity: Tensor, count: int) -> Tensor:
 def with_fallback(weights: Tensor, similarity_to_P: Tensor) -> Selection:
     """Use the 12 pixels most similar to P where a row of `weights` [B, N_q] is all 0 [ours, after SSP]."""
     empty = weights.sum(dim=1) <= 0
-    stand_in = top_pixels(similarity_to_P, FALLBACK_PIXELS).to(weights.dtype)
+    stand_in = top_pixels(similarity_to_P, FALLBACK_PIXELS)
     return Selection(torch.where(empty[:, None], stand_in, weights), empty)
 
 

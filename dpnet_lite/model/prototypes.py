@@ -87,6 +87,6 @@ def masks_at(masks: Tensor, size: tuple[int, int]) -> Tensor:
 
     A mask that is too thin to fill any cell keeps its share, so that its prototype exists (our choice).
     """
-    flat = masks.reshape(-1, 1, *masks.shape[-2:]).float()  # [..., H, W] -> [n, 1, H, W]
+    flat = masks.reshape(-1, *masks.shape[-2:]).float()  # [..., H, W] -> [n, H, W]
     coarse = functional.adaptive_avg_pool2d(flat, size)
-    return coarse.reshape(*masks.shape[:-2], *size)  # [n, 1, h, w] -> [..., h, w]
+    return coarse.reshape(*masks.shape[:-2], *size)  # [n, h, w] -> [..., h, w]

@@ -300,8 +300,9 @@ def test_areas_are_those_of_the_masks_whatever_index_json_rounds(tree: Path) -> 
         (lambda entries: entries[1].update(id="a"), "says otherwise of 'a' than its mask"),
         (lambda entries: entries.pop(), "says otherwise of 'c' than its mask"),
         (lambda entries: entries[0]["area"].update(cat=25), "says otherwise of 'a' than its mask"),
+        (lambda entries: entries[0]["area"].update(cat="a"), "is not of the form"),
         (lambda entries: entries[0].pop("area"), "is not of the form"),
-        (lambda entries: entries.append("d"), "is not of the form"),
+        (lambda entries: entries.append("d"), r'{"id": file stem, "area": {class name: share}}, \.\.\.\]; mend'),
     ],
 )
 def test_an_index_json_that_contradicts_the_masks_is_refused(change, message: str, tree: Path) -> None:
@@ -330,7 +331,7 @@ def spoil(tree: Path, how: str) -> None:
         ("classes.txt", FileNotFoundError, "has no classes.txt"),
         ("no mask", FileNotFoundError, r"1 of 3 images have no mask, first b\.png; add .*masks/b\.png"),
         ("twin", ValueError, r"b\.png and b\.tif share a mask"),
-        ("no images", ValueError, r"images holds no image; put files ending in \.jpg"),
+        ("no images", ValueError, rf"images holds no image; put files ending in {' '.join(image_extensions())} there$"),
     ],
 )
 def test_an_incomplete_folder_is_refused(how: str, error: type[Exception], message: str, tree: Path) -> None:
@@ -346,21 +347,22 @@ def test_case_06_masks_without_an_image_are_counted_with_what_was_left_out(tree:
     (tree / "images/b.png").rename(tree / "images/b.CR2")
     (tree / "images/c.png").rename(tree / "images/more/c.png")
     told = (
-        r"2 of 3 masks have no image in .*images, first b\.png, c\.png; .* \(left out there: 1 \.cr2, 1 in more/; move"
+        r"2 of 3 .* no image in .*images, first b\.png, c\.png; add .* \(left out there: 1 \.cr2, 1 in more/; "
+        r"move them up, or save them as JPEG \(HEIC: magick mogrify -format jpg \*\.heic\)\)$"
     )
     with pytest.raises(ValueError, match=told):
         FolderDataset(tree)
 
 
 def test_names_of_several_points_upper_case_and_decomposed_letters_are_paired(tree: Path) -> None:
-    stems = {"a": "a.1.x", "b": "B", "c": "gru\u0308n"}  # as macOS writes an umlaut
+    stems = {"a": "B.1.x", "b": "grv", "c": "gru\u0308n"}  # as macOS writes an umlaut
     for old, new in stems.items():
         (tree / f"images/{old}.png").rename(tree / f"images/{new}.PNG")
         (tree / f"masks/{old}.png").rename(tree / f"masks/{unicodedata.normalize('NFC', new)}.Png")
     decomposed = FolderDataset(tree)
-    names, fingerprint = [path.name[0] for path in decomposed.mask_paths], decomposed.fingerprint
+    names, fingerprint = [path.stem for path in decomposed.mask_paths], decomposed.fingerprint
     (tree / "images/gru\u0308n.PNG").rename(tree / "images/gr\u00fcn.PNG")
-    assert names == ["B", "a", "g"] and FolderDataset(tree).fingerprint == fingerprint
+    assert names == ["B.1.x", "grv", "gr\u00fcn"] and FolderDataset(tree).fingerprint == fingerprint
 
 
 @pytest.mark.parametrize(
@@ -370,13 +372,16 @@ def test_names_of_several_points_upper_case_and_decomposed_letters_are_paired(tr
         ("cat\n\ndog\n", "line 2 is empty"),
         ("cat\ndog\ncat\n", "line 3 repeats 'cat'"),
         ("__background__\ncat\n", "line 1 is '__background__', which is value 0"),
-        ("\n".join(f"class {k}" for k in range(255)), "names 255 classes; at most 254"),
+        ("\n".join(f"class {k}" for k in range(255)), "names 255 classes; at most 254 fit an 8-bit mask$"),
+        ("H\udcfcndin\n", r"classes\.txt is not UTF-8 text; save it as UTF-8$"),  # as Latin-1 writes it
     ],
 )
 def test_bad_class_names_are_refused(text: str, message: str, tree: Path) -> None:
-    (tree / "classes.txt").write_text(text, encoding="utf-8")
+    (tree / "classes.txt").write_text(text, encoding="utf-8", errors="surrogateescape")
     with pytest.raises(ValueError, match=message):
         FolderDataset(tree)
+    (tree / "classes.txt").write_text("\n".join(f"class {k}" for k in range(254)))
+    assert len(FolderDataset(tree).class_names) == 254
 
 
 def test_stray_files_are_not_images(tree: Path) -> None:
@@ -421,11 +426,13 @@ def test_all_that_is_wrong_is_named_before_features_are_computed(tree: Path) -> 
 
 
 def test_masks_of_0_and_255_alone_are_told_apart_from_classes(tree: Path) -> None:
-    for path in (tree / "masks").iterdir():
-        Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8) * 255).save(path)
+    for path in sorted((tree / "masks").iterdir(), reverse=True):
+        Image.new("L", (WIDTH, HEIGHT)).save(path)
+    assert not FolderDataset(tree).class_areas.any()  # background alone
+    Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8) * 255).save(path)
     with pytest.raises(ValueError, match="masks holds 0 and 255 alone, and 255 means ignored; draw the class of line"):
         FolderDataset(tree).class_areas  # noqa: B018
-    Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8)).save(path)  # one class in one mask is enough
+    Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8)).save(tree / "masks/b.png")  # one class in one mask is enough
     assert FolderDataset(tree).class_areas.any()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.intervals import bootstrap_interval, influence, mean_paired_difference, paired_difference
-from dpnet_lite.experiments.shared_images import LEAST_FREEDOM, spread
+from dpnet_lite.experiments.shared_images import LEAST_FREEDOM, _possible, spread
 
 N_CLASSES, PIXELS = 5, 9216
 LEADS = (0.55, 0.50)  # mean IoU of two methods
@@ -109,6 +109,20 @@ def test_spread_of_independent_episodes_is_that_of_a_mean():
     apart = np.arange(10).reshape(5, 2)  # every image in one episode: the same
     assert spread([x], [apart]).variance == pytest.approx(found.variance)
     assert spread([x, x], [apart, None]) == spread([x, x], [None, None])
+
+
+def test_spread_where_nothing_can_be_estimated():
+    assert spread([np.zeros(1)], [None]) == (0, LEAST_FREEDOM)  # one episode
+    pairs = list(itertools.permutations(range(4), 2))
+    added = {(0, 1): 1.0, (0, 2): -1.0, (3, 1): -1.0, (3, 2): 1.0}  # cancels out in every query and every support
+    assert spread([np.array([added.get(pair, 0.0) for pair in pairs])], [np.array(pairs)]).variance == 12 / 11 * 4
+    for found, possible in (
+        ((4, 9, 0.25, 1), (4, 1, 0.25, 1)),
+        ((4, -9, 0.25, 1), (4, -1, 0.25, 1)),
+        ((0.5, 0.1, 0.25, 3), (0.5, 0.1, 0.25, 3)),
+        ((-1, 1, 2, -3), (0, 0, 2, 1e-300)),
+    ):
+        assert tuple(_possible(np.array(found, dtype=float))) == possible  # variances that can be
 
 
 def test_spread_is_right_on_average():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,16 +15,20 @@ from sklearn.metrics import roc_auc_score
 
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.intervals import (
+    Interval,
     bootstrap_interval,
     bootstrap_weights,
+    influence,
     mean_interval,
     mean_paired_difference,
     paired_difference,
+    percent,
     percentile_interval,
     run_weights,
     weighted_auc,
     weighted_correlation,
 )
+from dpnet_lite.experiments.shared_images import spread
 
 
 @settings(max_examples=80, deadline=None)
@@ -117,6 +122,41 @@ def test_hierarchical_bootstrap_equals_a_slow_loop():
     assert narrow == pytest.approx(np.quantile(of_episodes, [0.025, 0.975]), abs=1e-12)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_images_widen_an_interval_by_what_spread_finds(metric):
+    """Three pairs of runs on two lists: what the episodes of a list add, added up; classes with those of both lists."""
+    lists, images = ["one", "two", "one"], np.random.default_rng(3).integers(0, 9, (2, 60, 2))
+    runs, others = (
+        [replace(random_scores(first + i, sha=lists[i], quality=q), images=images[i % 2]) for i in range(3)]
+        for first, q in ((0, 0.5), (10, 0.3))
+    )
+    rises = [(influence(a, metric) - influence(b, metric)) / 3 for a, b in zip(runs, others, strict=True)]
+    members = [np.flatnonzero(runs[0].class_index == c) for c in range(4)]
+    parts = [np.concatenate([(rises[0] + rises[2])[rows], rises[1][rows]]) for rows in members]
+    found = spread(parts, [np.concatenate(images[:, rows]) for rows in members])
+    drawn = np.random.default_rng([7, 0, 1]).chisquare(found.freedom, size=50)
+    stretch = np.sqrt(found.variance / sum(x @ x for x in parts) * found.freedom / drawn)
+    first, second = (np.mean([slow_values(r[i], metric, 7, 50, i % 2) for i in range(3)], 0) for r in (runs, others))
+    settings = {"n_resamples": 50, "seed": 7, "resample_runs": False}
+    difference, interval = mean_paired_difference(runs, others, metric, **settings)
+    expected = np.quantile(difference + stretch * (first - second - difference), [0.025, 0.975])
+    assert interval == pytest.approx(expected, abs=1e-9)
+    blind = [replace(a, counts=a.counts - a.counts[:, :1] * [1, 0, 0, -1]) for a in runs]  # IoU 0
+    above_0 = mean_paired_difference(runs, blind, "miou", **settings)[1]
+    assert mean_interval(runs, "miou", **settings) == pytest.approx(above_0, abs=1e-9)
+
+
+def test_intervals_depend_on_the_seed_alone_and_have_the_defaults_of_the_documents():
+    a, b, plain = random_scores(0), random_scores(1), {"n_resamples": 1000, "seed": 0, "level": 0.95}
+    assert bootstrap_interval(a, seed=3) == bootstrap_interval(a, seed=3) != bootstrap_interval(a, seed=4)
+    assert mean_paired_difference([a, b], [b, a], seed=3) == mean_paired_difference([a, b], [b, a], seed=3)
+    assert bootstrap_interval(a) == bootstrap_interval(a, "miou", **plain) == mean_interval([a])
+    assert paired_difference(a, b) == paired_difference(a, b, "miou", **plain) != paired_difference(a, b, level=0.5)
+    runs = [a, b], [b, a]
+    assert mean_paired_difference(*runs) == mean_paired_difference(*runs, "miou", **plain, resample_runs=True)
+    assert (bootstrap_weights([0, 0, 1]) == bootstrap_weights([0, 0, 1], 1000, seed=0)).all()
+
+
 def test_the_luck_of_a_run_with_its_episodes_counts_twice_at_most():
     """Networks that are equally good, each luckier with other episodes: intervals may be sqrt(2) too wide, not more."""
     generator = np.random.default_rng(0)
@@ -137,13 +177,6 @@ def test_the_luck_of_a_run_with_its_episodes_counts_twice_at_most():
         widths.append(high - low)
     standard_error = 0.4 / 12**0.5 / (24 * 100) ** 0.5  # an episode's IoU is uniform from 0.3 to 0.7
     assert 1 < np.mean(widths) / (2 * 1.96 * standard_error) < 1.6
-
-
-def test_intervals_depend_on_the_seed_alone():
-    a, b = random_scores(0), random_scores(1)
-    assert bootstrap_interval(a, seed=3) == bootstrap_interval(a, seed=3)
-    assert bootstrap_interval(a, seed=3) != bootstrap_interval(a, seed=4)
-    assert mean_paired_difference([a, b], [b, a], seed=3) == mean_paired_difference([a, b], [b, a], seed=3)
 
 
 def simulated_runs(n_runs, n=80):
@@ -226,20 +259,17 @@ def test_runs_are_drawn_within_their_fold():
     assert mean_paired_difference(ends, ends[::-1])[1] == (-1, 1)
 
 
+SCORES, SEVENTH = random_scores(0), np.arange(60) == 7
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
         (random_scores(0, n=59), "60 episodes against 59"),
-        (random_scores(0, sha="other"), "list without hash against other"),
-        (scores_of_iou(np.arange(60) % 4, np.full(60, 1), np.full(60, 2)), "is of another class"),
-        (
-            scores_of_iou(random_scores(0).class_index, np.full(60, 1), np.full(60, 2), total=999),
-            "episode 0 has another number of scored pixels",
-        ),
-        (
-            scores_of_iou(random_scores(0).class_index, np.full(60, 1), np.full(60, 2), names=tuple("wxyz")),
-            "class names",
-        ),
+        (random_scores(0, sha="0123456789abcdef"), r"list without hash against 0123456789ab\)"),
+        (replace(SCORES, class_index=(SCORES.class_index + SEVENTH) % 4), "episode 7 is of another class"),
+        (replace(SCORES, counts=SCORES.counts + SEVENTH[:, None] * [0, 0, 1, 1]), "episode 7 has another number of"),
+        (replace(SCORES, class_names=tuple("wxyz")), r"^the two .* \(their class names are not the same\): score"),
     ],
 )
 def test_different_episodes_cannot_be_paired(other, message):
@@ -255,7 +285,8 @@ def test_settings_are_checked():
         bootstrap_interval(scores, n_resamples=0)
     with pytest.raises(ValueError, match=r"level is 95"):
         bootstrap_interval(scores, level=95)
-    with pytest.raises(ValueError, match="0 runs"):
+    assert bootstrap_interval(scores, n_resamples=1)[0] > 0
+    with pytest.raises(ValueError, match=r"^there are 0 runs: give the scores of at least one$"):
         mean_interval([])
     with pytest.raises(ValueError, match="2 runs cannot be paired with 1"):
         mean_paired_difference([scores, scores], [scores])
@@ -329,6 +360,9 @@ def test_measures_under_weights_are_those_of_copied_rows(drawn):
     assert np.allclose(weighted_correlation(x, y, weights), [np.corrcoef(x[r], y[r])[0, 1] for r in rows])
     assert np.allclose(weighted_auc(x, positive, weights), [roc_auc_score(positive[r], x[r]) for r in rows])
     assert weighted_auc(x, positive, np.ones(40)) == pytest.approx(roc_auc_score(positive, x))
+    x, y = np.uint8([200, 100, 3, 40]), np.uint8([9, 250, 77, 30])  # whose squares and differences would overflow
+    assert weighted_correlation(x, y, np.ones(4)) == pytest.approx(np.corrcoef(x, y)[0, 1])
+    assert weighted_auc(x, [0, 1, 1, 0], np.ones(4)) == 1 / 4  # of four pairs, 100 > 40 alone is right
 
 
 def test_an_auc_of_one_kind_alone_is_undefined():
@@ -340,5 +374,8 @@ def test_interval_by_hand():
     assert percentile_interval(np.arange(101.0), level=0.9) == pytest.approx((5, 95))
     assert percentile_interval([*range(101), float("nan")], level=0.9) == pytest.approx((5, 95))
     assert np.isnan(percentile_interval([float("nan")])).all()
-    with pytest.raises(ValueError, match="level is 95"):
-        percentile_interval([1.0], level=95)
+    assert percent(0.4171) == "41.7" and percent(0.4171, Interval(0.4009, 0.4321)) == "41.7 [40.1, 43.2]"
+    assert percent(0.02, Interval(-0.0104, 0.05), signed=True) == "+2.0 [-1.0, +5.0]"
+    for level in (0, 1, 95):
+        with pytest.raises(ValueError, match=f"level is {level}: give a share between 0 and 1, such as"):
+            percentile_interval([1.0], level=level)

@@ -20,7 +20,7 @@ from dpnet_lite.model.cycle_comparison import (
     top_pixels,
     with_fallback,
 )
-from dpnet_lite.model.matching import CycleMatches
+from dpnet_lite.model.matching import CycleMatches, cycle_matches, directions
 
 RULES = get_args(get_type_hints(ModelConfig)["selection"])
 PLAIN = ModelConfig(weighted_pooling=False, consensus_rounds=0)
@@ -57,9 +57,9 @@ def test_weighted_pooling_favours_what_is_like_the_prototype():
     config = replace(
         PLAIN, selection="threshold", selection_threshold=0.7, selection_temperature=0.1, weighted_pooling=True
     )
-    weights = pixel_weights(config, MATCHES, MASK, SIMILARITY, None)[0]
-    expected = np.array([np.exp(0), 0, np.exp(-2.0), np.exp(-2.5), 0])
-    np.testing.assert_allclose(weights / weights.sum(), expected / expected.sum(), atol=1e-6)
+    less_alike = torch.cat([SIMILARITY, SIMILARITY - 0.2])  # each episode is weighed by its own best pixel
+    weights = pixel_weights(config, MATCHES, MASK, less_alike, None)
+    np.testing.assert_allclose(weights, [[1, 0, np.exp(-2.0), np.exp(-2.5), 0], [1, 0, 0, 0, 0]], atol=1e-6)
 
 
 def test_weighted_pooling_cannot_lose_a_selection_that_is_unlike_the_prototype():
@@ -72,7 +72,7 @@ def test_weighted_pooling_cannot_lose_a_selection_that_is_unlike_the_prototype()
 def test_top_pixels_of_fewer_pixels_are_all():
     values = torch.tensor([[0.1, 0.3, 0.2], [3.0, 2.0, 1.0]])
     assert top_pixels(values, 2).tolist() == [[False, True, True], [True, True, False]]
-    assert bool(top_pixels(values, 50).all())
+    assert top_pixels(values, 50).dtype == torch.bool and bool(top_pixels(values, 50).all())
 
 
 def test_of_equal_pixels_the_first_are_taken():
@@ -95,11 +95,12 @@ def test_an_empty_selection_falls_back_and_says_so():
 
 def test_membership_worked_by_hand():
     shares = torch.tensor([[0.5, 0.49, 1.0, 0.0], [0.1, 0.2, 0.2, 0.0], [0.0, 0.0, 0.0, 0.0]])
-    assert membership(shares).tolist() == [
+    expected = [
         [True, False, True, False],
         [False, True, True, False],  # nothing reaches one half: the fullest stand in
         [False, False, False, False],
     ]
+    assert membership(shares).tolist() == expected and membership(shares[None]).tolist() == [expected]
 
 
 def slow_consensus(query, weights, n_rounds, temperature):
@@ -174,6 +175,17 @@ def test_the_whole_module_equals_a_loop():
 
 
 @pytest.mark.parametrize("rule", ["support_first", "query_first"])
+def test_every_pixel_is_matched_where_that_is_asked_for_or_needed(rule):
+    support, masks, query, prototype = scene(1)
+    arguments = replace(PLAIN, selection=rule), support, masks, query, prototype
+    (whole,), (matches,) = select_reliable(*arguments)
+    (again,), (few,) = select_reliable(*arguments, all_matches=False)
+    everywhere = cycle_matches(directions(support[:, 0]), directions(query), masks[:, 0].flatten(1) > 0)
+    assert torch.equal(again.weights, whole.weights) and all(map(torch.equal, matches, everywhere))
+    assert all(map(torch.equal, few, everywhere)) == (rule == "query_first")
+
+
+@pytest.mark.parametrize("rule", ["support_first", "query_first"])
 def test_an_empty_support_mask_falls_back(rule):
     selection = select(replace(PLAIN, selection=rule), empty=True)
     assert selection.fallback.tolist() == [True, False]
@@ -185,14 +197,14 @@ def test_consensus_follows_the_selection_but_never_the_oracle(rule):
     truth = (torch.rand(2, 4, 5) < 0.5).float()
     config = replace(PLAIN, selection=rule)
     plain = select(config, truth)
-    agreed = select(replace(config, consensus_rounds=2, consensus_temperature=0.1), truth)
-    expected = plain.weights if rule == "oracle" else consensus(scene(1)[2], plain.weights[:, None], 2, 0.1)[:, 0]
+    agreed = select(replace(config, consensus_rounds=1, consensus_temperature=0.1), truth)
+    expected = plain.weights if rule == "oracle" else consensus(scene(1)[2], plain.weights[:, None], 1, 0.1)[:, 0]
     torch.testing.assert_close(agreed.weights, expected)
     assert torch.equal(agreed.fallback, plain.fallback)
 
 
 def test_the_oracle_needs_the_truth():
-    with pytest.raises(ValueError, match=r"selection is 'oracle', but no query_masks were given; pass"):
+    with pytest.raises(ValueError, match=r"'oracle', but no query_masks were given; pass the query's true masks$"):
         select(replace(PLAIN, selection="oracle"))
 
 

@@ -12,6 +12,7 @@ from dpnet_lite.model.prototypes import (
     cosine_maps,
     foreground_score,
     masked_average,
+    masked_averages,
     masks_at,
     support_prototypes,
 )
@@ -68,6 +69,19 @@ def test_cosine_maps_equal_scikit_learn():
         np.testing.assert_allclose(found[b].reshape(4, 15).numpy(), slow, atol=1e-12)
     single = cosine_map(torch.tensor(features), torch.tensor(prototypes[:, 2]))
     assert torch.equal(single, cosine_maps(torch.tensor(features), torch.tensor(prototypes[:, 2:3]))[:, 0])
+
+
+def test_floors_keep_zeros_finite_and_change_nothing_else():
+    """By hand: a millionth of weight halves a mean, a cosine asks for no length; also at mixed precision."""
+    weights = torch.tensor([[[1e-6, 0.0]], [[0.0, 0.0]]], dtype=torch.float64)
+    assert masked_averages(torch.ones(1, 1, 2, dtype=torch.float64), weights).tolist() == [[pytest.approx(0.5)], [0]]
+    east = torch.tensor([[[[3e-11]], [[4e-11]]]], dtype=torch.float64)
+    for length in (1.0, 1e-11):
+        assert cosine_map(east, length * torch.tensor([[1.0, 0.0]], dtype=torch.float64)).item() == pytest.approx(0.6)
+    features, weights = torch.ones(1, 2, 1, 2).bfloat16(), torch.rand(1, 1, 1, 2)
+    found = masked_averages(features, weights), cosine_maps(features, torch.tensor([[[2.0, 0.0]]]))
+    for part, expected in zip(found, (1, 0.5**0.5), strict=True):
+        np.testing.assert_allclose(part.float(), expected, atol=0.01)
 
 
 def test_cosines_are_finite_for_zeros_in_both_directions():
