@@ -128,3 +128,11 @@ def test_the_score_is_the_cosine_with_the_foreground_less_that_with_the_backgrou
             np.testing.assert_allclose(prototypes[b], pair, atol=1e-5)
             cosines = cosine_similarity(pair, query[b].reshape(5, 24).T)  # [2, 24]
             np.testing.assert_allclose(found[b].flatten(), cosines[0] - cosines[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(("side", "n_cells", "least", "most"), [(473, 60, 0.876, 1.861), (320, 40, 1.0, 1.0)])
+def test_how_often_a_pixel_counts(side, n_cells, least, most):
+    """As docs/method.md says: once where cells divide the input, up to 1.86 times where their windows overlap."""
+    pixels = torch.eye(side)[:, None].expand(side, n_cells, side)  # a row of pixels each, the same in every row
+    counted = masks_at(pixels, (1, n_cells)).sum(dim=(-2, -1)) * side / n_cells
+    assert (float(counted.min()), float(counted.max())) == pytest.approx((least, most), abs=1e-3)
