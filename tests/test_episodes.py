@@ -178,6 +178,7 @@ def test_unusable_classes_are_left_out_and_named_when_none_is_left() -> None:
         ([0], {"seed": -1}, "seed is -1"),
         ([0], {"fold": -1}, "fold is -1"),
         ([0], {"min_area": 2.0}, "min_area is 2.0"),
+        ([0], {"n_shot": 60}, r"^60 shots need 61 images of a class, but class 0 has \d+ to draw from; give fewer"),
     ],
 )
 def test_bad_arguments_are_named(classes: list[int], changes: dict, message: str) -> None:
