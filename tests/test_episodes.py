@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dpnet_lite.config import TrainingConfig
 from dpnet_lite.datasets.base import DatasetDefaults, KnownAreas, Sample
-from dpnet_lite.episodes import Episode, EpisodeList, StepParts, class_pools, draw_episodes
+from dpnet_lite.episodes import Episode, EpisodeList, StepParts, class_pools, draw_episodes, usable_classes
 
 
 class AreaTable(DatasetDefaults):
@@ -154,6 +154,7 @@ def test_area_limit_is_inclusive_and_nothing_is_drawn_where_the_class_is_absent(
     areas = np.array([[0.02], [0.019], [0.0], [0.5]])
     assert class_pools(AreaTable(areas), [0], min_area=0.02)[0].tolist() == [0, 3]
     assert class_pools(AreaTable(areas), [0], min_area=0.0)[0].tolist() == [0, 1, 3]
+    assert [usable_classes(AreaTable(areas), [0], min_area=share) for share in (0.02, 0.5)] == [[0], []]
 
 
 def test_unusable_classes_are_left_out_and_named_when_none_is_left() -> None:
@@ -177,6 +178,7 @@ def test_unusable_classes_are_left_out_and_named_when_none_is_left() -> None:
         ([0], {"seed": -1}, "seed is -1"),
         ([0], {"fold": -1}, "fold is -1"),
         ([0], {"min_area": 2.0}, "min_area is 2.0"),
+        ([0], {"n_shot": 60}, r"^60 shots need 61 images of a class, but class 0 has \d+ to draw from; give fewer"),
     ],
 )
 def test_bad_arguments_are_named(classes: list[int], changes: dict, message: str) -> None:

@@ -170,8 +170,8 @@ def test_errors_name_the_value_and_the_remedy(predictor, pictures):
     assert predictor_module._called(2, "a.png") == "2 (a.png)"
     for message, images, masks in (
         ("2 images and 1 masks", [image] * 2, [mask]),
-        ("is empty; mark the object", [image], [np.zeros_like(mask)]),
-        (r"\[50, 69\], its image \[50, 70\]", [image], [mask[:, :-1]]),
+        (r"^support mask 1 of foreground is empty; mark the object", [image], [np.zeros_like(mask)]),
+        (r"^support mask 1 of foreground is \[50, 69\], its image \[50, 70\]", [image], [mask[:, :-1]]),
         ("float32; give uint8", [image.astype(np.float32)], [mask]),
         (r"^a str was given; .* a single image: set_support\(\[image\], \[mask\]\)$", "cat.jpg", "cat.png"),
         (r"^images and masks must both be lists .* or both mappings by class name$", {"cat": [image]}, [mask]),
@@ -187,7 +187,7 @@ def test_errors_name_the_value_and_the_remedy(predictor, pictures):
     with pytest.raises(FileNotFoundError, match=r"nowhere.jpg is not a file; check the path"):
         predictor.set_support(["nowhere.jpg"], [mask])
     fresh = Predictor(predictor.head, predictor.backbone, size=64)
-    with pytest.raises(ValueError, match="call set_support"):
+    with pytest.raises(ValueError, match=r"^no support is set; call set_support\(images, masks\) first$"):
         fresh.predict(pictures["query"])
 
 
@@ -244,12 +244,16 @@ def test_all_is_put_on_the_device_that_is_named(predictor, pictures, monkeypatch
     assert given["device"] == "meta" and {tensor.device.type for tensor in tensors} == {"meta"}
 
 
-def test_other_networks_are_handed_in(predictor, tmp_path):
+def test_other_networks_are_handed_in(predictor, pictures, tmp_path):
     rival = DPNet(ModelConfig(channels=8, network="rival"), 144, 96)
     path = save_head(tmp_path / "rival.safetensors", rival, build_backbone("tiny"), size=64)
     with pytest.raises(ValueError, match="holds the network 'rival'"):
         Predictor.load(path)
     assert Predictor.load(path, networks={"rival": DPNet}).head.config.network == "rival"
+    plain = torch.nn.Module()  # without parts, traces and settings
+    plain.forward = lambda batch, cells, **options: Output(torch.zeros(1, 2, *cells))
+    other = Predictor(plain, predictor.backbone, size=64).set_support([pictures["support"]], [pictures["mask"]])
+    assert other.predict(pictures["query"], trace=True).traces == ()
 
 
 @pytest.mark.parametrize("fold", range(4))

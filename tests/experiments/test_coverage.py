@@ -130,12 +130,21 @@ def test_spread_is_right_on_average():
     generator = np.random.default_rng(3)
     drawn = [generator.choice(np.delete(np.arange(12), query % 12), 2, replace=False) for query in range(48)]
     images = np.column_stack([np.arange(48) % 12, drawn])
-    sums, found = [], []
+    sums, found, added = [], [], []
     for _ in range(3000):
         query, support = generator.normal(0, 1.0, 12), generator.normal(0, 0.8, 12)
         x = query[images[:, 0]] + support[images[:, 1:]].mean(axis=1) + generator.normal(0, 0.5, len(images))
         sums.append(x.sum())
-        found.append(spread([x - x.mean()], [images]).variance)
+        added.append(x - x.mean())
+        found.append(spread([added[-1]], [images]).variance)
+    query, support = np.eye(12)[images[:, 0]], np.eye(12)[images[:, 1:]].mean(axis=1)
+    parts = [query @ query.T, query @ support.T + support @ query.T, support @ support.T, np.eye(48)]
+    centred = [(np.eye(48) - 1 / 48) @ part @ (np.eye(48) - 1 / 48) for part in parts]
+    chosen = added[np.argmax(found)]
+    variances = np.linalg.solve(
+        [[np.trace(a @ b) for b in centred] for a in centred], [chosen @ c @ chosen for c in centred]
+    )
+    assert max(found) == pytest.approx(variances @ [part.sum() for part in parts])  # MINQUE, written out
     assert np.mean(found) == pytest.approx(np.var(sums), rel=0.1)  # three times what resampled episodes show
     assert np.var(sums) > 3 * len(images) * np.var(x)
 

@@ -28,7 +28,9 @@ from dpnet_lite.experiments.intervals import (
     weighted_auc,
     weighted_correlation,
 )
-from dpnet_lite.experiments.shared_images import spread
+from dpnet_lite.experiments.shared_images import LEAST_FREEDOM, spread
+
+SCORES, SEVENTH = random_scores(0), np.arange(60) == 7
 
 
 @settings(max_examples=80, deadline=None)
@@ -126,6 +128,7 @@ def test_hierarchical_bootstrap_equals_a_slow_loop():
 def test_images_widen_an_interval_by_what_spread_finds(metric):
     """Three pairs of runs on two lists: what the episodes of a list add, added up; classes with those of both lists."""
     lists, images = ["one", "two", "one"], np.random.default_rng(3).integers(0, 9, (2, 60, 2))
+    images[:, :, 0] = np.argsort(np.argsort(SCORES.counts[:, 0] / SCORES.counts[:, 1])) // 5  # hard images, easy ones
     runs, others = (
         [replace(random_scores(first + i, sha=lists[i], quality=q), images=images[i % 2]) for i in range(3)]
         for first, q in ((0, 0.5), (10, 0.3))
@@ -134,6 +137,7 @@ def test_images_widen_an_interval_by_what_spread_finds(metric):
     members = [np.flatnonzero(runs[0].class_index == c) for c in range(4)]
     parts = [np.concatenate([(rises[0] + rises[2])[rows], rises[1][rows]]) for rows in members]
     found = spread(parts, [np.concatenate(images[:, rows]) for rows in members])
+    assert found.variance > 1.1 * sum(x @ x for x in parts) and found.freedom > LEAST_FREEDOM  # not what is always so
     drawn = np.random.default_rng([7, 0, 1]).chisquare(found.freedom, size=50)
     stretch = np.sqrt(found.variance / sum(x @ x for x in parts) * found.freedom / drawn)
     first, second = (np.mean([slow_values(r[i], metric, 7, 50, i % 2) for i in range(3)], 0) for r in (runs, others))
@@ -257,9 +261,6 @@ def test_runs_are_drawn_within_their_fold():
     ends = [constant_run(fold, iou) for fold, iou in ((0, 0.0), (0, 1.0), (0, 1.0))]
     assert mean_interval(ends, resample_runs=True) == (0, 1)
     assert mean_paired_difference(ends, ends[::-1])[1] == (-1, 1)
-
-
-SCORES, SEVENTH = random_scores(0), np.arange(60) == 7
 
 
 @pytest.mark.parametrize(
