@@ -68,7 +68,7 @@ class EpisodeScores:
     images: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        class_index, counts = np.array(self.class_index, np.int64), np.array(self.counts, np.int64)
+        class_index, counts = _whole_numbers(self.class_index, "class_index"), _whole_numbers(self.counts, "counts")
         if not counts.size or counts.shape != (len(counts), 4) or class_index.shape != counts.shape[:1]:
             raise ValueError(
                 f"class_index has shape {class_index.shape} and counts have shape {counts.shape}: "
@@ -87,14 +87,14 @@ class EpisodeScores:
         if not consistent.all():
             row = int(np.flatnonzero(~consistent)[0])
             raise ValueError(f"counts[{row}] is {counts[row].tolist()}, which no episode can give: use episode_counts")
-        images = None if self.images is None else np.array(self.images, np.int64)
+        images = None if self.images is None else _whole_numbers(self.images, "images")
         if images is not None and (images.ndim != 2 or len(images) != len(counts) or images.shape[1] < 2):
             raise ValueError(f"images have shape {images.shape}: give [{len(counts)}, 1 + K], query and supports")
-        for name, array in (("class_index", class_index), ("counts", counts)):
-            array.setflags(write=False)
+        for name, array in (("class_index", class_index), ("counts", counts), ("images", images)):
+            if array is not None:
+                array.setflags(write=False)
             object.__setattr__(self, name, array)
         object.__setattr__(self, "class_names", tuple(self.class_names))
-        object.__setattr__(self, "images", images)
 
     @classmethod
     def from_lists(
@@ -160,6 +160,14 @@ class EpisodeScores:
             if (array.dtype.kind, array.ndim) != expected[name]:
                 raise ValueError(f"{name} of scores is of another kind than that of to_dict: save with to_dict")
         return cls(**values)
+
+
+def _whole_numbers(values: Any, name: str) -> NDArray[np.int64]:
+    """A copy as int64; ValueError for what holds anything else than whole numbers."""
+    array = np.array(values)
+    if array.size and array.dtype.kind not in "iu":
+        raise ValueError(f"{name} holds {array.dtype}, not whole numbers: save with to_dict, or count pixels")
+    return array.astype(np.int64)
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:

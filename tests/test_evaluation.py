@@ -191,7 +191,7 @@ def test_scores_know_their_images_and_their_parts():
     part = scores.part([2, 1])
     assert np.column_stack([part.class_index, part.counts[:, 0], part.images]).tolist() == [[0, 3, 9, 7], [1, 2, 8, 9]]
     assert scores_of_iou([0, 1], [1, 1], [2, 2]).part(slice(1)).images is None
-    for bad in (images[:2], images[:, :1], images[None], images[:, 0], np.zeros((3, 2, 1))):
+    for bad in (images[:2], images[:, :1], images[None], images[:, 0], np.zeros((3, 2, 1), int)):
         with pytest.raises(ValueError, match=r"^images have shape \(.*\): give \[3, 1 \+ K\], query and supports$"):
             EpisodeScores(scores.class_index, scores.counts, ("cat", "dog"), images=bad)
 
@@ -201,3 +201,11 @@ def test_metrics_of_many_resamples_at_once_are_those_of_each(metric):
     runs = [random_scores(0), random_scores(1), scores_of_iou([0, 1, 2, 3], [5, 2, 3, 0], [9, 4, 5, 0])]
     sums = np.stack([[table.sum(axis=0) for table in class_tables(scores)] for scores in runs])  # [runs, classes, 6]
     assert metric_of_sums(sums, metric) == pytest.approx([getattr(scores, metric) for scores in runs])
+
+
+@pytest.mark.parametrize("odd", [[[0.5, 2, 3, 4]], [[True] * 4], [["a"] * 4], [[None] * 4]])
+def test_scores_are_of_whole_numbers(odd):
+    with pytest.raises(ValueError, match=r"^counts holds \S+, not whole numbers: save with to_dict, or count pixels$"):
+        EpisodeScores(np.array([0]), odd, ("a",))
+    with pytest.raises(ValueError, match=r"^class_index holds float64, not whole numbers"):
+        EpisodeScores(np.array([0.7]), [[1, 2, 3, 4]], ("a",))

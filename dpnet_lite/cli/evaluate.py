@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> None:
     _refuse(args, is_published=published is not None)
     if args.out is not None:
         options.check_output(args.out, may_replace=args.overwrite)
+        if args.out.suffix != ".json" or args.out.resolve() == args.checkpoint.with_suffix(".json").resolve():
+            raise ValueError(f"--out {args.out} is not for scores; give a name in .json that is no checkpoint's")
     names = args.protocol or ([] if published is None else ["ours"])
     weights, networks = args.backbone_weights, options.known_networks()
     trained = load_trained(args.checkpoint, backbone_weights=weights, device=args.device, networks=networks)

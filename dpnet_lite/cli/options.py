@@ -57,8 +57,8 @@ def say(text: str) -> None:
 
     from dpnet_lite.experiments.progress import is_first_process
 
-    encoding = sys.stdout.encoding or "utf-8"
-    if is_first_process():
+    if is_first_process() and sys.stdout is not None:  # it is None where it was closed (>&-)
+        encoding = sys.stdout.encoding or "utf-8"
         tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
 

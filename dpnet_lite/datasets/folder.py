@@ -158,6 +158,8 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     for line, name in enumerate(names, start=1):
         if not name:
             raise ValueError(f"{path} line {line} is empty, but line numbers are mask values; name the class")
+        if not name.isprintable():
+            raise ValueError(f"{path} line {line} is {name!r}, which cannot be printed; save the file as UTF-8")
         if name.strip("_").lower() == "background":
             raise ValueError(f"{path} line {line} is {name!r}, which is value 0 without a line; delete it")
         if name in names[: line - 1]:
@@ -175,7 +177,7 @@ def _check_index(path: Path, areas: dict[str, np.ndarray], class_names: Sequence
             (_normalised(str(entry["id"])), {**dict.fromkeys(class_names, 0), **entry["area"]}) for entry in entries
         ]
         shares = {stem: np.array([*area.values()], dtype=float) for stem, area in told}
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         expected = '[{"id": file stem, "area": {class name: share}}, ...]'
         raise ValueError(f"{path} is not of the form {expected}; mend or delete it") from None
     for stem in dict.fromkeys([*areas, *shares]):

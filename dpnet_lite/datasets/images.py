@@ -171,7 +171,10 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
 
 def _check_pixels(image: Image.Image) -> None:
     """ValueError for an image of too many pixels, told before it is decoded."""
-    most = int(os.environ.get("DPNET_LITE_MAX_PIXELS", MAX_PIXELS))
+    wish = os.environ.get("DPNET_LITE_MAX_PIXELS", "")
+    if wish and not wish.isdecimal():
+        raise ValueError(f"the environment variable DPNET_LITE_MAX_PIXELS is {wish!r}; give a whole number of pixels")
+    most = int(wish or MAX_PIXELS)
     if image.width * image.height > most:
         raise ValueError(
             f"{image.width} x {image.height} is more than {most:,} pixels: scale it down, or set the environment "

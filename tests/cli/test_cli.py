@@ -580,6 +580,17 @@ def test_names_that_the_terminal_cannot_show_end_no_run(monkeypatch):
     monkeypatch.setattr(info, "run", lambda args: options.say("\u00e9 \udcff"))
     assert run("info") == 0
     assert shown.buffer.getvalue() == b"\\xe9 \\udcff\n"
+    monkeypatch.setattr(sys, "stdout", None)  # closed, as by >&-
+    assert run("info") == 0
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "head.json"])
+def test_scores_replace_no_file_of_another_kind(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("mine")
+    assert run("evaluate", "--checkpoint", "head.safetensors", "--out", name, "--overwrite") == 2
+    assert error_line(capsys) == f"--out {name} is not for scores; give a name in .json that is no checkpoint's"
+    assert Path(name).read_text() == "mine"
 
 
 @pytest.mark.parametrize(

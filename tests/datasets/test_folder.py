@@ -188,6 +188,9 @@ def test_one_limit_of_pixels_that_can_be_raised_and_named_formats(tmp_path: Path
             ValueError, match=r"large\.png .*14000 x 13000 is more than 150,000,000 pixels: scale it down"
         ):
             call(tmp_path / "large.png")
+    monkeypatch.setenv("DPNET_LITE_MAX_PIXELS", "300M")
+    with pytest.raises(ValueError, match="variable DPNET_LITE_MAX_PIXELS is '300M'; give a whole number of pixels"):
+        image_size(tmp_path / "large.png")
     monkeypatch.setenv("DPNET_LITE_MAX_PIXELS", "182000000")
     assert image_size(tmp_path / "large.png") == (13_000, 14_000)
     assert Image.MAX_IMAGE_PIXELS == 89_478_485  # other programs' limit is as it was
@@ -372,6 +375,7 @@ def test_names_of_several_points_upper_case_and_decomposed_letters_are_paired(tr
         ("cat\n\ndog\n", "line 2 is empty"),
         ("cat\ndog\ncat\n", "line 3 repeats 'cat'"),
         ("__background__\ncat\n", "line 1 is '__background__', which is value 0"),
+        ("\0c\0a\0t", r"line 1 is '\\x00c\\x00a\\x00t', which cannot be printed; save the file as UTF-8"),
         ("\n".join(f"class {k}" for k in range(255)), "names 255 classes; at most 254 fit an 8-bit mask$"),
         ("H\udcfcndin\n", r"classes\.txt is not UTF-8 text; save it as UTF-8$"),  # as Latin-1 writes it
     ],
@@ -382,6 +386,12 @@ def test_bad_class_names_are_refused(text: str, message: str, tree: Path) -> Non
         FolderDataset(tree)
     (tree / "classes.txt").write_text("\n".join(f"class {k}" for k in range(254)))
     assert len(FolderDataset(tree).class_names) == 254
+
+
+def test_an_index_json_nested_without_end_is_refused(tree: Path) -> None:
+    (tree / "index.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"index\.json is not of the form"):
+        _ = FolderDataset(tree).class_areas
 
 
 def test_stray_files_are_not_images(tree: Path) -> None:
