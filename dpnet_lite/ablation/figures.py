@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, Judged, labelled_scores, runs_of
+from dpnet_lite.ablation.comparisons import Judged, labelled_scores, runs_of
 from dpnet_lite.ablation.studies import Study
 from dpnet_lite.ablation.table import Row
 from dpnet_lite.experiments.intervals import Interval, mean_interval, percent
@@ -87,8 +87,7 @@ def differences_figure(judged: Sequence[Judged], *, several: bool = False) -> Fi
 def kind_of(entry: Judged) -> str:
     """Which of `P_STYLES` a comparison gets."""
     ahead, behind, unclear = P_STYLES
-    is_clear = entry.p_corrected < 0.05 and entry.verdict != NO_DIFFERENCE  # p knows nothing of the luck of episodes
-    return unclear if not is_clear else ahead if entry.difference > 0 else behind
+    return unclear if entry.p_corrected >= 0.05 else ahead if entry.difference > 0 else behind
 
 
 def _draw_difference(axes: Axes, row: int, entry: Judged, several: bool) -> None:
