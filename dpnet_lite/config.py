@@ -84,7 +84,7 @@ class Settings:
                 value = _read(text, type(old))
             except (KeyError, ValueError):
                 raise ValueError(f"{change!r} does not fit; the value now is {old!r}") from None
-            if values.setdefault(name, value) != value:
+            if repr(values.setdefault(name, value)) != repr(value):  # NaN is not NaN
                 raise ValueError(f"{change!r} comes after {name}={values[name]}; give each setting once")
         return self._new({**vars(self), **values})
 

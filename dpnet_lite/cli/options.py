@@ -155,7 +155,7 @@ def add_data(parser: argparse.ArgumentParser, *, one_fold: bool = False, of_head
     add("--gap", type=float, help="support-query gap of the toy world, 0 to 1")
     add("--backbone-weights", type=Path, help=".safetensors or .pth, torchvision's keys")
     add("--size", type=whole(32, 10_000), help="side of the network's square input, pixels")
-    more = "more shots than a class has photographs: support images repeat (else this is refused)"
+    more = "more shots than a class has photographs: support images repeat (else scoring is refused)"
     add("--repeat-support", action="store_true", help=more)
     where = "folder for the frozen features of photographs (default: dpnet_lite in your cache folder)"
     add("--cache", dest="cache_folder", metavar="CACHE", type=Path, help=where)

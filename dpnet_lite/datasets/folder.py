@@ -162,7 +162,7 @@ def read_class_names(path: Path) -> tuple[str, ...]:
             raise ValueError(f"{path} line {line} is {name!r}, which cannot be printed; save the file as UTF-8")
         if name.strip("_").lower() == "background":
             raise ValueError(f"{path} line {line} is {name!r}, which is value 0 without a line; delete it")
-        if name in names[: line - 1]:
+        if _normalised(name) in map(_normalised, names[: line - 1]):
             raise ValueError(f"{path} line {line} repeats {name!r}; give every class a name of its own")
     if len(names) > MAX_CLASSES:
         raise ValueError(f"{path} names {len(names)} classes; at most {MAX_CLASSES} fit an 8-bit mask")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 import torch
 
@@ -257,5 +258,5 @@ def folder_fold(
 
 
 def plain_name(name: str) -> str:
-    """A class name without the further folder it comes from, in lower case: "folder:B/Cat" is "cat"."""
-    return (name.partition("/")[2] if name.startswith("folder:") else name).casefold()
+    """A class name without the further folder it comes from, however it is spelt: "folder:B/Cat" is "cat"."""
+    return normalize("NFKC", name.partition("/")[2] if name.startswith("folder:") else name).casefold()

@@ -119,7 +119,7 @@ def load_training_state(path: str | Path) -> dict[str, Any]:
     start = len(_STATE_MAGIC) + 65  # the digest in hex and a line feed
     payload = data[start:]
     if data[:start] != _STATE_MAGIC + sha256(payload).encode() + b"\n":
-        raise ValueError(f"{path} is not a whole training state (SHA-256 differs): train on from an older one")
+        raise ValueError(f"{path} is not a whole training state (SHA-256 differs): delete it to start anew")
     try:
         state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:  # a pickle made by others can raise anything

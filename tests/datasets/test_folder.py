@@ -374,6 +374,7 @@ def test_names_of_several_points_upper_case_and_decomposed_letters_are_paired(tr
         (" \n\n", "is empty; write one class name per line"),
         ("cat\n\ndog\n", "line 2 is empty"),
         ("cat\ndog\ncat\n", "line 3 repeats 'cat'"),
+        ("gr\u00fcn\ngru\u0308n\n", "line 2 repeats"),  # composed and decomposed
         ("__background__\ncat\n", "line 1 is '__background__', which is value 0"),
         ("\0c\0a\0t", r"line 1 is '\\x00c\\x00a\\x00t', which cannot be printed; save the file as UTF-8"),
         ("\n".join(f"class {k}" for k in range(255)), "names 255 classes; at most 254 fit an 8-bit mask$"),
@@ -386,6 +387,20 @@ def test_bad_class_names_are_refused(text: str, message: str, tree: Path) -> Non
         FolderDataset(tree)
     (tree / "classes.txt").write_text("\n".join(f"class {k}" for k in range(254)))
     assert len(FolderDataset(tree).class_names) == 254
+
+
+def test_palettes_whose_colours_say_otherwise_are_refused(tmp_path: Path) -> None:
+    """White on black as a program saves it that sorts colours: what shows as the object is 0."""
+    mask = Image.fromarray(np.uint8([[1, 1, 0, 0]]))
+    mask.putpalette([255, 255, 255, 0, 0, 0])
+    mask.save(tmp_path / "mask.png")
+    with pytest.raises(
+        ValueError, match=r"mask\.png shows the number 1 in black and 0 in a colour; save the mask in gr"
+    ):
+        read_mask(tmp_path / "mask.png")
+    mask.putpalette([10, 0, 0, 0, 200, 0])  # no black: the numbers count
+    mask.save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png").tolist() == [[1, 1, 0, 0]]
 
 
 def test_an_index_json_nested_without_end_is_refused(tree: Path) -> None:

@@ -12,7 +12,7 @@ from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.devices import check_device, make_fabric, world_size
-from dpnet_lite.experiments.experiment import Experiment, toy_fold
+from dpnet_lite.experiments.experiment import Experiment, plain_name, toy_fold
 from dpnet_lite.experiments.intervals import percent
 from dpnet_lite.experiments.jobs import METHODS, TRAINING_FREE, support_only
 from dpnet_lite.experiments.tables import aligned, difference_cell, enough_episodes, score_cell
@@ -99,3 +99,7 @@ def test_tables_line_up():
         "| longer name | 2   |",
     ]
     assert percent(0.41659) == "41.7" and percent(-0.01, signed=True) == "-1.0" and percent(0.02, signed=True) == "+2.0"
+
+
+def test_a_class_is_known_however_its_name_is_spelt():
+    assert plain_name("folder:B/Gru\u0308n") == plain_name("gr\u00fcn") == plain_name("GR\u00dcN") != plain_name("grun")
