@@ -13,7 +13,8 @@ from dpnet_lite.cli import options
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dpnet_lite.experiments.experiment import Experiment
+    from dpnet_lite.config import TrainingConfig
+    from dpnet_lite.experiments.experiment import Experiment, TrainingData
     from dpnet_lite.published.recipe_files import Recipe
 
 
@@ -65,6 +66,8 @@ def _train(args: argparse.Namespace) -> None:
     if begun is not None and backbone.fingerprint != begun.metadata["backbone_fingerprint"]:
         raise ValueError(f"{args.start} was trained on other {backbone.name} weights; give these as --backbone-weights")
     data = experiment.training_data(backbone, args.fold, args.seed, stages)
+    for note in _notes(data, training):
+        options.say(note)
     how = {"fabric": fabric, "resume": args.resume, "stage": stages, "networks": options.known_networks()}
     if begun is not None:  # a class that it was trained on stays one that it was trained on
         names = [data.train.dataset.class_names[index] for index in data.base]
@@ -72,6 +75,27 @@ def _train(args: argparse.Namespace) -> None:
         how |= {"initial_weights": begun.weights, "base_classes": seen, "continued_from": args.start.name}
     result = train(data, experiment.model, training, args.out, **how)
     options.say(f"saved {args.out}: weights of step {result.step} of {training.steps}")
+
+
+def _notes(data: TrainingData, training: TrainingConfig) -> list[str]:
+    """What must be known of training episodes: classes that have none, support images that repeat."""
+    from dpnet_lite.episodes import class_pools
+    from dpnet_lite.training import area_rule
+
+    dataset = data.train.dataset
+    sizes = {dataset.class_names[i]: len(p) for i, p in class_pools(dataset, data.base, **area_rule(training)).items()}
+    left_out, notes = [name for name, size in sizes.items() if size < 2], []
+    if left_out:
+        few = ", ".join(left_out[:5]) + (" ..." if len(left_out) > 5 else "")
+        notes.append(
+            f"{len(left_out)} of {len(sizes)} classes have fewer than two images and are not trained on: {few}"
+        )
+    fewest = min((size for size in sizes.values() if size > 1), default=0)
+    if 0 < fewest <= training.n_shot:
+        notes.append(
+            f"support images repeat: n_shot is {training.n_shot}, and a class has only {fewest - 1} more images"
+        )
+    return notes
 
 
 class _Begun(NamedTuple):

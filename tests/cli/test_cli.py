@@ -124,6 +124,12 @@ def test_classes_without_episodes_and_repeated_support_are_said(folder, data, tm
     options = ["--data", f"folder:{root}", *data[6:], "--fold", 1]
     assert run("train", *options, *data[2:6], *SMALL, "--fold", 0, "--out", tmp_path / "head.safetensors") == 0
     assert load_head(tmp_path / "head.safetensors")[1]["base_classes"] == [names[i] for i in (2, 3, 5, 6, 7)]
+    few = f"1 of 6 classes have fewer than two images and are not trained on: {names[1]}\n"
+    text = capsys.readouterr().out
+    assert few in text and "repeat" not in text
+    shots = ["--training", "n_shot=3", "batch_size=2", "--steps", 2]
+    assert run("train", *options, *data[2:6], *shots, "--fold", 0, "--out", tmp_path / "three.safetensors") == 0
+    assert "support images repeat: n_shot is 3, and a class has only 2 more images\n" in capsys.readouterr().out
     assert run("train", *options, *data[2:6], *SMALL, "--out", tmp_path / "one.safetensors") == 0
     capsys.readouterr()
     scored = ["evaluate", *options, "--checkpoint", tmp_path / "one.safetensors", "--episodes", 4]
