@@ -127,7 +127,7 @@ def test_a_worker_that_dies_is_told(tmp_path):
         wait_for_rows(tmp_path, 1, process)
         os.kill(workers(LOCAL, process.pid)[0], signal.SIGKILL)
         status, told = ended(tmp_path, process)
-    assert status != 0 and "finished runs are kept: call again, with fewer --jobs" in told
+    assert status != 0 and "finished runs are kept: make room, and call again with fewer --jobs" in told
 
 
 @linux
