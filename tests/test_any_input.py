@@ -42,7 +42,7 @@ PACKAGE = str(Path(dpnet_lite.__file__).parent)
 many = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 text = st.text(st.characters(exclude_characters="\n"), max_size=8)  # a path with a line break makes two lines of any
 plain = st.none() | st.booleans() | st.integers() | st.floats() | text
-junk = st.recursive(plain, lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(max_size=5), x, max_size=3))
+junk = st.recursive(plain, lambda x: st.lists(x, max_size=3) | st.dictionaries(text, x, max_size=3))
 pixels = arrays(st.sampled_from([np.uint8, bool]), array_shapes(min_dims=2, max_dims=3, max_side=6))
 any_array = arrays(
     st.sampled_from([np.uint8, np.uint16, np.int64, np.float32, np.complex64, bool, object]),
