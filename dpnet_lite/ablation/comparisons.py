@@ -121,8 +121,7 @@ def fold_p(differences: ArrayLike, folds: ArrayLike) -> float:
         values = np.array([values[labels == kind].mean() for kind in kinds])
     if len(values) == 1 or not values.any():
         return 1.0
-    error = values.std(ddof=1) / np.sqrt(len(values))
-    return float(2 * stats.t.sf(abs(values.mean()) / error, len(values) - 1)) if error > 0 else 0.0
+    return 0.0 if (values == values[0]).all() else float(stats.ttest_1samp(values, 0).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

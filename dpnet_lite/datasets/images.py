@@ -112,10 +112,12 @@ def _stored_mask(path: Path) -> np.ndarray:
     if mask.format in ("JPEG", "MPO"):
         raise ValueError(f"{path} is a JPEG, which changes the class numbers; save the mask as PNG")
     numbers: np.ndarray = np.array(mask)
-    palette = np.array(mask.getpalette() or [], dtype=np.uint8).reshape(-1, 3) if mask.mode == "P" else np.zeros((1, 3))
-    black = [number for number in np.unique(numbers) if number < len(palette) and not palette[number].any()]
-    if len(palette) and palette[0].any() and black:  # as programs do that sort colours
-        raise ValueError(f"{path} shows the number {black[0]} in black and 0 in a colour; save the mask in grey")
+    if mask.mode == "P":
+        palette = np.array(mask.getpalette() or [0, 0, 0], np.uint8).reshape(-1, 3)  # [colours, 3]
+        used = np.flatnonzero(np.bincount(numbers.ravel(), minlength=len(palette))[: len(palette)])
+        black = used[~palette[used].any(axis=1)]
+        if palette[0].any() and len(black):  # as programs do that sort colours
+            raise ValueError(f"{path} shows the number {black[0]} in black and 0 in a colour; save the mask in grey")
     return numbers // _STRETCH_OF_PACKED_GREY[raw_mode] if raw_mode in ("L;2", "L;4") else numbers
 
 

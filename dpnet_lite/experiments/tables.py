@@ -69,7 +69,8 @@ def summary_table(runs: Sequence[_Run]) -> str:
 
 def _held(runs: Sequence[_Run]) -> str:
     """What intervals hold: the luck of the episodes, and that of the training where a fold has several."""
-    folds = {frozenset(scores.class_names[c] for c in scores.class_index) for run in runs for scores in run.values()}
+    first = [next(iter(run.values())) for run in runs]  # the shots of a fold may leave out other classes
+    folds = {frozenset(scores.class_names[c] for c in scores.class_index) for scores in first}
     if len(runs) > len(folds):
         return "episodes and trainings"
     return "episodes only, one training" + (" a fold" if len(runs) > 1 else "")
