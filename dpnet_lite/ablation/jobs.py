@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from dpnet_lite.ablation.comparisons import Judged, judge
 from dpnet_lite.ablation.engines import EngineOptions, require, run_all
 from dpnet_lite.ablation.report import verdict_table, write_report
-from dpnet_lite.ablation.runs import TOY_SCENES, Run, study_runs
+from dpnet_lite.ablation.runs import TOY_SCENES, Run, digest, study_runs
 from dpnet_lite.ablation.studies import Study
 from dpnet_lite.ablation.table import Row, Table, check_rows, write_rows
 from dpnet_lite.experiments.experiment import Experiment
@@ -67,6 +68,8 @@ def run_study(runs: Sequence[Run], table: Table, options: EngineOptions, say: _S
     say(f"{len(todo)} of {len(distinct)} runs to do" + (f", the others are in {table.path}" if done else ""))
     if not todo:
         return
+    if stale := _of_other_data(todo, table):
+        say(f"{stale} of them are in {table.path} for other images or masks only, and are done again for these")
     bar = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} runs, {remaining} left"
     with tqdm(total=len(todo), desc="ablation", bar_format=bar, mininterval=0.5) as progress:
         try:
@@ -78,6 +81,18 @@ def run_study(runs: Sequence[Run], table: Table, options: EngineOptions, say: _S
         except KeyboardInterrupt:
             kept = f"{progress.n} of {len(todo)} runs are done and kept; the same command goes on"
             raise KeyboardInterrupt(f"stopped; {kept}") from None
+
+
+def _of_other_data(runs: Sequence[Run], table: Table) -> int:
+    """How many runs on photographs have a row that differs in nothing but the data."""
+
+    def settings(identity: dict[str, Any]) -> str:
+        return digest({name: value for name, value in identity.items() if name != "data"})
+
+    if runs[0].experiment.is_toy:
+        return 0
+    known = {settings(row["identity"]) for row in table.all_rows()}
+    return sum(settings(run.identity(run.conditions[0])) in known for run in runs)
 
 
 def labelled_rows(runs: Sequence[Run], table: Table) -> list[Row]:

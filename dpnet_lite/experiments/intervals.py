@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dpnet_lite.evaluation import EpisodeScores, Floats, Metric, class_tables, mean_of_defined, metric_of_sums
-from dpnet_lite.experiments.shared_images import spread
+from dpnet_lite.experiments.shared_images import Spread, spread
 
 
 class Interval(NamedTuple):
@@ -222,49 +222,39 @@ def _draws_of_list(sizes: tuple[int, ...], number: int, n_resamples: int, seed: 
 
 
 def influence(scores: EpisodeScores, metric: Metric) -> Floats:
-    """How much the metric would rise if an episode weighed a little more, over that weight: float64 [n].
+    """By how much the metric falls without an episode, times 1 - 1 / n of its class's n: float64 [episodes].
 
-    Its mean over the episodes of a class is left out, since a class has its fixed number of episodes.
+    Its mean over the episodes of a class is left out, since a class has its fixed number of episodes. Stratified
+    jackknife (Efron and Stein 1981): of few episodes, their resamples show too small a spread of a ratio of sums.
     """
-    step = 1e-6
     tables = class_tables(scores)
     sums = np.stack([table.sum(axis=0) for table in tables])  # [classes, 6]
-    rises = np.zeros(len(scores.counts))
+    falls = np.zeros(len(scores.counts))
     for number, (c, table) in enumerate(zip(np.unique(scores.class_index), tables, strict=True)):
-        lighter = np.repeat(sums[None], len(table), axis=0)  # [n_c, classes, 6]
-        lighter[:, number] -= step * table
-        fall = (metric_of_sums(sums, metric) - metric_of_sums(lighter, metric)) / step  # [n_c]
-        rises[scores.class_index == c] = np.nan_to_num(fall - fall.mean())
-    return rises
+        without = np.repeat(sums[None], len(table), axis=0)  # [n_c, classes, 6]
+        without[:, number] -= table
+        fall = (metric_of_sums(sums, metric) - metric_of_sums(without, metric)) * (1 - 1 / len(table))  # [n_c]
+        falls[scores.class_index == c] = np.nan_to_num(fall - fall.mean())
+    return falls
 
 
-def _stretch(
-    added: Sequence[Floats], runs: Sequence[EpisodeScores], n_resamples: int, generator: np.random.Generator
-) -> Floats:
-    """By how much each resample's departure from the mean is to be widened: float64 [n_resamples].
-
-    The root of the variance that `spread` finds over that of resampled episodes; and, as in Student's t, of its degrees
-    of freedom over a draw of chi^2. `added` is the influence of each run's episodes.
-    """
+def _spread_of_mean(added: Sequence[Floats], runs: Sequence[EpisodeScores]) -> Spread:
+    """How far the mean over runs may be off; `added` is the influence of each run's episodes."""
     lists: dict[int, tuple[EpisodeScores, Floats]] = {}
-    for number, run, rises in zip(_list_numbers(runs), runs, added, strict=True):
-        lists[number] = run, rises / len(runs) + (lists[number][1] if number in lists else 0.0)
+    for number, run, falls in zip(_list_numbers(runs), runs, added, strict=True):
+        lists[number] = run, falls / len(runs) + (lists[number][1] if number in lists else 0.0)
     classes: dict[str, list[tuple[Floats, Any]]] = {}
-    for run, rises in lists.values():
+    for run, falls in lists.values():
         for c in np.unique(run.class_index):
             chosen = run.class_index == c
             images = None if run.images is None else run.images[chosen]
-            classes.setdefault(run.class_names[c], []).append((rises[chosen], images))
-    own = sum(float(rises @ rises) for parts in classes.values() for rises, _ in parts)
-    if own <= 1e-30:
-        return np.ones(n_resamples)
-    rises_of = [np.concatenate([rises for rises, _ in parts]) for parts in classes.values()]
+            classes.setdefault(run.class_names[c], []).append((falls[chosen], images))
+    falls_of = [np.concatenate([falls for falls, _ in parts]) for parts in classes.values()]
     images_of = [
         None if any(images is None for _, images in parts) else np.concatenate([images for _, images in parts])
         for parts in classes.values()
     ]
-    variance, freedom = spread(rises_of, images_of)
-    return np.sqrt(variance / own * freedom / generator.chisquare(freedom, size=n_resamples))
+    return spread(falls_of, images_of)
 
 
 def _interval_of_mean(
@@ -282,10 +272,15 @@ def _interval_of_mean(
     from these, not from resampled values, which would have that luck once more.
     """
     generator = np.random.default_rng([seed, 0])
-    stretch = _stretch(added, runs, len(values), np.random.default_rng([seed, 0, 1]))
     resampled = values.mean(axis=1)
     # mIoU of few episodes is too high on average, and once more that of resamples of them: they keep their own mean.
-    means = observed.mean() + stretch * (resampled - mean_of_defined(resampled))
+    departures = resampled - mean_of_defined(resampled)
+    if (shown := float(mean_of_defined(departures**2))) > 1e-30:
+        # To the variance that is found, and as in Student's t, by its degrees of freedom over a draw of chi^2.
+        variance, freedom = _spread_of_mean(added, runs)
+        drawn = np.random.default_rng([seed, 0, 1]).chisquare(freedom, size=len(values))
+        departures *= np.sqrt(variance / shown * freedom / drawn)
+    means = observed.mean() + departures
     if resample_runs:
         folds = np.array(_numbered([frozenset(run.class_names[c] for c in run.class_index) for run in runs]))
         means = means + (run_weights(folds, len(values), generator) - 1) @ observed / len(runs)
@@ -325,6 +320,8 @@ def _check_same_episodes(a: EpisodeScores, b: EpisodeScores) -> None:
         what = f"episode {np.argmax(differ)} is of another class"
     elif (differ := _valid_pixels(a) != _valid_pixels(b)).any():
         what = f"episode {np.argmax(differ)} has another number of scored pixels"
+    elif a.images is not None and b.images is not None and not np.array_equal(a.images, b.images):
+        what = "their images are not the same"
     else:
         return
     raise ValueError(f"the two runs have different episodes ({what}): score both on one episode list, at one size")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import pytest
 from ablation_runs import SCENES, SMALL, experiment, runs
+from small_runs import write_folder
 
 from dpnet_lite.ablation import jobs
 from dpnet_lite.ablation import runs as runs_module
@@ -47,6 +49,25 @@ def test_only_what_the_table_lacks_is_run_and_labels_are_those_of_the_study(tmp_
     assert [(row["variant"], row["condition"], row["fold"], row["seed"]) for row in labelled] == [
         (run.variant.name, condition.name, run.fold, run.seed) for run in planned for condition in run.conditions
     ]
+
+
+def test_runs_of_photographs_that_changed_are_told(tmp_path, monkeypatch):
+    """Case 03 for studies: one mask is replaced, and everything counts as not done."""
+    folder, said = write_folder(tmp_path / "mine"), []
+    planned = study_runs(SMALL, replace(experiment(tmp_path), data=str(folder), folds=(0,)), SCENES)[:3]
+    identified = [
+        {**row, "identity": run.identity(condition)}
+        for run in planned
+        for row, condition in zip(fake_rows([run]), run.conditions, strict=True)
+    ]
+    table = Table(tmp_path / "rows.sqlite")
+    table.append(identified[:-2])  # of two runs out of three
+    monkeypatch.setattr(jobs, "run_all", lambda todo, options: iter(()))
+    shutil.copy(folder / "masks/08.png", folder / "masks/07.png")
+    runs_module._folder_fingerprint.cache_clear()  # as another process would
+    jobs.run_study(planned, table, EngineOptions(jobs=1), said.append)
+    assert said[0] == "3 of 3 runs to do"
+    assert said[1].startswith("2 of them are in ") and "for other images or masks only" in said[1]
 
 
 def test_a_key_holds_what_changes_the_numbers(tmp_path, monkeypatch):

@@ -71,12 +71,9 @@ def coverage(n_repeats: int, n_images: int, n_episodes: int, n_shot: int, known:
     [(10, 100, 1), (20, 100, 1), (30, 100, 1), (10, 100, 5), (30, 100, 5), (300, 100, 1), (300, 5, 1)],
 )
 def test_intervals_hold_the_truth_as_often_as_they_say(n_images, n_episodes, n_shot):
-    """Of 95 % intervals 93 to 97 %; with five shots of few images they are a little wide, and hold it more often.
-
-    With five episodes of a class they are a little narrow still: 92.7 % of the scores.
-    """
+    """Of 95 % intervals 93 to 97 %; with five shots of few images they are a little wide, and hold it more often."""
     held = coverage(600, n_images, n_episodes, n_shot)
-    assert min(held) >= (0.92 if n_episodes == 5 else 0.93) and max(held) <= (0.97 if n_shot == 1 else 0.995), held
+    assert min(held) >= 0.93 and max(held) <= (0.97 if n_shot == 1 else 0.99), held
 
 
 @pytest.mark.slow
@@ -161,16 +158,14 @@ def test_few_images_leave_few_degrees_of_freedom_but_not_below_the_floor():
     assert found[3] == LEAST_FREEDOM < found[8] < 8 and found[80] > 12
 
 
-def test_influence_is_what_a_heavier_episode_changes():
-    """Against counting an episode's pixels twice, in steps: the derivative, less its mean in the class."""
+def test_influence_is_how_far_the_metric_falls_without_an_episode():
     scores, _ = simulated_pair(np.random.default_rng(1), 10, 6, 1)
     for metric in ("miou", "fb_iou", "episode_miou"):
         slow = np.zeros(len(scores.counts))
-        weight = 1000  # one part in a thousand more of an episode, in whole numbers
         for episode in range(len(slow)):
-            copies = np.repeat(np.arange(len(slow)), weight + (np.arange(len(slow)) == episode))
-            heavier = EpisodeScores(scores.class_index[copies], scores.counts[copies], scores.class_names)
-            slow[episode] = (getattr(heavier, metric) - getattr(scores, metric)) * weight
+            rest = np.delete(np.arange(len(slow)), episode)
+            without = EpisodeScores(scores.class_index[rest], scores.counts[rest], scores.class_names)
+            slow[episode] = (getattr(scores, metric) - getattr(without, metric)) * 5 / 6
         for c in range(N_CLASSES):
             slow[scores.class_index == c] -= slow[scores.class_index == c].mean()
-        assert influence(scores, metric) == pytest.approx(slow, abs=2e-5)
+        assert influence(scores, metric) == pytest.approx(slow, abs=1e-12)

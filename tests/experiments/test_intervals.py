@@ -70,27 +70,29 @@ def slow_values(scores, metric, seed, n_resamples, list_number=0):
     return np.array(values)
 
 
-def widened(values, observed, seed, *, m):
+def widened(values, observed, seed, falls, *, m):
     """Resampled values with the observed one as their mean, for four classes of m episodes without images.
 
-    The variance of few is m / (m - 1) that of the resamples, and Student's t has 4 (m - 1) degrees of freedom.
+    Their variance becomes m / (m - 1) of the squares of `falls`, and Student's t has 4 (m - 1) degrees of freedom.
     """
-    freedom = 4 * (m - 1)
+    freedom, departures = 4 * (m - 1), values - values.mean()
     drawn = np.random.default_rng([seed, 0, 1]).chisquare(freedom, size=len(values))
-    return observed + np.sqrt(m / (m - 1) * freedom / drawn) * (values - values.mean())
+    variance = m / (m - 1) * np.sum(np.square(falls))
+    return observed + np.sqrt(variance / np.mean(departures**2) * freedom / drawn) * departures
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_bootstrap_equals_a_slow_loop(metric):
     a, b = random_scores(1), random_scores(2, quality=0.4)
-    slow = widened(slow_values(a, metric, seed=5, n_resamples=80), getattr(a, metric), seed=5, m=15)
+    resampled = [slow_values(run, metric, seed=5, n_resamples=80) for run in (a, b)]
+    falls = [influence(run, metric) for run in (a, b)]
+    slow = widened(resampled[0], getattr(a, metric), 5, falls[0], m=15)
     expected = np.quantile(slow, [0.05, 0.95])
     assert bootstrap_interval(a, metric, n_resamples=80, seed=5, level=0.9) == pytest.approx(expected, abs=1e-12)
 
     difference, interval = paired_difference(a, b, metric, n_resamples=80, seed=5)
-    slow = slow_values(a, metric, seed=5, n_resamples=80) - slow_values(b, metric, seed=5, n_resamples=80)
-    expected = np.quantile(widened(slow, difference, seed=5, m=15), [0.025, 0.975])
-    assert interval == pytest.approx(expected, abs=1e-12)
+    slow = widened(resampled[0] - resampled[1], difference, 5, falls[0] - falls[1], m=15)
+    assert interval == pytest.approx(np.quantile(slow, [0.025, 0.975]), abs=1e-12)
     assert difference == pytest.approx(getattr(a, metric) - getattr(b, metric), abs=1e-12)
 
 
@@ -110,7 +112,9 @@ def test_hierarchical_bootstrap_equals_a_slow_loop():
     stretch = np.sqrt(5 / generator.chisquare(5, n_resamples))  # six runs, one fold
     drawn = generator.integers(6, size=(n_resamples, 5))  # one fewer than there are runs
     slow = []
-    of_episodes = widened(values.mean(0), observed.mean(), seed, m=30)  # a class has 15 in each of two lists
+    falls = [influence(a, "miou") - influence(b, "miou") for a, b in zip(runs_a, runs_b, strict=True)]
+    of_lists = np.concatenate([np.sum(falls[0::2], axis=0), np.sum(falls[1::2], axis=0)]) / 6
+    of_episodes = widened(values.mean(0), observed.mean(), seed, of_lists, m=30)  # a class has 15 in each of two lists
     for resample in range(n_resamples):
         episodes = of_episodes[resample]
         of_runs = np.mean([observed[run] for run in drawn[resample]]) - np.mean(observed)
@@ -133,17 +137,17 @@ def test_images_widen_an_interval_by_what_spread_finds(metric):
         [replace(random_scores(first + i, sha=lists[i], quality=q), images=images[i % 2]) for i in range(3)]
         for first, q in ((0, 0.5), (10, 0.3))
     )
-    rises = [(influence(a, metric) - influence(b, metric)) / 3 for a, b in zip(runs, others, strict=True)]
+    falls = [(influence(a, metric) - influence(b, metric)) / 3 for a, b in zip(runs, others, strict=True)]
     members = [np.flatnonzero(runs[0].class_index == c) for c in range(4)]
-    parts = [np.concatenate([(rises[0] + rises[2])[rows], rises[1][rows]]) for rows in members]
+    parts = [np.concatenate([(falls[0] + falls[2])[rows], falls[1][rows]]) for rows in members]
     found = spread(parts, [np.concatenate(images[:, rows]) for rows in members])
     assert found.variance > 1.1 * sum(x @ x for x in parts) and found.freedom > LEAST_FREEDOM  # not what is always so
     drawn = np.random.default_rng([7, 0, 1]).chisquare(found.freedom, size=50)
-    stretch = np.sqrt(found.variance / sum(x @ x for x in parts) * found.freedom / drawn)
     first, second = (np.mean([slow_values(r[i], metric, 7, 50, i % 2) for i in range(3)], 0) for r in (runs, others))
     settings = {"n_resamples": 50, "seed": 7, "resample_runs": False}
     difference, interval = mean_paired_difference(runs, others, metric, **settings)
     departures = first - second - np.mean(first - second)
+    stretch = np.sqrt(found.variance / np.mean(departures**2) * found.freedom / drawn)
     expected = np.quantile(difference + stretch * departures, [0.025, 0.975])
     assert interval == pytest.approx(expected, abs=1e-9)
     blind = [replace(a, counts=a.counts - a.counts[:, :1] * [1, 0, 0, -1]) for a in runs]  # IoU 0
@@ -275,6 +279,9 @@ def test_runs_are_drawn_within_their_fold():
     ],
 )
 def test_different_episodes_cannot_be_paired(other, message):
+    images = np.arange(120).reshape(60, 2)
+    with pytest.raises(ValueError, match="their images are not the same"):
+        paired_difference(replace(SCORES, images=images), replace(SCORES, images=images[:, ::-1]))
     with pytest.raises(ValueError, match=message):
         paired_difference(random_scores(0), other)
 
