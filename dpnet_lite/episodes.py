@@ -176,6 +176,7 @@ def draw_episodes(
     for name, value, lowest in (("fold", fold, 0), ("n_shot", n_shot, 1), ("count", count, 1), ("seed", seed, 0)):
         if value < lowest:
             raise ValueError(f"{name} is {value}; it must be at least {lowest}")
+    fold, n_shot, count, seed = map(int, (fold, n_shot, count, seed))  # JSON has no numbers of NumPy
     pools = class_pools(dataset, classes, min_area=min_area, min_pixels=min_pixels)
     usable = np.array([index for index, pool in pools.items() if len(pool) >= 2])
     if not len(usable):

@@ -446,7 +446,10 @@ def test_a_head_of_all_classes_has_no_fold(head_file: Path) -> None:
 # Writing
 
 
-@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "No space left"), (errno.EROFS, "Read-only file system")])
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, r"No space left on device; [\d,]+ bytes are needed"), (errno.EROFS, "Read-only file system")],
+)
 def test_what_the_system_refuses_is_told_and_the_last_file_survives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, words: str
 ) -> None:
@@ -461,7 +464,7 @@ def test_what_the_system_refuses_is_told_and_the_last_file_survives(
         (lambda: save_checkpoint(path, {"weight": torch.ones(3)}, {"step": 2}), "head.safetensors"),
         (lambda: save_training_state(state, {"step": 2}), "state.bin"),
     ):
-        with pytest.raises(OSError, match=rf"{name} cannot be written \({words}.*; [\d,]+ bytes are needed.* --out$"):
+        with pytest.raises(OSError, match=rf"{name} cannot be written \({words}\): .* --out$"):
             write()
     assert load_checkpoint(path)[1] == load_training_state(state) == {"step": 1}
     assert sorted(file.name for file in tmp_path.iterdir()) == ["head.json", "head.safetensors", "state.bin"]
@@ -476,7 +479,7 @@ def test_only_regular_files_in_folders_are_written(tmp_path: Path) -> None:
             OSError, match=rf"{path} is no regular file, but a folder or a device; name a file with --x"
         ):
             write_atomically(path, b"new", option="--x")
-    with pytest.raises(OSError, match=r"file/new cannot be written \(.*; 3 bytes are needed\): .* with --out"):
+    with pytest.raises(OSError, match=r"file/new cannot be written \([A-Z][a-z ]+\): .* with --out$"):
         write_atomically(tmp_path / "file" / "new", b"new")
     assert Path(os.devnull).is_char_device() and (tmp_path / "file").read_text() == "kept"
 

@@ -53,6 +53,8 @@ def test_sha256_is_that_of_the_canonical_json() -> None:
     assert drawn.to_json() == canonical
     assert drawn.sha256 == hashlib.sha256(canonical.encode()).hexdigest()
     assert drawn.to_json() == canonical  # also after the hash was asked for
+    of_numpy = {name: np.int64(value) for name, value in DRAW.items()}
+    assert draw_episodes(make_table(), range(6), **of_numpy).to_json() == canonical
     hand_written = EpisodeList("f", 1, 1, 2, (Episode(3, 4, (5,)),))
     assert hand_written.to_json() == (
         '{"dataset":"f","episodes":[{"class_index":3,"query":4,"support":[5]}],"fold":1,"n_shot":1,"seed":2}'

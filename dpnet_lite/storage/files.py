@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -104,13 +105,13 @@ def sha256(data: bytes) -> str:
 
 @contextmanager
 def told(path: Path, option: str = "--out", needed: int = 0) -> Iterator[None]:
-    """An error of the system in the block names `path`, the bytes `needed` where they are known, and what helps."""
+    """An error of the system in the block names `path`, on a full disk the bytes `needed` if known, and what helps."""
     try:
         yield
     except OSError as error:
         if error.errno is None:  # in words of our own
             raise
-        size = f"; {needed:,} bytes are needed" if needed else ""
+        size = f"; {needed:,} bytes are needed" if needed and error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         raise type(error)(
             f"{path} cannot be written ({error.strerror}{size}): mend that, or name another place with {option}"
         ) from error
