@@ -41,6 +41,7 @@ def said(text: str) -> str:
     """A message in one line that fits into a table, without the folders of the test and what differs by machine."""
     line = re.sub(r"\s+", " ", text).strip()
     line = re.sub(r"(/[\w.+-]+)*/(pytest-of-\w+|tmp)(/[\w.+-]+)*?/(?=[\w.+-]+)", "", line)
+    line = re.sub(r"\bpytest-\d+/(popen-gw\d+/)?\w+?\d+/", "", line)
     line = re.sub(re.escape(str(ROOT)) + "/", "", line)
     line = line.encode("ascii", "backslashreplace").decode().replace("|", "\\|").replace("<", "&lt;")
     return line if len(line) <= 200 else line[:200].rpartition(" ")[0] + " ..."

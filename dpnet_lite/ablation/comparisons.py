@@ -110,18 +110,14 @@ def fold_p(differences: ArrayLike, folds: ArrayLike) -> float:
     """Two-sided p-value of the mean of paired differences [n], of which the folds [n] are the observations.
 
     Student's t on the means of the folds: pairs of one fold share its classes, its episodes and their images, so they
-    are no independent evidence, as signs flipped pair by pair would take them. With one fold its pairs are taken, and
-    p speaks of its classes alone. 1 where there is one observation, or all differences are 0.
+    are no independent evidence, as signs flipped pair by pair would take them. 1 with one fold, or where the folds do
+    not differ at all.
     """
     from scipy import stats
 
     values, labels = np.asarray(differences, dtype=float), np.asarray(folds)
-    kinds = np.unique(labels)
-    if len(kinds) > 1:
-        values = np.array([values[labels == kind].mean() for kind in kinds])
-    if len(values) == 1 or not values.any():
-        return 1.0
-    return 0.0 if (values == values[0]).all() else float(stats.ttest_1samp(values, 0).pvalue)
+    means = np.array([values[labels == kind].mean() for kind in np.unique(labels)])
+    return 1.0 if np.ptp(means) == 0 else float(stats.ttest_1samp(means, 0).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

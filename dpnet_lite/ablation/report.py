@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, Judged, labelled_scores, runs_of
 from dpnet_lite.ablation.studies import Study
 from dpnet_lite.ablation.table import Row
@@ -25,7 +27,7 @@ the classes of a fold, then over folds and seeds. Brackets: 95 % bootstrap inter
 seeds, widened as Student's t is, for seeds and images are few; with one seed a fold, over episodes only, one training.
 That of a difference is paired. Wins: pairs of fold and seed in which the variant is ahead. p: two-sided, Student's t
 on the mean differences of the folds, which are few, so it asks for more than the interval: whether other classes would
-say the same. Corrected after Holm over all comparisons of this study. With one fold: of its pairs, and of it alone.
+say the same; with one fold there is none. Corrected after Holm over all comparisons of this study.
 The verdict goes by the interval alone: a difference whose interval contains 0 is called
 "{NO_DIFFERENCE}". "Weak": the corrected p is above 0.05."""
 _ALT = {
@@ -44,7 +46,7 @@ def report_tables(study: Study, rows: Sequence[Row], judged: Sequence[Judged], c
         verdict_table(judged, study),
         _NOTES,
         "## Scores",
-        score_table(study, rows),
+        "\n".join([score_table(study, rows), *repeat_notes(study, rows)]),
         "## Cost",
         cost_table(study, rows),
         "## Provenance",
@@ -81,6 +83,21 @@ def score_table(study: Study, rows: Sequence[Row]) -> str:
             cells += [percent(mean(runs, "fb_iou"))] if single else []
         table.append([variant.name, variant.what, *cells])
     return aligned(table)
+
+
+def repeat_notes(study: Study, rows: Sequence[Row]) -> list[str]:
+    """A line for each condition in which a support holds an image more than once."""
+    notes, scores = [], labelled_scores(rows)
+    for condition in study.conditions:
+        runs = runs_of(scores, study.variants[-1].name, condition.name).values()
+        known = [run.images[:, 1:] for run in runs if run.images is not None]
+        different = np.array([len(set(support)) for supports in known for support in supports.tolist()])
+        if share := float(np.mean(different < condition.n_shot)) if len(different) else 0.0:
+            notes.append(
+                f"\n{condition.name}: in {share:.0%} of the episodes support images repeat, for a class has fewer; as "
+                f"few as {different.min()} different ones beside the query."
+            )
+    return notes
 
 
 def cost_table(study: Study, rows: Sequence[Row]) -> str:

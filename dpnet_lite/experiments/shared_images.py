@@ -5,8 +5,9 @@ as support. So what an episode adds to a mean is taken as the sum of three rando
 its support images (their mean), and one of its own; the first two of the same image may go together. Their variances
 are estimated by moments, as the one combination of quadratic forms that is right on average (Rao 1971, MINQUE), over
 all classes together. How sure one is of the variance of the mean comes after Satterthwaite (1946), as degrees of
-freedom of Student's t. The model is our choice; tests/experiments/test_coverage.py holds how often its intervals hold
-the truth.
+freedom of Student's t. The model is our choice; tests/experiments/test_coverage.py simulates how often its intervals
+hold the truth, for some numbers of images, shots and episodes. That an image may be hard in several classes at once is
+left out.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 
 from dpnet_lite.evaluation import Floats
 
-# Where few support images are in nearly every episode, fewer degrees are found: intervals three times too wide.
+# Where few support images are in nearly every episode, fewer degrees are found, and intervals become far too wide.
 LEAST_FREEDOM = 4.0
+MOST_EPISODES = 400  # of a class, to estimate from: time and memory go with the square
 Images = NDArray[np.int64]  # [m, 1 + K]: the query image and the support images of each episode
 
 
@@ -35,51 +37,82 @@ class Spread(NamedTuple):
 def spread(parts: Sequence[Floats], images: Sequence[Images | None]) -> Spread:
     """The spread of the sum of all `parts`, which is known up to the mean of each class.
 
+    Where every episode of a class shows all of its images, the part of the support cannot be told from that of the
+    query: both are then taken as equally large, and apart.
+
     Args:
         parts: for each class, what its episodes add to the sum, float64 [m], less its mean.
         images: for each class, those of its episodes, or None: then episodes are taken as independent.
     """
-    keys = [None if own is None else own.tobytes() for own in images]
-    known = None not in keys
-    designs = [_design(key if known else None, len(x)) for key, x in zip(keys, parts, strict=True)]
-    forms = sum(np.einsum("iab,jab->ij", own, own) for _, own in designs)  # expected value of each form, by component
-    found = sum(np.einsum("a,iab,b->i", x, own, x) for x, (own, _) in zip(parts, designs, strict=True))
-    whole = sum(own.sum(axis=(1, 2)) for own, _ in designs)  # what each component adds to the variance of the sum
-    components, weights = np.linalg.lstsq(forms, np.stack([found, whole], axis=1), rcond=1e-10)[0].T
-    alone = sum(len(x) / max(1, len(x) - 1) * float(x @ x) for x in parts)
+    known = all(own is not None for own in images)
+    designs = [
+        _design(own.tobytes() if own is not None and known else None, len(x))
+        for own, x in zip(images, parts, strict=True)
+    ]
+    whole = np.sum(
+        [own for own, _ in designs], axis=0
+    )  # [components]: what each component adds to the variance of the sum
+    shown = [centred for _, centred in designs]
+    components, weights = _estimated(parts, shown, whole)
+    if known and not np.allclose(_forms(shown) @ weights, whole):
+        whole = np.stack([whole[0] + whole[2], whole[3]])
+        shown = [np.stack([own[0] + own[2], own[3]]) for own in shown]
+        components, weights = _estimated(parts, shown, whole)
+    alone: float = sum(len(x) / max(1, len(x) - 1) * float(x @ x) for x in parts)
     variance = max(float(components @ whole), alone)
     possible = _possible(components)
     noise = 0.0
-    for _, centred in designs:
+    for centred in shown:
         product = np.tensordot(weights, centred, 1) @ np.tensordot(possible, centred, 1)  # [m, m]
         noise += 2 * float((product * product.T).sum())
     freedom = 2 * float(possible @ whole) ** 2 / noise if noise else 1.0
     return Spread(variance, max(freedom, LEAST_FREEDOM))
 
 
-@lru_cache(maxsize=512)  # of the lists in use: every metric and every pair of methods asks again
-def _design(images: bytes | None, m: int) -> tuple[Floats, Floats]:
-    """Which parts two episodes share, [components, m, m], and the same less the means of rows and columns.
+def _forms(shown: Sequence[Floats]) -> Floats:
+    """The expected value of each quadratic form, by component: [components, components]."""
+    return np.sum([np.einsum("iab,jab->ij", own, own) for own in shown], axis=0)
 
-    Components: the query's, query with support, the support's, the episode's own.
+
+def _estimated(parts: Sequence[Floats], shown: Sequence[Floats], whole: Floats) -> tuple[Floats, Floats]:
+    """The variances of the components, and the weights of the forms whose sum estimates that of the whole sum."""
+    few = [x[: own.shape[1]] for x, own in zip(parts, shown, strict=True)]
+    found = np.sum([np.einsum("a,iab,b->i", x, own, x) for x, own in zip(few, shown, strict=True)], axis=0)
+    components, weights = np.linalg.lstsq(_forms(shown), np.stack([found, whole], axis=1), rcond=1e-10)[0].T
+    return components, weights
+
+
+@lru_cache(maxsize=128)  # of the lists in use: every metric and every pair of methods asks again
+def _design(images: bytes | None, m: int) -> tuple[Floats, Floats]:
+    """What the components add to the variance of a sum, [components]; which of them two episodes share, centred.
+
+    Components: the query's, query with support, the support's, the episode's own. The second is [components, m, m] less
+    the means of rows and columns, of the first `MOST_EPISODES`: they are in random order, and tell the variances.
     """
-    shared = [np.eye(m)]
+    few = min(m, MOST_EPISODES)
+    shared, whole = [np.eye(few)], [float(m)]
     if images is not None:
         numbers = np.unique(np.frombuffer(images, np.int64), return_inverse=True)[1].reshape(m, -1)  # [m, 1 + K]
-        places = np.eye(numbers.max() + 1)[numbers]  # [m, 1 + K, images]
-        query, support = places[:, 0], places[:, 1:].mean(axis=1)  # [m, images] each
+        of_query, of_all = (np.bincount(own.ravel(), minlength=numbers.max() + 1) for own in (numbers[:, 0], numbers))
+        of_support = (of_all - of_query) / (numbers.shape[1] - 1)  # [images], as the one before
+        places = np.eye(len(of_all))[numbers[:few]]  # [few, 1 + K, images]
+        query, support = places[:, 0], places[:, 1:].mean(axis=1)  # [few, images] each
         both = query @ support.T
         shared = [query @ query.T, both + both.T, support @ support.T, *shared]
+        whole = [float(x @ y) for x, y in ((of_query, of_query), (2 * of_query, of_support), (of_support, of_support))]
+        whole.append(float(m))
     design = np.stack(shared)
     rows, columns = design.mean(axis=1, keepdims=True), design.mean(axis=2, keepdims=True)
-    return design, design - rows - columns + design.mean(axis=(1, 2), keepdims=True)
+    return np.array(whole, dtype=float), design - rows - columns + design.mean(axis=(1, 2), keepdims=True)
 
 
 def _possible(components: Floats) -> Floats:
     """The nearest variances that can be: none below 0, and a covariance that two of them allow."""
     found = components.copy()
     found[-1] = max(found[-1], 1e-300)
-    if len(found) > 1:
+    if len(found) == 2:
+        found[0] = max(found[0], 0)
+    if len(found) == 4:
         found[[0, 2]] = np.maximum(found[[0, 2]], 0)
         found[1] = np.clip(found[1], *(np.sqrt(found[0] * found[2]) * np.array([-1, 1])))
     return found

@@ -18,8 +18,10 @@ from dpnet_lite.ablation.figures import (
     scores_figure,
 )
 from dpnet_lite.ablation.report import report_tables, write_report
-from dpnet_lite.ablation.table import unpack_scores
+from dpnet_lite.ablation.studies import Condition
+from dpnet_lite.ablation.table import pack_scores, unpack_scores
 from dpnet_lite.checkpoints import versions
+from dpnet_lite.evaluation import EpisodeScores
 
 FOUND_BY = {
     "identity": {"training": {"steps": 7, "batch_size": 3}, "n_episodes": 120, "device": "cuda", "threads": 3},
@@ -50,6 +52,20 @@ def test_the_tables_hold_the_numbers_of_the_rows(whole):
     assert "- command: `dpnet-lite ablate own.toml --jobs 3`" in text
     assert "machines: m; device cuda, 3 thread(s) a run" in text
     assert f'"{NO_DIFFERENCE}"' in text
+
+
+def test_images_that_repeat_in_the_support_are_told(whole):
+    study, rows, judged = whole
+    shots = replace(study, conditions=(Condition("2-shot", n_shot=2),))
+    plain = EpisodeScores(np.zeros(4, int), np.full((4, 4), 9), ("a",))
+
+    def text(support):
+        packed = pack_scores(replace(plain, images=np.column_stack([np.zeros(4, int), support])))
+        found = [{**row, "condition": "2-shot", "scores": packed} for row in rows]
+        return report_tables(shots, found, judge(shots, found), "c")
+
+    assert "repeat" not in text([[1, 2], [2, 1], [3, 1], [3, 2]])
+    assert "2-shot: in 25% of the episodes support images repeat" in text([[1, 2], [2, 1], [3, 3], [3, 2]])
 
 
 def test_the_figures_show_what_was_judged(whole):
