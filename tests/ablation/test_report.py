@@ -55,7 +55,7 @@ def test_the_tables_hold_the_numbers_of_the_rows(whole):
 
 
 def test_images_that_repeat_in_the_support_are_told(whole):
-    study, rows, judged = whole
+    study, rows, _ = whole
     shots = replace(study, conditions=(Condition("2-shot", n_shot=2),))
     plain = EpisodeScores(np.zeros(4, int), np.full((4, 4), 9), ("a",))
 
