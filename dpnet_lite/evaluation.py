@@ -142,7 +142,7 @@ class EpisodeScores:
         return float(metric_of_sums(_class_sums(self), "episode_miou"))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists and strings, for JSON; without the images, which the episode list has."""
+        """Plain lists and strings, for JSON; the images stay with the episode list (see `results.read_scores`)."""
         return {
             "class_names": list(self.class_names),
             "episodes_sha256": self.episodes_sha256,

@@ -77,7 +77,9 @@ def run(args: argparse.Namespace) -> None:
         tables = [summary_table(scores), difference_table(scores)]
     notes += episode_notes(data.lists, data.novel, data.source.dataset.class_names)
     if args.out is not None:
-        write_atomically(args.out, json.dumps({"checkpoint": args.checkpoint.name, **record}).encode())
+        lists = [json.loads(episodes.to_json()) for episodes in data.lists]  # `read_scores` takes images from these
+        record |= {"checkpoint": args.checkpoint.name, "episodes": lists}
+        write_atomically(args.out, json.dumps(record).encode())
     options.say("\n\n".join([title, *tables, *notes]))
 
 

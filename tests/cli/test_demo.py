@@ -263,6 +263,13 @@ def test_a_damaged_result_file_is_told(first_run, tmp_path):
     scores = whole["scores"][0]
     changes = [{"fold": None}, {"seed": {}}, {"scores": 3}, {"scores": [3]}, {"scores": [[*scores[:2], {}]]}]
     changes += [{"episodes": []}, {"episodes": {"one": whole["episodes"]["1"]}}, {"episodes": {"1": {}}}]
+    # All of these could be read, and were taken over: another score, another seed, images of other episodes.
+    changes += [{"fold": 2}, {"seed": 3}, {"scores": whole["scores"][1:]}]
+    changes += [{"scores": [["DPN", *scores[1:]], *whole["scores"][1:]]}]
+    moved = scores[2] | {"class_index": [4 - scores[2]["class_index"][0], *scores[2]["class_index"][1:]]}
+    changes += [{"scores": [[*scores[:2], moved], *whole["scores"][1:]]}]
+    for n_shot, episodes in whole["episodes"].items():
+        changes += [{"episodes": whole["episodes"] | {n_shot: episodes | {"episodes": episodes["episodes"][::-1]}}}]
     texts = [json.dumps(whole)[:-9], "[]", "3", *(json.dumps(whole | change) for change in changes)]
     texts += [json.dumps({key: whole[key] for key in whole if key != name}) for name in ("scores", "episodes", "fold")]
     for text in texts:
