@@ -240,7 +240,7 @@ def test_a_state_whose_parts_are_missing_or_of_another_kind_is_told(tmp_path: Pa
     identity = {"training": {"steps": 4}}
     parts = {"step": 2, "head": {}, "optimiser": {}, "losses": [{"step": 1}], "validation": [], "best": None}
     whole: dict[str, Any] = {**parts, "identity": identity}
-    of_another_kind = [{name: "x"} for name in whole] + [{"step": -1}, {"step": 5}, {"losses": [3]}, {"identity": {}}]
+    of_another_kind = [{name: "x"} for name in whole] + [{"step": -1}, {"step": 5}, {"step": 2.0}, {"losses": [3]}, {"identity": {}}]
     states: list[Any] = [whole | change for change in of_another_kind]
     states += [[], *({key: whole[key] for key in whole if key != name} for name in whole if name != "best")]
     for state in states:

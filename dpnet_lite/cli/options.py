@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -98,8 +99,17 @@ def check_checkpoint(path: Path, *, may_replace: bool) -> None:
     check_output(path, may_replace=may_replace)
     check_output(path.with_suffix(""), is_folder=True)
     check_output(sidecar := path.with_suffix(".json"))
-    if sidecar.exists() and not sidecar.read_bytes().startswith(b'{\n  "format": '):
+    if sidecar.exists() and not _is_own(sidecar.read_bytes()):
         raise ValueError(f"{sidecar} is another program's and would be replaced; give another name with --out")
+
+
+def _is_own(sidecar: bytes) -> bool:
+    """Whether this is what `save_checkpoint` writes beside weights."""
+    try:
+        record = json.loads(sidecar)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and record.get("format") == 1 and "sha256" in record
 
 
 def parse_checkpoint(text: str) -> Path:

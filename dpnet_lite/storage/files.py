@@ -84,7 +84,7 @@ def require_kinds(record: Any, kinds: Mapping[str, Any], damage: str) -> None:
     for name, kind in kinds.items():
         value = record.get(name) if isinstance(record, dict) else None
         fits = value in kind if isinstance(kind, tuple | range) else isinstance(value, kind)
-        if not fits or isinstance(value, bool):
+        if not fits or isinstance(value, bool) or (isinstance(kind, range) and not isinstance(value, int)):  # as 2.0
             raise ValueError(f"{damage} ({name} is {value!r:.50})")
 
 

@@ -638,10 +638,13 @@ def test_what_is_there_is_kept(head, data, tmp_path, capsys):
     evaluate = ["evaluate", *data[:2], *data[6:], "--checkpoint", head, "--fold", 1, "--shots", 1, "--episodes", 4]
     assert run(*evaluate, "--out", tmp_path / "mine.json") == 2
     assert "mine.json is there already; give another name with --out, or replace it with --ov" in error_line(capsys)
-    for overwrite in ([], ["--overwrite"]):
-        assert run("train", "--out", tmp_path / "mine.safetensors", *overwrite) == 2
-        assert "mine.json is another program's and would be replaced; give another name" in error_line(capsys)
-    assert (tmp_path / "mine.json").read_text() == '{"format": "of another program"}'
+    foreign = ['{\n  "format": "of another program"\n}', '{\n  "format": 1\n}', '{\n  "format": 1, "sha256"', "[1]"]
+    for text in foreign:
+        (tmp_path / "mine.json").write_text(text)
+        for overwrite in ([], ["--overwrite"]):
+            assert run("train", "--out", tmp_path / "mine.safetensors", *overwrite) == 2
+            assert "mine.json is another program's and would be replaced; give another name" in error_line(capsys)
+        assert (tmp_path / "mine.json").read_text() == text
     assert run(*evaluate, "--out", tmp_path / "mine.json", "--overwrite") == 0
     assert "scores" in json.loads((tmp_path / "mine.json").read_text())
 
