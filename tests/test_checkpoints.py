@@ -240,7 +240,8 @@ def test_a_state_whose_parts_are_missing_or_of_another_kind_is_told(tmp_path: Pa
     identity = {"training": {"steps": 4}}
     parts = {"step": 2, "head": {}, "optimiser": {}, "losses": [{"step": 1}], "validation": [], "best": None}
     whole: dict[str, Any] = {**parts, "identity": identity}
-    of_another_kind = [{name: "x"} for name in whole] + [{"step": -1}, {"step": 5}, {"step": 2.0}, {"losses": [3]}, {"identity": {}}]
+    of_another_kind = [*({name: "x"} for name in whole), *({"step": step} for step in (-1, 5, 2.0))]
+    of_another_kind += [{"losses": [3]}, {"identity": {}}]
     states: list[Any] = [whole | change for change in of_another_kind]
     states += [[], *({key: whole[key] for key in whole if key != name} for name in whole if name != "best")]
     for state in states:
@@ -373,7 +374,7 @@ def test_backbone_weights_of_ones_own_are_named_and_checked(trained: tuple[DPNet
     torch.save(plain_weights("tiny"), own)
     torch.save(plain_weights("tiny", seed=1), other)
     assert load_trained(head_file, backbone_weights=own).backbone.fingerprint == trained[1].fingerprint
-    elsewhere = load_trained(head_file, backbone_weights=own, device="meta")
+    elsewhere = load_trained(head_file, backbone_weights=own, device=torch.device("meta"))
     assert {w.device.type for net in (elsewhere.head, elsewhere.backbone) for w in net.parameters()} == {"meta"}
     for weights in (other, None):  # None: the shipped ones
         with pytest.raises(ValueError) as caught:

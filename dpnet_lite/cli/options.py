@@ -80,12 +80,13 @@ parse_seed = whole(0, 2**63 - 1)  # what PyTorch takes
 
 def check_output(path: Path, *, is_folder: bool = False, may_replace: bool = True) -> None:
     """ValueError where a file or a folder cannot be written, or what is there would be lost: before the work."""
+    from dpnet_lite.storage.files import refuse_existing
+
     found = next(place for place in (path, *path.parents) if place.exists())
     if found == path and not is_folder:
         if not path.is_file():
             raise ValueError(f"{path} is no regular file; give another name")
-        if not may_replace:
-            raise ValueError(f"{path} is there already; give another name with --out, or replace it with --overwrite")
+        refuse_existing(path, may_replace=may_replace)
         found = path.parent  # files are replaced, not written into
     try:
         with TemporaryFile(dir=found):  # for the superuser, permissions do not tell

@@ -30,17 +30,24 @@ def run_experiment(
     output: Path,
     *,
     resume: bool = False,
+    may_replace: bool = True,
     networks: Networks = DPNET_ALONE,
     say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[FoldRun]:
     """Run all folds and seeds and write their results and heads to `output`; each is given when it is done.
 
     With `resume`, results that the same settings made of the same data are read instead; `say` is told of others.
+    ValueError where another process writes to `output`, or files of these folds and seeds are there and neither
+    `resume` nor `may_replace` is given.
     """
+    runs = [*product(experiment.folds, experiment.seeds)]
     with locked(output / ".lock", f"another process writes to {output}", waits=False):
+        found = sorted(path for fold, seed in runs for path in output.glob(f"*fold{fold}_seed{seed}.*"))
+        if found and not (resume or may_replace):
+            raise ValueError(f"{found[0]} is there already; give --resume, --overwrite, or another folder with --out")
         backbone = experiment.build_backbone()
         bank = None if experiment.is_toy else experiment.folder_bank(backbone)
-        for fold, seed in product(experiment.folds, experiment.seeds):
+        for fold, seed in runs:
             path = output / f"fold{fold}_seed{seed}.json"
             identity = experiment.identity(backbone, bank, fold, seed)
             if resume and (done := load_result(path, identity)) is not None:
