@@ -39,7 +39,7 @@ help: ## list the targets
 setup: $(STAMP) ## set up .venv, and nothing else
 
 demo: $(STAMP) ## train on the built-in data, score on unseen classes, print a table, write pictures
-	.venv/bin/python -m dpnet_lite demo --overwrite
+	.venv/bin/python -m dpnet_lite demo --out outputs/make_demo --overwrite
 
 PYTEST = .venv/bin/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 import dpnet_lite
 from dpnet_lite.backbones.backbone import ARCHITECTURES, Backbone, build_backbone
+from dpnet_lite.backbones.devices import check_device
 from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES, ModelConfig
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.storage.files import (
@@ -166,7 +167,7 @@ def load_head(
         head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     except (RuntimeError, ValueError) as error:  # PyTorch begins with a line that says nothing
         raise ValueError(f"{damage} ({str(error).splitlines()[:2][-1].strip()})") from None
-    return head.to(device).eval(), metadata
+    return head.to(check_device(device)).eval(), metadata
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import torch.nn.functional as functional
 from torch import Tensor, nn
 
 from dpnet_lite.backbones.backbone import Backbone
+from dpnet_lite.backbones.devices import check_device
 from dpnet_lite.backbones.replay import Replay
 from dpnet_lite.checkpoints import DPNET_ALONE, Networks, load_trained
 from dpnet_lite.datasets.images import ImageLike, MaskLike, to_image, to_mask
@@ -57,8 +58,8 @@ class Predictor:
     """A trained head with its backbone; support features are computed once and reused for every image."""
 
     def __init__(self, head: nn.Module, backbone: Backbone, *, size: int, device: str | torch.device = "cpu") -> None:
-        self.head, self.backbone, self.size = head.to(device).eval(), backbone.to(device), size
-        self.device = torch.device(device)
+        self.device = torch.device(check_device(device))
+        self.head, self.backbone, self.size = head.to(self.device).eval(), backbone.to(self.device), size
         self._support: dict[str, _Class] = {}
 
     @classmethod

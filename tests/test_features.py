@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -195,7 +196,21 @@ def test_a_damaged_cache_is_computed_anew(world, backbone, tmp_path, damage, cap
         np.testing.assert_array_equal(again.dataset.class_areas, world.class_areas)
         assert counting.images == n_images
     assert len(caplog.records) == (not damage.startswith("done"))
-    assert all(re.search("[1-4] parts are damaged and are computed again", text) for text in caplog.messages)
+    assert all(re.search("[1-4] parts are damaged, or of other images, ", text) for text in caplog.messages)
+
+
+def test_a_cache_of_other_images_that_lies_in_its_place_is_computed_anew(world, backbone, tmp_path, caplog):
+    """Its digests are right, and were taken for those of these images."""
+    other = ToyWorld(N_IMAGES, seed=6, size=48)
+    paths = []
+    for dataset in (other, world):
+        compute_features(dataset, backbone, size=16, cache_folder=tmp_path / str(dataset.seed))
+        paths += (tmp_path / str(dataset.seed)).iterdir()
+    shutil.copytree(*paths, dirs_exist_ok=True)
+    found = compute_features(world, backbone, size=16, cache_folder=tmp_path / str(world.seed))
+    expected = compute_features(world, backbone, size=16)
+    assert np.array_equal(found.features, expected.features) and torch.equal(found.labels, expected.labels)
+    assert "4 parts are damaged, or of other images, and are computed again" in caplog.text
 
 
 def test_a_cache_that_another_process_takes_away_loses_nothing(world, backbone, tmp_path):

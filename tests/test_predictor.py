@@ -237,10 +237,19 @@ def test_all_is_put_on_the_device_that_is_named(predictor, pictures, monkeypatch
     whole, given = Trained(deepcopy(predictor.head), deepcopy(predictor.backbone), 64, {}), {}
     monkeypatch.setattr(predictor_module, "load_trained", lambda path, **options: given.update(options) or whole)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    elsewhere = Predictor.load("head.safetensors", device="meta")
+    elsewhere = Predictor.load("head.safetensors", device=torch.device("meta"))
     batch = elsewhere._encode("cat", [pictures["support"]], [pictures["mask"]])
     tensors = (*elsewhere.head.parameters(), *elsewhere.backbone.parameters(), *batch)
-    assert given["device"] == "meta" and {tensor.device.type for tensor in tensors} == {"meta"}
+    assert given["device"] == torch.device("meta") and {tensor.device.type for tensor in tensors} == {"meta"}
+
+
+def test_the_device_may_be_left_to_the_machine(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    found = Predictor.load("toy", device="auto")
+    assert found.device.type == "cpu" and {weights.device.type for weights in found.head.parameters()} == {"cpu"}
+    with pytest.raises(ValueError, match=r"^device is 'gpu', but PyTorch finds cpu here; use --device cpu or auto$"):
+        Predictor.load("toy", device="gpu")
 
 
 def test_other_networks_are_handed_in(predictor, pictures, tmp_path):

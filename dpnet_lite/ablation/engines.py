@@ -6,6 +6,7 @@ All give the same rows. Only the calling process writes them, as they come in, s
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -43,7 +44,7 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         for name, value, least in (("jobs", self.jobs, 1), ("cpus", self.cpus, 0), ("gpus", self.gpus, 0)):
-            if value is not None and value < least:
+            if value is not None and not least <= value < math.inf:  # nan is in no range
                 raise ValueError(f"{name} is {value}; give at least {least}")
         if self.engine == "local" and (self.address is not None or self.gpus):
             raise ValueError("--address and --gpus-per-run are for --engine ray")

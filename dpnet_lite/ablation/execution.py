@@ -118,10 +118,11 @@ def _trained(run: Run) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _kept(run: Run, path: Path) -> tuple[nn.Module, dict[str, Any]] | None:
-    """A trained network and facts of its training; None where there is none, or a damaged one, to be made again."""
+    """A trained network and facts of its training; None where there is none that is whole and this run's own."""
     try:
         head, metadata = load_head(path, device=run.experiment.device, networks=NETWORKS)
-        return head, {name: metadata[name] for name in ("training_seconds", "training_episodes")}
+        facts = {name: metadata[name] for name in ("training_seconds", "training_episodes")}
+        return (head, facts) if digest(metadata["identity"]) == path.stem else None
     except (FileNotFoundError, KeyError, ValueError):
         return None
 
@@ -149,6 +150,7 @@ def _train(run: Run, path: Path, state: Path) -> None:
     facts: dict[str, Any] = {
         "training_seconds": time.perf_counter() - started,
         "training_episodes": result.episodes_sha256,
+        "identity": run.training_identity(),
     }
     save_head(path, result.head, run.backbone, size=data.train.size, **facts)
 

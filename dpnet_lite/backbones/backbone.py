@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from dpnet_lite.backbones.deep_stem import DEEP_STEM_NAMES, DeepStemResNet, backbone_keys, recognise
+from dpnet_lite.backbones.devices import check_device
 from dpnet_lite.backbones.fusing import fused
 from dpnet_lite.backbones.replay import Replay
 from dpnet_lite.backbones.tiny_resnet import TinyResNet
@@ -209,7 +210,7 @@ def build_backbone(
     if name != "tiny":
         del body
         gc.collect()  # traced networks lie in circles: those of a ResNet-50 would keep 80 MB for a while
-    return backbone.to(device)
+    return backbone.to(check_device(device))
 
 
 def _default_weights(name: str) -> Mapping[str, Tensor]:

@@ -33,7 +33,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     prepare.add_argument("--download", action="store_true", help="get what is missing (PASCAL-5i alone)")
     prepare.add_argument("--workers", type=whole(1, 1_024), default=1, help="processes that make masks (default: 1)")
     episodes.add_argument("--out", type=Path, help="folder (default: outputs/episodes/NAME)")
-    episodes.add_argument("--overwrite", action="store_true", help="replace other lists that are there")
     episodes.add_argument("--shots", type=whole(1, 1_000), nargs="+", help="shots of the lists (default: 1 5)")
     episodes.add_argument("--folds", type=whole(0), nargs="+", help="folds of the lists (default: all)")
 
@@ -44,6 +43,7 @@ def run(args: argparse.Namespace) -> None:
     from dpnet_lite.published.check import check_data, prepare_data, write_episodes
     from dpnet_lite.published.episode_lists import SHOTS
     from dpnet_lite.storage.caches import default_cache
+    from dpnet_lite.storage.files import locked
 
     root, steps = args.root.expanduser(), Stages()
     if args.job == "check":
@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> None:
         output = args.out or Path("outputs/episodes") / args.name
         check_output(output, is_folder=True)
         chosen = {"lists": args.lists, "folds": args.folds, "shots": args.shots or SHOTS}
-        how = {"cache_folder": cache, "may_replace": args.overwrite, "steps": steps}
-        report = write_episodes(args.name, root, output, **chosen, **how)
+        with locked(output / ".lock", f"another process writes to {output}", waits=False):
+            report = write_episodes(args.name, root, output, **chosen, cache_folder=cache, steps=steps)
     say(report.text)
     if report.problem is not None:
         raise ValueError(report.problem)

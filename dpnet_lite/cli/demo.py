@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 from collections.abc import Callable, Sequence
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +33,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     experiment = options.experiment_of(args)
     options.check_output(args.out, is_folder=True)
-    for fold, seed in product(experiment.folds, experiment.seeds):
-        found = sorted(args.out.glob(f"*fold{fold}_seed{seed}.*"))
-        if found and not (args.resume or args.overwrite):
-            raise ValueError(f"{found[0]} is there already; give --resume, --overwrite, or another folder with --out")
-    run_demo(experiment, args.out, say=options.say, resume=args.resume, networks=options.known_networks())
+    how = {"resume": args.resume, "may_replace": args.overwrite, "networks": options.known_networks()}
+    run_demo(experiment, args.out, say=options.say, **how)
 
 
 def run_demo(

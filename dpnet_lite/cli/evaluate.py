@@ -35,6 +35,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from dpnet_lite.storage.files import claimed
+
+    _refuse(args, is_published=options.published_data(args.data) is not None)
+    if args.out is None:
+        _evaluate(args)
+        return
+    options.check_output(args.out, may_replace=args.overwrite)
+    if args.out.suffix != ".json" or args.out.resolve() == args.checkpoint.with_suffix(".json").resolve():
+        raise ValueError(f"--out {args.out} is not for scores; give a name in .json that is no checkpoint's")
+    with claimed(args.out, may_replace=args.overwrite):
+        _evaluate(args)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
     from dpnet_lite.checkpoints import load_trained
     from dpnet_lite.experiments.jobs import evaluate, trained_and_training_free
     from dpnet_lite.experiments.progress import Stages
@@ -43,11 +57,6 @@ def run(args: argparse.Namespace) -> None:
     from dpnet_lite.storage.files import write_atomically
 
     published = options.published_data(args.data)
-    _refuse(args, is_published=published is not None)
-    if args.out is not None:
-        options.check_output(args.out, may_replace=args.overwrite)
-        if args.out.suffix != ".json" or args.out.resolve() == args.checkpoint.with_suffix(".json").resolve():
-            raise ValueError(f"--out {args.out} is not for scores; give a name in .json that is no checkpoint's")
     names = args.protocol or ([] if published is None else ["ours"])
     weights, networks = args.backbone_weights, options.known_networks()
     trained = load_trained(args.checkpoint, backbone_weights=weights, device=args.device, networks=networks)
@@ -77,7 +86,9 @@ def run(args: argparse.Namespace) -> None:
         tables = [summary_table(scores), difference_table(scores)]
     notes += episode_notes(data.lists, data.novel, data.source.dataset.class_names)
     if args.out is not None:
-        write_atomically(args.out, json.dumps({"checkpoint": args.checkpoint.name, **record}).encode())
+        lists = [json.loads(episodes.to_json()) for episodes in data.lists]  # `read_scores` takes images from these
+        record |= {"checkpoint": args.checkpoint.name, "episodes": lists}
+        write_atomically(args.out, json.dumps(record).encode())
     options.say("\n\n".join([title, *tables, *notes]))
 
 

@@ -139,6 +139,6 @@ def _prepare(args: argparse.Namespace) -> None:
 
         torch.set_num_threads(args.threads)
     if hasattr(args, "device"):
-        from dpnet_lite.experiments.devices import check_device
+        from dpnet_lite.backbones.devices import check_device
 
         args.device = check_device(args.device)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -79,12 +80,13 @@ parse_seed = whole(0, 2**63 - 1)  # what PyTorch takes
 
 def check_output(path: Path, *, is_folder: bool = False, may_replace: bool = True) -> None:
     """ValueError where a file or a folder cannot be written, or what is there would be lost: before the work."""
+    from dpnet_lite.storage.files import refuse_existing
+
     found = next(place for place in (path, *path.parents) if place.exists())
     if found == path and not is_folder:
         if not path.is_file():
             raise ValueError(f"{path} is no regular file; give another name")
-        if not may_replace:
-            raise ValueError(f"{path} is there already; give another name with --out, or replace it with --overwrite")
+        refuse_existing(path, may_replace=may_replace)
         found = path.parent  # files are replaced, not written into
     try:
         with TemporaryFile(dir=found):  # for the superuser, permissions do not tell
@@ -98,8 +100,17 @@ def check_checkpoint(path: Path, *, may_replace: bool) -> None:
     check_output(path, may_replace=may_replace)
     check_output(path.with_suffix(""), is_folder=True)
     check_output(sidecar := path.with_suffix(".json"))
-    if sidecar.exists() and not sidecar.read_bytes().startswith(b'{\n  "format": '):
+    if sidecar.exists() and not _is_own(sidecar.read_bytes()):
         raise ValueError(f"{sidecar} is another program's and would be replaced; give another name with --out")
+
+
+def _is_own(sidecar: bytes) -> bool:
+    """Whether this is what `save_checkpoint` writes beside weights."""
+    try:
+        record = json.loads(sidecar)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and record.get("format") == 1 and "sha256" in record
 
 
 def parse_checkpoint(text: str) -> Path:

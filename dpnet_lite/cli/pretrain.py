@@ -21,10 +21,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from dpnet_lite.experiments.pretraining import PretrainingConfig, pretrain
     from dpnet_lite.experiments.progress import Stages
+    from dpnet_lite.storage.files import claimed
 
     options.check_checkpoint(args.out, may_replace=args.overwrite)
     wishes = {"steps": args.steps, "n_scenes": args.scenes, "seed": args.seed}
     config = PretrainingConfig(**{name: value for name, value in wishes.items() if value is not None})
-    metadata = pretrain(args.out, config, device=args.device, progress=Stages()("pretraining"))
+    with claimed(args.out, may_replace=args.overwrite):
+        metadata = pretrain(args.out, config, device=args.device, progress=Stages()("pretraining"))
     score = f"mean IoU {100 * metadata['score']:.1f} % on held-out scenes of the auxiliary classes"
     options.say(f"saved {args.out}: {score}")

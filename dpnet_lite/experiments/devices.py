@@ -6,22 +6,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
+from dpnet_lite.backbones.devices import check_device
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-
-def check_device(device: str) -> str:
-    """`device` itself, or what auto stands for: the first GPU, else the CPU; ValueError where it is not here."""
-    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    gpus = ["cuda", *(f"cuda:{number}" for number in range(n_gpus))] if n_gpus else []
-    here = [*gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
-    if device not in (*here, "auto"):
-        raise ValueError(
-            f"device is {device!r}, but PyTorch finds {', '.join(here)} here; use --device {here[-1]} or auto"
-        )
-    return here[0] if device == "auto" else device
 
 
 def world_size() -> int:
@@ -40,7 +28,7 @@ def make_fabric(device: str, precision: str, *, tensorboard: Path | None = None)
     from lightning_fabric.loggers import TensorBoardLogger
 
     world, local = world_size(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    kind, _, index = check_device(device).partition(":")
+    kind, _, index = str(check_device(device)).partition(":")
     devices: int | list[int] = local if world > 1 else ([int(index)] if index else 1)
     fabric = Fabric(
         accelerator=kind,

@@ -25,7 +25,7 @@ from dpnet_lite.experiments.experiment import FoldData, TrainingData, novel_epis
 from dpnet_lite.experiments.progress import Stage, silent
 from dpnet_lite.features import EpisodeSource
 from dpnet_lite.scoring import Segmenter, head_segmenter, score_episodes, training_free_segmenter
-from dpnet_lite.storage.files import locked
+from dpnet_lite.storage.files import claimed
 from dpnet_lite.training import Trainer, TrainingResult, area_rule, initial_network
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ def train(
     *,
     fabric: Fabric | None = None,
     resume: bool = False,
+    may_replace: bool = True,
     stage: Stage = silent,
     initial_weights: Mapping[str, Tensor] | None = None,
     networks: Networks = DPNET_ALONE,
@@ -118,13 +119,12 @@ def train(
     """Train one head, from `initial_weights` where given, and save it to `path` with `facts` of its making.
 
     The state for resuming and `log.jsonl` lie in a folder beside it, named like it. One of several processes saves.
-    ValueError where another training writes to `path`.
+    ValueError where another process writes to `path`, or has done so and `may_replace` and `resume` are not given.
     """
     how: dict[str, Any] = {"resume": resume, "stage": stage, "fabric": fabric, "networks": networks}
     how |= {"initial_weights": initial_weights}
     folder, writes = path.with_suffix(""), fabric is None or fabric.is_global_zero
-    lock = locked(folder / ".lock", f"another training writes to {path}", waits=False) if writes else nullcontext()
-    with lock:
+    with claimed(path, may_replace=may_replace or resume) if writes else nullcontext():
         result = train_head(data, model, training, folder=folder, **how)
         if writes:
             save_trained(path, data, training, result, validation=result.validation, **facts)

@@ -63,7 +63,7 @@ def compute_features(
         "areas": (np.float32, (len(dataset), len(dataset.class_names))),
     }
     with locked(path / "lock", f"another process fills {path}", option="--cache"):
-        if not any(_fill(path, arrays, dataset, compute) for _ in range(3)):  # what was filled is read again
+        if not any(_fill(path, what, arrays, dataset, compute) for _ in range(3)):  # what was filled is read again
             raise OSError(f"{path} does not keep what is written to it; name another folder with --cache")
         # Copy on write: torch wants arrays that it could write to.
         features = np.load(path / "features.npy", mmap_mode="c")
@@ -71,34 +71,37 @@ def compute_features(
     return FeatureBank(KnownAreas(dataset, areas), backbone, size, features, torch.from_numpy(labels))
 
 
-def _fill(path: Path, arrays: _Arrays, dataset: SegmentationDataset, compute: Callable[..., Iterator[int]]) -> bool:
-    """Compute what is missing of the files in `path`, or damaged; whether nothing was.
+def _fill(
+    path: Path, what: str, arrays: _Arrays, dataset: SegmentationDataset, compute: Callable[..., Iterator[int]]
+) -> bool:
+    """Compute what is missing of the files in `path`, or damaged, or of other images; whether nothing was.
 
-    `done` has a line for each part that was written: its first image, or "areas", and the SHA-256 of its numbers.
+    `done` has a line for each part that was written: its first image, or "areas", and the SHA-256 of `what`, which says
+    whose features these are, and its numbers.
     """
     features, labels, areas = _opened(path, arrays)
     done = path / "done"
     known = dict(re.findall(r"(?m)^(\w+) (\w{64})$", done.read_text(errors="replace") if done.exists() else ""))
     parts = {str(i): (features[i : i + CHUNK], labels[i : i + CHUNK]) for i in range(0, len(dataset), CHUNK)}
-    missing = [name for name, part in {**parts, "areas": (areas,)}.items() if known.get(name) != _digest(*part)]
+    missing = [name for name, part in {**parts, "areas": (areas,)}.items() if known.get(name) != _digest(what, *part)]
     if damaged := len(known.keys() & missing):
-        _LOG.warning("%s: %d parts are damaged and are computed again", path, damaged)
+        _LOG.warning("%s: %d parts are damaged, or of other images, and are computed again", path, damaged)
     if starts := [int(name) for name in missing if name != "areas"]:
         for start in compute(features, labels, starts):
-            _note(done, str(start), *parts[str(start)])
+            _note(done, str(start), what, *parts[str(start)])
     if "areas" in missing:
         areas[:] = dataset.class_areas
-        _note(done, "areas", areas)
+        _note(done, "areas", what, areas)
     return not missing
 
 
-def _note(done: Path, name: str, *arrays: np.ndarray) -> None:
+def _note(done: Path, name: str, what: str, *arrays: np.ndarray) -> None:
     with told(done, "--cache"), done.open("a") as lines:
-        lines.write(f"\n{name} {_digest(*arrays)}")  # the last line may be half of one
+        lines.write(f"\n{name} {_digest(what, *arrays)}")  # the last line may be half of one
 
 
-def _digest(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
+def _digest(what: str, *arrays: np.ndarray) -> str:
+    digest = hashlib.sha256(f"{what}\n".encode())
     for array in arrays:
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -13,7 +13,7 @@ from dpnet_lite.checkpoints import DPNET_ALONE, Networks, versions
 from dpnet_lite.episodes import EpisodeList
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.experiment import Experiment, FoldData
-from dpnet_lite.experiments.jobs import FoldResult, run_fold, save_trained
+from dpnet_lite.experiments.jobs import METHODS, FoldResult, run_fold, save_trained
 from dpnet_lite.experiments.progress import Stages
 from dpnet_lite.storage.files import locked, write_atomically
 
@@ -30,17 +30,24 @@ def run_experiment(
     output: Path,
     *,
     resume: bool = False,
+    may_replace: bool = True,
     networks: Networks = DPNET_ALONE,
     say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[FoldRun]:
     """Run all folds and seeds and write their results and heads to `output`; each is given when it is done.
 
     With `resume`, results that the same settings made of the same data are read instead; `say` is told of others.
+    ValueError where another process writes to `output`, or files of these folds and seeds are there and neither
+    `resume` nor `may_replace` is given.
     """
+    runs = [*product(experiment.folds, experiment.seeds)]
     with locked(output / ".lock", f"another process writes to {output}", waits=False):
+        found = sorted(path for fold, seed in runs for path in output.glob(f"*fold{fold}_seed{seed}.*"))
+        if found and not (resume or may_replace):
+            raise ValueError(f"{found[0]} is there already; give --resume, --overwrite, or another folder with --out")
         backbone = experiment.build_backbone()
         bank = None if experiment.is_toy else experiment.folder_bank(backbone)
-        for fold, seed in product(experiment.folds, experiment.seeds):
+        for fold, seed in runs:
             path = output / f"fold{fold}_seed{seed}.json"
             identity = experiment.identity(backbone, bank, fold, seed)
             if resume and (done := load_result(path, identity)) is not None:
@@ -93,7 +100,10 @@ def _save_result(path: Path, result: FoldResult, identity: dict[str, Any]) -> No
 
 
 def load_result(path: Path, identity: dict[str, Any]) -> FoldResult | None:
-    """Read a result back if it was made by the same settings; None where there is none or another."""
+    """Read a result back if it was made by the same settings; None where there is none or another.
+
+    ValueError where the file is damaged: whatever it says twice must agree.
+    """
     if not path.exists():
         return None
     try:
@@ -101,10 +111,20 @@ def load_result(path: Path, identity: dict[str, Any]) -> FoldResult | None:
         if record["identity"] != identity:
             return None
         episodes = {int(n_shot): EpisodeList.from_json(json.dumps(e)) for n_shot, e in record["episodes"].items()}
-        scores = {
-            (str(method), int(n_shot)): replace(EpisodeScores.from_dict(s), images=episodes[int(n_shot)].images)
-            for method, n_shot, s in record["scores"]
-        }
-        return FoldResult(int(record["fold"]), int(record["seed"]), scores, episodes)
+        scores = {(method, n_shot): read_scores(s, [episodes[n_shot]]) for method, n_shot, s in record["scores"]}
+        found = [[record["fold"]], [record["seed"]], scores.keys()]
+        if found != [identity["folds"], identity["seeds"], set(product(METHODS, identity["shots"]))]:
+            raise ValueError("fold, seed, methods or shots are not those of its settings")
+        return FoldResult(record["fold"], record["seed"], scores, episodes)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it, and its fold and seed are run again") from None
+
+
+def read_scores(values: Any, lists: Iterable[EpisodeList]) -> EpisodeScores:
+    """Scores from `to_dict`, with the images of their list, which is one of `lists`; ValueError where none fits."""
+    scores = EpisodeScores.from_dict(values)
+    for episodes in lists:
+        classes = [episode.class_index for episode in episodes]
+        if episodes.sha256 == scores.episodes_sha256 and classes == scores.class_index.tolist():
+            return replace(scores, images=episodes.images)
+    raise ValueError("scores belong to no list of episodes that is there")

@@ -133,7 +133,6 @@ def write_episodes(
     folds: Sequence[int] | None = None,
     shots: Sequence[int] = SHOTS,
     cache_folder: Path | None = None,
-    may_replace: bool = True,
     steps: _Steps,
 ) -> Report:
     """Draw the frozen lists of a data set, write them, and compare their hashes with the published ones.
@@ -158,7 +157,7 @@ def write_episodes(
     lines, verdicts = [f"{entry.title}, split {entry.test_split}, {len(dataset):,} images"], Counter[str]()
     for fold in steps("drawing episodes")(folds):
         for key, episodes in draw_lists(dataset, name, folds=[fold], shots=shots):
-            write_list(output / f"{key}.json.xz", episodes, may_replace=may_replace)
+            write_list(output / f"{key}.json.xz", episodes)
             verdict = compare_with_published(name, key, episodes.sha256)
             verdicts[verdict] += 1
             lines.append(f"{key}  {episodes.sha256}  {verdict}")

@@ -81,9 +81,9 @@ def compare_with_published(name: str, key: str, sha256: str) -> Literal["equal",
     return "equal" if hashes.lists[key] == sha256 else "different"
 
 
-def write_list(path: Path, episodes: EpisodeList, *, may_replace: bool = True) -> None:
-    """Write a list as JSON (.json.xz), whose hash is that of the JSON; ValueError for what may not be replaced."""
+def write_list(path: Path, episodes: EpisodeList) -> None:
+    """Write a list as JSON (.json.xz), whose hash is that of the JSON; ValueError where another file is there."""
     data = lzma.compress(episodes.to_json().encode())
-    if not may_replace and path.exists() and path.read_bytes() != data:
-        raise ValueError(f"{path} holds something else; give another folder with --out, or replace it with --overwrite")
+    if path.exists() and path.read_bytes() != data:
+        raise ValueError(f"{path} holds something else; give another folder with --out, or delete it")
     write_atomically(path, data)

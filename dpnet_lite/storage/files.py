@@ -84,7 +84,7 @@ def require_kinds(record: Any, kinds: Mapping[str, Any], damage: str) -> None:
     for name, kind in kinds.items():
         value = record.get(name) if isinstance(record, dict) else None
         fits = value in kind if isinstance(kind, tuple | range) else isinstance(value, kind)
-        if not fits or isinstance(value, bool):
+        if not fits or isinstance(value, bool) or (isinstance(kind, range) and not isinstance(value, int)):  # as 2.0
             raise ValueError(f"{damage} ({name} is {value!r:.50})")
 
 
@@ -137,6 +137,23 @@ def locked(path: Path, busy: str, *, waits: bool = True, option: str = "--out") 
         yield
     finally:
         lock.release()
+
+
+def refuse_existing(path: Path, *, may_replace: bool) -> None:
+    """ValueError where `path` is there and may not be replaced."""
+    if path.exists() and not may_replace:
+        raise ValueError(f"{path} is there already; give another name with --out, or replace it with --overwrite")
+
+
+@contextmanager
+def claimed(path: Path, *, may_replace: bool) -> Iterator[None]:
+    """Keep the place of a file for the block that makes it.
+
+    ValueError where another process does so, or where the file may not be replaced: one may have made it by now.
+    """
+    with locked(path.with_name(f".{path.name}.lock"), f"another process writes to {path}", waits=False):
+        refuse_existing(path, may_replace=may_replace)
+        yield
 
 
 def write_atomically(path: Path, data: bytes, *, option: str = "--out") -> None:

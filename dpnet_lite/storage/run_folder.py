@@ -13,9 +13,7 @@ import torch
 from dpnet_lite.storage.files import require_file, require_kinds, sha256, told, write_atomically
 
 _STATE_MAGIC = b"dpnet-lite training state 1\n"
-_PARTS: Mapping[str, Any] = {  # of a state, and their kinds
-    "head": dict, "optimiser": dict, "losses": list, "validation": list, "best": tuple | list | None, "identity": dict,
-}  # fmt: skip
+_PARTS = {"losses": list, "validation": list, "identity": dict}  # PyTorch checks the others, when it loads them
 
 
 class RunFolder:

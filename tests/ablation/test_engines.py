@@ -173,6 +173,8 @@ def test_a_library_that_is_missing_is_named_with_the_remedy(library, extra, monk
     ("settings", "words"),
     [
         ({"jobs": 0}, "jobs is 0; give at least 1"),
+        ({"engine": "ray", "cpus": float("nan")}, "cpus is nan; give at least 0"),
+        ({"engine": "ray", "gpus": float("inf")}, "gpus is inf; give at least 0"),
         ({"gpus": 0.5}, "are for --engine ray"),
         ({"engine": "ray", "jobs": 2, "address": "auto"}, "jobs is 2, but a cluster .* leave --jobs out"),
     ],

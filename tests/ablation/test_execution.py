@@ -80,7 +80,7 @@ def test_variants_start_with_the_weights_of_the_base_network(full, monkeypatch):
         assert all(torch.equal(start[name], weights) for name, weights in expected.items())
 
 
-@pytest.mark.parametrize("damage", ["cut", "facts"])
+@pytest.mark.parametrize("damage", ["cut", "facts", "of another run"])
 def test_a_damaged_head_or_state_of_the_cache_is_made_again(full, damage):
     run, _ = full
     folder = run.experiment.cache_folder / "ablation"
@@ -89,8 +89,12 @@ def test_a_damaged_head_or_state_of_the_cache_is_made_again(full, damage):
     whole = path.read_bytes()
     if damage == "cut":
         path.write_bytes(whole[:-50])
-    else:
-        save_checkpoint(path, *(load_checkpoint(path)[0], {"what": "DPNet head"}))
+    elif damage == "facts":
+        save_checkpoint(path, load_checkpoint(path)[0], {"what": "DPNet head"})
+    else:  # a whole file of the same form, copied here
+        tensors, facts = load_checkpoint(path)
+        other = facts | {"identity": facts["identity"] | {"fold": 9}}
+        save_checkpoint(path, {name: tensor * 0 for name, tensor in tensors.items()}, other)
     state.parent.mkdir()
     state.write_bytes(b"half a state")
     again = execution._trained(run)[0].state_dict()

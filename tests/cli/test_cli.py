@@ -27,6 +27,10 @@ from dpnet_lite.cli import info, options
 from dpnet_lite.cli.main import COMMANDS, build_parser
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets import OBJECTS_FOLDER
+from dpnet_lite.episodes import EpisodeList
+from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.experiments.intervals import mean_interval, percent
+from dpnet_lite.experiments.results import read_scores
 from dpnet_lite.training import Trainer
 
 TINY = Path(dpnet_lite.__file__).parent / "weights/tiny_backbone.safetensors"
@@ -166,14 +170,17 @@ def test_evaluate_prints_the_table_and_writes_the_counts(head, data, tmp_path, c
     text = capsys.readouterr().out
     record = json.loads((tmp_path / "scores.json").read_text())
     assert len(record["scores"]) == 4 and record["checkpoint"] == "head.safetensors"
-    found = {}
+    found, lists = {}, [EpisodeList.from_json(json.dumps(values)) for values in record["episodes"]]
     for method, n_shot, scores in record["scores"]:
         counts, classes = np.array(scores["counts"]), np.array(scores["class_index"])
         assert set(classes) == {1, 5} and (counts[:, 1] + counts[:, 2] == 64 * 64).all()  # at the size of the training
         ious = [counts[classes == c, 0].sum() / counts[classes == c, 1].sum() for c in np.unique(classes)]
         found[method, n_shot] = 100 * np.mean(ious)
         row, *difference = [line for line in text.splitlines() if re.match(rf"\| {method} +\| {n_shot} ", line)]
-        assert f"| {found[method, n_shot]:.1f} [" in row and len(difference) == (method == "training-free")
+        cell = percent(found[method, n_shot] / 100, mean_interval([read_scores(scores, lists)], resample_runs=True))
+        assert f"| {cell} |" in re.sub(" +", " ", row) and len(difference) == (method == "training-free")
+        without_images = mean_interval([EpisodeScores.from_dict(scores)], resample_runs=True)
+        assert percent(found[method, n_shot] / 100, without_images) != cell
     assert "mIoU of DPNet minus that of" in text
     for n_shot in (1, 2):  # the last table
         cell = re.findall(rf"^\| training-free +\| {n_shot} +\| (\S+) \[(\S+), (\S+)\] +\|$", text, re.MULTILINE)[-1]
@@ -631,10 +638,13 @@ def test_what_is_there_is_kept(head, data, tmp_path, capsys):
     evaluate = ["evaluate", *data[:2], *data[6:], "--checkpoint", head, "--fold", 1, "--shots", 1, "--episodes", 4]
     assert run(*evaluate, "--out", tmp_path / "mine.json") == 2
     assert "mine.json is there already; give another name with --out, or replace it with --ov" in error_line(capsys)
-    for overwrite in ([], ["--overwrite"]):
-        assert run("train", "--out", tmp_path / "mine.safetensors", *overwrite) == 2
-        assert "mine.json is another program's and would be replaced; give another name" in error_line(capsys)
-    assert (tmp_path / "mine.json").read_text() == '{"format": "of another program"}'
+    foreign = ['{\n  "format": "of another program"\n}', '{\n  "format": 1\n}', '{\n  "format": 1, "sha256"', "[1]"]
+    for text in foreign:
+        (tmp_path / "mine.json").write_text(text)
+        for overwrite in ([], ["--overwrite"]):
+            assert run("train", "--out", tmp_path / "mine.safetensors", *overwrite) == 2
+            assert "mine.json is another program's and would be replaced; give another name" in error_line(capsys)
+        assert (tmp_path / "mine.json").read_text() == text
     assert run(*evaluate, "--out", tmp_path / "mine.json", "--overwrite") == 0
     assert "scores" in json.loads((tmp_path / "mine.json").read_text())
 

@@ -19,6 +19,7 @@ from PIL import Image
 from small_runs import SMALL, folder_options, run, use_few_scenes, write_folder
 
 from dpnet_lite.checkpoints import load_head
+from dpnet_lite.cli import options
 from dpnet_lite.cli.demo import run_demo
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.experiments import results
@@ -263,6 +264,13 @@ def test_a_damaged_result_file_is_told(first_run, tmp_path):
     scores = whole["scores"][0]
     changes = [{"fold": None}, {"seed": {}}, {"scores": 3}, {"scores": [3]}, {"scores": [[*scores[:2], {}]]}]
     changes += [{"episodes": []}, {"episodes": {"one": whole["episodes"]["1"]}}, {"episodes": {"1": {}}}]
+    # All of these could be read, and were taken over: another score, another seed, images of other episodes.
+    changes += [{"fold": 2}, {"seed": 3}, {"scores": whole["scores"][1:]}]
+    changes += [{"scores": [["DPN", *scores[1:]], *whole["scores"][1:]]}]
+    moved = scores[2] | {"class_index": [4 - scores[2]["class_index"][0], *scores[2]["class_index"][1:]]}
+    changes += [{"scores": [[*scores[:2], moved], *whole["scores"][1:]]}]
+    for n_shot, episodes in whole["episodes"].items():
+        changes += [{"episodes": whole["episodes"] | {n_shot: episodes | {"episodes": episodes["episodes"][::-1]}}}]
     texts = [json.dumps(whole)[:-9], "[]", "3", *(json.dumps(whole | change) for change in changes)]
     texts += [json.dumps({key: whole[key] for key in whole if key != name}) for name in ("scores", "episodes", "fold")]
     for text in texts:
@@ -283,29 +291,45 @@ with locked(Path(sys.argv[1]), "busy"):
 """
 
 
-def test_one_process_at_a_time_writes_to_one_place(config, tmp_path, caplog, capsys):
+def test_one_process_at_a_time_writes_to_one_place(config, tmp_path, caplog, capsys, monkeypatch):
     """Two trainings into one file both ended with status 0: weights of one, a mixture as the log."""
-    (tmp_path / "head").mkdir()
-    locks = tmp_path / "head" / ".lock", tmp_path / ".lock", config.cache_folder / "busy"
+    head, scores, lists = (tmp_path / name for name in ("head.safetensors", "scores.json", "lists"))
     train = ["train", *folder_options(Path(config.data), config.cache_folder), *SMALL, "--novel", "background"]
+    writers = [
+        (head, train),
+        (head, ["pretrain", "--steps", 1]),
+        (scores, ["evaluate", "--checkpoint", head]),
+        (lists, ["data", "episodes", "fss1000", "--root", tmp_path]),
+    ]
+    lists.mkdir()
+    locks = [tmp_path / ".lock", config.cache_folder / "busy", lists / ".lock"]
+    locks += [tmp_path / f".{path.name}.lock" for path in (head, scores)]
     with ExitStack() as stack:
         start = partial(subprocess.Popen, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         others = [stack.enter_context(start([sys.executable, "-c", HOLDS, lock])) for lock in locks]
-        assert [other.stdout.readline() for other in others] == ["held\n"] * 3
-        head = tmp_path / "head.safetensors"
-        assert run(*train, "--out", head) == 2
-        assert (
-            f"another training writes to {head}; wait for it, or name another place with --out"
-            in capsys.readouterr().err
-        )
+        assert [other.stdout.readline() for other in others] == ["held\n"] * 5
+        for path, command in writers:
+            assert run(*command, "--out", path) == 2
+            told = f"another process writes to {path}; wait for it, or name another place with --out"
+            assert told in capsys.readouterr().err
         with pytest.raises(ValueError, match=f"^another process writes to {tmp_path}; wait for it, or name another"):
             run_demo(config, tmp_path, say=print)
-        Timer(0.3, others[2].kill).start()  # a process that is killed lets the next one in
-        with locked(locks[2], "busy"):
+        Timer(0.3, others[1].kill).start()  # a process that is killed lets the next one in
+        with locked(locks[1], "busy"):
             assert caplog.messages == ["busy; waiting for it"]
         for other in others:
             other.kill()
     assert run(*train, "--out", head) == 0
+    # What another process has made since the command looked first, as while it waited for the features.
+    monkeypatch.setattr(options, "check_output", lambda path, **how: None)
+    for path in (head, scores):
+        path.touch()
+    content = head.read_bytes()
+    for path, command in writers[:3]:
+        capsys.readouterr()
+        assert run(*command, "--out", path) == 2
+        assert f"{path} is there already; give another name with --out, or replace" in capsys.readouterr().err
+    assert head.read_bytes() == content and scores.read_bytes() == b""
 
 
 def test_no_path_of_this_machine_is_in_the_results(first_run, config):

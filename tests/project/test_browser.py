@@ -10,21 +10,14 @@ import base64
 import io
 import json
 import os
-import shlex
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from page_servers import server
 from PIL import Image
 from places import ROOT
 
@@ -33,53 +26,8 @@ from dpnet_lite.datasets import OBJECTS_CREDIT
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: test)")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-START_SECONDS, RUN_SECONDS, ATTEMPTS = 60, 240, 3
+RUN_SECONDS, ATTEMPTS = 240, 3
 TOKEN = "browser-test"
-
-
-@contextmanager
-def server(target: str, options: str, folder: Path) -> Iterator[str]:
-    """What `make TARGET` would start, with further options, in `folder`; yields its address once it answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    variable = f"{target.upper()}_OPTIONS={options} --no-browser --port={port}"
-    recipe = subprocess.run(
-        ["make", "-n", "-o", ".venv/.installed", target, variable], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.replace("\\\n", " ")
-    command = shlex.split(next(line for line in recipe.splitlines() if "/python " in line))
-    own = {name: str(folder / name.lower()) for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR")}
-    environment = {**os.environ, **own, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HOME": str(folder)}
-    with (folder / f"{target}.log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, *command[1:]], cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_until_served(f"{address}/favicon.ico", process)  # the page itself would start a kernel
-        yield address
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.wait(20)
-
-
-def wait_until_served(address: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(START_SECONDS * 4):
-        assert process.poll() is None, "the server stopped"
-        try:
-            urllib.request.urlopen(address, timeout=60).close()
-        except urllib.error.HTTPError as error:
-            error.close()
-            return
-        except OSError:
-            time.sleep(0.25)
-        else:
-            return
-    raise AssertionError(f"{address} does not answer")
 
 
 @pytest.fixture(scope="module")

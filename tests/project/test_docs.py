@@ -52,6 +52,13 @@ def test_commands_of_the_readme_parse(tmp_path: Path, monkeypatch: pytest.Monkey
         build_parser().parse_args(shlex.split(command))
 
 
+def test_make_demo_replaces_its_own_run_alone() -> None:
+    """It replaces what is there, and once did so in the folder that `dpnet-lite demo` writes to by itself."""
+    command = re.search(r"-m dpnet_lite (demo .+)", (ROOT / "Makefile").read_text(encoding="utf-8"))[1]
+    args = build_parser().parse_args(shlex.split(command))
+    assert args.overwrite and args.out != build_parser().parse_args(["demo"]).out and f"`{args.out}/`" in README
+
+
 def test_options_and_targets_of_the_readme_exist() -> None:
     sources = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "dpnet_lite").glob("*/*.py"))
     not_ours = {"--help", "--nproc-per-node"}  # the second is torchrun's

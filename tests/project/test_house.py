@@ -117,21 +117,34 @@ def test_a_training_passes_through_the_core_and_no_wing_but_the_experiments() ->
 
 
 RUNNERS = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve"}
-CALLS = {"eval", "exec", "os.system", "os.popen", "yaml.load", "joblib.load", "joblib.dump", "pd.read_pickle"}
+CALLS = {"eval", "exec", "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"}
+CALLS |= {"runpy.run_path", "yaml.load", "joblib.load", "joblib.dump", "pandas.read_pickle"}
 TENSORS = re.compile(r"^torch\.load$|(load_state_dict_from_url|get_state_dict)$")  # the last two: torchvision's
+
+
+def imported_names(tree: ast.AST) -> dict[str, str]:
+    """What the names that a source imports stand for: "np" for "numpy", "load" for "torch.load"."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            home = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            found |= {alias.asname or alias.name: home + alias.name for alias in node.names}
+    return found
 
 
 def what_runs_code(source: str) -> list[str]:
     """What in a source could run code that lies in a file, or that comes as a text."""
-    found: list[str] = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]
-            found += [name for name in names if name.partition(".")[0] in RUNNERS]
-        elif isinstance(node, ast.Call):
-            name = ast.unparse(node.func)
+    tree = ast.parse(source)
+    known = imported_names(tree)
+    found = [name for name in known.values() if name.partition(".")[0] in RUNNERS]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            first, dot, rest = ast.unparse(node.func).partition(".")
+            name = (known.get(first, first) + dot + rest).removeprefix("builtins.")
             options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-            found += [name] if name in CALLS or name.removeprefix("builtins.") in CALLS else []
+            if name == "numpy.load" and len(node.args) > 2:
+                options["allow_pickle"] = ast.unparse(node.args[2])
+            found += [name] if name in CALLS else []
             found += [word for word in ("shell", "allow_pickle") if options.get(word, "False") != "False"]
             found += [name] if TENSORS.search(name) and options.get("weights_only") != "True" else []
     return found
@@ -147,9 +160,14 @@ def test_nothing_here_runs_code_that_lies_in_a_file_or_comes_as_a_text() -> None
         *("import pickle", "from dill import load", "import numpy, marshal", "eval(text)", "builtins.exec(text)"),
         *("subprocess.run(text, shell=True)", "os.system(text)", "yaml.load(file)", "np.load(file, allow_pickle=True)"),
         *("torch.load(file)", "torch.load(file, weights_only=False)", "entry.get_state_dict(check_hash=True)"),
+        *("from os import system\nsystem(text)", "from torch import load\nload(file)", "subprocess.getoutput(text)"),
+        *("import torch as t\nt.load(file)", "import pandas as pd\npd.read_pickle(file)", "runpy.run_path(file)"),
+        "import numpy as np\nnp.load(file, None, True)",
+        "def late():\n    from builtins import exec as run\n    run(text)",
     ):
         assert len(what_runs_code(planted)) == 1, planted
     assert not what_runs_code("net.eval()\ntorch.load(file, weights_only=True)\nnp.load(file, allow_pickle=False)")
+    assert not what_runs_code("from numpy import load\nload(file, None, False)")
 
 
 def test_two_files_of_the_package_fetch_something() -> None:

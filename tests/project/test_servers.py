@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import serve_explorers
 import websocket
+from page_servers import server
 from places import ROOT
-from test_browser import server
 
 pytestmark = pytest.mark.slow
 EVIL = "evil.example"
