@@ -15,7 +15,7 @@ from dpnet_lite.datasets.base import class_counts
 from dpnet_lite.datasets.images import image_size, read_image, read_mask
 from dpnet_lite.features import Progress
 from dpnet_lite.published.coco import SPLITS, YEARS, Coco20i, annotation_path, find_year, image_folder, refuse_lists
-from dpnet_lite.published.coco_masks import AnnotatedImage, read_annotations
+from dpnet_lite.published.coco_masks import AnnotatedImage, read_annotations, undrawn_note
 from dpnet_lite.published.episode_lists import SHOTS, compare_with_published, draw_lists, published_hashes, write_list
 from dpnet_lite.published.extras import import_extra
 from dpnet_lite.published.fss import (
@@ -251,7 +251,7 @@ def _examine_pascal_split(
 
 
 def _examine_coco(root: Path, deep: bool, progress: Progress) -> Iterator[Finding]:
-    import_extra("pycocotools.coco", "draws COCO's masks")
+    import_extra("pycocotools.mask", "draws COCO's masks")
     years: set[int] = set()
     for split in SPLITS:
         yield from _told(_examine_coco_split(root, split, years, deep, progress))
@@ -265,9 +265,11 @@ def _examine_coco_split(root: Path, split: str, years: set[int], deep: bool, pro
     year = find_year(root, split)
     years.add(year)
     path = annotation_path(root, split, year)
-    images, n_listed, faults = read_annotations(path)
+    images, n_listed, faults, undrawn = read_annotations(path)
     yield _found(f"{path.name}: 80 classes, {n_listed:,} images, {len(images):,} of them with annotations")
     yield from _first([_wrong(f"{path.name}: {fault}") for fault in faults], path.name, "correct or remove them")
+    if undrawn:
+        yield _note(f"{path.name}: {undrawn_note(undrawn)}")
     expected = _ANNOTATED_IN_2014[split]
     if year == 2014 and len(images) != expected:
         yield _note(f"{path.name}: PFENet's list of this split has {expected:,} images, this one {len(images):,}")
