@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
@@ -215,23 +214,18 @@ def _examine_pascal_split(
     has_images = any(folder.is_dir() for folder in folders.images)
     absent, bad_masks, bad_images = list[str](), list[Finding](), list[Finding]()
     pixels = np.zeros((len(present), len(VOC_CLASSES)), np.int32)
-    with warnings.catch_warnings(record=True) as in_colours:  # one for each mask of the kind
-        warnings.simplefilter("always", UserWarning)
-        for row in progress(range(len(present))):
-            mask_path, image_path = folders.mask_names[present[row]], folders.image_path(present[row])
-            try:
-                labels = read_mask(mask_path, of_voc=True)
-                pixels[row] = class_counts(mask_path, labels, len(VOC_CLASSES))[1 : len(VOC_CLASSES) + 1]
-            except (OSError, ValueError) as error:
-                bad_masks.append(_failure(error))
-                continue
-            if has_images and not image_path.is_file():
-                absent.append(image_path.name)
-            elif has_images:
-                bad_images += _image_faults(image_path, labels.shape, deep)
-    if in_colours:
-        text = "masks in VOC's colours (RGB) are read as the class numbers of its palette"
-        yield _note(f"{split}: {len(in_colours):,} {text}")
+    for row in progress(range(len(present))):
+        mask_path, image_path = folders.mask_names[present[row]], folders.image_path(present[row])
+        try:
+            labels = read_mask(mask_path, of_voc=True)
+            pixels[row] = class_counts(mask_path, labels, len(VOC_CLASSES))[1 : len(VOC_CLASSES) + 1]
+        except (OSError, ValueError) as error:
+            bad_masks.append(_failure(error))
+            continue
+        if has_images and not image_path.is_file():
+            absent.append(image_path.name)
+        elif has_images:
+            bad_images += _image_faults(image_path, labels.shape, deep)
     if without := [name for name in ids if name not in folders.mask_names]:
         text = f"{split}: {len(without):,} of {len(ids):,} listed images have no mask, first {without[0]}"
         yield _missing(f"{text}; {folders.remedy(without)}, or correct the list")
