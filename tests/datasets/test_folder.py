@@ -34,6 +34,7 @@ from dpnet_lite.datasets.images import (
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.transforms import normalise, resize_image, resize_labels, resize_sample
 from dpnet_lite.datasets.union import UnionDataset
+from dpnet_lite.experiments import experiment
 from dpnet_lite.experiments.experiment import folder_bank
 from dpnet_lite.storage import digests
 
@@ -476,7 +477,11 @@ def test_bad_masks_are_named_when_read(tree: Path) -> None:
         dataset[1]
 
 
-def test_all_that_is_wrong_is_named_before_features_are_computed(tree: Path) -> None:
+@pytest.mark.parametrize("optimize", [0, 1])
+def test_all_that_is_wrong_is_named_before_features_are_computed(optimize: int, tree: Path) -> None:
+    """Also under `python -O`."""
+    module = {"__name__": experiment.__name__}
+    exec(compile(Path(experiment.__file__).read_text(), experiment.__file__, "exec", optimize=optimize), module)
     Image.fromarray(np.full((HEIGHT, WIDTH), 3, dtype=np.uint8)).save(tree / "masks/a.png")
     Image.new("L", (WIDTH, 9)).save(tree / "masks/b.png")
     (tree / "masks/c.png").write_bytes(b"no image")
@@ -484,7 +489,7 @@ def test_all_that_is_wrong_is_named_before_features_are_computed(tree: Path) -> 
         r"3 of 3 .* cannot be used: .*a\.png holds the value 3.*; .*b\.png is 8 x 9 pixels.*; .*c\.png cannot be read"
     )
     with pytest.raises(ValueError, match=told):
-        folder_bank([tree], build_backbone("tiny", "random"), size=16, cache_folder=None)
+        module["folder_bank"]([tree], build_backbone("tiny", "random"), size=16, cache_folder=None)
 
 
 def test_masks_of_0_and_255_alone_are_told_apart_from_classes(tree: Path) -> None:
