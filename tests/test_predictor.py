@@ -308,7 +308,8 @@ def test_masks_of_other_numbers_are_refused_and_black_and_white_in_rgb_is_read(t
     colours[1, 1:3] = (255, 0, 40)
     Image.fromarray(colours).save(tmp_path / "mask.png")
     for one in (tmp_path / "mask.png", colours, Image.fromarray(colours)):
-        assert torch.equal(to_mask(one), torch.from_numpy(colours[..., 0] > 0))
+        with pytest.warns(UserWarning, match="mask in RGB, black and one colour, is read as the object in that colour"):
+            assert torch.equal(to_mask(one), torch.from_numpy(colours[..., 0] > 0))
     colours[0, 0] = (255, 0, 41)
     with pytest.raises(ValueError, match=r"mask is \[4, 5, 3\]; give \[H, W\], or in RGB"):
         to_mask(colours)

@@ -5,13 +5,13 @@ What it holds:
     root/images/STEM.jpg   any size and mode (extensions: see `image_extensions`)
     root/masks/STEM.png    class numbers: 0 background, k = line k of classes.txt, 255 ignored
     root/classes.txt       one class name per line; the background has no line
-    root/index.json        optional: [{"id": "STEM", "area": {"class name": share of the pixels}}, ...], checked
+
+What else lies there is not read.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ class FolderDataset(DatasetDefaults):
         root: the folder.
         name: short name for people; "folder:" and the folder's name if not given.
 
-    `fingerprint` covers the class names, and names and bytes of all files, but not the place where the folder lies.
+    `fingerprint` covers the class names, and names and bytes of images and masks, not where the folder lies.
     From when it was asked for, a file that changes is an error.
 
     Raises:
@@ -54,12 +54,10 @@ class FolderDataset(DatasetDefaults):
         self.name = name or f"folder:{self.root.resolve().name}"
         self.class_names = read_class_names(self.root / "classes.txt")
         self.image_paths, self.mask_paths = _pairs(self.root / "images", self.root / "masks")
-        self._index_path = self.root / "index.json"
 
     @cached_property
     def _digests(self) -> dict[Path, str]:
-        index = [self._index_path] if self._index_path.exists() else []
-        return file_digests(self.root, [*self.image_paths, *self.mask_paths, *index])
+        return file_digests(self.root, [*self.image_paths, *self.mask_paths])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -75,20 +73,19 @@ class FolderDataset(DatasetDefaults):
 
         Raises:
             ValueError: names all pairs of image and mask that cannot be used, the first five with the reason; or
-                index.json says otherwise than the masks, or these hold 0 and 255 alone.
+                the masks hold 0 and 255 alone.
         """
         areas = np.zeros((len(self), len(self.class_names)), dtype=np.float32)
         n_ignored = 0
         faults: list[str] = []
         for index, path in enumerate(self.image_paths):
             try:
-                labels = self.read_labels(index)
+                labels, counts = self._counted(index)
                 if image_size(path) != labels.shape:
                     self[index]  # says what differs
             except (OSError, ValueError) as error:
                 faults.append(str(error) if len(faults) < 5 else path.name)
                 continue
-            counts = class_counts(path, labels, len(self.class_names))
             areas[index] = counts[1 : len(self.class_names) + 1] / labels.numel()
             n_ignored += int(counts[IGNORE_LABEL])
         if faults:
@@ -98,9 +95,6 @@ class FolderDataset(DatasetDefaults):
                 f"{self.root / 'masks'} holds 0 and {IGNORE_LABEL} alone, and {IGNORE_LABEL} means ignored; "
                 "draw the class of line k of classes.txt with the value k"
             )
-        if self._index_path.exists():
-            stems = [_normalised(path.stem) for path in self.image_paths]
-            _check_index(self._index_path, dict(zip(stems, areas, strict=True)), self.class_names)
         return areas
 
     def __len__(self) -> int:
@@ -124,11 +118,14 @@ class FolderDataset(DatasetDefaults):
 
     def read_labels(self, index: int) -> Tensor:
         """The labels alone, uint8 [H, W]; errors as above."""
+        return self._counted(index)[0]
+
+    def _counted(self, index: int) -> tuple[Tensor, np.ndarray]:
+        """Labels, and the pixels of each value, int64 [256]."""
         path, n_classes = self.mask_paths[index], len(self.class_names)
         labels = read_mask(self._unchanged(path))
         remedy = f"classes.txt ends at {n_classes}; add the class or change the mask ({IGNORE_LABEL} means ignore)"
-        class_counts(path, labels, n_classes, remedy)
-        return labels
+        return labels, class_counts(path, labels, n_classes, remedy)
 
     def _unchanged(self, path: Path) -> Path:
         """The path of a file that is as it was for `fingerprint`, if that was asked for; ValueError for another."""
@@ -167,23 +164,6 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     if len(names) > MAX_CLASSES:
         raise ValueError(f"{path} names {len(names)} classes; at most {MAX_CLASSES} fit an 8-bit mask")
     return tuple(names)
-
-
-def _check_index(path: Path, areas: dict[str, np.ndarray], class_names: Sequence[str]) -> None:
-    """ValueError where index.json is not of its form, or says otherwise than the masks by more than roundings."""
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        told = [
-            (_normalised(str(entry["id"])), {**dict.fromkeys(class_names, 0), **entry["area"]}) for entry in entries
-        ]
-        shares = {stem: np.array([*area.values()], dtype=float) for stem, area in told}
-    except (ValueError, TypeError, KeyError, RecursionError):
-        expected = '[{"id": file stem, "area": {class name: share}}, ...]'
-        raise ValueError(f"{path} is not of the form {expected}; mend or delete it") from None
-    for stem in dict.fromkeys([*areas, *shares]):
-        own, other = areas.get(stem, np.empty(0)), shares.get(stem, np.empty(0))
-        if own.shape != other.shape or not np.allclose(own, other, rtol=0, atol=0.01):
-            raise ValueError(f"{path} says otherwise of {stem!r} than its mask; mend the index or delete it")
 
 
 def _check_layout(root: Path) -> None:

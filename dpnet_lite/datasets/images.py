@@ -21,6 +21,8 @@ MaskLike = str | Path | Image.Image | np.ndarray | Tensor
 MAX_PIXELS = 150_000_000  # of an image; the environment's DPNET_LITE_MAX_PIXELS may say otherwise
 # Pillow decodes these itself (HEIF where pillow-heif is registered); for others it may start programs.
 _FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+# Masks are read from these alone: the others blur, number (GIF) or stretch (PPM) what was stored, or may do so.
+_MASK_FORMATS = ("BMP", "PNG", "TIFF")
 _EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif")
 # Pillow stretches grey PNGs of 2 and 4 bits to 0..255. PNG optimisers write such files, and here the numbers
 # themselves count.
@@ -65,7 +67,7 @@ def read_mask(path: str | Path, *, of_voc: bool = False) -> Tensor:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is no image, is cut short, holds colours, or is a JPEG (which blurs the numbers).
+        ValueError: the file is no image, is cut short, holds colours, or is of a format that may change the numbers.
     """
     numbers = _stored_mask(Path(path))
     if numbers.ndim == 3 and numbers.shape[2] == 3:
@@ -107,10 +109,13 @@ def _codes(colours: np.ndarray) -> np.ndarray:
 def _stored_mask(path: Path) -> np.ndarray:
     """What the file of a mask holds, [H, W] or [H, W, channels]."""
     with opened(path) as mask:
+        codec = mask.info.get("compression", "") if mask.format == "TIFF" else ""
+        is_exact = mask.format in _MASK_FORMATS and codec not in ("jpeg", "tiff_jpeg", "webp")
         raw_mode = mask.tile[0][3] if mask.tile else ""  # "L;4": 4-bit grey; loading forgets it
         mask.load()
-    if mask.format in ("JPEG", "MPO"):
-        raise ValueError(f"{path} is a JPEG, which changes the class numbers; save the mask as PNG")
+    if not is_exact:
+        kind = f"{mask.format} ({codec})" if codec else mask.format
+        raise ValueError(f"{path} is a {kind} file, which may change the class numbers; save the mask as PNG")
     numbers: np.ndarray = np.array(mask)
     if mask.mode == "P":
         palette = np.array(mask.getpalette() or [0, 0, 0], np.uint8).reshape(-1, 3)  # [colours, 3]
@@ -231,7 +236,7 @@ def to_image(image: ImageLike) -> Tensor:
 def to_mask(mask: MaskLike) -> Tensor:
     """Path, PIL image, array or tensor [H, W] of any integer or bool type -> bool [H, W], True above 0.
 
-    RGB [H, W, 3] may be black and one colour.
+    RGB [H, W, 3] may be black and one colour, which is warned of.
 
     Raises:
         ValueError: another type or shape, or several values above 0, as in a mask of several classes.
@@ -245,6 +250,7 @@ def to_mask(mask: MaskLike) -> Tensor:
         raise ValueError(f"mask ({type(mask).__name__}) is {array.dtype}; give integers or bools, as in mask > 0.5")
     if array.ndim == 3 and array.shape[2] == 3 and len(np.unique((codes := _codes(array))[codes > 0])) <= 1:
         array = codes > 0
+        warnings.warn("a mask in RGB, black and one colour, is read as the object in that colour", stacklevel=2)
     if array.ndim != 2:
         raise ValueError(f"mask is {list(array.shape)}; give [H, W], or in RGB [H, W, 3] black and one colour")
     values = np.unique(array[array != 0])

@@ -212,7 +212,7 @@ def folder_bank(
     dataset = datasets[0] if len(datasets) == 1 else UnionDataset(datasets)
 
     def progress(chunks: Iterable[int]) -> Iterable[int]:
-        assert dataset.class_areas is not None, "all that is wrong with masks is told before the work, if there is any"
+        _ = dataset.class_areas  # all that is wrong with masks is told before the work, if there is any
         return wrap(chunks)
 
     return compute_features(

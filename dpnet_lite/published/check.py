@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from dpnet_lite.datasets.base import class_counts
 from dpnet_lite.datasets.images import image_size, read_image, read_mask
 from dpnet_lite.features import Progress
 from dpnet_lite.published.coco import SPLITS, YEARS, Coco20i, annotation_path, find_year, image_folder, refuse_lists
-from dpnet_lite.published.coco_masks import AnnotatedImage, read_annotations
+from dpnet_lite.published.coco_masks import AnnotatedImage, read_annotations, undrawn_note
 from dpnet_lite.published.episode_lists import SHOTS, compare_with_published, draw_lists, published_hashes, write_list
 from dpnet_lite.published.extras import import_extra
 from dpnet_lite.published.fss import (
@@ -214,23 +213,18 @@ def _examine_pascal_split(
     has_images = any(folder.is_dir() for folder in folders.images)
     absent, bad_masks, bad_images = list[str](), list[Finding](), list[Finding]()
     pixels = np.zeros((len(present), len(VOC_CLASSES)), np.int32)
-    with warnings.catch_warnings(record=True) as in_colours:  # one for each mask of the kind
-        warnings.simplefilter("always", UserWarning)
-        for row in progress(range(len(present))):
-            mask_path, image_path = folders.mask_names[present[row]], folders.image_path(present[row])
-            try:
-                labels = read_mask(mask_path, of_voc=True)
-                pixels[row] = class_counts(mask_path, labels, len(VOC_CLASSES))[1 : len(VOC_CLASSES) + 1]
-            except (OSError, ValueError) as error:
-                bad_masks.append(_failure(error))
-                continue
-            if has_images and not image_path.is_file():
-                absent.append(image_path.name)
-            elif has_images:
-                bad_images += _image_faults(image_path, labels.shape, deep)
-    if in_colours:
-        text = "masks in VOC's colours (RGB) are read as the class numbers of its palette"
-        yield _note(f"{split}: {len(in_colours):,} {text}")
+    for row in progress(range(len(present))):
+        mask_path, image_path = folders.mask_names[present[row]], folders.image_path(present[row])
+        try:
+            labels = read_mask(mask_path, of_voc=True)
+            pixels[row] = class_counts(mask_path, labels, len(VOC_CLASSES))[1 : len(VOC_CLASSES) + 1]
+        except (OSError, ValueError) as error:
+            bad_masks.append(_failure(error))
+            continue
+        if has_images and not image_path.is_file():
+            absent.append(image_path.name)
+        elif has_images:
+            bad_images += _image_faults(image_path, labels.shape, deep)
     if without := [name for name in ids if name not in folders.mask_names]:
         text = f"{split}: {len(without):,} of {len(ids):,} listed images have no mask, first {without[0]}"
         yield _missing(f"{text}; {folders.remedy(without)}, or correct the list")
@@ -250,7 +244,7 @@ def _examine_pascal_split(
 
 
 def _examine_coco(root: Path, deep: bool, progress: Progress) -> Iterator[Finding]:
-    import_extra("pycocotools.coco", "draws COCO's masks")
+    import_extra("pycocotools.mask", "draws COCO's masks")
     years: set[int] = set()
     for split in SPLITS:
         yield from _told(_examine_coco_split(root, split, years, deep, progress))
@@ -264,9 +258,11 @@ def _examine_coco_split(root: Path, split: str, years: set[int], deep: bool, pro
     year = find_year(root, split)
     years.add(year)
     path = annotation_path(root, split, year)
-    images, n_listed, faults = read_annotations(path)
+    images, n_listed, faults, undrawn = read_annotations(path)
     yield _found(f"{path.name}: 80 classes, {n_listed:,} images, {len(images):,} of them with annotations")
     yield from _first([_wrong(f"{path.name}: {fault}") for fault in faults], path.name, "correct or remove them")
+    if undrawn:
+        yield _note(f"{path.name}: {undrawn_note(undrawn)}")
     expected = _ANNOTATED_IN_2014[split]
     if year == 2014 and len(images) != expected:
         yield _note(f"{path.name}: PFENet's list of this split has {expected:,} images, this one {len(images):,}")

@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from dpnet_lite.storage.files import require_kinds
+
 _MAX_PIXELS = 100_000_000  # of an image; COCO's have at most 640 x 640
-_IMAGE = {"id": int, "height": int, "width": int, "file_name": str}
-_ANNOTATION = {"id": int, "image_id": int, "category_id": int}
+_KINDS: dict[str, dict[str, type]] = {
+    "category": {"id": int, "name": str},
+    "image": {"id": int, "height": int, "width": int, "file_name": str},
+    "annotation": {"id": int, "image_id": int, "category_id": int},
+}
 
 
 def sound_entries(
@@ -18,17 +23,20 @@ def sound_entries(
 ) -> Iterator[Any]:
     """The entries that are of use; a line for each of the others is added to `faults`."""
     for place, entry in enumerate(entries, start=1):
-        if fault := fault_of(entry):
+        try:
+            require_kinds(entry, _KINDS[kind], "is not of COCO's form")
+            fault = fault_of(entry)
+        except ValueError as error:
+            fault = str(error)
+        if fault:
             has_id = isinstance(entry, dict) and "id" in entry
-            faults.append(f"{kind} {entry['id'] if has_id else f'number {place} of the list'} {fault}")
+            faults.append(f"{kind} {repr(entry['id'])[:50] if has_id else f'number {place} of the list'} {fault}")
         else:
             yield entry
 
 
 def image_fault(image: Any, known: Container[int]) -> str | None:
     """What is wrong with an entry of "images", None where nothing is; `known` are the ids of those before it."""
-    if fault := _form_fault(image, _IMAGE):
-        return fault
     if image["id"] in known or not image["file_name"].isprintable():
         return f"has the id of another one, or the unreadable name {image['file_name']!r}"
     height, width = image["height"], image["width"]
@@ -38,20 +46,13 @@ def image_fault(image: Any, known: Container[int]) -> str | None:
 
 def annotation_fault(entry: Any, images: Mapping[int, Any], categories: Container[int]) -> str | None:
     """What is wrong with an entry of "annotations", None where nothing is; `images` are the sound ones by id."""
-    if fault := _form_fault(entry, _ANNOTATION):
-        return fault
     if entry["image_id"] not in images or entry["category_id"] not in categories:
         return f"is of image {entry['image_id']}, category {entry['category_id']}, one of which is not listed"
+    if (crowd := entry.get("iscrowd", 0)) not in (0, 1):
+        return f"has iscrowd {crowd!r:.50}, which is neither 0 nor 1"
     image, segmentation = images[entry["image_id"]], entry.get("segmentation")
     fault_of = _run_length_fault if isinstance(segmentation, dict) else _polygon_fault
     return fault_of(segmentation, image["height"], image["width"])
-
-
-def _form_fault(entry: Any, kinds: Mapping[str, type]) -> str | None:
-    if not isinstance(entry, dict):
-        return "is no JSON object"
-    other = [name for name, kind in kinds.items() if type(entry.get(name)) is not kind]
-    return f"has {other[0]} {entry.get(other[0])!r}, which is no {kinds[other[0]].__name__}" if other else None
 
 
 def _run_length_fault(code: Mapping[str, Any], height: int, width: int) -> str | None:
@@ -91,4 +92,8 @@ def _polygon_fault(polygons: Any, height: int, width: int) -> str | None:
         return "has no polygon of three points or more"
     values, side = np.concatenate(arrays), max(height, width)
     strange = values[~((values >= -side) & (values <= 2 * side))]  # NaN is neither
-    return f"has the coordinate {strange[0]:g}, but its image is {width} x {height}" if len(strange) else None
+    if len(strange):
+        return f"has the coordinate {strange[0]:g}, but its image is {width} x {height}"
+    points = [array.reshape(-1, 2) for array in arrays if len(array) >= 6]  # [n, 2] each: x and y
+    is_outside = any(((xy < 0).all(axis=0) | (xy > [width, height]).all(axis=0)).any() for xy in points)
+    return f"has a polygon outside its image, which is {width} x {height}" if is_outside else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from dpnet_lite.published.worker_pool import require_workers, run_jobs
 from dpnet_lite.storage.caches import default_cache, read_sealed, write_sealed
 from dpnet_lite.storage.files import locked
 
+_LOG = logging.getLogger(__name__)
 _RULE_VERSION = 1  # raise it when the same annotations give another mask
 _LIST = "list.json"  # the images of a folder of masks, written last
 
@@ -68,6 +70,7 @@ class Annotations(NamedTuple):
     images: tuple[AnnotatedImage, ...]  # with an annotation, a crowd being one; ascending by file name
     n_listed: int  # images, those without annotations included
     faults: tuple[str, ...] = ()  # a line for each entry that is of no use, and was left out
+    undrawn: tuple[int, ...] = ()  # ids of annotations without a pixel, or with a polygon of fewer than three points
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def read_annotations(path: Path) -> Annotations:
     Raises FileNotFoundError: no such file; ValueError: the file is cut short, or is no such file; ModuleNotFoundError:
     pycocotools is not installed. Entries that are of no use are told in `faults`.
     """
-    _coco()
+    _coder()
     try:
         content = json.loads(_existing(path).read_bytes())
     except (ValueError, RecursionError):
@@ -116,16 +119,26 @@ def read_annotations(path: Path) -> Annotations:
         if number in entries_of
     ]
     ordered = tuple(sorted(annotated, key=lambda image: image.file_name))
-    return Annotations(ordered, len(content["images"]), tuple(faults))
+    undrawn = (entry["id"] for number in entries_of for entry in entries_of[number] if _loses(entry, images[number]))
+    return Annotations(ordered, len(content["images"]), tuple(faults), tuple(sorted(undrawn)))
+
+
+def _loses(entry: Mapping[str, Any], image: Mapping[str, Any]) -> bool:
+    """Whether an annotation, or a polygon of fewer than three points in it, is drawn nowhere."""
+    segmentation = entry["segmentation"]
+    has_line = isinstance(segmentation, list) and min(map(len, segmentation)) < 6
+    return has_line or not _coder().area(_run_lengths(segmentation, image["height"], image["width"]))
 
 
 def _class_indices(path: Path, entries: Sequence[Any]) -> dict[int, int]:
     """Class index of every category id."""
-    try:
-        categories = {int(entry["id"]): entry for entry in entries}
-        names = [str(categories[number]["name"]) for number in sorted(categories)]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: an entry does not make sense ({error!r}); unpack it again") from None
+    categories, faults = dict[int, str](), list[str]()
+    repeats = lambda entry: "has the id of another one" if entry["id"] in categories else None  # noqa: E731
+    for entry in sound_entries("category", entries, repeats, faults):
+        categories[entry["id"]] = entry["name"]
+    if faults:
+        raise ValueError(f"{path}: {faults[0]}; unpack it again")
+    names = [categories[number] for number in sorted(categories)]
     if tuple(names) != COCO_CLASSES:
         other = [name for name in names if name not in COCO_CLASSES]
         raise ValueError(
@@ -142,9 +155,16 @@ def _instances(entries: Sequence[Any], index_of: Mapping[int, int]) -> tuple[Ins
     )
 
 
-def _coco() -> Any:
-    """An empty COCO."""
-    return import_extra("pycocotools.coco", "draws COCO's masks").COCO()
+def _coder() -> Any:
+    return import_extra("pycocotools.mask", "draws COCO's masks")
+
+
+def undrawn_note(ids: Sequence[int]) -> str:
+    """What to know of `Annotations.undrawn`; COCO's own instances_train2017.json holds two of these."""
+    what = (
+        f"{len(ids):,} annotations are drawn nowhere, or a polygon of theirs is not (no pixel, or under three points)"
+    )
+    return f"{what}: {', '.join(map(str, ids[:5]))}{f' and {len(ids) - 5:,} more' * (len(ids) > 5)}"
 
 
 def _existing(path: Path) -> Path:
@@ -172,15 +192,15 @@ def draw_masks(
         content = f"{hashlib.file_digest(file, 'sha256').hexdigest()} {_RULE_VERSION}"
     folder = (cache_folder or default_cache()) / f"coco-masks-{content[:24]}-{_RULE_VERSION}"
     with locked(folder / ".lock", f"another process draws the masks in {folder}", option="--cache"):
-        for left_over in folder.glob(".*.tmp"):  # of a process that was killed; nobody else writes now
-            left_over.unlink(missing_ok=True)
         listing = read_sealed(folder / _LIST, content)
         names = [] if listing is None else json.loads(listing)["file_names"]
         if not names or _not_whole(folder, content, names):
-            images, _, faults = read_annotations(annotations)
+            images, _, faults, undrawn = read_annotations(annotations)
             if faults:
                 count = "one such entry" if len(faults) == 1 else f"{len(faults):,} such entries"
                 raise ValueError(f"{annotations}: {faults[0]} ({count}; see: dpnet-lite data check coco20i)")
+            if undrawn:
+                _LOG.warning("%s: %s", annotations, undrawn_note(undrawn))
             names = [image.file_name for image in images]
             absent = _not_whole(folder, content, names)
             missing = [image for image in images if image.file_name in absent]
@@ -214,19 +234,19 @@ def _mask_of(instances: Sequence[Instance], height: int, width: int) -> np.ndarr
 
 
 def _instance_pixels(segmentation: Any, height: int, width: int) -> np.ndarray:
-    """bool [height, width]: an instance's polygons or run-length code, drawn by pycocotools.
-
-    Polygons of fewer than three points cover nothing (pycocotools would take four numbers for a box).
-    """
-    if isinstance(segmentation, list):
-        segmentation = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not segmentation:
-            return np.zeros((height, width), dtype=bool)
-    coco = _coco()
-    coco.imgs = {0: {"height": height, "width": width}}
+    """bool [height, width]: an instance's polygons or run-length code, drawn by pycocotools."""
     with warnings.catch_warnings():  # pycocotools 2.0.11 makes its arrays in a way that NumPy 2 speaks against
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        return np.asarray(coco.annToMask({"image_id": 0, "segmentation": segmentation}), dtype=bool)
+        return np.asarray(_coder().decode(_run_lengths(segmentation, height, width)), dtype=bool)
+
+
+def _run_lengths(segmentation: Any, height: int, width: int) -> Any:
+    """An instance in pycocotools' own code. Polygons of fewer than three points cover nothing."""
+    if isinstance(segmentation, list):  # four numbers would be a box
+        polygons = [polygon for polygon in segmentation if len(polygon) >= 6] or [[0] * 6]
+        return _coder().merge(_coder().frPyObjects(polygons, height, width))
+    is_list = isinstance(segmentation["counts"], list)
+    return _coder().frPyObjects(segmentation, height, width) if is_list else segmentation
 
 
 def _draw_one(image: AnnotatedImage, folder: Path, content: str) -> None:

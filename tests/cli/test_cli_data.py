@@ -123,7 +123,7 @@ def test_prepare(tmp_path: Path, fss_root: Path) -> None:
 
 def test_a_missing_package_is_told_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_coco(tmp_path)
-    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
     with pytest.raises(
         ModuleNotFoundError, match=r"^pycocotools draws COCO's masks: pip install 'dpnet-lite\[benchmarks\]'"
     ):

@@ -137,7 +137,7 @@ def test_coco_whole(coco_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert sum("PFENet's list of this split" in text for text in texts(examine("coco20i", tmp_path), "note")) == 2
     monkeypatch.setattr(check, "_ANNOTATED_IN_2014", {"train": 12, "val": 12})
     assert {finding.kind for finding in examine("coco20i", tmp_path)} == {"found"}
-    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
     (missing,) = examine("coco20i", tmp_path)
     assert missing.kind == "missing" and "pip install 'dpnet-lite[benchmarks]'" in missing.text
 

@@ -240,7 +240,7 @@ draw_masks(annotations, cache_folder=root / "killed", progress=kill_at_5)
     assert result.returncode == -signal.SIGKILL, result.stderr
     folder = tmp_path / "killed" / whole.folder.name
     assert len(list(folder.glob("*.png"))) == 5 and not (folder / "list.json").exists()
-    (folder / ".000000005006.png.1.tmp").write_bytes(b"half")  # what a kill within a write leaves
+    (folder / ".000000005006.png.4194305.tmp").write_bytes(b"half")  # what a kill within a write leaves
     drawn: list[int] = []
     masks = draw_masks(
         annotation_file(tmp_path),
@@ -259,19 +259,19 @@ POINTS = [5, 5, 30, 5, 30, 30]
     ("change", "fault"),
     [
         ({"segmentation": [[[5, 5], [30, 5], [30, 30]]]}, "has a segmentation that is neither polygons"),
-        ({"segmentation": [{"size": [100, 120], "counts": [12000]}]}, "has a segmentation that is neither polygons"),
         ({"segmentation": [["5", "5", "30", "5", "30", "30"]]}, "has a segmentation that is neither polygons"),
         ({"segmentation": [POINTS, [*POINTS, 1]]}, "has a segmentation that is neither polygons"),
-        ({"segmentation": None}, "has a segmentation that is neither polygons"),
         ({"segmentation": []}, "has no polygon of three points or more"),
         ({"segmentation": [[math.nan, *POINTS[1:]]]}, "has the coordinate nan, but its image is 120 x 100"),
-        ({"segmentation": [[math.inf, *POINTS[1:]]]}, "has the coordinate inf, but its image is 120 x 100"),
         ({"segmentation": [[-1e9, *POINTS[1:]]]}, "has the coordinate -1e+09, but its image is 120 x 100"),
         ({"segmentation": {"counts": [5], "size": [1, 5]}}, "has a run-length code of height and width [1, 5], but"),
         ({"segmentation": {"counts": [100, 500], "size": [100, 120]}}, "has run lengths that do not fill its image"),
-        ({"segmentation": {"counts": "zzzz", "size": [100, 120]}}, "has run lengths that do not fill its image"),
         ({"segmentation": {"counts": "n1", "size": [100, 120]}}, "has run lengths that do not fill its image"),
-        ({"image_id": "5002"}, "has image_id '5002', which is no int"),
+        ({"segmentation": [POINTS, [121, 5, 130, 5, 130, 30]]}, "has a polygon outside its image, which is 120 x 100"),
+        ({"segmentation": [[5, -9, 30, -1, 30, -2]]}, "has a polygon outside its image, which is 120 x 100"),
+        ({"iscrowd": "0"}, "has iscrowd '0', which is neither 0 nor 1"),
+        ({"iscrowd": [0]}, "has iscrowd [0], which is neither 0 nor 1"),
+        ({"image_id": "5002"}, "is not of COCO's form (image_id is '5002')"),
         ({"image_id": 7}, "is of image 7, category "),
         ({"category_id": 12}, "is of image 5002, category 12, one of which is not listed"),
     ],
@@ -290,6 +290,39 @@ def test_cases_07_and_08_annotations_of_no_use_are_counted_and_named(tmp_path: P
 
 
 @pytest.mark.parametrize(
+    ("segmentation", "is_told"),
+    [
+        ([POINTS], False),
+        ([[119, 5, 121, 5, 121, 60]], False),  # covers pixels of the last column
+        ([[96.65, 8.33, 96.65, 8.33, 97.68, 8.33, 97.68, 8.33]], True),  # no area, as two of COCO's own
+        ([[20.1, 20.1, 20.3, 20.1, 20.3, 20.3]], True),  # between the pixels' middles
+        ([POINTS, [40, 40, 50, 50]], True),
+        ({"counts": [12000], "size": [100, 120]}, True),
+        ({"counts": [11999, 1], "size": [100, 120]}, False),
+    ],
+)
+def test_annotations_that_are_drawn_nowhere_are_counted_and_named(
+    segmentation, is_told: bool, tmp_path: Path, caplog
+) -> None:
+    from pycocotools.coco import COCO
+
+    content = write_coco(tmp_path, splits=["val"], n_classes=2, pictures=False)["val"]
+    last = content["annotations"][-1]
+    added = [{**last, "id": last["id"] + number, "segmentation": segmentation} for number in range(1, 8)]
+    content["annotations"] += added
+    annotation_file(tmp_path).write_text(json.dumps(content))
+    draw_masks(annotation_file(tmp_path), cache_folder=tmp_path / "cache")
+    (note, *others) = [finding.text for finding in examine("coco20i", tmp_path) if finding.kind == "note"]
+    told = f"under three points): {', '.join(str(entry['id']) for entry in added[:5])} and 2 more"
+    assert is_told == (told in note) == (told in caplog.text) and len(others) == is_told
+    coco = COCO()
+    coco.imgs = {last["image_id"]: {"height": 100, "width": 120}}
+    with warnings.catch_warnings():  # see _instance_pixels
+        warnings.simplefilter("ignore", DeprecationWarning)
+        assert is_told == (not coco.annToMask(added[0]).any() or "[40, 40, 50, 50]" in str(segmentation))
+
+
+@pytest.mark.parametrize(
     ("change", "fault"),
     [
         ({"height": 10**5, "width": 10**5}, "image 5001 has 100000 x 100000 pixels; there must be 1 to 100,000,000"),
@@ -297,7 +330,7 @@ def test_cases_07_and_08_annotations_of_no_use_are_counted_and_named(tmp_path: P
         ({"id": 5002}, "image 5002 has the id of another one"),
         ({"file_name": "\udcff.jpg"}, "image 5001 has the id of another one, or the unreadable name '\\udcff.jpg'"),
         ({"file_name": "other/000000005002.jpg"}, "2 images are called 000000005002"),
-        ({"file_name": None}, "image 5001 has file_name None, which is no str"),
+        ({"file_name": None}, "image 5001 is not of COCO's form (file_name is None)"),
     ],
 )
 def test_images_of_no_use_are_named(tmp_path: Path, change: dict[str, Any], fault: str) -> None:
@@ -352,19 +385,23 @@ def test_mistakes_are_told_with_a_remedy(coco_root: Path, tmp_path: Path, monkey
     with pytest.raises(ValueError, match="there are 0 workers; give 1 or more"):
         draw_masks(annotation_file(coco_root), workers=0)
     content = json.loads(annotation_file(coco_root).read_text())
+    first, *others = content["categories"]
     without_name = [{key: value for key, value in image.items() if key != "file_name"} for image in content["images"]]
-    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'dpnet-lite\[benchmarks\]'"):
         draw_masks(annotation_file(coco_root), cache_folder=tmp_path)
     monkeypatch.undo()
     for change, message in [
         ({"categories": content["categories"][:79]}, "has 79 categories, not the 80 of COCO"),
         ({"categories": [{"id": 1, "name": "dog house"}]}, "has 1 categories, such as 'dog house'"),
-        ({"categories": [{"id": 1}]}, r"an entry does not make sense \(KeyError\('name'\)\); unpack it again"),
+        ({"categories": [{"id": 1}]}, r"category 1 is not of COCO's form \(name is None\); unpack it again"),
+        ({"categories": [first | {"id": math.inf}, *others]}, r"category inf is not of COCO's form \(id is inf\)"),
+        ({"categories": [first | {"id": 1.9}, *others]}, r"category 1\.9 is not of COCO's form \(id is 1\.9\)"),
+        ({"categories": [first, first, *others]}, "category 1 has the id of another one; unpack it again"),
         ({"images": None}, "lacks one of the lists images, annotations, categories"),
-        ({"images": without_name}, "image 5001 has file_name None"),
-        ({"annotations": [{"id": 1}]}, "annotation 1 has image_id None, which is no int"),
-        ({"annotations": [7]}, "annotation number 1 of the list is no JSON object"),
+        ({"images": without_name}, "image 5001 is not of COCO's form"),
+        ({"annotations": [{"id": 1}]}, r"annotation 1 is not of COCO's form \(image_id is None\)"),
+        ({"annotations": [7]}, "annotation number 1 of the list is not of COCO's form"),
     ]:
         path = tmp_path / "instances.json"
         path.write_text(json.dumps({**content, **change}))
