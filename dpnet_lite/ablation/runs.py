@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,15 @@ class Run:
 
     def data(self, condition: Condition | None = None) -> FoldData:
         """Features of the fold, with the test scenes of `condition`; the process keeps them for its next run."""
-        return _shared_fold(self.experiment, self.fold, self._gap(condition), self.scenes)
+        return _shared_fold(self.experiment, self.fingerprint, self.fold, self._gap(condition), self.scenes)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells the content of photographs apart from any other's; "" for the toy world. No picture is read."""
+        own = self.experiment
+        return (
+            "" if own.is_toy else " ".join(open_folder(root).fingerprint for root in (Path(own.data), *own.extra_base))
+        )
 
     def _gap(self, condition: Condition | None) -> float:
         return self.experiment.gap if condition is None or condition.gap is None else condition.gap
@@ -94,7 +102,7 @@ class Run:
         if own.is_toy:
             facts["data"] = self._worlds()[0].fingerprint
         else:
-            facts["data"] = _folder_fingerprint((Path(own.data), *own.extra_base))
+            facts["data"] = self.fingerprint
             facts |= {"size": own.size, "n_folds": own.n_folds, "layout": own.layout, "policy": own.policy}
         if self.variant.method == "trained":
             trained = {"model": self.model, "training": self.training, "start": own.model}
@@ -125,11 +133,11 @@ def study_runs(
 ) -> list[Run]:
     """All runs of a study on the data of `experiment`, without retired variants.
 
-    Those of the first seed come first, so that a study that is stopped has whole pairs. The study's own budget counts
-    on the toy world alone.
+    Those of the first seed come first, so that a study that is stopped has whole pairs.
 
     Raises:
-        ValueError: settings do not fit, or a condition sets the gap of the toy world, but the data is another.
+        ValueError: settings do not fit, the data has not these folds, or a condition sets the gap of the toy world, but
+            the data is another.
     """
     for condition in study.conditions:
         if not experiment.is_toy and condition.gap is not None:
@@ -137,12 +145,19 @@ def study_runs(
                 f"condition {condition.name!r} of study {study.name!r} sets the gap, a dial of the toy "
                 "world; run this study with --data toy"
             )
-    training = experiment.training.changed(study.training) if experiment.is_toy else experiment.training
+    folds = study.folds or tuple(range(experiment.n_folds))
+    if max(folds) >= experiment.n_folds:
+        raise ValueError(
+            f"study {study.name!r} has fold {max(folds)}, but there are {experiment.n_folds} folds; give 0 to "
+            f"{experiment.n_folds - 1}"
+        )
+    changes = {**(study.toy_training if experiment.is_toy else {}), **study.training}
+    training = experiment.training.changed(changes)
     base = replace(experiment, model=experiment.model.changed(study.model), training=training)
     return [
         Run(base, variant, study.conditions, fold, seed, study.n_episodes, scenes, threads)
         for seed in study.seeds
-        for fold in study.folds
+        for fold in folds
         for variant in study.without_retired().variants
     ]
 
@@ -153,20 +168,20 @@ def _shared_backbone(name: str, weights: Path | None, device: str, precision: st
 
 
 @lru_cache(maxsize=8)
-def _shared_fold(experiment: Experiment, fold: int, gap: float, scenes: tuple[int, int]) -> FoldData:
+def _shared_fold(experiment: Experiment, fingerprint: str, fold: int, gap: float, scenes: tuple[int, int]) -> FoldData:
     """Features of a fold; `gap` is that of the toy world's test scenes."""
     own = experiment
     backbone = _shared_backbone(own.backbone, own.backbone_weights, own.device, own.precision)
     if not own.is_toy:
-        return own.fold_data(backbone, _folder_bank(own), fold, 0)
+        return own.fold_data(backbone, _folder_bank(own, fingerprint), fold, 0)
     worlds, cache = _toy_worlds(own, fold, gap, scenes), usable_cache(own.cache_folder)
     train, test = (compute_features(w, backbone, size=w.size, cache_folder=cache, device=own.device) for w in worlds)
     return FoldData(fold, train, worlds[0].targets, test, worlds[1].targets)
 
 
 @lru_cache(maxsize=1)
-def _folder_bank(experiment: Experiment) -> FeatureBank:
-    """Features of the photographs; all folds share them."""
+def _folder_bank(experiment: Experiment, fingerprint: str) -> FeatureBank:
+    """Features of the photographs of this fingerprint; all folds share them."""
     own = experiment
     return own.folder_bank(_shared_backbone(own.backbone, own.backbone_weights, own.device, own.precision))
 
@@ -175,9 +190,3 @@ def _toy_worlds(experiment: Experiment, fold: int, gap: float, scenes: tuple[int
     """Training and test scenes of a fold, not drawn yet."""
     train = toy_training_world(fold, seed=_WORLD_SEED, gap=experiment.gap, n_scenes=scenes[0])
     return train, toy_test_world(fold, gap=gap, n_scenes=scenes[1])
-
-
-@lru_cache(maxsize=4)
-def _folder_fingerprint(roots: tuple[Path, ...]) -> str:
-    """What tells the content of folders apart from any other's; no picture is read."""
-    return " ".join(open_folder(root).fingerprint for root in roots)

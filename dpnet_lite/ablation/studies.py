@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -77,11 +77,12 @@ class Study(Settings):
     variants: tuple[Variant, ...]
     comparisons: tuple[Comparison, ...]
     conditions: tuple[Condition, ...] = (Condition("1-shot"),)
-    folds: tuple[int, ...] = (0, 1, 2, 3)
+    folds: tuple[int, ...] = ()  # all of the data
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     n_episodes: int = setting(500, low=1, high=10_000_000)  # per fold and condition
     model: dict[str, Any] = field(default_factory=dict)  # settings of all variants, on top of the data's preset
-    training: dict[str, Any] = field(default_factory=dict)  # budget on the toy world, the same for all variants
+    training: dict[str, Any] = field(default_factory=dict)  # and its training's
+    toy_training: dict[str, Any] = field(default_factory=dict)  # below these, on the toy world alone
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,9 +90,12 @@ class Study(Settings):
             raise ValueError(
                 f"a study is named {self.name!r}; use letters, digits, - and _: a folder is named after it"
             )
-        for kind, entries in (("variants", self.variants), ("conditions", self.conditions)):
+        questions: tuple[tuple[str, Sequence[Any]], ...] = (
+            ("variants", self.variants), ("conditions", self.conditions), ("comparisons", self.comparisons)
+        )  # fmt: skip
+        for kind, entries in questions:
             names = [entry.name for entry in entries]
-            if not names or len(set(names)) != len(names):
+            if not all(names) or len(set(names)) != len(names) or not (names or kind == "comparisons"):
                 raise ValueError(f"study {self.name!r} has the {kind} {names}; give at least one, and each name once")
         known = [variant.name for variant in self.variants]
         for comparison in self.comparisons:
@@ -104,9 +108,10 @@ class Study(Settings):
                     f"comparison {comparison.name!r} compares {comparison.variant!r} with itself; name another control"
                 )
         for kind, numbers in (("folds", self.folds), ("seeds", self.seeds)):
-            if not numbers or min(numbers) < 0 or len(set(numbers)) != len(numbers):
+            if (not numbers and kind == "seeds") or min(numbers, default=0) < 0 or len(set(numbers)) != len(numbers):
                 raise ValueError(f"study {self.name!r} has {kind} {list(numbers)}; give each once, from 0")
         _check_settings(f"study {self.name!r}", self.model, self.training)
+        _check_settings(f"study {self.name!r}", {}, self.toy_training)
 
     @property
     def ways(self) -> tuple[slice, ...]:
@@ -132,7 +137,7 @@ def quick(study: Study) -> Study:
     return replace(
         study,
         title=f"{study.title} (quick: a short training, to try the tool)",
-        folds=study.folds[:2],
+        folds=study.folds[:2] or (0, 1),
         seeds=study.seeds[:2],
         n_episodes=100,
         training={**study.training, "steps": 60},
@@ -158,8 +163,10 @@ def load_study(name: str) -> Study:
         )
     try:
         return _study({"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8-sig"))})
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8") from None
     except ValueError as error:  # TOML that cannot be read among them
-        raise ValueError(f"{path.name}: {error}") from None
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _study(values: dict[str, Any]) -> Study:
@@ -191,3 +198,5 @@ def _check_settings(where: str, model: Mapping[str, Any], training: Mapping[str,
     pairs: Iterable[tuple[Settings, Mapping[str, Any]]] = ((ModelConfig(), model), (TrainingConfig(), training))
     for defaults, changes in pairs:
         defaults.changed(changes, where)
+    if "seed" in training:
+        raise ValueError(f"{where} sets the seed of a training; name seeds in the study, such as seeds = [1, 2]")

@@ -40,6 +40,9 @@ class Table:
         try:
             # Seconds to wait for another writer.
             with closing(sqlite3.connect(self.path, timeout=60)) as connection, connection:
+                names = connection.execute("SELECT name FROM sqlite_master").fetchall()
+                if names and ("rows",) not in names:
+                    raise ValueError(f"{self.path} is another program's database; name another file with --table")
                 connection.execute("CREATE TABLE IF NOT EXISTS rows (key TEXT PRIMARY KEY, row TEXT NOT NULL)")
                 yield connection
         except sqlite3.OperationalError as error:  # locked, read-only, a full disk

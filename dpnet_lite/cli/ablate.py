@@ -53,8 +53,6 @@ def run(args: argparse.Namespace) -> None:
 
     study = _chosen_study(args)
     experiment = options.experiment_of(args, seeds=study.seeds, n_episodes=study.n_episodes)
-    if not experiment.is_toy and args.fold is None:
-        study = replace(study, folds=experiment.folds)
     name = study.name + ("-quick" if args.quick else "")
     folder = args.out or Path("outputs/ablation") / os.path.basename(os.path.abspath(experiment.data)) / name
     options.check_output(folder, is_folder=True)
@@ -85,8 +83,8 @@ def _chosen_study(args: argparse.Namespace) -> Study:
     study = load_study(args.study)
     if args.quick:
         study = quick(study)
-    if args.fold not in (None, "all"):
-        study = replace(study, folds=(args.fold,))
+    if args.fold is not None:
+        study = replace(study, folds=() if args.fold == "all" else (args.fold,))
     if args.seeds is not None:
         study = replace(study, seeds=tuple(args.seeds))
     if args.episodes is not None:

@@ -51,6 +51,23 @@ def test_only_what_the_table_lacks_is_run_and_labels_are_those_of_the_study(tmp_
     ]
 
 
+def test_on_photographs_a_study_keeps_its_training_and_its_folds(tmp_path):
+    """What is said of the toy world's budget alone is left out there."""
+    photos = replace(experiment(tmp_path), data=str(write_folder(tmp_path / "mine")), n_folds=2)
+    study = replace(SMALL, folds=(), training={"steps": 7}, toy_training={"steps": 5, "batch_size": 3})
+    of_photos, of_toy = (study_runs(study, own, SCENES) for own in (photos, experiment(tmp_path)))
+    assert {run.fold for run in of_photos} == {0, 1} and {run.fold for run in of_toy} == {0, 1, 2, 3}
+    assert {(run.training.steps, run.training.batch_size) for run in of_photos} == {(7, photos.training.batch_size)}
+    assert (
+        {(run.training.steps, run.training.batch_size) for run in of_toy}
+        == {(7, 3)}
+        != {(7, photos.training.batch_size)}
+    )
+    assert {run.fold for run in study_runs(replace(study, folds=(1,)), photos, SCENES)} == {1}
+    with pytest.raises(ValueError, match="study 'small' has fold 9, but there are 2 folds; give 0 to 1"):
+        study_runs(replace(study, folds=(0, 9)), photos, SCENES)
+
+
 def test_runs_of_photographs_that_changed_are_told(tmp_path, monkeypatch):
     """Case 03 for studies: one mask is replaced, and everything counts as not done."""
     folder, said = write_folder(tmp_path / "mine"), []
@@ -64,7 +81,7 @@ def test_runs_of_photographs_that_changed_are_told(tmp_path, monkeypatch):
     table.append(identified[:-2])  # of two runs out of three
     monkeypatch.setattr(jobs, "run_all", lambda todo, options: iter(()))
     shutil.copy(folder / "masks/08.png", folder / "masks/07.png")
-    runs_module._folder_fingerprint.cache_clear()  # as another process would
+    planned = [replace(run) for run in planned]  # planned anew, in the same process
     jobs.run_study(planned, table, EngineOptions(jobs=1), said.append)
     assert said[0] == "3 of 3 runs to do"
     assert said[1].startswith("2 of them are in ") and "for other images or masks only" in said[1]

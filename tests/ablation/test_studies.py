@@ -40,7 +40,7 @@ def test_all_studies_start_from_the_same_network_and_give_every_variant_the_same
     for study in studies:
         assert all(not variant.training for variant in study.variants)
         assert study.comparisons and study.title and study.question.endswith("?")
-        assert len(study.folds) * len(study.seeds) == 20
+        assert study.folds == () and len(study.seeds) == 5  # of all four folds
 
 
 def test_modules_has_every_subset_that_makes_sense_and_a_control_with_all_parameters():
@@ -103,6 +103,12 @@ def test_a_study_of_ones_own(tmp_path):
         (('title = "T"', 'title = "T"\ntraining = { steps = 0 }'), "study 'mine': steps is 0"),
         (("pseudo_prototype = false", "pseudo_prototype = 0"), "'a': pseudo_prototype is 0; give true or false"),
         (("pseudo_prototype = false", "scales = 1"), "'a': scales is 1; give a list of numbers"),
+        (
+            ('title = "T"', 'title = "T"\ntraining = { seed = 3 }'),
+            "sets the seed of a training; name seeds in the study",
+        ),
+        (('name = "b"', 'name = ""'), "give at least one, and each name once"),
+        ((WHOLE, WHOLE + WHOLE[WHOLE.index("[[comparison]]") :]), "has the comparisons ["),
         (('control = "a"', 'control = "b"'), "compares 'b' with itself"),
         ((WHOLE[WHOLE.index("[[comparison]]") :], ""), "the study compares nothing"),
         (('title = "T"', 'title = "T"\nvariants = []'), "write [[variant]] for each"),
@@ -118,6 +124,12 @@ def test_mistakes_are_told(tmp_path, change, words):
     assert words in str(caught.value) and "\n" not in str(caught.value).split(" (at line")[0]
 
 
+def test_a_study_in_another_encoding_is_told(tmp_path):
+    (tmp_path / "mine.toml").write_bytes('title = "é"'.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"mine\.toml is not UTF-8 text; save it as UTF-8$"):
+        load_study(str(tmp_path / "mine.toml"))
+
+
 def test_a_study_that_is_not_there():
     with pytest.raises(FileNotFoundError, match="there is no study 'module'; shipped are aux, "):
         load_study("module")
@@ -130,7 +142,7 @@ def test_quick_is_the_same_study_with_less_of_everything():
     small = quick(study)
     assert (small.variants, small.comparisons) == (study.variants, study.comparisons)
     assert len(small.folds) == len(small.seeds) == 2
-    assert small.training["steps"] < study.training["steps"] and small.n_episodes < study.n_episodes
+    assert small.training["steps"] < study.toy_training["steps"] and small.n_episodes < study.n_episodes
 
 
 def test_masks_that_are_moved_are_on_a_way_of_their_own():

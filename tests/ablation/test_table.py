@@ -6,10 +6,12 @@ import base64
 import json
 import lzma
 import signal
+import sqlite3
 import subprocess
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -82,6 +84,11 @@ def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path):
     for use in (lambda: Table(path).find(["k1"]), lambda: Table(path).append([row(1)])):
         with pytest.raises(ValueError, match=r"rows\.jsonl is no table of rows .* name another file with --table"):
             use()
+    other = Table(tmp_path / "other.sqlite")
+    with closing(sqlite3.connect(other.path)) as connection:
+        connection.execute("CREATE TABLE secret (a)")
+    with pytest.raises(ValueError, match=r"other\.sqlite is another program's database; name another file"):
+        other.append([row(1)])
 
 
 def test_scores_survive_packing_and_metrics_do_not_change():
