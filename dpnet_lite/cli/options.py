@@ -97,20 +97,17 @@ def check_output(path: Path, *, is_folder: bool = False, may_replace: bool = Tru
 
 def check_checkpoint(path: Path, *, may_replace: bool) -> None:
     """The same for a checkpoint, its .json, which may be another program's, and the folder of its training."""
+    from dpnet_lite.storage.files import require_kinds
+
     check_output(path, may_replace=may_replace)
     check_output(path.with_suffix(""), is_folder=True)
     check_output(sidecar := path.with_suffix(".json"))
-    if sidecar.exists() and not _is_own(sidecar.read_bytes()):
-        raise ValueError(f"{sidecar} is another program's and would be replaced; give another name with --out")
-
-
-def _is_own(sidecar: bytes) -> bool:
-    """Whether this is what `save_checkpoint` writes beside weights."""
-    try:
-        record = json.loads(sidecar)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(record, dict) and record.get("format") == 1 and "sha256" in record
+    if sidecar.exists():
+        foreign = f"{sidecar} is another program's and would be replaced; give another name with --out"
+        try:
+            require_kinds(json.loads(sidecar.read_bytes()), {"format": (1,), "sha256": str}, foreign)
+        except (ValueError, RecursionError):
+            raise ValueError(foreign) from None
 
 
 def parse_checkpoint(text: str) -> Path:

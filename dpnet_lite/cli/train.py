@@ -68,7 +68,7 @@ def _train(args: argparse.Namespace) -> None:
     data = experiment.training_data(backbone, args.fold, args.seed, stages)
     for note in _notes(data, training):
         options.say(note)
-    how = {"fabric": fabric, "stage": stages, "networks": options.known_networks()}
+    how: dict[str, Any] = {"fabric": fabric, "stage": stages, "networks": options.known_networks()}
     how |= {"resume": args.resume, "may_replace": args.overwrite}
     if begun is not None:  # a class that it was trained on stays one that it was trained on
         names = [data.train.dataset.class_names[index] for index in data.base]
@@ -139,7 +139,7 @@ def _train_by_recipe(args: argparse.Namespace) -> None:
     if args.estimate:
         options.say(estimate_cost(recipe, data, training, fabric, stage=Stages(2), networks=options.known_networks()))
         return
-    how = {"fabric": fabric, "stage": Stages(1), "networks": options.known_networks()}
+    how: dict[str, Any] = {"fabric": fabric, "stage": Stages(1), "networks": options.known_networks()}
     how |= {"resume": args.resume, "may_replace": args.overwrite}
     result = train(data, recipe.model, training, args.out, recipe=recipe.name, novel=recipe.novel, **how)
     share = 100 * result.waited / result.seconds if result.seconds else 0.0

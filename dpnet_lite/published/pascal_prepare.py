@@ -20,7 +20,7 @@ from dpnet_lite.features import Progress
 from dpnet_lite.published.extras import import_extra
 from dpnet_lite.published.list_files import read_pfenet_list
 from dpnet_lite.published.pascal import Pascal5i, PascalFolders
-from dpnet_lite.published.worker_pool import require_workers, run_jobs
+from dpnet_lite.published.worker_pool import run_jobs
 from dpnet_lite.storage.files import write_atomically
 
 
@@ -41,9 +41,8 @@ def prepare_pascal(
 
     Raises ConnectionError: a server cannot be reached, or sends something else; ModuleNotFoundError: scipy is not
     installed; FileNotFoundError: lists, masks of VOC or annotations of SBD are absent after all this; ValueError: a
-    file is broken, `workers` is below 1, or `download` into a folder that holds a part of another layout.
+    file is broken, or `download` into a folder that holds a part of another layout.
     """
-    require_workers(workers)
     root = Path(root).expanduser()
     lines: list[str] = []
     if download:

@@ -125,10 +125,9 @@ def test_a_damaged_row_is_told(tmp_path):
     table = Table(path)
     check_rows([whole], path)
     table.append([whole])
-    texts = ["{", "[1]", "null", json.dumps("text"), b"\xff"]
-    changes = [{name: None} for name in whole if name != "key"] + [{"miou": 0.4}, {"scores": {}}]
-    packed = {"pixels": ("01", "zz", 3, "eN", "eNab"), "kind": ("O", "float32", 1), "class_index": ("0009", None)}
-    packed |= {"class_names": (["a"], 3, [1, 2]), "episodes_sha256": (4,)}
+    texts = ["{", "[1]", b"\xff"]
+    changes = [{name: None} for name in whole if name != "key"] + [{"miou": 0.4}]
+    packed = {"pixels": ("01", "zz", 3, "eNab"), "kind": ("float32",), "class_index": ("0009",), "class_names": ([1],)}
     changes += [{"scores": whole["scores"] | {name: value}} for name, values in packed.items() for value in values]
     changes.append({"scores": whole["scores"] | {"pixels": pack(np.array([[9, 2], [2, 4], [9, 9]], np.uint8))}})
     for text in [*texts, *(json.dumps(whole | change) for change in changes)]:

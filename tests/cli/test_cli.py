@@ -158,12 +158,6 @@ def test_dropping_every_image_names_the_setting_to_change(folder, data, tmp_path
     assert "train with --novel ignore or --novel background" in error_line(capsys)
 
 
-def test_names_that_the_terminal_cannot_show_are_escaped(monkeypatch):
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
-    options.say("na\u00efve \u732b \udcff")
-    assert sys.stdout.buffer.getvalue() == b"na\xefve \\u732b \\udcff\n"
-
-
 def test_evaluate_prints_the_table_and_writes_the_counts(head, data, tmp_path, capsys):
     options = [*data[:2], *data[6:], "--checkpoint", head, "--fold", 1, "--shots", 1, 2, "--episodes", 10]
     assert run("evaluate", *options, "--out", tmp_path / "scores.json") == 0
@@ -466,8 +460,6 @@ def test_an_incomplete_folder_is_told(folder, missing, message, tmp_path, capsys
         (["train", "--stesp", "5"], "unknown: --stesp 5 (is --steps meant?); see dpnet-lite train --help"),
         (["trian"], "invalid choice: 'trian'"),
         (["train", "--fold", "all"], "argument --fold: 'all' does not fit; give a whole number from 0"),
-        (["evaluate", "--checkpoint", "x", "--fold", "all"], "'all' does not fit; give a whole number from 0"),
-        (["demo", "--steps", "0"], "--steps: '0' does not fit; give a whole number from 1 to 10000000"),
         (["demo", "--episodes", "0"], "--episodes: '0' does not fit; give a whole number from 1"),
         (["demo", "--shots", "1", "0"], "--shots: '0' does not fit; give a whole number from 1 to 1000"),
         (["train", "--threads", "-1"], "--threads: '-1' does not fit; give a whole number from 1 to 4096"),
@@ -475,15 +467,12 @@ def test_an_incomplete_folder_is_told(folder, missing, message, tmp_path, capsys
         (["evaluate", "--checkpoint", "x", "--size", "1"], "--size: '1' does not fit; give a whole number from 32"),
         (["train", "--seed", str(2**64)], f"--seed: '{2**64}' does not fit; give a whole number from 0 to {2**63 - 1}"),
         (["demo", "--seeds", "0", "-1"], "--seeds: '-1' does not fit; give a whole number from 0"),
-        (["train", "--workers", "-1"], "--workers: '-1' does not fit; give a whole number from 0 to 1024"),
-        (["ablate", "modules", "--jobs", "0"], "--jobs: '0' does not fit; give a whole number from 1"),
         (["data", "prepare", "coco20i", "--root", "x", "--workers", "0"], "--workers: '0' does not fit; give a whole"),
         (["demo", "--seeds", "0", "--shots", "1", "--seeds=1"], "--seeds is given twice; put all its values behind"),
         (["--vers"], "required: command"),
         (["train", "--out", ".safetensors"], "'.safetensors' does not end in .safetensors; give such a name"),
         (["train", "--out", "head.pth"], "'head.pth' does not end in .safetensors"),
         (["demo", "--backbone", "vit"], "invalid choice: 'vit'"),
-        (["demo", "--seeds", "one"], "'one' does not fit; give a whole number from 0"),
         (["predict", "x.png"], "--support"),
         ([], "command"),
     ],
@@ -526,14 +515,13 @@ PLACE = "check the path, its rights and the room on its disk, or give another"
     ("raised", "line"),
     [
         (KeyError("fold"), "an error inside dpnet-lite: KeyError: 'fold'; run again with --debug and report it"),
-        (AssertionError(), "an error inside dpnet-lite: AssertionError: AssertionError; run again with --debug"),
         (OSError(28, "No space left on device"), f"No space left on device; {PLACE}"),
         (PermissionError(13, "Permission denied", "mine/images"), f"mine/images: Permission denied; {PLACE}"),
-        (FileExistsError(17, "File exists", "out"), f"out: File exists; {PLACE}"),
         (ModuleNotFoundError("No module named 'tqdm'"), "No module named 'tqdm'; install it again: pip install dpnet"),
         (ModuleNotFoundError("ray is missing: pip install 'dpnet-lite[cluster]'"), "ray is missing: pip install 'dpn"),
         (MemoryError(), "MemoryError; lower --size, batch_size or --jobs, or raise accumulate"),
         (RuntimeError("CUDA out of memory. Tried\nto"), "CUDA out of memory. Tried; lower --size, batch_size or"),
+        (RuntimeError("[enforce] can't allocate memory: 9"), "[enforce] can't allocate memory: 9; lower --size, batch"),
         (RuntimeError("\n\nthe second line\n"), "the second line"),
     ],
 )
@@ -588,11 +576,11 @@ def test_output_that_nobody_takes(monkeypatch):
 
 
 def test_names_that_the_terminal_cannot_show_end_no_run(monkeypatch):
-    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
     monkeypatch.setattr(sys, "stdout", shown)
-    monkeypatch.setattr(info, "run", lambda args: options.say("\u00e9 \udcff"))
+    monkeypatch.setattr(info, "run", lambda args: options.say("na\u00efve \u732b \udcff"))
     assert run("info") == 0
-    assert shown.buffer.getvalue() == b"\\xe9 \\udcff\n"
+    assert shown.buffer.getvalue() == b"na\xefve \\u732b \\udcff\n"
     monkeypatch.setattr(sys, "stdout", None)  # closed, as by >&-
     assert run("info") == 0
 

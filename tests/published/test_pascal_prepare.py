@@ -72,9 +72,6 @@ def test_sbd_is_read_as_its_own_archive_unpacks(raw_tree: PascalTree, copy_of, p
 
 
 def test_what_prepare_cannot_do_without(raw_tree: PascalTree, copy_of, tmp_path: Path, monkeypatch) -> None:
-    for workers in (0, -1):
-        with pytest.raises(ValueError, match=f"^there are {workers} workers; give 1 or more$"):
-            prepare_pascal(raw_tree.root, workers=workers)
     root = copy_of(raw_tree).root
     shutil.rmtree(root / "sbd" / "cls")
     with pytest.raises(FileNotFoundError, match=r"15 of 20 images have no mask, .*cls by: .*--download"):
