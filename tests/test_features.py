@@ -164,7 +164,6 @@ def flip(path, place):
 
 DAMAGES = {  # of a cache of 3 chunks, and how many images go through the backbone again
     "done is empty": (lambda path: (path / "done").write_text(""), N_IMAGES),
-    "done is of an older version": (lambda path: (path / "done").write_text("35"), N_IMAGES),
     "done is gone": (lambda path: (path / "done").unlink(), N_IMAGES),
     "a digest is flipped": (lambda path: flip(path / "done", 40), CHUNK),
     "features are gone": (lambda path: (path / "features.npy").unlink(), N_IMAGES),
@@ -176,9 +175,7 @@ DAMAGES = {  # of a cache of 3 chunks, and how many images go through the backbo
         N_IMAGES - CHUNK,
     ),
     "a label is flipped": (lambda path: flip(path / "labels.npy", 128), CHUNK),
-    "labels are cut": (lambda path: os.truncate(path / "labels.npy", 4_000), N_IMAGES),
     "an area is flipped": (lambda path: flip(path / "areas.npy", -1), 0),
-    "areas are gone": (lambda path: (path / "areas.npy").unlink(), N_IMAGES),
 }
 
 
