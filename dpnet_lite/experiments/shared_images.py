@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from dpnet_lite.evaluation import Floats
 
-# Where few support images are in nearly every episode, fewer degrees are found, and intervals become far too wide.
-LEAST_FREEDOM = 4.0
+# Below the first, support and query are not told apart; below the second, intervals become far too wide.
+TELLING_FREEDOM, LEAST_FREEDOM = 8.0, 4.0
 MOST_EPISODES = 400  # of a class, to estimate from: time and memory go with the square
 Images = NDArray[np.int64]  # [m, 1 + K]: the query image and the support images of each episode
 
@@ -37,8 +37,8 @@ class Spread(NamedTuple):
 def spread(parts: Sequence[Floats], images: Sequence[Images | None]) -> Spread:
     """The spread of the sum of all `parts`, which is known up to the mean of each class.
 
-    Where every episode of a class shows all of its images, the part of the support cannot be told from that of the
-    query: both are then taken as equally large, and apart.
+    Where nearly every episode of a class shows all of its images, the part of the support can hardly be told from that
+    of the query: both are then taken as equally large, and apart.
 
     Args:
         parts: for each class, what its episodes add to the sum, float64 [m], less its mean.
@@ -49,37 +49,28 @@ def spread(parts: Sequence[Floats], images: Sequence[Images | None]) -> Spread:
         _design(own.tobytes() if own is not None and known else None, len(x))
         for own, x in zip(images, parts, strict=True)
     ]
-    whole = np.sum(
-        [own for own, _ in designs], axis=0
-    )  # [components]: what each component adds to the variance of the sum
+    whole = np.sum([own for own, _ in designs], axis=0)  # what each component adds to the variance of the sum
     shown = [centred for _, centred in designs]
-    components, weights = _estimated(parts, shown, whole)
-    if known and not np.allclose(_forms(shown) @ weights, whole):
-        whole = np.stack([whole[0] + whole[2], whole[3]])
+    alone = sum(len(x) / max(1, len(x) - 1) * float(x @ x) for x in parts)
+    found = _estimated(parts, shown, whole)
+    if known and found.freedom < TELLING_FREEDOM:
         shown = [np.stack([own[0] + own[2], own[3]]) for own in shown]
-        components, weights = _estimated(parts, shown, whole)
-    alone: float = sum(len(x) / max(1, len(x) - 1) * float(x @ x) for x in parts)
-    variance = max(float(components @ whole), alone)
-    possible = _possible(components)
-    noise = 0.0
+        found = _estimated(parts, shown, np.array([whole[0] + whole[2], whole[3]]))
+    return Spread(max(found.variance, alone), max(found.freedom, LEAST_FREEDOM))
+
+
+def _estimated(parts: Sequence[Floats], shown: Sequence[Floats], whole: Floats) -> Spread:
+    """What the components add up to, as the combination of forms that is right; 0 degrees where there is none."""
+    forms = np.sum([np.einsum("iab,jab->ij", own, own) for own in shown], axis=0)  # expected values, by component
+    few = [x[: own.shape[1]] for x, own in zip(parts, shown, strict=True)]
+    found = np.sum([np.einsum("a,iab,b->i", x, own, x) for x, own in zip(few, shown, strict=True)], axis=0)
+    components, weights = np.linalg.lstsq(forms, np.stack([found, whole], axis=1), rcond=1e-10)[0].T
+    possible, noise = _possible(components), 0.0
     for centred in shown:
         product = np.tensordot(weights, centred, 1) @ np.tensordot(possible, centred, 1)  # [m, m]
         noise += 2 * float((product * product.T).sum())
-    freedom = 2 * float(possible @ whole) ** 2 / noise if noise else 1.0
-    return Spread(variance, max(freedom, LEAST_FREEDOM))
-
-
-def _forms(shown: Sequence[Floats]) -> Floats:
-    """The expected value of each quadratic form, by component: [components, components]."""
-    return np.sum([np.einsum("iab,jab->ij", own, own) for own in shown], axis=0)
-
-
-def _estimated(parts: Sequence[Floats], shown: Sequence[Floats], whole: Floats) -> tuple[Floats, Floats]:
-    """The variances of the components, and the weights of the forms whose sum estimates that of the whole sum."""
-    few = [x[: own.shape[1]] for x, own in zip(parts, shown, strict=True)]
-    found = np.sum([np.einsum("a,iab,b->i", x, own, x) for x, own in zip(few, shown, strict=True)], axis=0)
-    components, weights = np.linalg.lstsq(_forms(shown), np.stack([found, whole], axis=1), rcond=1e-10)[0].T
-    return components, weights
+    is_right = noise > 0 and np.allclose(forms @ weights, whole)
+    return Spread(float(components @ whole), 2 * float(possible @ whole) ** 2 / noise if is_right else 0.0)
 
 
 @lru_cache(maxsize=128)  # of the lists in use: every metric and every pair of methods asks again

@@ -126,10 +126,12 @@ def test_spread_where_nothing_can_be_estimated():
         assert tuple(_possible(np.array(found, dtype=float))) == possible  # variances that can be
 
 
-def minque(x, images, first):
+def minque(x, images, first, apart=True):
     """The variance of the sum, written out: components of the first episodes, applied to all."""
     query, support = np.eye(images.max() + 1)[images[:, 0]], np.eye(images.max() + 1)[images[:, 1:]].mean(axis=1)
     parts = [query @ query.T, query @ support.T + support @ query.T, support @ support.T, np.eye(len(x))]
+    if not apart:
+        parts = [parts[0] + parts[2], parts[3]]
     centring = np.eye(first) - 1 / first
     centred = [centring @ part[:first, :first] @ centring for part in parts]
     forms = [[np.trace(a @ b) for b in centred] for a in centred]
@@ -139,23 +141,31 @@ def minque(x, images, first):
 def test_spread_is_right_on_average(monkeypatch):
     """Many draws of images and episodes with known variances: the mean of what is found is what it is."""
     generator = np.random.default_rng(3)
-    drawn = [generator.choice(np.delete(np.arange(12), query % 12), 2, replace=False) for query in range(48)]
-    images = np.column_stack([np.arange(48) % 12, drawn])
+    images = np.array([generator.choice(30, 2, replace=False) for _ in range(150)])
     sums, found, added = [], [], []
-    for _ in range(3000):
-        query, support = generator.normal(0, 1.0, 12), generator.normal(0, 0.8, 12)
-        x = query[images[:, 0]] + support[images[:, 1:]].mean(axis=1) + generator.normal(0, 0.5, len(images))
+    for _ in range(1000):
+        query, support = generator.normal(0, 1.0, 30), generator.normal(0, 0.8, 30)
+        x = query[images[:, 0]] + support[images[:, 1]] + generator.normal(0, 0.5, len(images))
         sums.append(x.sum())
         added.append(x - x.mean())
         found.append(spread([added[-1]], [images]).variance)
     chosen = added[np.argmax(found)]
-    assert max(found) == pytest.approx(minque(chosen, images, 48))
+    assert max(found) == pytest.approx(minque(chosen, images, 150))
     assert np.mean(found) == pytest.approx(np.var(sums), rel=0.1)  # three times what resampled episodes show
     assert np.var(sums) > 3 * len(images) * np.var(x)
-    monkeypatch.setattr(shared_images, "MOST_EPISODES", 30)
+    monkeypatch.setattr(shared_images, "MOST_EPISODES", 100)
     shared_images._design.cache_clear()
-    assert spread([chosen], [images]).variance == pytest.approx(minque(chosen, images, 30))
+    assert spread([chosen], [images]).variance == pytest.approx(minque(chosen, images, 100))
     shared_images._design.cache_clear()
+
+
+def test_where_every_episode_shows_all_images_support_and_query_are_taken_as_equally_large():
+    """Three images, two shots: what the support adds cannot be told, and counts as much as the query's."""
+    generator = np.random.default_rng(0)
+    images = np.array([generator.permutation(3) for _ in range(60)])
+    x = generator.normal(size=3)[images[:, 0]] + generator.normal(0, 0.3, 60)
+    x -= x.mean()
+    assert spread([x], [images]).variance == pytest.approx(minque(x, images, 60, apart=False))
 
 
 def test_few_images_leave_few_degrees_of_freedom_but_not_below_the_floor():
