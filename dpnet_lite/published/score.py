@@ -126,6 +126,8 @@ def protocol_table(runs: Sequence[Scored[_Counts]], protocols: Sequence[Protocol
     lists = dict.fromkeys((run.episodes.n_shot, run.episodes.seed, run.episodes.sha256[:12]) for run in runs)
     hashes = ", ".join(f"{n_shot}-shot seed {seed} {digest}" for n_shot, seed, digest in lists)
     drawn = f" All count the same predictions, on episodes drawn as {protocols[0].name} does."
+    if any("[" in row[4] for row in rows[1:]):
+        notes.insert(0, "Intervals: episodes only, one training.")
     told = "".join(f"\n\n{note}" for note in dict.fromkeys(notes))
     return f"{aligned(rows)}\n\nEpisodes (SHA-256): {hashes}.{drawn if len(protocols) > 1 else ''}{told}"
 

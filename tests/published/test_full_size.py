@@ -352,6 +352,7 @@ def test_ours_has_an_interval_where_there_are_episodes_enough():
     cell = f"{50 * sum(s.miou for s in lists):.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
     table = protocol_table(runs, [ours, ssp], range(5))
     assert f"| {cell} |" in table and table.count("[") == 2  # the head's, and the row of ours
+    assert "Intervals: episodes only, one training." in table
     few = EpisodeScores(np.zeros(4, int), lists[0].counts[:4], ("a",))
     assert protocol_table([Scored("DPNet", episodes, {"ours": few})], [ours], (0,)).count("[") == 1
 
