@@ -361,6 +361,25 @@ def test_case_06_masks_without_an_image_are_counted_with_what_was_left_out(tree:
         FolderDataset(tree)
 
 
+def test_pictures_left_out_with_their_masks_are_counted_once(tree: Path) -> None:
+    """Masks lie as their images do, in folders or in other formats; so no pair is missed. Hidden ones do not count."""
+    for folder, other in (("images", "c.gif"), ("masks", "c.tif")):
+        for place in ("more/deep", ".hidden"):
+            (tree / folder / place).mkdir(parents=True)
+            shutil.copy(tree / folder / "a.png", tree / folder / place / "a.png")
+        (tree / folder / "c.png").rename(tree / folder / other)
+    with pytest.warns(UserWarning, match="left out") as caught:
+        assert [path.name for path in FolderDataset(tree).image_paths] == ["a.png", "b.png"]
+    told = (
+        "move them up, or save them as JPEG (HEIC: magick mogrify -format jpg *.heic))",
+        "move them up, or save them as PNG)",
+    )
+    assert [str(warning.message) for warning in caught] == [
+        f"{tree / 'images'} is read in part (left out there: 1 .gif, 1 in more/; {told[0]}",
+        f"{tree / 'masks'} is read in part (left out there: 1 .tif, 1 in more/; {told[1]}",
+    ]
+
+
 def test_names_of_several_points_upper_case_and_decomposed_letters_are_paired(tree: Path) -> None:
     stems = {"a": "B.1.x", "b": "grv", "c": "gru\u0308n"}  # as macOS writes an umlaut
     for old, new in stems.items():
@@ -408,7 +427,7 @@ def test_palettes_whose_colours_say_otherwise_are_refused(tmp_path: Path) -> Non
 
 
 def test_stray_files_are_not_images(tree: Path) -> None:
-    for name in ("Thumbs.db", "._a.png", "notes.txt"):
+    for name in ("Thumbs.db", "._a.png", "notes.txt", "desktop.ini"):
         (tree / "images" / name).write_bytes(b"stray")
     assert len(FolderDataset(tree)) == 3
 
