@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import unicodedata
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -213,6 +214,31 @@ def test_masks_in_vocs_colours_are_read_as_their_numbers(tmp_path: Path) -> None
     Image.fromarray(np.uint8([known])).save(tmp_path / "mask.png")
     with pytest.warns(UserWarning, match="VOC's palette"):
         np.testing.assert_array_equal(read_mask(tmp_path / "mask.png").numpy(), numbers)
+
+
+VOC = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]  # from VOC's devkit, in its order
+
+
+@pytest.mark.parametrize(
+    ("palette", "stored", "expected"),
+    [
+        (VOC, [0, 1, 7, 255], [0, 1, 7, 255]),  # palettes are filled up with black
+        ([VOC[k] for k in (0, 2, 1, 4, 3)], [0, 2, 1, 4], [0, 1, 2, 3]),
+        ([VOC[0], VOC[4]], [0, 1, 1, 255], [0, 4, 4, 255]),  # an optimiser keeps what is used
+        ([*VOC, [224, 224, 192]], [0, 4, 5, 5], [0, 4, 255, 255]),
+        ([*VOC[:3], [1, 2, 3]], [0, 1, 2, 3], [0, 1, 2, 3]),
+        ([VOC[0], VOC[2], [9, 9, 9]], [0, 1, 2, 2], [0, 1, 2, 2]),  # not all are VOC's
+        ([VOC[0], [128] * 3, [64] * 3], [0, 1, 2, 2], [0, 1, 2, 2]),  # grey, and VOC's 7 and 56
+    ],
+)
+def test_palettes_of_vocs_colours_in_another_order_go_by_the_colour(palette, stored, expected, tmp_path: Path) -> None:
+    mask = Image.fromarray(np.uint8([stored]))
+    mask.putpalette(np.ravel(palette + [[0] * 3] * (max(stored) + 1 - len(palette))).tolist())
+    mask.save(tmp_path / "mask.png")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert read_mask(tmp_path / "mask.png").tolist() == [expected]
+    assert [str(warning.message)[:22] for warning in caught] == ["masks in VOC's colours"] * (expected != stored)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
