@@ -77,11 +77,10 @@ class FolderDataset(DatasetDefaults):
 
         Raises:
             ValueError: names all pairs of image and mask that cannot be used, the first five with the reason; or
-                the masks hold 0 and 255 alone.
+                masks that hold 0 and 255 alone, none of which could be in an episode.
         """
         areas = np.zeros((len(self), len(self.class_names)), dtype=np.float32)
-        n_ignored = 0
-        faults: list[str] = []
+        faults, ignored = list[str](), list[str]()
         for index, path in enumerate(self.image_paths):
             try:
                 labels, counts = self._counted(index)
@@ -91,13 +90,15 @@ class FolderDataset(DatasetDefaults):
                 faults.append(str(error) if len(faults) < 5 else path.name)
                 continue
             areas[index] = counts[1 : len(self.class_names) + 1] / labels.numel()
-            n_ignored += int(counts[IGNORE_LABEL])
+            if counts[IGNORE_LABEL] and not areas[index].any():
+                ignored.append(self.mask_paths[index].name)
         if faults:
             raise ValueError(f"{len(faults)} of {len(self)} masks or images cannot be used: {'; '.join(faults)}")
-        if not areas.any() and n_ignored:
+        if ignored:
             raise ValueError(
-                f"{self.root / 'masks'} holds 0 and {IGNORE_LABEL} alone, and {IGNORE_LABEL} means ignored; "
-                "draw the class of line k of classes.txt with the value k"
+                f"{len(ignored)} of {len(self)} masks in {self.root / 'masks'} hold 0 and {IGNORE_LABEL} alone, first "
+                f"{', '.join(ignored[:3])}, and {IGNORE_LABEL} means ignored; draw the class of line k of classes.txt "
+                "with the value k, or remove such a mask and its image"
             )
         return areas
 
