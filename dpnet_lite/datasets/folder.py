@@ -6,13 +6,15 @@ What it holds:
     root/masks/STEM.png    class numbers: 0 background, k = line k of classes.txt, 255 ignored
     root/classes.txt       one class name per line; the background has no line
 
-What else lies there is not read.
+What else lies in images/ or masks/ is not read, which is warned of unless it is text.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import unicodedata
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
@@ -31,6 +33,8 @@ from dpnet_lite.datasets.base import (
 )
 from dpnet_lite.datasets.images import image_extensions, image_size, read_image, read_mask
 from dpnet_lite.storage.digests import file_digests, file_state
+
+_STRAY = (".csv", ".db", ".ini", ".json", ".md", ".txt", ".xml")  # no pictures; Thumbs.db and desktop.ini among them
 
 
 class FolderDataset(DatasetDefaults):
@@ -73,11 +77,10 @@ class FolderDataset(DatasetDefaults):
 
         Raises:
             ValueError: names all pairs of image and mask that cannot be used, the first five with the reason; or
-                the masks hold 0 and 255 alone.
+                masks that hold 0 and 255 alone, none of which could be in an episode.
         """
         areas = np.zeros((len(self), len(self.class_names)), dtype=np.float32)
-        n_ignored = 0
-        faults: list[str] = []
+        faults, ignored = list[str](), list[str]()
         for index, path in enumerate(self.image_paths):
             try:
                 labels, counts = self._counted(index)
@@ -87,13 +90,15 @@ class FolderDataset(DatasetDefaults):
                 faults.append(str(error) if len(faults) < 5 else path.name)
                 continue
             areas[index] = counts[1 : len(self.class_names) + 1] / labels.numel()
-            n_ignored += int(counts[IGNORE_LABEL])
+            if counts[IGNORE_LABEL] and not areas[index].any():
+                ignored.append(self.mask_paths[index].name)
         if faults:
             raise ValueError(f"{len(faults)} of {len(self)} masks or images cannot be used: {'; '.join(faults)}")
-        if not areas.any() and n_ignored:
+        if ignored:
             raise ValueError(
-                f"{self.root / 'masks'} holds 0 and {IGNORE_LABEL} alone, and {IGNORE_LABEL} means ignored; "
-                "draw the class of line k of classes.txt with the value k"
+                f"{len(ignored)} of {len(self)} masks in {self.root / 'masks'} hold 0 and {IGNORE_LABEL} alone, first "
+                f"{', '.join(ignored[:3])}, and {IGNORE_LABEL} means ignored; draw the class of line k of classes.txt "
+                "with the value k, or remove such a mask and its image"
             )
         return areas
 
@@ -197,8 +202,8 @@ def _pairs(image_folder: Path, mask_folder: Path) -> tuple[list[Path], list[Path
     """The images in order of their names, and their masks."""
     images, masks = _by_stem(image_folder, image_extensions()), _by_stem(mask_folder, [".png"])
     if not images:
-        endings = " ".join(image_extensions())
-        raise ValueError(f"{image_folder} holds no image; put files ending in {endings} there{_unread(image_folder)}")
+        endings, unread = " ".join(image_extensions()), _unread(image_folder, image_extensions())
+        raise ValueError(f"{image_folder} holds no image; put files ending in {endings} there{unread}")
     missing = [path.name for stem, path in images.items() if stem not in masks]
     if missing:
         raise FileNotFoundError(
@@ -209,15 +214,22 @@ def _pairs(image_folder: Path, mask_folder: Path) -> tuple[list[Path], list[Path
     if orphans:
         raise ValueError(
             f"{len(orphans)} of {len(masks)} masks have no image in {image_folder}, first {', '.join(orphans[:3])}; "
-            f"add the image or remove the mask{_unread(image_folder)}"
+            f"add the image or remove the mask{_unread(image_folder, image_extensions())}"
         )
+    for folder, read in ((image_folder, image_extensions()), (mask_folder, (".png",))):
+        if unread := _unread(folder, read):
+            warnings.warn(f"{folder} is read in part{unread}", stacklevel=2)
     return [*images.values()], [masks[stem] for stem in images]
 
 
-def _unread(folder: Path) -> str:
-    """What is left out of a folder of images, with counts: files of other formats, and what lies in folders in it."""
-    others = [path.relative_to(folder) for path in sorted(folder.rglob("[!.]*")) if not path.is_dir()]
-    kinds = Counter(f"in {path.parts[0]}/" if path.parent.name else path.suffix.lower() or path.name for path in others)
-    left_out = [f"{count} {kind}" for kind, count in kinds.items() if kind not in image_extensions()]
-    remedy = "move them up, or save them as JPEG (HEIC: magick mogrify -format jpg *.heic)"
-    return f" (left out there: {', '.join(left_out)}; {remedy})" if left_out else ""
+def _unread(folder: Path, extensions: Sequence[str]) -> str:
+    """What is left out of a folder, with counts: files of other formats, and what lies in folders in it."""
+    kinds = Counter[str]()
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = [f"in {part}/" for part in Path(place).relative_to(folder).parts[:1]]
+        seen = sorted((os.path.splitext(name)[1].lower(), name) for name in names if not name.startswith("."))
+        kinds.update((*inside, suffix or name)[0] for suffix, name in seen if inside or suffix not in extensions)
+    left_out = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if kind not in _STRAY)
+    form = "PNG" if extensions == (".png",) else "JPEG (HEIC: magick mogrify -format jpg *.heic)"
+    return left_out and f" (left out there: {left_out}; move them up, or save them as {form})"

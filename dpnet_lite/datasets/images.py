@@ -59,17 +59,17 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def read_mask(path: str | Path, *, of_voc: bool = False) -> Tensor:
-    """Read an index mask as uint8 [H, W]: the stored numbers, never the colours of a palette.
+    """Read an index mask as uint8 [H, W]: the stored numbers, whatever the colours of a palette.
 
-    A mask in RGB is read where it is grey, or has VOC's colours alone, each of which stands for a number; that is
-    warned of; what is both, as class 7 is, (128, 128, 128), is taken for VOC's if `of_voc`. EXIF rotation is not
-    applied: masks are drawn by programs, not by cameras.
+    VOC's colours alone, in RGB or in a palette of another order than VOC's, each stand for a number, which is warned
+    of. Grey is read as stored; what is both, as class 7 is, (128, 128, 128), is taken for VOC's if `of_voc`. EXIF
+    rotation is not applied: masks are drawn by programs, not by cameras.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is no image, is cut short, holds colours, or is of a format that may change the numbers.
     """
-    numbers = _stored_mask(Path(path))
+    numbers = _stored_mask(Path(path), of_voc=of_voc)
     if numbers.ndim == 3 and numbers.shape[2] == 3:
         is_grey = (numbers == numbers[..., :1]).all()  # as paint programs save it
         numbers = _voc_numbers(numbers) if of_voc or not is_grey else numbers  # [H, W, 3] -> [H, W]
@@ -96,7 +96,7 @@ def _voc_numbers(colours: np.ndarray) -> np.ndarray:
     numbers = palette.argsort()[np.searchsorted(np.sort(palette), values).clip(max=255)]
     if (palette[numbers] != values).any():
         return colours
-    text = "masks in VOC's colours (RGB) are read as the class numbers of VOC's palette: (128, 0, 0) is 1 ..."
+    text = "masks in VOC's colours are read as the class numbers of VOC's palette: (128, 0, 0) is 1 ..."
     warnings.warn(text, stacklevel=3)
     return numbers.astype(np.uint8)[places].reshape(colours.shape[:2])
 
@@ -106,8 +106,8 @@ def _codes(colours: np.ndarray) -> np.ndarray:
     return np.asarray(colours.astype(np.int64) @ [65536, 256, 1])
 
 
-def _stored_mask(path: Path) -> np.ndarray:
-    """What the file of a mask holds, [H, W] or [H, W, channels]."""
+def _stored_mask(path: Path, *, of_voc: bool | None = None) -> np.ndarray:
+    """What the file of a mask holds, [H, W] or [H, W, channels]; `of_voc` as in `read_mask`, of no matter if None."""
     with opened(path) as mask:
         codec = mask.info.get("compression", "") if mask.format == "TIFF" else ""
         is_exact = mask.format in _MASK_FORMATS and codec not in ("jpeg", "tiff_jpeg", "webp")
@@ -120,9 +120,18 @@ def _stored_mask(path: Path) -> np.ndarray:
     if mask.mode == "P":
         palette = np.array(mask.getpalette() or [0, 0, 0], np.uint8).reshape(-1, 3)  # [colours, 3]
         used = np.flatnonzero(np.bincount(numbers.ravel(), minlength=len(palette))[: len(palette)])
-        black = used[~palette[used].any(axis=1)]
+        colours = palette[used]  # [n, 3]
+        black = used[~colours.any(axis=1)]
         if palette[0].any() and len(black):  # as programs do that sort colours
             raise ValueError(f"{path} shows the number {black[0]} in black and 0 in a colour; save the mask in grey")
+        has_colour = colours.any(axis=1) | (used == 0)  # palettes are filled up with black
+        used, colours = used[has_colour], colours[has_colour]
+        if of_voc is not None and (colours != voc_colours(used)).any() and (of_voc or np.ptp(colours, axis=1).any()):
+            meant = _voc_numbers(colours[None])
+            if meant.ndim == 2:
+                table = np.arange(256, dtype=np.uint8)
+                table[used] = meant[0]
+                numbers = table[numbers]
     return numbers // _STRETCH_OF_PACKED_GREY[raw_mode] if raw_mode in ("L;2", "L;4") else numbers
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from pathlib import PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,9 @@ def image_fault(image: Any, known: Container[int]) -> str | None:
     """What is wrong with an entry of "images", None where nothing is; `known` are the ids of those before it."""
     if image["id"] in known or not image["file_name"].isprintable():
         return f"has the id of another one, or the unreadable name {image['file_name']!r}"
+    name = PureWindowsPath(image["file_name"])  # knows / and \\, on every system
+    if not name.stem or name.anchor or ".." in name.parts:
+        return f"has the file_name {image['file_name']!r:.80}, which is no file in COCO's folder of images"
     height, width = image["height"], image["width"]
     is_sound = min(height, width) > 0 and height * width <= _MAX_PIXELS
     return None if is_sound else f"has {width} x {height} pixels; there must be 1 to {_MAX_PIXELS:,}"

@@ -7,6 +7,7 @@ import os
 import shutil
 import struct
 import unicodedata
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -215,6 +216,29 @@ def test_masks_in_vocs_colours_are_read_as_their_numbers(tmp_path: Path) -> None
         np.testing.assert_array_equal(read_mask(tmp_path / "mask.png").numpy(), numbers)
 
 
+VOC = [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128]]  # from VOC's devkit, in its order
+
+
+@pytest.mark.parametrize(
+    ("palette", "stored", "expected"),
+    [
+        (VOC, [0, 1, 7, 255], [0, 1, 7, 255]),  # palettes are filled up with black
+        ([VOC[k] for k in (0, 2, 1, 4, 3)], [0, 2, 1, 4], [0, 1, 2, 3]),
+        ([VOC[0], VOC[4]], [0, 1, 1, 255], [0, 4, 4, 255]),  # an optimiser keeps what is used
+        ([*VOC, [224, 224, 192]], [0, 4, 5, 5], [0, 4, 255, 255]),
+        ([VOC[0], VOC[2], [9, 9, 9]], [0, 1, 2, 2], [0, 1, 2, 2]),  # not all are VOC's
+        ([VOC[0], [128] * 3, [64] * 3], [0, 1, 2, 2], [0, 1, 2, 2]),  # grey, and VOC's 7 and 56
+    ],
+)
+def test_palettes_of_vocs_colours_in_another_order_go_by_the_colour(palette, stored, expected, tmp_path: Path) -> None:
+    mask = Image.fromarray(np.uint8([stored]))
+    mask.putpalette(np.ravel(palette + [[0] * 3] * (max(stored) + 1 - len(palette))).tolist())
+    mask.save(tmp_path / "mask.png")
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        assert read_mask(tmp_path / "mask.png").tolist() == [expected]
+    assert [str(warning.message)[:22] for warning in caught] == ["masks in VOC's colours"] * (expected != stored)
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_truncated_and_foreign_files_give_one_line(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"image.{suffix}"
@@ -361,6 +385,20 @@ def test_case_06_masks_without_an_image_are_counted_with_what_was_left_out(tree:
         FolderDataset(tree)
 
 
+def test_pictures_left_out_with_their_masks_are_counted_once(tree: Path) -> None:
+    """Masks lie as their images do, in folders or in other formats; so no pair is missed. Hidden ones do not count."""
+    for folder, other in (("images", "c.gif"), ("masks", "c.tif")):
+        for place in ("more/deep", ".hidden"):
+            (tree / folder / place).mkdir(parents=True)
+            shutil.copy(tree / folder / "a.png", tree / folder / place / "a.png")
+        (tree / folder / "c.png").rename(tree / folder / other)
+    with pytest.warns(UserWarning, match="left out") as caught:
+        assert [path.name for path in FolderDataset(tree).image_paths] == ["a.png", "b.png"]
+    for warning, folder, kind, form in zip(caught, ("images", "masks"), ("gif", "tif"), ("JPEG", "PNG)"), strict=True):
+        told = f"{tree / folder} is read in part (left out there: 1 .{kind}, 1 in more/; move them up, or save them as "
+        assert str(warning.message).startswith(told + form)
+
+
 def test_names_of_several_points_upper_case_and_decomposed_letters_are_paired(tree: Path) -> None:
     stems = {"a": "B.1.x", "b": "grv", "c": "gru\u0308n"}  # as macOS writes an umlaut
     for old, new in stems.items():
@@ -408,7 +446,7 @@ def test_palettes_whose_colours_say_otherwise_are_refused(tmp_path: Path) -> Non
 
 
 def test_stray_files_are_not_images(tree: Path) -> None:
-    for name in ("Thumbs.db", "._a.png", "notes.txt"):
+    for name in ("Thumbs.db", "._a.png", "notes.txt", "desktop.ini"):
         (tree / "images" / name).write_bytes(b"stray")
     assert len(FolderDataset(tree)) == 3
 
@@ -454,10 +492,15 @@ def test_masks_of_0_and_255_alone_are_told_apart_from_classes(tree: Path) -> Non
         Image.new("L", (WIDTH, HEIGHT)).save(path)
     assert not FolderDataset(tree).class_areas.any()  # background alone
     Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8) * 255).save(path)
-    with pytest.raises(ValueError, match="masks holds 0 and 255 alone, and 255 means ignored; draw the class of line"):
-        FolderDataset(tree).class_areas  # noqa: B018
-    Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8)).save(tree / "masks/b.png")  # one class in one mask is enough
-    assert FolderDataset(tree).class_areas.any()
+    told = "1 of 3 .*masks hold 0 and 255 alone, first a.png, and 255 means ignored; draw the class of line"
+    for other in (0, 1):  # in another mask: one in which an object was drawn with 255 is not lost among classes
+        Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8) * np.uint8(other)).save(tree / "masks/b.png")
+        with pytest.raises(ValueError, match=told):
+            FolderDataset(tree).class_areas  # noqa: B018
+    border = np.eye(HEIGHT, WIDTH, dtype=np.uint8) * 255
+    border[0, 3] = 1  # beside a class, as of VOC
+    Image.fromarray(border).save(path)
+    assert FolderDataset(tree).class_areas.any(axis=1).tolist() == [True, True, False]
 
 
 def test_fingerprint_follows_content_and_not_place(tree: Path, tmp_path: Path) -> None:

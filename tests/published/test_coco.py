@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 import torch
 from coco_fss_trees import CATEGORY_IDS, write_coco
+from PIL import Image
 from places import SHARED
 
 from dpnet_lite.datasets.folds import novel_classes
+from dpnet_lite.datasets.images import read_mask
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.published import coco_masks
 from dpnet_lite.published.check import examine
@@ -330,6 +332,10 @@ def test_annotations_that_are_drawn_nowhere_are_counted_and_named(
         ({"id": 5002}, "image 5002 has the id of another one"),
         ({"file_name": "\udcff.jpg"}, "image 5001 has the id of another one, or the unreadable name '\\udcff.jpg'"),
         ({"file_name": "other/000000005002.jpg"}, "2 images are called 000000005002"),
+        ({"file_name": ""}, "image 5001 has the file_name '', which is no file in COCO's folder of images"),
+        ({"file_name": "../../etc/passwd"}, "image 5001 has the file_name '../../etc/passwd', which is no file in"),
+        ({"file_name": "/etc/passwd"}, "image 5001 has the file_name '/etc/passwd', which is no file in"),
+        ({"file_name": "..\\000000005001.jpg"}, "image 5001 has the file_name '..\\\\000000005001.jpg', which is no"),
         ({"file_name": None}, "image 5001 is not of COCO's form (file_name is None)"),
     ],
 )
@@ -345,6 +351,7 @@ def test_cached_masks_that_changed_or_are_another_images_are_drawn_again(coco_ro
     before = tree_bytes(masks.folder)
     swapped, flipped, listing = masks.mask_path(2), masks.mask_path(5), masks.folder / "list.json"
     swapped.write_bytes(masks.mask_path(3).read_bytes())
+    Image.fromarray(read_mask(masks.mask_path(4)).numpy()[::-1].copy()).save(masks.mask_path(4))  # a whole PNG
     for path in (flipped, listing):
         content = bytearray(path.read_bytes())
         content[len(content) // 3] ^= 1
@@ -353,7 +360,7 @@ def test_cached_masks_that_changed_or_are_another_images_are_drawn_again(coco_ro
     again = draw_masks(
         annotation_file(coco_root), cache_folder=tmp_path, progress=lambda rows: drawn.extend(rows) or rows
     )
-    assert drawn == [0, 1] and again == masks and tree_bytes(masks.folder) == before
+    assert drawn == [0, 1, 2] and again == masks and tree_bytes(masks.folder) == before
 
 
 def test_a_cache_that_cannot_be_written_is_told_in_one_line(coco_root: Path, tmp_path: Path, monkeypatch) -> None:
