@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from dpnet_lite.evaluation import Floats
 
-# Below the first, support and query are not told apart; below the second, intervals become far too wide.
-TELLING_FREEDOM, LEAST_FREEDOM = 8.0, 4.0
+LEAST_FREEDOM = 4.0  # fewer make intervals far too wide
+# Support and query are told apart where episodes whose own luck is twice that of an image would leave so many degrees.
+TELLING_FREEDOM, USUAL = 12.0, np.array([1.0, 0.0, 1.0, 4.0])
 MOST_EPISODES = 400  # of a class, to estimate from: time and memory go with the square
 Images = NDArray[np.int64]  # [m, 1 + K]: the query image and the support images of each episode
 
@@ -51,26 +52,30 @@ def spread(parts: Sequence[Floats], images: Sequence[Images | None]) -> Spread:
     ]
     whole = np.sum([own for own, _ in designs], axis=0)  # what each component adds to the variance of the sum
     shown = [centred for _, centred in designs]
-    alone = sum(len(x) / max(1, len(x) - 1) * float(x @ x) for x in parts)
-    found = _estimated(parts, shown, whole)
-    if known and found.freedom < TELLING_FREEDOM:
+    if known and _freedom(shown, whole, USUAL) < TELLING_FREEDOM:
         shown = [np.stack([own[0] + own[2], own[3]]) for own in shown]
-        found = _estimated(parts, shown, np.array([whole[0] + whole[2], whole[3]]))
-    return Spread(max(found.variance, alone), max(found.freedom, LEAST_FREEDOM))
-
-
-def _estimated(parts: Sequence[Floats], shown: Sequence[Floats], whole: Floats) -> Spread:
-    """What the components add up to, as the combination of forms that is right; 0 degrees where there is none."""
-    forms = np.sum([np.einsum("iab,jab->ij", own, own) for own in shown], axis=0)  # expected values, by component
+        whole = np.array([whole[0] + whole[2], whole[3]])
     few = [x[: own.shape[1]] for x, own in zip(parts, shown, strict=True)]
     found = np.sum([np.einsum("a,iab,b->i", x, own, x) for x, own in zip(few, shown, strict=True)], axis=0)
-    components, weights = np.linalg.lstsq(forms, np.stack([found, whole], axis=1), rcond=1e-10)[0].T
-    possible, noise = _possible(components), 0.0
+    components = np.linalg.lstsq(_forms(shown), found, rcond=1e-10)[0]
+    alone = sum(len(x) / max(1, len(x) - 1) * float(x @ x) for x in parts)
+    freedom = _freedom(shown, whole, _possible(components))
+    return Spread(max(float(components @ whole), alone), max(freedom, LEAST_FREEDOM))
+
+
+def _forms(shown: Sequence[Floats]) -> Floats:
+    """The expected value of each quadratic form, by component: [components, components]."""
+    return np.sum([np.einsum("iab,jab->ij", own, own) for own in shown], axis=0)
+
+
+def _freedom(shown: Sequence[Floats], whole: Floats, components: Floats) -> float:
+    """How sure the variance of the sum can be known where these are the components; 0 where it cannot be known."""
+    forms, noise = _forms(shown), 0.0
+    weights = np.linalg.lstsq(forms, whole, rcond=1e-10)[0]
     for centred in shown:
-        product = np.tensordot(weights, centred, 1) @ np.tensordot(possible, centred, 1)  # [m, m]
+        product = np.tensordot(weights, centred, 1) @ np.tensordot(components, centred, 1)  # [m, m]
         noise += 2 * float((product * product.T).sum())
-    is_right = noise > 0 and np.allclose(forms @ weights, whole)
-    return Spread(float(components @ whole), 2 * float(possible @ whole) ** 2 / noise if is_right else 0.0)
+    return 2 * float(components @ whole) ** 2 / noise if noise > 0 and np.allclose(forms @ weights, whole) else 0.0
 
 
 @lru_cache(maxsize=128)  # of the lists in use: every metric and every pair of methods asks again

@@ -141,21 +141,21 @@ def minque(x, images, first, apart=True):
 def test_spread_is_right_on_average(monkeypatch):
     """Many draws of images and episodes with known variances: the mean of what is found is what it is."""
     generator = np.random.default_rng(3)
-    images = np.array([generator.choice(30, 2, replace=False) for _ in range(150)])
+    images = np.array([generator.choice(40, 2, replace=False) for _ in range(200)])
     sums, found, added = [], [], []
     for _ in range(1000):
-        query, support = generator.normal(0, 1.0, 30), generator.normal(0, 0.8, 30)
+        query, support = generator.normal(0, 1.0, 40), generator.normal(0, 0.8, 40)
         x = query[images[:, 0]] + support[images[:, 1]] + generator.normal(0, 0.5, len(images))
         sums.append(x.sum())
         added.append(x - x.mean())
         found.append(spread([added[-1]], [images]).variance)
     chosen = added[np.argmax(found)]
-    assert max(found) == pytest.approx(minque(chosen, images, 150))
+    assert max(found) == pytest.approx(minque(chosen, images, 200))
     assert np.mean(found) == pytest.approx(np.var(sums), rel=0.1)  # three times what resampled episodes show
     assert np.var(sums) > 3 * len(images) * np.var(x)
-    monkeypatch.setattr(shared_images, "MOST_EPISODES", 100)
+    monkeypatch.setattr(shared_images, "MOST_EPISODES", 160)
     shared_images._design.cache_clear()
-    assert spread([chosen], [images]).variance == pytest.approx(minque(chosen, images, 100))
+    assert spread([chosen], [images]).variance == pytest.approx(minque(chosen, images, 160))
     shared_images._design.cache_clear()
 
 
