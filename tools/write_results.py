@@ -31,8 +31,8 @@ is in [performance.md](performance.md#the-same-numbers).
 mIoU: intersections and unions are added up per class over all episodes, then averaged over the fold's novel classes.
 Intervals: bootstrap 95 %, episodes resampled within every run and seeds within every fold, widened as Student's t is
 and for images that episodes share; differences are paired, on the same episodes. They hold for these classes.
-In simulations with 6 to 300 images a class, 93 to 97 in a hundred such intervals hold the truth, with five shots of
-few images up to 99 (`tests/experiments/test_coverage.py`). A class
+In simulations with 6 to 300 images a class, 93 to 97 in a hundred such intervals hold the truth
+(`tests/experiments/test_coverage.py`). A class
 is scored if two images show it on at least 2 % of their pixels [our choice]; on photographs that leaves out some novel
 classes, and each study says how many are left.
 FB-IoU: the mean of the IoU of the foreground and that of the background. "Training-free": every query pixel goes to the

@@ -72,9 +72,9 @@ def coverage(n_repeats: int, n_images: int, n_episodes: int, n_shot: int, known:
     [(10, 100, 1), (20, 100, 1), (30, 100, 1), (6, 100, 5), (10, 100, 5), (30, 100, 5), (300, 100, 1), (300, 5, 1)],
 )
 def test_intervals_hold_the_truth_as_often_as_they_say(n_images, n_episodes, n_shot):
-    """Of 95 % intervals 93 to 97 %; with five shots of few images they are a little wide, and hold it more often."""
+    """Of 95 % intervals 93 to 97 %."""
     held = coverage(600, n_images, n_episodes, n_shot)
-    assert min(held) >= 0.93 and max(held) <= (0.97 if n_shot == 1 else 0.99), held
+    assert 0.93 <= min(held) and max(held) <= 0.97, held
 
 
 @pytest.mark.slow
@@ -154,9 +154,7 @@ def test_spread_is_right_on_average(monkeypatch):
     assert np.mean(found) == pytest.approx(np.var(sums), rel=0.1)  # three times what resampled episodes show
     assert np.var(sums) > 3 * len(images) * np.var(x)
     monkeypatch.setattr(shared_images, "MOST_EPISODES", 160)
-    shared_images._design.cache_clear()
-    assert spread([chosen], [images]).variance == pytest.approx(minque(chosen, images, 160))
-    shared_images._design.cache_clear()
+    assert spread([chosen], [images + 1]).variance == pytest.approx(minque(chosen, images, 160))  # not kept yet
 
 
 def test_where_every_episode_shows_all_images_support_and_query_are_taken_as_equally_large():
