@@ -31,9 +31,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     options.add_lists(parser)
     add("--seed", type=options.parse_seed, default=0)
     add("--out", type=options.parse_checkpoint, default=Path("outputs/dpnet.safetensors"))
-    add("--tensorboard", type=Path, help="folder for TensorBoard logs")
+    add("--tensorboard", type=options.parse_path, help="folder for TensorBoard logs")
     start = "begin with these trained weights: photographs, or a checkpoint of the same backbone (not with a recipe)"
-    add("--from", dest="start", metavar="WEIGHTS", type=Path, help=start)
+    add("--from", dest="start", metavar="WEIGHTS", type=options.parse_path, help=start)
     add("--resume", action="store_true", help="continue a run that was stopped")
     add("--overwrite", action="store_true", help="train anew where the file of --out is there already")
 
@@ -68,8 +68,8 @@ def _train(args: argparse.Namespace) -> None:
     data = experiment.training_data(backbone, args.fold, args.seed, stages)
     for note in _notes(data, training):
         options.say(note)
-    how = {"fabric": fabric, "stage": stages, "networks": options.known_networks()}
-    how |= {"resume": args.resume, "may_replace": args.overwrite}
+    how: dict[str, Any] = {"fabric": fabric, "stage": stages, "networks": options.known_networks()}
+    how |= {"resume": args.resume, "may_replace": args.overwrite, "n_folds": plan.n_folds, "layout": plan.layout}
     if begun is not None:  # a class that it was trained on stays one that it was trained on
         names = [data.train.dataset.class_names[index] for index in data.base]
         seen = list(dict.fromkeys([*begun.metadata.get("base_classes", []), *names]))
@@ -139,7 +139,7 @@ def _train_by_recipe(args: argparse.Namespace) -> None:
     if args.estimate:
         options.say(estimate_cost(recipe, data, training, fabric, stage=Stages(2), networks=options.known_networks()))
         return
-    how = {"fabric": fabric, "stage": Stages(1), "networks": options.known_networks()}
+    how: dict[str, Any] = {"fabric": fabric, "stage": Stages(1), "networks": options.known_networks()}
     how |= {"resume": args.resume, "may_replace": args.overwrite}
     result = train(data, recipe.model, training, args.out, recipe=recipe.name, novel=recipe.novel, **how)
     share = 100 * result.waited / result.seconds if result.seconds else 0.0
