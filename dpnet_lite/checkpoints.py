@@ -7,6 +7,7 @@ and is all that is read; the sidecar is for people and other tools.
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -42,6 +43,7 @@ _RECORD = {"format": int, "metadata": dict, "tensors_sha256": str}
 _HEAD: Mapping[str, Any] = {
     "model": dict, "backbone": BACKBONES, "backbone_fingerprint": str, "precision": BACKBONE_PRECISIONS,
     "size": range(1, 10**5), "data": str, "fold": int | None, "base_classes": list,
+    "n_folds": range(2, 256), "layout": ("interleaved", "blocked"),  # the last five may be missing
 }  # fmt: skip
 
 
@@ -86,10 +88,12 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     path: a file, or a name of `shipped_head`. Raises FileNotFoundError where there is no such file, ValueError for one
     that is cut off, altered, of another format version or not a checkpoint of this project.
     """
-    own = shipped_head(str(path))
-    if not own.is_file() and not Path(path).suffix:
-        raise FileNotFoundError(f"{path} is no file and no name of shipped weights; these are photographs, toy ...")
-    path = require_file(own if own.is_file() and own.parent == _SHIPPED else path)
+    name = str(path)  # None has one, too: of no file
+    own, path = shipped_head(name), Path(name)
+    is_own = own.parent == _SHIPPED and os.path.isfile(own)
+    if not is_own and not path.suffix:
+        raise FileNotFoundError(f"{name:.99} is no file and no name of shipped weights; these are photographs, toy ...")
+    path = require_file(own if is_own else path)
     if path.suffix != ".safetensors":
         raise ValueError(f"{path} does not end in .safetensors; give a checkpoint of this project")
     tensors = load_tensors(path)
@@ -103,7 +107,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     if sha256(text.encode()) != digest:
         raise ValueError(f"{path} is damaged (SHA-256 of its header differs): restore it or train again")
     record: Any = None
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         record = json.loads(text)
     require_kinds(record, _RECORD, f"{path} is damaged: restore it or train again")
     if record["format"] != _FORMAT:
@@ -155,7 +159,7 @@ def load_head(
     if metadata.get("what") != "DPNet head":
         raise ValueError(f"{path} holds {metadata.get('what', 'something')!r}, not a DPNet head; give a head's file")
     damage = f"{path} is no whole head: restore it or train again"
-    require_kinds({"data": "", "base_classes": [], **metadata}, _HEAD, damage)  # these may be missing
+    require_kinds({"data": "", "base_classes": [], "n_folds": 4, "layout": "interleaved", **metadata}, _HEAD, damage)
     for name in metadata.get("base_classes", ()):
         require_kinds({"a base class": name}, {"a base class": str}, damage)
     if (network := str(metadata["model"].get("network", "dpnet"))) not in networks:

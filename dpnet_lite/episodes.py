@@ -93,7 +93,7 @@ class EpisodeList:
                 type(n) is not int or n < 0 for n in (result.fold, result.n_shot, result.seed, *numbers)
             ):
                 raise ValueError("a fingerprint that is no text, or a number that is none from 0 up")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"the text is no episode list ({error!r}); write it with to_json()") from None
         for number, episode in enumerate(episodes):
             if len(episode.support) != result.n_shot or episode.query in episode.support:

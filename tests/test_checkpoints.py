@@ -101,6 +101,7 @@ def test_the_weight_file_is_enough_and_wrong_ones_are_refused(tmp_path: Path) ->
     for message, record in (
         ("has format 99, this version reads 1: update", later),
         (r"is damaged: restore it or train again \(metadata is None\)", '{"format": 1}'),
+        (r"is damaged: restore it or train again \(format is None\)", "[" * 100_000),
         ("no DPNet Lite checkpoint", None),
     ):
         header = {"record": record, "record_sha256": hashlib.sha256(record.encode()).hexdigest()} if record else {}
@@ -493,6 +494,9 @@ def test_a_name_that_is_none_is_told_as_a_path(tmp_path: Path, monkeypatch: pyte
         FileNotFoundError, match=r"photographs_of_mine is no .* shipped weights; these are photographs, toy \.\.\.$"
     ):
         load_checkpoint("photographs_of_mine")
+    for odd, told in ((None, "None is no file"), ("a" * 5_000, "a{99} is no file"), ("a" * 5_000 + ".b", "no file a")):
+        with pytest.raises(FileNotFoundError, match=f"^{told}"):
+            load_checkpoint(odd)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no file toy\.safetensors: check"):
         load_checkpoint("toy.safetensors")

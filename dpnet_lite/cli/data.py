@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dpnet_lite.cli.options import PUBLISHED, OneLineParser, check_output, say, whole
+from dpnet_lite.cli.options import PUBLISHED, OneLineParser, check_output, parse_path, say, whole
 
 _EXAMPLES = """examples:
   dpnet-lite data check pascal5i --root data/pascal
@@ -22,17 +22,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     episodes = jobs.add_parser("episodes", allow_abbrev=False, help="draw the frozen lists, compare their hashes")
     for job in (check, prepare, episodes):
         job.add_argument("name", choices=PUBLISHED, help="the data set")
-        job.add_argument("--root", type=Path, required=True, help="its folder, in the official layout")
+        job.add_argument("--root", type=parse_path, required=True, help="its folder, in the official layout")
     lists = "list files of your own; for FSS-1000 the folder of the class lists"
     for job in (check, episodes):
-        job.add_argument("--lists", type=Path, help=lists)
+        job.add_argument("--lists", type=parse_path, help=lists)
     cache = "folder for counts and masks (default: dpnet_lite in your cache folder)"
     for job in (prepare, episodes):
-        job.add_argument("--cache", type=Path, help=cache)
+        job.add_argument("--cache", type=parse_path, help=cache)
     check.add_argument("--deep", action="store_true", help="decode every image and mask, which takes a while")
     prepare.add_argument("--download", action="store_true", help="get what is missing (PASCAL-5i alone)")
     prepare.add_argument("--workers", type=whole(1, 1_024), default=1, help="processes that make masks (default: 1)")
-    episodes.add_argument("--out", type=Path, help="folder (default: outputs/episodes/NAME)")
+    episodes.add_argument("--out", type=parse_path, help="folder (default: outputs/episodes/NAME)")
     episodes.add_argument("--shots", type=whole(1, 1_000), nargs="+", help="shots of the lists (default: 1 5)")
     episodes.add_argument("--folds", type=whole(0), nargs="+", help="folds of the lists (default: all)")
 

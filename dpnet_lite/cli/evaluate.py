@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpnet_lite.cli import options
+from dpnet_lite.experiments.presets import N_FOLDS
 from dpnet_lite.published.protocols.specs import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -24,13 +24,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     whose = "whose way of testing; several count the same predictions (default: ours)"
     add("--protocol", nargs="+", choices=tuple(PROTOCOLS), help=whose)
     options.add_lists(parser)
-    add("--checkpoint", type=Path, required=True)
+    add("--checkpoint", type=options.parse_path, required=True)
     add("--shots", type=options.whole(1, 1_000), nargs="+", default=[1, 5])
     episodes = f"{options.EPISODES[:-1]}; or as the protocol has it)"
     add("--episodes", dest="n_episodes", metavar="EPISODES", type=options.whole(1), help=episodes)
     add("--seed", type=options.parse_seed, help="of the episodes (default: that of the demo)")
     add("--original-size", action="store_true")
-    add("--out", type=Path, help="write the scores as JSON")
+    add("--out", type=options.parse_path, help="write the scores as JSON")
     add("--overwrite", action="store_true", help="replace the file of --out")
 
 
@@ -54,7 +54,6 @@ def _evaluate(args: argparse.Namespace) -> None:
     from dpnet_lite.experiments.progress import Stages
     from dpnet_lite.experiments.tables import difference_table, episode_notes, summary_table
     from dpnet_lite.scoring import score_episodes
-    from dpnet_lite.storage.files import write_atomically
 
     published = options.published_data(args.data)
     names = args.protocol or ([] if published is None else ["ours"])
@@ -71,7 +70,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         specs = [PROTOCOLS[name] for name in names]
         count = count_under(specs, "pascal5i" if published is None else published[0])
         runs = evaluate(methods, data.source, data.lists, count=count, stage=stages)
-        record: dict[str, Any] = {"runs": run_rows(runs, data.novel)}
+        _save(args, data, runs=run_rows(runs, data.novel))
         tables = [protocol_table(runs, specs, data.novel)]
         if "ours" in names:
             by_seed: dict[int, dict[tuple[str, int], EpisodeScores]] = {}
@@ -81,25 +80,34 @@ def _evaluate(args: argparse.Namespace) -> None:
     else:
         plain = partial(score_episodes, original_size=args.original_size)
         scored = evaluate(methods, data.source, data.lists, count=plain, stage=stages)
-        record = {"scores": [[entry.method, entry.episodes.n_shot, entry.scores.to_dict()] for entry in scored]}
+        _save(args, data, scores=[[entry.method, entry.episodes.n_shot, entry.scores.to_dict()] for entry in scored])
         scores = [{(entry.method, entry.episodes.n_shot): entry.scores for entry in scored}]
         tables = [summary_table(scores), difference_table(scores)]
     notes += episode_notes(data.lists, data.novel, data.source.dataset.class_names)
+    options.say("\n\n".join([title, *tables, *notes]))
+
+
+def _save(args: argparse.Namespace, data: EvaluationData, **record: Any) -> None:
+    """Write scores to --out, if it is given: before tables are made of them, which may fail."""
+    from dpnet_lite.storage.files import write_atomically
+
     if args.out is not None:
         lists = [json.loads(episodes.to_json()) for episodes in data.lists]  # `read_scores` takes images from these
         record |= {"checkpoint": args.checkpoint.name, "episodes": lists}
         write_atomically(args.out, json.dumps(record).encode())
-    options.say("\n\n".join([title, *tables, *notes]))
 
 
 def _take_from_head(args: argparse.Namespace, metadata: dict[str, Any]) -> None:
-    """Data and fold, where they are not given, are those of the head's training."""
-    own = metadata.get("data", "toy")
-    if args.data is None and own != "toy":
-        kind = next((name for name in options.PUBLISHED if own.startswith(name)), "folder")
-        raise ValueError(f"{args.checkpoint} was trained on {own}; give --data {kind}:PATH, or --data toy")
+    """Data, folds and fold, where they are not given, are those of the head's training."""
+    data = metadata.get("data", "toy")
+    if args.data is None and data != "toy":
+        kind = next((name for name in options.PUBLISHED if data.startswith(name)), "folder")
+        raise ValueError(f"{args.checkpoint} was trained on {data}; give --data {kind}:PATH, or --data toy")
     args.data = args.data or "toy"
     args.fold = int(metadata.get("fold") or 0) if args.fold is None else args.fold
+    own = metadata if args.data != "toy" and options.published_data(args.data) is None else {}  # the others fix them
+    args.n_folds = args.n_folds or own.get("n_folds", N_FOLDS)
+    args.layout = args.layout or own.get("layout", "interleaved")
 
 
 def _refuse(args: argparse.Namespace, *, is_published: bool) -> None:

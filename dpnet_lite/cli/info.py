@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
-from dpnet_lite.cli.options import say
+from dpnet_lite.cli.options import parse_path, say
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", nargs="?", type=Path, help="a .safetensors file of this project")
+    parser.add_argument("checkpoint", nargs="?", type=parse_path, help="a .safetensors file of this project")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from dpnet_lite import __version__
-from dpnet_lite.cli.options import OneLineParser
+from dpnet_lite.cli.options import OneLineParser, check_places, escaped
 
 COMMANDS = {  # each is a file of this folder with `add_options` and `run`
     "demo": "train, score beside two rivals, print a table, write pictures",
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in words:
             traceback.print_exc()
-        status, line = 2, f"error: {one_line(error)}"
+        status, line = 2, f"error: {escaped(one_line(error))}"
     else:
         return 0
     with contextlib.suppress(OSError):  # its disk is full, or nobody reads it
@@ -114,7 +114,9 @@ def _flush() -> None:
 
 def one_line(error: Exception) -> str:
     """What went wrong and what to do. Errors of ours say both; where the system's own words are all, this adds it."""
-    text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    is_ours = isinstance(error, ValueError | OSError)  # then a line break is part of a name, and the remedy behind it
+    lines = [str(error)] if is_ours else str(error).splitlines()
+    text = next((line for line in lines if line.strip()), type(error).__name__)
     if isinstance(error, ModuleNotFoundError):
         return text if "pip install" in text else f"{text}; install it again: pip install dpnet-lite"
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
@@ -122,18 +124,20 @@ def one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}; check the path, its rights and the room on its disk, or give another"
-    if isinstance(error, ValueError | OSError | RuntimeError):
+    if is_ours or isinstance(error, RuntimeError):
         return text
     return f"an error inside dpnet-lite: {type(error).__name__}: {text}; run again with --debug and report it"
 
 
 def _prepare(args: argparse.Namespace) -> None:
-    """What takes seconds to import; threads and device, for commands that have them."""
+    """Refuse outputs among the data; what takes seconds to import; threads and device, for commands that have them."""
+    check_places(args)
     if "torch" not in sys.modules and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # While they are imported, libraries swallow a KeyboardInterrupt.
         signal.signal(signal.SIGINT, lambda *_: (os.write(2, b"dpnet-lite: stopped\n"), os._exit(130)))
         import_module("torchvision")  # and torch
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    import_module("dpnet_lite.datasets.images").most_pixels()  # a wrong wish is told once, not of every image
     if getattr(args, "threads", None):
         import torch
 

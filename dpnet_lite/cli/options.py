@@ -8,9 +8,11 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
@@ -33,7 +35,7 @@ class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors take one line, name the option that was probably meant and the help that tells more."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"dpnet-lite: error: {message}; see {self.prog} --help\n")
+        self.exit(2, f"dpnet-lite: error: {escaped(message)}; see {self.prog} --help\n")
 
     def _print_message(self, message: str, file: Any = None) -> None:
         print(message, end="", file=file)  # argparse would pass over a full disk
@@ -53,15 +55,21 @@ class OneLineParser(argparse.ArgumentParser):
 
 
 def say(text: str) -> None:
-    """Print, above a progress bar, with escapes for what the terminal cannot show; the first process alone speaks."""
+    """Print lines, escaped, above a progress bar; the first process alone speaks. Names are handed in `escaped`."""
     from tqdm import tqdm
 
     from dpnet_lite.experiments.progress import is_first_process
 
     if is_first_process() and sys.stdout is not None:  # it is None where it was closed (>&-)
         encoding = sys.stdout.encoding or "utf-8"
+        text = "\n".join(map(escaped, text.split("\n")))
         tqdm.write(text.encode(encoding, "backslashreplace").decode(encoding))
         sys.stdout.flush()
+
+
+def escaped(text: str) -> str:
+    """The text on one line: escapes stand for what would break it, move the cursor or colour the terminal."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def whole(low: int, high: int = 10_000_000) -> Callable[[str], int]:
@@ -82,9 +90,9 @@ def check_output(path: Path, *, is_folder: bool = False, may_replace: bool = Tru
     """ValueError where a file or a folder cannot be written, or what is there would be lost: before the work."""
     from dpnet_lite.storage.files import refuse_existing
 
-    found = next(place for place in (path, *path.parents) if place.exists())
+    found = next(place for place in (path, *path.parents) if os.path.lexists(place))
     if found == path and not is_folder:
-        if not path.is_file():
+        if path.exists() and not path.is_file():
             raise ValueError(f"{path} is no regular file; give another name")
         refuse_existing(path, may_replace=may_replace)
         found = path.parent  # files are replaced, not written into
@@ -108,6 +116,24 @@ def check_checkpoint(path: Path, *, may_replace: bool) -> None:
             require_kinds(json.loads(sidecar.read_bytes()), {"format": (1,), "sha256": str}, foreign)
         except (ValueError, RecursionError):
             raise ValueError(foreign) from None
+
+
+def check_places(args: argparse.Namespace) -> None:
+    """ValueError where an output of a command would lie in a folder of its data, and be read with them later."""
+    data = [getattr(args, "root", None), *getattr(args, "extra_base", ())]
+    if getattr(args, "data", None) not in (None, "toy"):
+        data.append((published_data(args.data) or (None, args.data))[1])
+    for name, folder in product(("out", "tensorboard", "table"), filter(None, data)):
+        path = getattr(args, name, None)
+        if path is not None and path.resolve().is_relative_to(Path(folder).expanduser().resolve()):
+            raise ValueError(f"--{name} {path} lies in {folder}, a folder of data; give a place outside it")
+
+
+def parse_path(text: str) -> Path:
+    """The path of any option; an empty one, as an unset variable of the shell gives it, is not this folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; give a path")
+    return Path(text)
 
 
 def parse_checkpoint(text: str) -> Path:
@@ -154,19 +180,21 @@ def add_data(parser: argparse.ArgumentParser, *, one_fold: bool = False, of_head
     what = f"toy, folder:PATH, or with train and evaluate a published data set, as pascal5i:PATH (default: {default})"
     add("--data", type=_parse_data, default=None if of_head else "toy", help=what)
     how = "how a folder's classes fall into folds: as COCO-20i or as PASCAL-5i"
-    add("--folds", dest="layout", choices=("interleaved", "blocked"), default="interleaved", help=how)
-    add("--n-folds", type=whole(2), default=N_FOLDS, help=f"number of folds (default: {N_FOLDS})")
-    default = "that of the checkpoint" if of_head else "0"
+    layout = None if of_head else "interleaved"
+    add("--folds", dest="layout", choices=("interleaved", "blocked"), default=layout, help=how)
+    own = "that of the checkpoint" if of_head else ""
+    add("--n-folds", type=whole(2), default=None if of_head else N_FOLDS, help=f"of folds (default: {own or N_FOLDS})")
+    default = own or "0"
     which = f"number from 0 (default: {default})" if one_fold else "number from 0, or all"
     first = 0 if one_fold and not of_head else None
     add("--fold", type=whole(0) if one_fold else _parse_fold, default=first, help=which)
     add("--gap", type=float, help="support-query gap of the toy world, 0 to 1")
-    add("--backbone-weights", type=Path, help=".safetensors or .pth, torchvision's keys")
+    add("--backbone-weights", type=parse_path, help=".safetensors or .pth, torchvision's keys")
     add("--size", type=whole(32, 10_000), help="side of the network's square input, pixels")
     more = "more shots than a class has photographs: support images repeat (else scoring is refused)"
     add("--repeat-support", action="store_true", help=more)
     where = "folder for the frozen features of photographs (default: dpnet_lite in your cache folder)"
-    add("--cache", dest="cache_folder", metavar="CACHE", type=Path, help=where)
+    add("--cache", dest="cache_folder", metavar="CACHE", type=parse_path, help=where)
     add("--device", default="cpu", help=DEVICES)
     add("--threads", type=whole(1, 4_096), help="CPU threads (default: as PyTorch decides; ablate: 1 for each run)")
 
@@ -193,7 +221,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 def add_lists(parser: argparse.ArgumentParser) -> None:
     """List files of one's own, for commands that take published data sets."""
     own = "list files of your own, or FSS-1000's class lists (published data sets)"
-    parser.add_argument("--lists", type=Path, help=own)
+    parser.add_argument("--lists", type=parse_path, help=own)
 
 
 def experiment_of(args: argparse.Namespace, **settings: Any) -> Experiment:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpnet_lite.cli.options import DEVICES, check_output, known_networks, say
+from dpnet_lite.cli.options import DEVICES, check_output, escaped, known_networks, parse_path, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,37 +23,40 @@ _COLOURS = ((230, 159, 0), (0, 114, 178), (0, 158, 115), (240, 228, 66), (86, 18
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("images", nargs="*", type=Path, help="to segment, or folders of them; put them before the options")
+    add("images", nargs="*", type=parse_path, help="to segment, or folders of them; put them before the options")
     pairs = "pairs of image and mask of one class; give it again for a further class; or one image, and its outline"
-    add("--support", nargs="+", required=True, action="append", metavar="IMAGE MASK", help=pairs)
+    add("--support", type=parse_path, nargs="+", required=True, action="append", metavar="IMAGE MASK", help=pairs)
     box = "in the place of a mask: the object's box in the support image, in pixels from the top left"
     add("--support-box", nargs=4, type=float, action=_Outline, metavar=("X0", "Y0", "X1", "Y1"), help=box)
     corners = "in the place of a mask: the object's corners, three or more pairs"
     add("--support-polygon", nargs="+", type=float, action=_Outline, metavar="X Y", help=corners)
     add("--names", nargs="+", metavar="NAME", help="of the classes, in the order of --support")
-    add("--checkpoint", type=Path, default=Path("photographs"), help="your own, photographs (default) or toy")
-    add("--backbone-weights", type=Path, help="where the checkpoint was trained with such a file")
+    add("--checkpoint", type=parse_path, default=Path("photographs"), help="your own, photographs (default) or toy")
+    add("--backbone-weights", type=parse_path, help="where the checkpoint was trained with such a file")
     add("--device", default="cpu", help=DEVICES)
     where = "folder for the masks: PNG, 0 or 255; with several classes 0, 1, 2 ... (default: outputs/masks)"
-    add("--out", type=Path, default=Path("outputs/masks"), help=where)
+    add("--out", type=parse_path, default=Path("outputs/masks"), help=where)
     add("--overlay", action="store_true", help="also write each image with what was found painted on it")
     add("--overwrite", action="store_true", help="replace masks that are there already")
 
 
 class _Outline(argparse.Action):
-    """Boxes and polygons in one list, in the order in which they were given, each as its corners (x, y)."""
+    """Boxes and polygons in one list, in the order in which they were given: as typed, and as corners (x, y)."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
-        is_box = option == "--support-box"
-        if is_box:
+        typed = " ".join(f"{value:g}" for value in values)
+        if not all(abs(value) < 1e6 for value in values):  # nan is no number below it either
+            raise argparse.ArgumentError(self, f"has {typed}; give pixels of the image")
+        if option == "--support-box":
             x0, y0, x1, y1 = values
             values = (x0, y0, x1, y0, x1, y1, x0, y1)
-        if not all(abs(value) < 1e6 for value in values):  # nan is no number below it either
-            raise argparse.ArgumentError(self, f"has {values}; give pixels of the image")
         if len(values) < 6 or len(values) % 2:
             raise argparse.ArgumentError(self, f"has {len(values)} numbers; give x and y of three or more corners")
         corners = list(zip(values[0::2], values[1::2], strict=True))
-        namespace.outlines = [*getattr(namespace, "outlines", []), corners]
+        (x, y), *others = corners
+        if all((a - x) * (d - y) == (c - x) * (b - y) for (a, b), (c, d) in pairwise(others)):
+            raise argparse.ArgumentError(self, f"has {typed}, which encloses nothing; give corners around the object")
+        namespace.outlines = [*getattr(namespace, "outlines", []), (f"{option} {typed}", corners)]
 
 
 def run(args: argparse.Namespace) -> None:
@@ -78,7 +83,7 @@ def run(args: argparse.Namespace) -> None:
             _save(_painted(images[number], mask), _overlay_path(targets[number]))
         shares = {name: 100 * float((mask == value).mean()) for value, name in enumerate(support_images, start=1)}
         words = ", ".join(f"{share:.1f} % {name}" for name, share in shares.items())
-        say(f"{targets[number]}: {words}")
+        say(escaped(f"{targets[number]}: {words}"))
 
 
 def _image_files(args: argparse.Namespace) -> list[Path]:
@@ -87,32 +92,35 @@ def _image_files(args: argparse.Namespace) -> list[Path]:
     from dpnet_lite.storage.files import require_file
 
     files: list[Path] = []
-    support = {Path(name).resolve() for names in args.support for name in names}
+    support = {file.resolve() for files in args.support for file in files}
     for path in args.images:
-        inside = (
-            sorted(p for p in path.iterdir() if p.suffix.lower() in image_extensions()) if path.is_dir() else [path]
-        )
+        there = sorted(p for p in path.iterdir() if not p.name.startswith(".")) if path.is_dir() else [path]
+        inside = [p for p in there if p.suffix.lower() in image_extensions() or p == path]
         if not inside:
             raise ValueError(f"{path} holds no image; what is read ends in {' '.join(image_extensions())}")
-        files += [require_file(p) for p in inside if not path.is_dir() or p.resolve() not in support]
+        others = Counter("folder" if p.is_dir() else p.suffix.lower() or p.name for p in there if p not in inside)
+        if others:
+            say(escaped(f"{path}: left out: {', '.join(f'{count} {kind}' for kind, count in others.items())}"))
+        files += [require_file(p) for p in inside if p == path or p.resolve() not in support]
     return files
 
 
-def _support(args: argparse.Namespace) -> tuple[dict[str, list[str]], dict[str, list[MaskLike]]]:
+def _support(args: argparse.Namespace) -> tuple[dict[str, list[Path]], dict[str, list[MaskLike]]]:
     """Images and masks of each class, by its name; outlines are drawn as masks."""
     outlines = list(getattr(args, "outlines", []))
-    names = args.names or ["foreground", *(f"class {number}" for number in range(2, len(args.support) + 1))]
-    if not len(names) == len(set(names)) == len(args.support):
+    numbered = [f"class {number}" for number in range(1, len(args.support) + 1)]
+    names = args.names or (numbered if len(numbered) > 1 else ["foreground"])
+    if not (len(names) == len(set(names)) == len(args.support) and all(map(str.strip, names))):
         given = f"--support is given {len(args.support)} times"
         raise ValueError(f"--names has {', '.join(names)}, {given}; give each class a name of its own")
-    images: dict[str, list[str]] = {}
+    images: dict[str, list[Path]] = {}
     masks: dict[str, list[MaskLike]] = {}
     for name, files in zip(names, args.support, strict=True):
         if len(files) == 1 and outlines:
-            images[name], masks[name] = files, [_outline_mask(files[0], outlines.pop(0))]
+            images[name], masks[name] = files, [_outline_mask(files[0], *outlines.pop(0))]
         elif len(files) % 2:
             raise ValueError(
-                f"--support has {' '.join(files)}, no pairs; give pairs of image and mask, or one image and "
+                f"--support has {' '.join(map(str, files))}, no pairs; give pairs of image and mask, or one image and "
                 "--support-box X0 Y0 X1 Y1"
             )
         else:
@@ -122,21 +130,21 @@ def _support(args: argparse.Namespace) -> tuple[dict[str, list[str]], dict[str, 
     return images, masks
 
 
-def _outline_mask(path: str, corners: Sequence[tuple[float, float]]) -> np.ndarray:
+def _outline_mask(path: Path, typed: str, corners: Sequence[tuple[float, float]]) -> np.ndarray:
     """The pixels inside corners (x, y) in an image, bool [H, W]."""
     import numpy as np
     from PIL import Image, ImageDraw
 
     from dpnet_lite.datasets.images import image_size
 
-    height, width = image_size(Path(path))
+    height, width = image_size(path)
     if not all(0 <= x <= width and 0 <= y <= height for x, y in corners):
-        raise ValueError(f"the outline {corners} leaves {path}, which is {width} x {height} pixels; keep it inside")
+        raise ValueError(f"{typed} leaves {path}, which is {width} x {height} pixels; keep it inside")
     mask = Image.new("1", (width, height))
     ImageDraw.Draw(mask).polygon(corners, fill=1)
     if mask.getbbox() is None:
-        raise ValueError(f"the outline {corners} holds no pixel of {path}, which is {width} x {height} pixels")
-    say(f"{path}: an outline takes in what lies beside the object too; a mask is better")
+        raise ValueError(f"{typed} holds no pixel of {path}, which is {width} x {height} pixels")
+    say(escaped(f"{path}: an outline takes in what lies beside the object too; a mask is better"))
     return np.array(mask)
 
 
@@ -144,14 +152,13 @@ def _targets(args: argparse.Namespace, images: Sequence[Path]) -> list[Path]:
     """Where the masks go; ValueError where something would be lost."""
     targets = [args.out / f"{image.stem}.png" for image in images]
     every = [path for target in targets for path in ([target, _overlay_path(target)] if args.overlay else [target])]
-    given = {Path(path).resolve() for path in (*images, *(file for files in args.support for file in files))}
+    given = {path.resolve() for path in (*images, *(file for files in args.support for file in files))}
     for number, path in enumerate(every):
         if path in every[:number]:
             raise ValueError(f"{path} would be written for two images; rename one, or leave one out")
         if path.resolve() in given:
             raise ValueError(f"{path} would be overwritten; rename an image or give another folder with --out")
-        if path.exists() and not args.overwrite:
-            raise ValueError(f"{path} is there already; give another folder with --out, or replace it with --overwrite")
+        check_output(path, may_replace=args.overwrite)
     return targets
 
 

@@ -31,9 +31,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     options.add_lists(parser)
     add("--seed", type=options.parse_seed, default=0)
     add("--out", type=options.parse_checkpoint, default=Path("outputs/dpnet.safetensors"))
-    add("--tensorboard", type=Path, help="folder for TensorBoard logs")
+    add("--tensorboard", type=options.parse_path, help="folder for TensorBoard logs")
     start = "begin with these trained weights: photographs, or a checkpoint of the same backbone (not with a recipe)"
-    add("--from", dest="start", metavar="WEIGHTS", type=Path, help=start)
+    add("--from", dest="start", metavar="WEIGHTS", type=options.parse_path, help=start)
     add("--resume", action="store_true", help="continue a run that was stopped")
     add("--overwrite", action="store_true", help="train anew where the file of --out is there already")
 
@@ -69,7 +69,7 @@ def _train(args: argparse.Namespace) -> None:
     for note in _notes(data, training):
         options.say(note)
     how: dict[str, Any] = {"fabric": fabric, "stage": stages, "networks": options.known_networks()}
-    how |= {"resume": args.resume, "may_replace": args.overwrite}
+    how |= {"resume": args.resume, "may_replace": args.overwrite, "n_folds": plan.n_folds, "layout": plan.layout}
     if begun is not None:  # a class that it was trained on stays one that it was trained on
         names = [data.train.dataset.class_names[index] for index in data.base]
         seen = list(dict.fromkeys([*begun.metadata.get("base_classes", []), *names]))

@@ -171,8 +171,9 @@ def png(image: Image.Image | np.ndarray, **options: Any) -> bytes:
 @contextmanager
 def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     """The image in a file, not decoded yet; whatever fails inside `with` is a ValueError that names the file."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not a file; check the path")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path!s:.500} is not a file; check the path")
+    most_pixels()  # a wrong wish is told without the file, which is not to blame
     try:
         Image.init()
         with _pillows_limit:  # it would warn and raise before ours, which can be raised and is the same everywhere
@@ -189,13 +190,17 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
         raise ValueError(f"{path} cannot be read as an image ({reason}); replace or remove it") from error
 
 
+def most_pixels() -> int:
+    """How many pixels an image may have; ValueError where the environment's wish is no such number."""
+    wish = os.environ.get("DPNET_LITE_MAX_PIXELS") or str(MAX_PIXELS)
+    if not (wish.isdecimal() and len(wish) < 20 and int(wish)):
+        raise ValueError(f"the environment variable DPNET_LITE_MAX_PIXELS is {wish!r}; give a whole number of pixels")
+    return int(wish)
+
+
 def _check_pixels(image: Image.Image) -> None:
     """ValueError for an image of too many pixels, told before it is decoded."""
-    wish = os.environ.get("DPNET_LITE_MAX_PIXELS", "")
-    if wish and not wish.isdecimal():
-        raise ValueError(f"the environment variable DPNET_LITE_MAX_PIXELS is {wish!r}; give a whole number of pixels")
-    most = int(wish or MAX_PIXELS)
-    if image.width * image.height > most:
+    if image.width * image.height > (most := most_pixels()):
         raise ValueError(
             f"{image.width} x {image.height} is more than {most:,} pixels: scale it down, or set the environment "
             "variable DPNET_LITE_MAX_PIXELS higher"
@@ -263,7 +268,9 @@ def to_mask(mask: MaskLike) -> Tensor:
     if array.ndim != 2:
         raise ValueError(f"mask is {list(array.shape)}; give [H, W], or in RGB [H, W, 3] black and one colour")
     values = np.unique(array[array != 0])
-    if len(values) > 1 or (values < 0).any():
+    if (values < 0).any():
+        raise ValueError(f"mask holds {values[0]}; give 0 and one other value above 0")
+    if len(values) > 1:
         few = ", ".join(str(value) for value in values[:5])
         raise ValueError(
             f"mask holds {len(values)} values above 0 ({few}{' ...' if len(values) > 5 else ''}), so several classes "

@@ -70,11 +70,12 @@ def run_experiment(
                 stage=stage,
                 networks=networks,
             )
+            split = {"n_folds": experiment.n_folds, "layout": experiment.layout}
             for name, trained in result.trained.items():
                 head = output / f"{name.replace(' ', '_').lower()}_fold{fold}_seed{seed}.safetensors"
                 scores = {f"{n_shot}-shot mIoU": s.miou for (own, n_shot), s in result.scores.items() if own == name}
                 episodes = {str(n_shot): e.sha256 for n_shot, e in result.episodes.items()}
-                save_trained(head, data, training, trained, episodes=episodes, scores=scores)
+                save_trained(head, data, training, trained, episodes=episodes, scores=scores, **split)
             _save_result(path, result, identity)  # last: where it lies, the fold is done
             yield FoldRun(result, data)
 
@@ -116,7 +117,7 @@ def load_result(path: Path, identity: dict[str, Any]) -> FoldResult | None:
         if found != [identity["folds"], identity["seeds"], set(product(METHODS, identity["shots"]))]:
             raise ValueError("fold, seed, methods or shots are not those of its settings")
         return FoldResult(record["fold"], record["seed"], scores, episodes)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it, and its fold and seed are run again") from None
 
 

@@ -85,7 +85,9 @@ def episode_notes(lists: Sequence[EpisodeList], novel: Sequence[int], class_name
         if left_out:
             of = f"{len(novel) - len(left_out)} of {len(novel)} classes"
             names = ", ".join(left_out[:5]) + f" and {len(left_out) - 5} more" * (len(left_out) > 5)
-            notes.append(f"{what}: the scores are of {of}; {names}: no episode (each needs two images)")
+            too_few = "fewer episodes than classes; give more with --episodes"
+            why = too_few if len(episodes) < len(novel) else "each needs two images"
+            notes.append(f"{what}: the scores are of {of}; {names}: no episode ({why})")
         fewest = min(len(set(episode.support)) for episode in episodes)
         if fewest < episodes.n_shot:
             notes.append(f"{what}: support images repeat; a class has only {fewest} different ones beside the query")

@@ -26,8 +26,8 @@ _LOG = logging.getLogger(__name__)
 def require_file(path: str | Path) -> Path:
     """The path as a Path; FileNotFoundError where there is no such file."""
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}: check the path")
+    if not os.path.isfile(path):  # False, too, where the system refuses the path, as one too long
+        raise FileNotFoundError(f"no file {path!s:.500}: check the path")
     return path
 
 
@@ -140,9 +140,9 @@ def locked(path: Path, busy: str, *, waits: bool = True, option: str = "--out") 
 
 
 def refuse_existing(path: Path, *, may_replace: bool) -> None:
-    """ValueError where `path` is there and may not be replaced."""
-    if path.exists() and not may_replace:
-        raise ValueError(f"{path} is there already; give another name with --out, or replace it with --overwrite")
+    """ValueError where `path` is there, if only as a link to nothing, and may not be replaced."""
+    if os.path.lexists(path) and not may_replace:
+        raise ValueError(f"{path} is there already; give another place with --out, or replace it with --overwrite")
 
 
 @contextmanager

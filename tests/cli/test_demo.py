@@ -298,7 +298,7 @@ def test_one_process_at_a_time_writes_to_one_place(config, tmp_path, caplog, cap
         (head, train),
         (head, ["pretrain", "--steps", 1]),
         (scores, ["evaluate", "--checkpoint", head]),
-        (lists, ["data", "episodes", "fss1000", "--root", tmp_path]),
+        (lists, ["data", "episodes", "fss1000", "--root", config.data]),
     ]
     lists.mkdir()
     locks = [tmp_path / ".lock", config.cache_folder / "busy", lists / ".lock"]
@@ -327,7 +327,7 @@ def test_one_process_at_a_time_writes_to_one_place(config, tmp_path, caplog, cap
     for path, command in writers[:3]:
         capsys.readouterr()
         assert run(*command, "--out", path) == 2
-        assert f"{path} is there already; give another name with --out, or replace" in capsys.readouterr().err
+        assert f"{path} is there already; give another place with --out, or replace" in capsys.readouterr().err
     assert head.read_bytes() == content and scores.read_bytes() == b""
 
 

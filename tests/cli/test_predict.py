@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 from small_runs import run
 
+from dpnet_lite.cli.predict import _support
 from dpnet_lite.datasets import OBJECTS_FOLDER
 from dpnet_lite.predictor import Predictor
 
@@ -45,13 +47,15 @@ def test_a_folder_and_several_classes_give_numbers_and_a_palette(tmp_path: Path,
     folder.mkdir()
     for path in (OTHER_DOG, DUCK):
         (folder / path.name).write_bytes(path.read_bytes())
-    (folder / "notes.txt").write_text("no image")
+    for name in ("notes.txt", "a.gif", "B.GIF", ".hidden"):
+        (folder / name).write_text("no image")
     (folder / "a_support.png").write_bytes(DOG_MASK.read_bytes())  # not an image to segment: it is the support's
     classes = ["--support", DOG, folder / "a_support.png", "--support", DUCK, DUCK_MASK, "--names", "dog", "duck"]
     assert run("predict", folder, *classes, "--out", tmp_path / "out") == 0, capsys.readouterr().err
     both = {"dog": [DOG], "duck": [DUCK]}, {"dog": [DOG_MASK], "duck": [DUCK_MASK]}
     predictor = Predictor.load("photographs").set_support(*both)
-    lines = capsys.readouterr().out.splitlines()
+    left_out, *lines = capsys.readouterr().out.splitlines()
+    assert left_out == f"{folder}: left out: 2 .gif, 1 .txt"
     for path, line in zip((OTHER_DOG, DUCK), lines, strict=True):
         mask = pixels(tmp_path / "out" / f"{path.stem}.png")
         np.testing.assert_array_equal(mask, predictor.predict(path).mask)
@@ -61,6 +65,11 @@ def test_a_folder_and_several_classes_give_numbers_and_a_palette(tmp_path: Path,
         with Image.open(tmp_path / "out" / f"{path.stem}.png") as image:
             colours = image.convert("RGB").getcolors()
         assert {colour for _, colour in colours} <= {(0, 0, 0), (230, 159, 0), (0, 114, 178)}
+
+
+def test_classes_without_names_are_numbered() -> None:
+    given = argparse.Namespace(names=None, support=[[DOG, DOG_MASK], [DUCK, DUCK_MASK]])
+    assert list(_support(given)[0]) == ["class 1", "class 2"]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +94,8 @@ def test_an_outline_stands_in_for_a_mask(outline, inside, tmp_path: Path, capsys
     [
         (["--support", DOG], ", no pairs; give pairs of image and mask"),
         (["--support", DOG, DOG_MASK, "--support-box", 1, 1, 9, 9], "has no --support with a single image"),
-        (["--support", DOG, "--support-box", 10, 10, 500, 50], "which is 384 x 384 pixels; keep it inside"),
+        (["--support", DOG, "--support-box", 1, 1, 500, 9], f"1 1 500 9 leaves {DOG}, which is 384 x 384 pixels; keep"),
+        (["--support", DOG, DOG_MASK, "--names", " "], "give each class a name of its own"),
         (["--support", DOG, DOG_MASK, "--names", "dog", "duck"], "--support is given 1 times; give each class a name"),
         (["--support", DOG, DOG_MASK, "--support", DUCK, DUCK_MASK, "--names", "a", "a", "b"], "a name of its own"),
         (
@@ -102,15 +112,19 @@ def test_what_does_not_fit_together_is_told_in_one_line(options, complaint, tmp_
 
 
 @pytest.mark.parametrize(
-    ("corners", "complaint"),
+    ("outline", "complaint"),
     [
-        ([1, 2, 3, 4], "has 4 numbers; give x and y of three or more"),
-        ([0, 0, 9, 0, 0, "nan"], "give pixels of the image"),
+        (["polygon", 1, 2, 3, 4], "has 4 numbers; give x and y of three or more"),
+        (["polygon", 0, 0, 9, 0, 0, "nan"], "has 0 0 9 0 0 nan; give pixels of the image"),
+        (["box", "nan", 0, 10, 10], "has nan 0 10 10; give pixels of the image"),
+        (["box", 0, 0, 0, 0], "has 0 0 0 0, which encloses nothing; give corners around the object"),
+        (["polygon", 5, 5, 5, 5, 5, 5], "encloses nothing"),
+        (["polygon", 0, 0, 100, 100, 200, 200], "encloses nothing"),
     ],
 )
-def test_a_polygon_has_three_corners(corners, complaint, tmp_path: Path, capsys) -> None:
+def test_an_outline_encloses_something(outline, complaint, capsys) -> None:
     with pytest.raises(SystemExit) as stop:
-        run("predict", OTHER_DOG, "--support", DOG, "--support-polygon", *corners)
+        run("predict", OTHER_DOG, "--support", DOG, f"--support-{outline[0]}", *outline[1:])
     assert stop.value.code == 2 and complaint in capsys.readouterr().err
 
 
@@ -129,6 +143,9 @@ def test_nothing_is_overwritten_by_an_overlay(tmp_path: Path, capsys) -> None:
     assert run("predict", OTHER_DOG, *options) == 2
     assert "dog3_02_overlay.png is there already" in capsys.readouterr().err
     assert (tmp_path / "dog3_02_overlay.png").read_bytes() == b"mine"
+    (tmp_path / "duck_toy_01.png").symlink_to("nowhere")
+    assert run("predict", DUCK, "--support", DOG, DOG_MASK, "--out", tmp_path) == 2
+    assert "duck_toy_01.png is there already; give another place" in capsys.readouterr().err
     two = [tmp_path / "a.webp", tmp_path / "a_overlay.webp"]  # the overlay of one is the mask of the other
     for path in two:
         path.write_bytes(OTHER_DOG.read_bytes())

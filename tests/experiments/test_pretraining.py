@@ -153,7 +153,7 @@ def test_the_command_writes_the_same_file_and_says_its_score(tmp_path, capsys):
     assert f"mean IoU {100 * metadata['score']:.1f} %" in capsys.readouterr().out
     for arguments, message in (
         (["--device", "tpu", "--overwrite"], "device is 'tpu', but PyTorch finds "),
-        ([], "tiny.safetensors is there already; give another name with --out, or replace it with --overwrite"),
+        ([], "tiny.safetensors is there already; give another place with --out, or replace it with --overwrite"),
     ):
         assert run("pretrain", *arguments, "--out", path) == 2
         assert message in capsys.readouterr().err
