@@ -176,8 +176,8 @@ def worth_on_photographs(*studies: str) -> str:
     which = f"all {unsure}" if unsure == len(found) else f"{unsure} of the {len(found)}"
     low, high = (percent(round(end(found)[0], 3) + 0.0, signed=True) for end in (min, max))  # never "-0.0"
     return (
-        f"P_q against support-only, over all folds: no measurable difference in {which} comparisons of this section and "
-        f"the next ones (means from {low} to {high} points)"
+        f"P_q against support-only, over all folds: no measurable difference in {which} comparisons of this section "
+        f"and the next ones (means from {low} to {high} points)"
     )
 
 
@@ -332,8 +332,8 @@ def results_page() -> str:
         "photos_five_shots",
         earlier_settings(typed, old, "n_shot=5"),
         "The section before trains with one support image and has a fold where five shots are below the training-free "
-        "baseline by the mean. Here training episodes have five. That was tried on fold 2 first, for that reason, then run on the "
-        "others; one seed each, so the margins of single folds are uncertain. The default stays one shot: for 1-shot "
+        "baseline by the mean. Here training episodes have five. That was tried on fold 2 first, for that reason, "
+        "then run on the others; one seed each, so the margins of single folds are uncertain. The default stays one shot: for 1-shot "
         "it is the better on average.\n\n" + margins("photos_five_shots"),
     )
     more = (
