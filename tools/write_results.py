@@ -333,8 +333,8 @@ def results_page() -> str:
         earlier_settings(typed, old, "n_shot=5"),
         "The section before trains with one support image and has a fold where five shots are below the training-free "
         "baseline by the mean. Here training episodes have five. That was tried on fold 2 first, for that reason, "
-        "then run on the others; one seed each, so the margins of single folds are uncertain. The default stays one shot: for 1-shot "
-        "it is the better on average.\n\n" + margins("photos_five_shots"),
+        "then run on the others; one seed each, so the margins of single folds are uncertain. The default stays one "
+        "shot: for 1-shot it is the better on average.\n\n" + margins("photos_five_shots"),
     )
     more = (
         "The same with the classes of 1,809 further photographs as base classes. Their labels do not name the novel "
