@@ -441,7 +441,7 @@ episode_explorer(FOLD)
 # | [10 Your own images](10_your_own_images.ipynb) | Does it work on your photographs? | segment your own files |
 # | [11 Ablations](11_ablations.ipynb) | What is each module worth? | plan a paired comparison, and say how sure it is |
 # | [12 When does it pay?](12_when_does_it_pay.ipynb) | When does the second prototype help? | say when, and when not |
-# | [13 PASCAL and COCO](13_pascal_and_coco.ipynb) | What do the numbers in the papers mean? | read a benchmark table |
+# | [13 Reading a benchmark table](13_pascal_and_coco.ipynb) | What do the numbers in the papers mean? | read a benchmark table |
 #
 # Lessons 1 to 5 take the method apart and build on each other, 5b puts it together; 6 and 7 need them; 8 and 9 look
 # inside; 10 needs this notebook only; 11 to 13 need 7. The folder `student` holds the lessons without the solutions of

@@ -366,8 +366,8 @@ caption = f"Coverage of intervals that are called 95 %, of 200 lists each, which
 table(columns, caption, formats="{:.0f}")
 
 # %% [markdown]
-# *What to see:* where nearly every episode has images of its own, both hold about what they promise. By hand the share
-# falls with the number of images, though the number of episodes is the same: a resample draws from the same ten
+# *What to see:* with many images (first row) the share by hand is at most a little too low. It falls with the number of
+# images, though the number of episodes is the same: a resample draws from the same ten
 # images, and so knows nothing of others. With few episodes (fourth and last row) it is too low as well: resamples of n
 # things show only (n - 1) / n of their variance, and n is the number of episodes *per class*. The package's share is near
 # 95 % in all rows, by what 200 lists can tell.
@@ -396,7 +396,8 @@ table(columns, caption, formats="{:.0f}")
 # Is the second prototype worth anything? The fair opponent of DPNet is not the training-free baseline, which differs in
 # everything. It is the network that differs in this one thing: *support only*, the same without the prototype from the
 # query, trained from the same initial weights on the same episodes. Here is one training of each, on the first 200
-# episodes of the test list; the last two lines printed are those of all 500.
+# episodes of the test list; the last two lines printed are those of all 500. (Both are of the study, trained shorter
+# than the shipped heads of 7.1.)
 #
 # Some episodes are hard for both. Two methods on the *same* episodes share this luck, so their difference is known
 # better than either score. The interval must therefore be **paired**: each resample draws episodes, and both methods
@@ -555,7 +556,7 @@ table(
 
 # %% [markdown]
 # **Try your luck.** With a running kernel: the difference of two stored networks on twenty lists of episodes, each with
-# its interval; orange ones miss what all 500 episodes say. Make the lists shorter, and score the rival on *other
+# its interval (lists from the same images, so not widened for them); orange ones miss what all 500 episodes say. Make the lists shorter, and score the rival on *other
 # episodes*: how often would you have reported no difference, or the wrong sign?
 
 # %%

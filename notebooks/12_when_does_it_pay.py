@@ -66,7 +66,7 @@ Markdown(
 
 # %% [markdown]
 # [Start here](00_start_here.ipynb) | [10 Your own images](10_your_own_images.ipynb) |
-# [11 Ablations](11_ablations.ipynb) | **12 When does it pay?** | [13 PASCAL and COCO](13_pascal_and_coco.ipynb)
+# [11 Ablations](11_ablations.ipynb) | **12 When does it pay?** | [13 Reading a benchmark table](13_pascal_and_coco.ipynb)
 #
 # **What you will learn.** How the answer is found, in three questions:
 #
@@ -666,4 +666,4 @@ claim(
 quiz("12")
 
 # %% [markdown]
-# Previous: [11 Ablations](11_ablations.ipynb). Next: [13 PASCAL and COCO](13_pascal_and_coco.ipynb)
+# Previous: [11 Ablations](11_ablations.ipynb). Next: [13 Reading a benchmark table](13_pascal_and_coco.ipynb)

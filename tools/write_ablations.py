@@ -30,14 +30,14 @@ MODULE_GOALS = ("CCM, alone", "PIM, with CCM and MSF", "MSF, with CCM and PIM") 
 
 INTRODUCTION = """## Ablations
 
-What they are and how they are judged: lesson 11. Every report names its folds, seeds, budget, code and machine. The
-*full* network of these studies has PIM in the form "joint" and MSF in the form "aspp". Both were chosen with training
-seeds from 11 to 13, which no table here uses, and are the default since: ASPP on two folds with one or two seeds,
-"joint" because its mean over four folds led that without an interaction. It did not when this was tried again on a GPU
-(last rows of the trials). The novel classes were the same in the trials, so this keeps apart the luck of the seeds, not
-that of the classes. The rivals are small reconstructions on the same frozen features, with our number of steps and
-learning rate; their settings were not searched as those of our head were, and PFENet-style has neither an auxiliary
-branch nor dilated convolutions.
+What they are and how they are judged: lesson 11. Every report names its folds, seeds, budget, code and machine. p is
+corrected within each study, so it differs for the same comparison. The *full* network of these studies has PIM in the
+form "joint" and MSF in the form "aspp". Both were chosen with training seeds from 11 to 13, which no table here uses,
+and are the default since: ASPP on two folds with one or two seeds, "joint" because its mean over four folds led that
+without an interaction. It did not when this was tried again on a GPU (last rows of the trials). The novel classes were
+the same in the trials, so this keeps apart the luck of the seeds, not that of the classes. The rivals are small
+reconstructions on the same frozen features, with our number of steps and learning rate; their settings were not
+searched as those of our head were, and PFENet-style has neither an auxiliary branch nor dilated convolutions.
 
 The rows were made on one NVIDIA H100 with several runs at once, in float32 with PyTorch's defaults, which may use TF32
 in convolutions; one pair of photographs in "shots" (fold 3, seed 2) on a CPU. The hash of the code has since been made

@@ -41,8 +41,8 @@ The head was trained on photographs of other things: its JSON file names what wa
 folds of other photographs, never on these. *1 shot*: every ordered pair of photographs of an object. *5 shots*: as many
 episodes, drawn; four to six photographs an object, so support images repeat. *Kin*: support and query show two
 objects of a kind (sneaker and shiny sneaker; teddy bear, toy sloth and toy wolf), every pair. {counts} Episodes share
-photographs; the intervals are widened for it, by what so few can tell. *Ahead on*: the objects, or kinds, on which
-DPNet has the higher IoU.
+photographs; the intervals are widened for it, as well as so few images allow. *Ahead on*: the objects, or kinds, on
+which DPNet has the higher IoU.
 """
 
 FOLDS = """### Heads trained on folds of photographs, two backbones
@@ -188,7 +188,8 @@ def reservation() -> str:
     rows = shipped_rows("modules", "photos")
     (study,) = (one for one in judge(load_study("modules"), rows) if one.comparison.name == "full network")
     text = (
-        "Intervals hold the luck of the episodes only; settings were nearly always chosen by DPNet's own score. "
+        "Differences are taken before rounding. Intervals hold the luck of the episodes only; settings were nearly "
+        "always chosen by DPNet's own score. "
         f"On VGG-16, one shot, DPNet minus support only is {difference(runs, SUPPORT_ONLY)}, ahead in {ahead} of "
         f"{len(runs[FULL])} folds; the study with {len({row['seed'] for row in rows})} seeds, on VGG-16 too: "
         f"{percent(study.difference, study.interval, signed=True)}, {study.verdict} "

@@ -10,6 +10,7 @@ The log of `make torture` stands below, as benchmarks do in docs/performance.md.
 from __future__ import annotations
 
 import argparse
+import html
 import json
 import os
 import re
@@ -25,10 +26,11 @@ TORTURE = ROOT / "docs" / "torture.txt"
 PER_TEST = 12  # rows of one test at most; the others are counted
 INTRO = """# What goes wrong, and what is said
 
-Wrong input, damaged files, full disks: each row is a test that ran, and what it was told. *Case*: the test's name, and
-in brackets its parameters. *What happens*: the error's first line, without the folders of the test; from the command
-line, with status 2. Nothing here ends in a traceback or in a wrong result without a word: `tests/test_any_input.py`
-looks for more of the kind, and [SECURITY.md](../SECURITY.md) says what is promised.
+Wrong input, damaged files, full disks: each row is a test that ran, and what it was told. *Case*: the test's name with
+spaces for `_`, and in brackets its parameters; *file*: where in `tests` it stands. *What happens*: the error's first
+line, without the folders of the test; from the command line, with status 2. Nothing here ends in a traceback or in a
+wrong result without a word: `tests/test_any_input.py` looks for more of the kind, and [SECURITY.md](../SECURITY.md)
+says what is promised.
 
 *Written by `tools/write_robustness.py`, which runs the tests.*
 
@@ -38,13 +40,18 @@ looks for more of the kind, and [SECURITY.md](../SECURITY.md) says what is promi
 
 
 def said(text: str) -> str:
-    """A message in one line that fits into a table, without the folders of the test and what differs by machine."""
+    """A message in one line, without the folders of the test and what differs by machine."""
     line = re.sub(r"\s+", " ", text).strip()
     line = re.sub(r"(/[\w.+-]+)*/(pytest-of-\w+|tmp)(/[\w.+-]+)*?/(?=[\w.+-]+)", "", line)
     line = re.sub(r"\bpytest-\d+/(popen-gw\d+/)?\w+?\d+/", "", line)
     line = re.sub(re.escape(str(ROOT)) + "/", "", line)
-    line = line.encode("ascii", "backslashreplace").decode().replace("|", "\\|").replace("<", "&lt;")
+    line = line.encode("ascii", "backslashreplace").decode()
     return line if len(line) <= 200 else line[:200].rpartition(" ")[0] + " ..."
+
+
+def plain(text: str) -> str:
+    """A text that a table in Markdown shows as it is: no emphasis, no tag, no new column."""
+    return re.sub(r"([\\`*_~|$\[\]])", r"\\\1", html.escape(text, quote=False))
 
 
 def case_of(node: str) -> str:
@@ -59,9 +66,9 @@ def rows(records: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     """Case, what happens and test, in the order of files and tests; the same message of one test stands once."""
     found: dict[str, dict[tuple[str, str], None]] = {}
     for record in sorted(records, key=lambda one: one["node"]):
-        test = record["node"].partition("[")[0]
+        node = re.sub(r"@[^\[\]]*$", "", record["node"])  # the group of tests that one worker takes
         told = f"{record['kind']}: {said(record['message'])}"
-        found.setdefault(test, {}).setdefault((case_of(record["node"]), told))
+        found.setdefault(node.partition("[")[0], {}).setdefault((plain(case_of(node)), plain(told)))
     table = []
     for test, cases in found.items():
         shown = list(cases)[:PER_TEST]
@@ -74,8 +81,8 @@ def rows(records: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
 def page(records: list[dict[str, Any]]) -> str:
     table = rows(records)
     text = INTRO.format(count=len(table), tests=len({test for *_, test in table}))
-    text += "| case | what happens | test |\n|---|---|---|\n"
-    text += "".join(f"| {case} | {told} | `{test}` |\n" for case, told, test in table)
+    text += "| case | what happens | file |\n|---|---|---|\n"
+    text += "".join(f"| {case} | {told} | `{test.partition('::')[0]}` |\n" for case, told, test in table)
     if TORTURE.exists():
         log = TORTURE.read_text(encoding="utf-8").strip()
         text += f"\n## Killed and gone on\n\n`make torture`, by hand; its log:\n\n```\n{log}\n```\n"

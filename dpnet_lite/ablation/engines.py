@@ -139,9 +139,9 @@ def _room(machines: Sequence[Mapping[str, float]], options: EngineOptions) -> in
     shares = {name: share for name, share in (("CPU", options.cpus), ("GPU", options.gpus)) if share}
     room = sum(int(min((m.get(name, 0) / share for name, share in shares.items()), default=1)) for m in machines)
     if room < 2:
-        has = ", ".join(f"{sum(m.get(name, 0) for m in machines):g} {name}s" for name in shares)
+        has = ", ".join(f"{name}s: {sum(m.get(name, 0) for m in machines):g}" for name in shares)
         raise ValueError(
-            f"the cluster has {has} and so room for {room} runs at once; give less with --cpus-per-run or "
+            f"the cluster has {has}; so room for runs at once: {room}; give less with --cpus-per-run or "
             "--gpus-per-run, more machines, or run without --engine ray"
         )
     return room

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from dpnet_lite.ablation.comparisons import Judged, labelled_scores, runs_of
+from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, Judged, labelled_scores, runs_of
 from dpnet_lite.ablation.studies import Study
 from dpnet_lite.ablation.table import Row
 from dpnet_lite.experiments.intervals import Interval, mean_interval, percent
@@ -37,11 +37,12 @@ OTHER_STYLES = tuple(
 )
 _MAIN = ("full", "support only")  # drawn thicker
 _BOUNDS = ("oracle",)  # variants that no method can reach: drawn on a scale of their own
-# By the p-value after Holm's correction; colour and mark say the same.
+# By the graded verdict, with p after Holm's correction: colour, mark and its face.
 P_STYLES = {
-    "ahead, p below 0.05": (BLUE, "o"),
-    "behind, p below 0.05": (VERMILION, "s"),
-    "cannot tell, p 0.05 or more": (_GREY, "D"),
+    "ahead, p at most 0.05": (BLUE, "o", BLUE),
+    "behind, p at most 0.05": (VERMILION, "s", VERMILION),
+    "weak, clear of 0, p above 0.05": (_GREY, "D", "white"),
+    "cannot tell, 0 lies inside": (_GREY, "D", _GREY),
 }
 
 
@@ -54,7 +55,7 @@ def study_figures(study: Study, rows: Sequence[Row], judged: Sequence[Judged]) -
 
 
 def differences_figure(judged: Sequence[Judged], *, several: bool = False) -> Figure:
-    """A row for each comparison: variant minus control with its interval; colour and mark go by the corrected p.
+    """A row for each comparison: variant minus control with its interval; colour and mark say the verdict.
 
     Variants that are upper bounds have an axis of their own. `several` conditions are named in the rows.
     """
@@ -71,23 +72,30 @@ def differences_figure(judged: Sequence[Judged], *, several: bool = False) -> Fi
         for row, entry in enumerate(group):
             _draw_difference(axes, row, entry, several)
         axes.axvline(0, color=BLACK, linewidth=1)
-        axes.set(yticks=[], ylim=(len(group) - 0.5, -0.75))
+        low, high = axes.get_xlim()
+        room = 0.1 * (high - low)  # for the names, left of 0
+        axes.set(yticks=[], ylim=(len(group) - 0.5, -0.75), xlim=(low - room, high))
         axes.tick_params(axis="x", labelsize=12)
         axes.spines[["top", "right", "left"]].set_visible(False)
     if len(groups) > 1:
         grid[-1, 0].set_title("an upper bound, on its own scale", loc="left", fontsize=12, style="italic")
     grid[-1, 0].set_xlabel("difference of mIoU, points, with its 95 % interval; p after Holm", fontsize=12)
-    for kind, (colour, mark) in P_STYLES.items():
-        if kind in map(kind_of, judged):
-            grid[0, 0].plot([], [], mark, color=colour, linestyle="-", linewidth=2.5, markersize=8, label=kind)
+    name_marks(grid[0, 0], judged)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=12)
     return figure
 
 
+def name_marks(axes: Axes, judged: Sequence[Judged]) -> None:
+    """Give the legend of a figure the marks that occur in it."""
+    for kind in [kind for kind in P_STYLES if kind in map(kind_of, judged)]:
+        colour, mark, face = P_STYLES[kind]
+        axes.plot([], [], f"{mark}-", color=colour, markerfacecolor=face, linewidth=2.5, markersize=8, label=kind)
+
+
 def kind_of(entry: Judged) -> str:
     """Which of `P_STYLES` a comparison gets."""
-    ahead, behind, unclear = P_STYLES
-    return unclear if entry.p_corrected >= 0.05 else ahead if entry.difference > 0 else behind
+    ahead, behind, weak, unclear = P_STYLES
+    return {"better": ahead, "worse": behind, NO_DIFFERENCE: unclear}.get(entry.graded_verdict, weak)
 
 
 def _draw_difference(axes: Axes, row: int, entry: Judged, several: bool) -> None:
@@ -100,14 +108,17 @@ def _draw_difference(axes: Axes, row: int, entry: Judged, several: bool) -> None
 
 
 def draw_bar(
-    axes: Axes, row: int, what: str, numbers: str, value: float, interval: Interval, style: tuple[str, str]
+    axes: Axes, row: int, what: str, numbers: str, value: float, interval: Interval, style: Sequence[str]
 ) -> None:
-    """A value with its interval as a bar, in percent; above it, at the left, what it is, at the right its numbers."""
-    colour, mark = style
+    """A value with its interval as a bar, in percent; above it, at the left, what it is, at the right its numbers.
+
+    `style` is colour, mark and, if it differs, the colour of the mark's face.
+    """
+    colour, mark, *face = style
     axes.plot([100 * end for end in interval], [row, row], color=colour, linewidth=2.5, solid_capstyle="butt")
-    axes.plot(100 * value, row, mark, color=colour, markersize=8)
+    axes.plot(100 * value, row, mark, color=colour, markerfacecolor=[*face, colour][0], markersize=8)
     for place, side, text in ((0, "left", what), (1, "right", numbers)):
-        free = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # no line shines through
+        free = {"facecolor": "white", "edgecolor": "none", "pad": 5}  # no line shines through, none touches
         axes.text(
             place, row - 0.45, text, ha=side, va="center", fontsize=12, transform=axes.get_yaxis_transform(), bbox=free
         )
@@ -170,8 +181,12 @@ def draw_line(
     *,
     thick: bool = True,
     label: str | None = None,
+    face: str | None = None,
 ) -> None:
-    """Values with their intervals `ends` [n, 2], joined by a line; `style` is colour, mark and dashes."""
+    """Values with their intervals `ends` [n, 2], joined by a line; `style` is colour, mark and dashes.
+
+    A bar lies over its mark, so that a short one is seen in a mark with another `face`.
+    """
     colour, mark, dashes = style
     axes.errorbar(
         places,
@@ -181,7 +196,9 @@ def draw_line(
         marker=mark,
         linestyle=dashes,
         capsize=3,
+        barsabove=True,
         linewidth=2.2 if thick else 1.2,
         markersize=7 if thick else 5,
+        markerfacecolor=face or colour,
         label=label,
     )

@@ -94,8 +94,8 @@ def repeat_notes(study: Study, rows: Sequence[Row]) -> list[str]:
         different = np.array([len(set(support)) for supports in known for support in supports.tolist()])
         if share := float(np.mean(different < condition.n_shot)) if len(different) else 0.0:
             notes.append(
-                f"\n{condition.name}: in {share:.0%} of the episodes support images repeat, for a class has fewer; as "
-                f"few as {different.min()} different ones beside the query."
+                f"\n{condition.name}: in {100 * share:.0f} % of the episodes support images repeat, because their "
+                f"class has fewer other images than shots; at worst {different.min()} different."
             )
     return notes
 
@@ -116,21 +116,21 @@ def cost_table(study: Study, rows: Sequence[Row]) -> str:
 def _provenance(rows: Sequence[Row], command: str) -> str:
     """What a reader needs to run it again."""
 
-    def distinct(values: Sequence[object]) -> str:
-        return ", ".join(sorted({str(value) for value in values}))
+    def distinct(values: Sequence[object], between: str = ", ") -> str:
+        return between.join(sorted({str(value) for value in values}))
 
-    versions = distinct([", ".join(f"{k} {v}" for k, v in row["versions"].items()) for row in rows])
+    versions = distinct([", ".join(f"{k} {v}" for k, v in row["versions"].items()) for row in rows], "; ")
     folds, seeds = ([row[key] for row in rows] for key in ("fold", "seed"))
     budget = next((row["identity"]["training"] for row in rows if "training" in row["identity"]), None)
     steps = f"- {budget['steps']} steps of {budget['batch_size']} episodes for every variant\n" if budget else ""
     identities = [row["identity"] for row in rows]
-    computed = distinct([f"device {own['device']}, {own['threads']} thread(s) a run" for own in identities])
+    computed = distinct([f"device {own['device']}, {own['threads']} thread(s) a run" for own in identities], "; ")
     n_episodes = distinct([own["n_episodes"] for own in identities])
     lists = sorted({row["scores"]["episodes_sha256"][:12] for row in rows})
     return (
         f"- folds {distinct(folds)}; seeds {distinct(seeds)}; {n_episodes} test episodes per fold and condition\n"
         f"{steps}- rows: {len(rows)}, made by code {distinct([row['code'] for row in rows])}\n- {versions}\n"
-        f"- machines: {distinct([row['machine'] for row in rows])}; {computed}\n"
+        f"- machines: {distinct([row['machine'] for row in rows], '; ')}; {computed}\n"
         f"- test episodes, SHA-256: {', '.join(lists)}\n- command: `{command}`"
     )
 

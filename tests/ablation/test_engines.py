@@ -149,8 +149,8 @@ def test_ray_gives_the_same_rows_although_a_worker_is_killed(reference, tmp_path
         ({}, [{"CPU": 2.0}, {"CPU": 3.5}], 5),
         ({"cpus": 2}, [{"CPU": 3.0}, {"CPU": 3.0}], 2),  # a run has its cores on one machine
         ({"gpus": 0.25}, [{"CPU": 64.0, "GPU": 1.0}, {"CPU": 2.0}], 4),
-        ({"gpus": 0.5}, [{"CPU": 2.0}], "the cluster has 2 CPUs, 0 GPUs and so room for 0 runs at once; give less"),
-        ({}, [{"CPU": 1.0}], "the cluster has 1 CPUs and so room for 1 runs at once; .* run without --engine ray"),
+        ({"gpus": 0.5}, [{"CPU": 2.0}], "the cluster has CPUs: 2, GPUs: 0; so room for runs at once: 0; give less"),
+        ({}, [{"CPU": 1.0}], "the cluster has CPUs: 1; so room for runs at once: 1; .* run without --engine ray"),
     ],
 )
 def test_a_cluster_takes_as_many_runs_as_it_has_room_for(share, machines, room):

@@ -12,9 +12,11 @@ from test_comparisons import simulated_study
 from dpnet_lite.ablation.comparisons import NO_DIFFERENCE, judge
 from dpnet_lite.ablation.figures import (
     OTHER_STYLES,
+    P_STYLES,
     VARIANT_STYLES,
     conditions_figure,
     differences_figure,
+    kind_of,
     scores_figure,
 )
 from dpnet_lite.ablation.report import report_tables, write_report
@@ -22,6 +24,7 @@ from dpnet_lite.ablation.studies import Condition
 from dpnet_lite.ablation.table import pack_scores, unpack_scores
 from dpnet_lite.checkpoints import versions
 from dpnet_lite.evaluation import EpisodeScores
+from dpnet_lite.experiments.intervals import Interval
 
 FOUND_BY = {
     "identity": {"training": {"steps": 7, "batch_size": 3}, "n_episodes": 120, "device": "cuda", "threads": 3},
@@ -65,7 +68,10 @@ def test_images_that_repeat_in_the_support_are_told(whole):
         return report_tables(shots, found, judge(shots, found), "c")
 
     assert "repeat" not in text([[1, 2], [2, 1], [3, 1], [3, 2]])
-    assert "2-shot: in 25% of the episodes support images repeat" in text([[1, 2], [2, 1], [3, 3], [3, 2]])
+    told = (
+        "2-shot: in 25 % of the episodes support images repeat, because their class has fewer other images than shots"
+    )
+    assert f"{told}; at worst 1 different.\n" in text([[1, 2], [2, 1], [3, 3], [3, 2]])
 
 
 def test_the_figures_show_what_was_judged(whole):
@@ -76,11 +82,17 @@ def test_the_figures_show_what_was_judged(whole):
     assert point.get_xdata()[0] == pytest.approx(100 * judged[0].difference)
     label, numbers = (text.get_text() for text in axes.texts)
     assert label == "b or a: b minus a" and numbers.startswith(f"{100 * judged[0].difference:+.1f} [")
-    # Colour and mark go by the corrected p, whatever the interval; an oracle has an axis of its own.
-    sure, bound = replace(judged[0], p_corrected=0.01), replace(judged[0].comparison, variant="oracle")
-    drawn = [sure, replace(sure, difference=-0.1), replace(sure, p_corrected=0.05), replace(sure, comparison=bound)]
-    methods, oracle = differences_figure(drawn).axes
-    assert [line.get_marker() for line in methods.lines[1:6:2]] == ["o", "s", "D"]
+    # Marks are the graded verdicts, and those that occur are named; an oracle has an axis of its own.
+    sure = replace(judged[0], p_corrected=0.01, interval=Interval(0.1, 0.3))
+    bound, below = replace(sure.comparison, variant="oracle"), Interval(-0.3, -0.1)
+    drawn = [sure, replace(sure, interval=below), replace(sure, p_corrected=0.06), replace(sure, comparison=bound)]
+    drawn.insert(3, replace(sure, interval=Interval(-0.1, 0.1)))
+    figure = differences_figure(drawn)
+    methods, oracle = figure.axes
+    marks = [(line.get_marker(), line.get_markerfacecolor() == "white") for line in methods.lines[1:8:2]]
+    assert marks == [("o", False), ("s", False), ("D", True), ("D", False)]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [*P_STYLES]
+    assert [kind_of(entry) for entry in drawn[:4]] == [*P_STYLES]
     assert oracle.texts[0].get_text().endswith("oracle minus a") and len(oracle.texts) == 2
     dots = scores_figure(study, rows).axes[0].lines[0].get_xdata()
     assert sorted(dots) == pytest.approx(

@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import write_robustness
 from places import ROOT
 
 from dpnet_lite.cli.main import COMMANDS, build_parser
@@ -85,10 +86,19 @@ def test_every_yes_of_the_feature_table_names_what_shows_it() -> None:
 def test_every_promise_names_the_tests_that_hold_it() -> None:
     table = (ROOT / "SECURITY.md").read_text(encoding="utf-8").partition("|---|---|\n")[2].partition("\n\n")[0]
     for line in table.splitlines():
-        tests = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", line)
+        tests = re.findall(r"`(tests/[\w/]+\.py)`<br>`(test_\w+)`", line)
         assert tests, line
         for file, test in tests:
             assert f"\ndef {test}(" in (ROOT / file).read_text(encoding="utf-8"), test
+
+
+def test_what_tests_were_told_is_shown_as_it_is() -> None:
+    """No group of pytest-xdist in a name, nothing of a message taken as Markdown or HTML."""
+    nodes = [f"tests/a/test_b.py::test_{name}" for name in ("c_d@b.py", "e[x@y-<lambda>]@b.py", "e[x@y]")]
+    records = [{"node": node, "kind": "ValueError", "message": "it is '__x__'|2*3*4"} for node in nodes]
+    text, told = write_robustness.page(records), r"ValueError: it is '\_\_x\_\_'\|2\*3\*4 | `a/test_b.py` |"
+    assert "3 rows of 2 tests" in text
+    assert all(f"\n| {case} | {told}\n" in text for case in ("c d", "e (x@y-&lt;lambda&gt;)", "e (x@y)"))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.stem != "protocols"], ids=lambda path: path.name)

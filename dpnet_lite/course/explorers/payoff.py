@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dpnet_lite.ablation.comparisons import Judged
-from dpnet_lite.ablation.figures import P_STYLES, VERMILION, draw_bar, draw_line, kind_of
+from dpnet_lite.ablation.figures import P_STYLES, VERMILION, draw_bar, draw_line, kind_of, name_marks
 from dpnet_lite.ablation.studies import Study, load_study
 from dpnet_lite.course.analysis.payoff import PRECISION, by_fact, facts_of, judged_along, study_rows
 from dpnet_lite.course.analysis.scenes import FACTS
@@ -28,7 +28,7 @@ from dpnet_lite.experiments.plots import BLACK, BLUE, ORANGE
 _STUDIES = ("gap", "shots", "label-noise")
 _VARIANT, _CONTROL = "full", "support only"
 _WIDTH = 6.5  # inches of a picture: at letters of 12 points it can be read at half the page's width
-_AHEAD, _BEHIND, _UNCLEAR = P_STYLES.values()
+_AHEAD, _BEHIND, _, _UNCLEAR = P_STYLES.values()
 
 
 def along_figure(series: Mapping[str, tuple[Study, Sequence[Judged]]], own_scale: Sequence[str] = ()) -> Figure:
@@ -41,8 +41,7 @@ def along_figure(series: Mapping[str, tuple[Study, Sequence[Judged]]], own_scale
     for axes, (name, (study, judged)) in zip(panels, series.items(), strict=True):
         _along(axes, study, judged)
         axes.set_title(name, fontsize=13, loc="left")
-    for kind, (colour, mark) in P_STYLES.items():
-        panels[0].plot([], [], mark, color=colour, markersize=8, label=kind)
+    name_marks(panels[0], [entry for _, judged in series.values() for entry in judged])
     figure.supylabel("full minus support only, points of mIoU", fontsize=12)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=12)
     return figure
@@ -81,7 +80,8 @@ def _along(axes: Axes, study: Study, judged: Sequence[Judged]) -> None:
     for way in study.ways:
         axes.plot(np.arange(len(values))[way], values[way], color="#999999", linewidth=1.5)
     for place, entry in enumerate(judged):
-        draw_line(axes, [place], values[[place]], ends[[place]], (*P_STYLES[kind_of(entry)], "-"))
+        colour, mark, face = P_STYLES[kind_of(entry)]
+        draw_line(axes, [place], values[[place]], ends[[place]], (colour, mark, "-"), thick=False, face=face)
     names = [entry.condition.replace(" by ", "\nby ") for entry in judged]
     axes.set_xticks(range(len(values)), names, fontsize=12)
     _finish(axes)
