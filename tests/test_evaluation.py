@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from score_samples import METRICS, random_masks, random_scores, scores_of, scores_of_iou
 from sklearn.metrics import jaccard_score
 
-from dpnet_lite.evaluation import EpisodeScores, episode_counts
+from dpnet_lite.evaluation import EpisodeScores, class_tables, episode_counts, metric_of_sums
 
 # Counts
 
@@ -194,3 +194,18 @@ def test_scores_know_their_images_and_their_parts():
     for bad in (images[:2], images[:, :1], images[None], images[:, 0], np.zeros((3, 2, 1), int)):
         with pytest.raises(ValueError, match=r"^images have shape \(.*\): give \[3, 1 \+ K\], query and supports$"):
             EpisodeScores(scores.class_index, scores.counts, ("cat", "dog"), images=bad)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_metrics_of_many_resamples_at_once_are_those_of_each(metric):
+    runs = [random_scores(0), random_scores(1), scores_of_iou([0, 1, 2, 3], [5, 2, 3, 0], [9, 4, 5, 0])]
+    sums = np.stack([[table.sum(axis=0) for table in class_tables(scores)] for scores in runs])  # [runs, classes, 6]
+    assert metric_of_sums(sums, metric) == pytest.approx([getattr(scores, metric) for scores in runs])
+
+
+@pytest.mark.parametrize("odd", [[[0.5, 2, 3, 4]], [[True] * 4], [["a"] * 4], [[None] * 4]])
+def test_scores_are_of_whole_numbers(odd):
+    with pytest.raises(ValueError, match=r"^counts holds \S+, not whole numbers: save with to_dict, or count pixels$"):
+        EpisodeScores(np.array([0]), odd, ("a",))
+    with pytest.raises(ValueError, match=r"^class_index holds float64, not whole numbers"):
+        EpisodeScores(np.array([0.7]), [[1, 2, 3, 4]], ("a",))

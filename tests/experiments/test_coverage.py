@@ -122,6 +122,8 @@ def test_spread_where_nothing_can_be_estimated():
         ((4, -9, 0.25, 1), (4, -1, 0.25, 1)),
         ((0.5, 0.1, 0.25, 3), (0.5, 0.1, 0.25, 3)),
         ((-1, 1, 2, -3), (0, 0, 2, 1e-300)),
+        ((0.5, 3), (0.5, 3)),
+        ((-1, -2), (0, 1e-300)),
     ):
         assert tuple(_possible(np.array(found, dtype=float))) == possible  # variances that can be
 
