@@ -401,8 +401,8 @@ plt.show()
 # %% [markdown]
 # *What to see:* each row says what is subtracted from what. Right of the line at 0 the module helps. Blue dots: ahead
 # after correction; full grey diamonds: these runs cannot tell; hollow ones: clear of 0, but they cannot tell it of
-# *other* classes, so the verdict is weak. The bars differ in length, too: questions differ in how sure one can be. Next, the
-# same eight on photographs; mind the scale.
+# *other* classes, so the verdict is weak. The bars differ in length, too: questions differ in how sure one can be.
+# Next, the same eight on photographs; mind the scale.
 
 # %% alt=["The same eight differences on photographs, all below one point. CCM and PIM: at 0. MSF: near +0.5, clear of 0, hollow. All are grey"] jupyter={"source_hidden": true}
 differences_figure(list(judged["photos"].values()))
