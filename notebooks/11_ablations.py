@@ -392,19 +392,19 @@ check_paired(paired)
 # Eight questions are eight chances to be fooled. **Holm's correction** makes the p-values hold for all together: sort
 # the m of them; the smallest is multiplied by m, the next by m - 1, and so on; none may fall below the one before it,
 # and none exceed 1. The m questions are those of one study ![our choice](../figures/badges/ours.svg); different studies
-# are not corrected together, and intervals are not corrected at all. The colours below go by the corrected p.
+# are not corrected together, and intervals are not corrected at all. The marks below say the verdict.
 
-# %% alt=["Eight differences with intervals on the drawn world. CCM: three rows near +4.5, blue. PIM: two rows near 0, grey. MSF: three rows near +2, one blue, two grey although their intervals are clear of 0"] jupyter={"source_hidden": true}
+# %% alt=["Eight differences with intervals on the drawn world. CCM: three rows near +4.5, blue. PIM: two rows near 0, grey. MSF: three rows near +2, one blue, two hollow: their intervals are clear of 0, their p is not small"] jupyter={"source_hidden": true}
 differences_figure(list(judged["toy"].values()))
 plt.show()
 
 # %% [markdown]
 # *What to see:* each row says what is subtracted from what. Right of the line at 0 the module helps. Blue dots: ahead
-# after correction; grey diamonds: these runs cannot tell. Where a grey bar is clear of 0 they cannot tell it of *other*
-# classes only: the verdict is weak. The bars differ in length, too: questions differ in how sure one can be. Next, the
-# same eight on photographs; mind the scale.
+# after correction; full grey diamonds: these runs cannot tell; hollow ones: clear of 0, but they cannot tell it of
+# *other* classes, so the verdict is weak. The bars differ in length, too: questions differ in how sure one can be.
+# Next, the same eight on photographs; mind the scale.
 
-# %% alt=["The same eight differences on photographs, all below one point. CCM and PIM: at 0. MSF: near +0.5, clear of 0. All are grey"] jupyter={"source_hidden": true}
+# %% alt=["The same eight differences on photographs, all below one point. CCM and PIM: at 0. MSF: near +0.5, clear of 0, hollow. All are grey"] jupyter={"source_hidden": true}
 differences_figure(list(judged["photos"].values()))
 plt.show()
 
@@ -554,10 +554,12 @@ print("on photographs, ahead after correction:", *ahead)
 # Reports with all numbers, figures, costs and provenance, on the drawn world:
 # [modules](../docs/ablations/toy/modules/report.md), [selection](../docs/ablations/toy/selection/report.md),
 # [interaction](../docs/ablations/toy/interaction/report.md), [scales](../docs/ablations/toy/scales/report.md),
-# [auxiliary branch](../docs/ablations/toy/aux/report.md), [rivals](../docs/ablations/toy/rivals/report.md); on
+# [auxiliary branch](../docs/ablations/toy/aux/report.md), [rivals](../docs/ablations/toy/rivals/report.md), and those
+# of lesson 12, [gap](../docs/ablations/toy/gap/report.md), [number of support
+# images](../docs/ablations/toy/shots/report.md), [careless masks](../docs/ablations/toy/label-noise/report.md); on
 # photographs: [modules](../docs/ablations/photos/modules/report.md),
 # [selection](../docs/ablations/photos/selection/report.md), [rivals](../docs/ablations/photos/rivals/report.md),
-# [number of support images](../docs/ablations/photos/shots/report.md). In one line each:
+# [number of support images](../docs/ablations/photos/shots/report.md). Some of them in one line each:
 
 # %% jupyter={"source_hidden": true}
 others = [(name, "toy") for name in ("interaction", "scales", "aux", "rivals")]

@@ -267,7 +267,7 @@ class AblationLab(BackgroundJob[LiveAblation]):
             return f"<b>{name}</b> on {world}: {known}. Done before, see the drawn world's picture."
         low, high = (100 * width for width in expected_widths(changes, bench))
         borrowed = "" if toy is not None else " (widths of other variants, for want of its own)"
-        pairs, steps, longer = len(bench.pairs()), bench.training.steps, load_study("modules").training["steps"]
+        pairs, steps, longer = len(bench.pairs()), bench.training.steps, load_study("modules").toy_training["steps"]
         return (
             f"<b>{name}</b> on {world}: {known}. Start trains it and the full network, on the drawn world whatever is "
             f"shown: {pairs} pairs of {steps} steps. This will hardly settle anything. Even shipped runs of {longer} "
