@@ -101,7 +101,7 @@ def test_the_weight_file_is_enough_and_wrong_ones_are_refused(tmp_path: Path) ->
     for message, record in (
         ("has format 99, this version reads 1: update", later),
         (r"is damaged: restore it or train again \(metadata is None\)", '{"format": 1}'),
-        (r"is damaged: restore it or train again \(format is None\)", "[" * 100_000),
+        *((r"is damaged: restore it or train again \(format is None\)", text) for text in ("[" * 100_000, "{")),
         ("no DPNet Lite checkpoint", None),
     ):
         header = {"record": record, "record_sha256": hashlib.sha256(record.encode()).hexdigest()} if record else {}

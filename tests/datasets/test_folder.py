@@ -391,6 +391,7 @@ def test_pictures_left_out_with_their_masks_are_counted_once(tree: Path) -> None
         for place in ("more/deep", ".hidden"):
             (tree / folder / place).mkdir(parents=True)
             shutil.copy(tree / folder / "a.png", tree / folder / place / "a.png")
+        shutil.copy(tree / folder / "a.png", tree / folder / ".a.gif")
         (tree / folder / "c.png").rename(tree / folder / other)
     with pytest.warns(UserWarning, match="left out") as caught:
         assert [path.name for path in FolderDataset(tree).image_paths] == ["a.png", "b.png"]
