@@ -17,7 +17,7 @@
 #   the object.
 # - **It costs** where its own selection misses. With support masks far off both networks fail, and *full* has the lower
 #   mIoU on these classes, by a verdict that is weak.
-# - **These runs cannot tell** on the photographs of our studies.
+# - **These runs cannot tell** on the photographs of our studies, but for one weak verdict.
 #
 # The numbers: *full* minus *support only*, in points of mIoU on classes that no network was trained on, with 95 %
 # intervals.
@@ -47,8 +47,9 @@ assert {*kinds["gap"].values()} == {*kinds["shots"].values()} == {"ahead"}
 worse = {c: e.graded_verdict for c, e in found["label-noise"].items() if e.verdict == "worse"}
 assert worse == {"dilated by 6": "worse, weak", "shifted by 12": "worse, weak"}
 assert "ahead" == kinds["label-noise"]["dilated by 3"] == kinds["label-noise"]["eroded by 3"]
-assert {*kinds["photographs"].values()} == {"cannot tell"} and photos.verdict == NO_DIFFERENCE
-assert {entry.verdict for entry in found["photographs"].values()} == {NO_DIFFERENCE}
+assert photos.verdict == NO_DIFFERENCE
+clear = {c: e.graded_verdict for c, e in found["photographs"].items() if e.verdict != NO_DIFFERENCE}
+assert clear == {"5-shot": "better, weak"}
 
 # %% jupyter={"source_hidden": true}
 noise, rows = series["label-noise"][0], study_rows("label-noise")
@@ -111,12 +112,12 @@ along_figure(dict(zip(titles, series.values(), strict=True)), own_scale=titles[-
 # %% [markdown]
 # *What to see:* above the black line *full* is ahead. Compare within a panel, not across: the two studies of support
 # images have 200 test episodes a fold, the others 500. *Gap 0.5* and *as drawn* are the same runs, *1-shot* of the
-# drawn world is the same condition on another list. On photographs every bar holds 0 and no p is small once corrected;
-# with one support image lesson 11's study, which has more seeds and longer episode lists, says the same. Bars are 95 %
-# intervals over test episodes, their images and training seeds, and speak of these classes; colour and mark say the
-# verdict, with p after Holm's correction within a study (lesson 11). Two marks are hollow, *dilated by 6* and *shifted
-# by 12*: clear of 0 for these classes, but four folds are too few to promise it for others. A moved mask is another
-# kind of error than one of the wrong size, so no line joins the two.
+# drawn world is the same condition on another list. On photographs no p is small once corrected, and every bar but that
+# of five shots holds 0; with one support image lesson 11's study, which has more seeds and longer episode lists, says
+# the same. Bars are 95 % intervals over test episodes, their images and training seeds, and speak of these classes;
+# colour and mark say the verdict, with p after Holm's correction within a study (lesson 11). Three marks are hollow,
+# *dilated by 6*, *shifted by 12* and *5-shot* on photographs: clear of 0 for these classes, but four folds are too few
+# to promise it for others. A moved mask is another kind of error than one of the wrong size, so no line joins the two.
 #
 # **Does the lead change along a panel?** Bars that overlap do not answer that, nor do bars that do not: the same
 # networks stand at both ends. So we take the difference of the differences, pair by pair (fold and seed):
@@ -226,7 +227,7 @@ table(columns, caption, formats="{:.1f}")
 # rescue. It pays with masks that are too small or dilated by 3. With masks shifted by 6 these runs cannot tell. Dilated
 # by 6 or shifted by 12, both networks fail, far below the training-free rule (the box at the end), and *full* has the
 # lower mIoU on these classes (both verdicts are weak); by the mean IoU per episode (12.2) it is behind only when
-# dilated. On photographs these runs cannot tell.
+# dilated. On photographs these runs cannot tell; five shots are ahead, weakly.
 #
 # Scores of all variants: [gap](../docs/ablations/toy/gap/report.md), [shots](../docs/ablations/toy/shots/report.md),
 # [label noise](../docs/ablations/toy/label-noise/report.md),
