@@ -18,6 +18,12 @@ from dpnet_lite.evaluation import EpisodeScores, class_tables, episode_counts, m
 # Counts
 
 
+@pytest.mark.parametrize("ignore", [0, 1])
+def test_what_is_ignored_is_no_class(ignore):
+    with pytest.raises(ValueError, match=f"ignore is {ignore}, which is a class here; give another number"):
+        episode_counts(torch.ones(1, 2), torch.tensor([[1, 0]]), ignore=ignore)
+
+
 def test_counts_worked_by_hand():
     prediction = torch.tensor([[1, 1, 0], [0, 1, 0]])
     labels = torch.tensor([[1, 0, 0], [1, 255, 0]], dtype=torch.uint8)

@@ -63,7 +63,11 @@ class Table:
         with self._opened() as connection:
             query = "SELECT row FROM rows WHERE key = ?"
             found = [connection.execute(query, (key,)).fetchone() for key in keys]
-        return None if None in found else [self._parsed(text) for (text,) in found]
+        rows = None if None in found else [self._parsed(text) for (text,) in found]
+        for key, row in zip(keys, rows or [], strict=False):
+            if row.get("key") != key:
+                raise ValueError(f"{self.path}: row {key} is damaged (it is of another run): {_REMEDY}")
+        return rows
 
     def all_rows(self) -> list[Row]:
         """Every row, in the order in which they came."""

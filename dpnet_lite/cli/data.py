@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> None:
             return
         output = args.out or Path("outputs/episodes") / args.name
         check_output(output, is_folder=True)
-        chosen = {"lists": args.lists, "folds": args.folds, "shots": args.shots or SHOTS}
+        folds, shots = args.folds and list(dict.fromkeys(args.folds)), list(dict.fromkeys(args.shots or SHOTS))
+        chosen = {"lists": args.lists, "folds": folds, "shots": shots}
         with locked(output / ".lock", f"another process writes to {output}", waits=False):
             report = write_episodes(args.name, root, output, **chosen, cache_folder=cache, steps=steps)
     say(report.text)

@@ -56,7 +56,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from dpnet_lite.scoring import score_episodes
 
     published = options.published_data(args.data)
-    names = args.protocol or ([] if published is None else ["ours"])
+    names = list(dict.fromkeys(args.protocol or ([] if published is None else ["ours"])))
     weights, networks = args.backbone_weights, options.known_networks()
     trained = load_trained(args.checkpoint, backbone_weights=weights, device=args.device, networks=networks)
     _take_from_head(args, trained.metadata)

@@ -123,7 +123,7 @@ def check_places(args: argparse.Namespace) -> None:
     data = [getattr(args, "root", None), *getattr(args, "extra_base", ())]
     if getattr(args, "data", None) not in (None, "toy"):
         data.append((published_data(args.data) or (None, args.data))[1])
-    for name, folder in product(("out", "tensorboard", "table"), filter(None, data)):
+    for name, folder in product(("out", "tensorboard", "table", "cache"), filter(None, data)):
         path = getattr(args, name, None)
         if path is not None and path.resolve().is_relative_to(Path(folder).expanduser().resolve()):
             raise ValueError(f"--{name} {path} lies in {folder}, a folder of data; give a place outside it")

@@ -227,9 +227,10 @@ def _unread(folder: Path, extensions: Sequence[str]) -> str:
     kinds = Counter[str]()
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        kinds["linked folder"] += sum(os.path.islink(os.path.join(place, name)) for name in folders)
         inside = [f"in {part}/" for part in Path(place).relative_to(folder).parts[:1]]
         seen = sorted((os.path.splitext(name)[1].lower(), name) for name in names if not name.startswith("."))
         kinds.update((*inside, suffix or name)[0] for suffix, name in seen if inside or suffix not in extensions)
-    left_out = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if kind not in _STRAY)
+    left_out = ", ".join(f"{count} {kind}" for kind, count in kinds.items() if count and kind not in _STRAY)
     form = "PNG" if extensions == (".png",) else "JPEG (HEIC: magick mogrify -format jpg *.heic)"
     return left_out and f" (left out there: {left_out}; move them up, or save them as {form})"

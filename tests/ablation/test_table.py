@@ -78,6 +78,16 @@ def test_what_the_system_refuses_is_told_as_that_and_asking_makes_no_file(tmp_pa
         table.append([row(1)])
 
 
+def test_a_row_that_lies_under_another_key_is_told(tmp_path):
+    table = Table(tmp_path / "rows.sqlite")
+    table.append([row(1), row(2)])
+    with closing(sqlite3.connect(table.path)) as connection, connection:
+        connection.execute("UPDATE rows SET row = (SELECT row FROM rows WHERE key = 'k2') WHERE key = 'k1'")
+    assert table.find(["k2"]) == [row(2)]
+    with pytest.raises(ValueError, match=r"rows\.sqlite: row k1 is damaged \(it is of another run\): restore this"):
+        table.find(["k2", "k1"])
+
+
 def test_a_file_of_another_kind_is_refused_in_one_line(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row(1)) + "\n")

@@ -392,11 +392,13 @@ def test_pictures_left_out_with_their_masks_are_counted_once(tree: Path) -> None
             (tree / folder / place).mkdir(parents=True)
             shutil.copy(tree / folder / "a.png", tree / folder / place / "a.png")
         shutil.copy(tree / folder / "a.png", tree / folder / ".a.gif")
+        (tree / folder / "link").symlink_to(tree / folder / "more", target_is_directory=True)
         (tree / folder / "c.png").rename(tree / folder / other)
     with pytest.warns(UserWarning, match="left out") as caught:
         assert [path.name for path in FolderDataset(tree).image_paths] == ["a.png", "b.png"]
     for warning, folder, kind, form in zip(caught, ("images", "masks"), ("gif", "tif"), ("JPEG", "PNG)"), strict=True):
-        told = f"{tree / folder} is read in part (left out there: 1 .{kind}, 1 in more/; move them up, or save them as "
+        left_out = f"left out there: 1 linked folder, 1 .{kind}, 1 in more/; move them up, or save them as "
+        told = f"{tree / folder} is read in part ({left_out}"
         assert str(warning.message).startswith(told + form)
 
 
