@@ -22,6 +22,8 @@ from dpnet_lite.evaluation import EpisodeScores, class_tables, episode_counts, m
 def test_what_is_ignored_is_no_class(ignore):
     with pytest.raises(ValueError, match=f"ignore is {ignore}, which is a class here; give another number"):
         episode_counts(torch.ones(1, 2), torch.tensor([[1, 0]]), ignore=ignore)
+    with pytest.raises(ValueError, match=r"^the value 2\.0 occurs in the prediction; allowed are 0 and 1: take"):
+        episode_counts(2 * torch.ones(1, 2), torch.tensor([[1, 0]]))
 
 
 def test_counts_worked_by_hand():
@@ -215,3 +217,5 @@ def test_scores_are_of_whole_numbers(odd):
         EpisodeScores(np.array([0]), odd, ("a",))
     with pytest.raises(ValueError, match=r"^class_index holds float64, not whole numbers"):
         EpisodeScores(np.array([0.7]), [[1, 2, 3, 4]], ("a",))
+    with pytest.raises(ValueError, match=r"^images holds float64, not whole numbers"):
+        EpisodeScores(np.array([0]), [[1, 2, 3, 4]], ("a",), images=[[0.5, 1]])
