@@ -27,7 +27,7 @@ PER_TEST = 12  # rows of one test at most; the others are counted
 INTRO = """# What goes wrong, and what is said
 
 Wrong input, damaged files, full disks: each row is a test that ran, and what it was told. *Case*: the test's name with
-spaces for `_`, and in brackets its parameters; *file*: where in `tests` it stands. *What happens*: the error's first
+spaces for `_`, and in brackets its parameters; *file*: where it stands. *What happens*: the error's first
 line, without the folders of the test; from the command line, with status 2. Nothing here ends in a traceback or in a
 wrong result without a word: `tests/test_any_input.py` looks for more of the kind, and [SECURITY.md](../SECURITY.md)
 says what is promised.
@@ -44,6 +44,7 @@ def said(text: str) -> str:
     line = re.sub(r"\s+", " ", text).strip()
     line = re.sub(r"(/[\w.+-]+)*/(pytest-of-\w+|tmp)(/[\w.+-]+)*?/(?=[\w.+-]+)", "", line)
     line = re.sub(r"\bpytest-\d+/(popen-gw\d+/)?\w+?\d+/", "", line)
+    line = re.sub(r"\bpytest-\d+/(popen-gw\d+/)?\w+", "FOLDER", line)
     line = re.sub(re.escape(str(ROOT)) + "/", "", line)
     line = line.encode("ascii", "backslashreplace").decode()
     return line if len(line) <= 200 else line[:200].rpartition(" ")[0] + " ..."
@@ -72,9 +73,9 @@ def rows(records: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     table = []
     for test, cases in found.items():
         shown = list(cases)[:PER_TEST]
-        table += [(case, told, test.removeprefix("tests/")) for case, told in shown]
+        table += [(case, told, test) for case, told in shown]
         if len(cases) > len(shown):
-            table.append((case_of(test), f"{len(cases) - len(shown)} more", test.removeprefix("tests/")))
+            table.append((case_of(test), f"{len(cases) - len(shown)} more", test))
     return table
 
 

@@ -96,7 +96,7 @@ def test_what_tests_were_told_is_shown_as_it_is() -> None:
     """No group of pytest-xdist in a name, nothing of a message taken as Markdown or HTML."""
     nodes = [f"tests/a/test_b.py::test_{name}" for name in ("c_d@b.py", "e[x@y-<lambda>]@b.py", "e[x@y]")]
     records = [{"node": node, "kind": "ValueError", "message": "it is '__x__'|2*3*4"} for node in nodes]
-    text, told = write_robustness.page(records), r"ValueError: it is '\_\_x\_\_'\|2\*3\*4 | `a/test_b.py` |"
+    text, told = write_robustness.page(records), r"ValueError: it is '\_\_x\_\_'\|2\*3\*4 | `tests/a/test_b.py` |"
     assert "3 rows of 2 tests" in text
     assert all(f"\n| {case} | {told}\n" in text for case in ("c d", "e (x@y-&lt;lambda&gt;)", "e (x@y)"))
 
