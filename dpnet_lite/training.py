@@ -180,11 +180,8 @@ class Trainer:
         except (RuntimeError, ValueError, OSError) as error:
             if self.step > steps.start:
                 self._save_if_whole()
-            if "DataLoader worker" in str(error):
-                why = "a process that reads images died, perhaps for want of memory"
-                raise RuntimeError(
-                    f"step {self.step + 1} broke off: {why}; go on with --resume and fewer --workers"
-                ) from error
+            if (remedy := _remedy(error)) is not None:
+                raise RuntimeError(f"step {self.step + 1} broke off: {remedy}") from error
             raise
         finally:
             self.seconds += time.perf_counter() - started
@@ -306,6 +303,15 @@ class Trainer:
             head.load_state_dict(weights)
         episodes, waited = self.episodes.sha256, self.source.waited
         return TrainingResult(head.float(), self.losses, self.validation, step, episodes, self.seconds, waited)
+
+
+def _remedy(error: Exception) -> str | None:
+    """What helps where a process died or memory ran out; None for other errors."""
+    if isinstance(error, torch.OutOfMemoryError) or "alloc_cpu" in str(error):
+        return "memory is full; raise accumulate (--training accumulate=2), or lower batch_size or the size of images"
+    if "DataLoader worker" in str(error):
+        return "a process that reads images died, perhaps for want of memory; go on with --resume and fewer --workers"
+    return None
 
 
 def compiled(network: nn.Module, device: torch.device) -> Any:

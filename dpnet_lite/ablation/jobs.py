@@ -91,7 +91,7 @@ def _of_other_data(runs: Sequence[Run], table: Table) -> int:
 
     if runs[0].experiment.is_toy:
         return 0
-    known = {settings(row["identity"]) for row in table.all_rows()}
+    known = {settings(row["identity"]) for row in table.all_rows() if isinstance(row.get("identity"), dict)}
     return sum(settings(run.identity(run.conditions[0])) in known for run in runs)
 
 

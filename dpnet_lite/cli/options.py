@@ -183,7 +183,12 @@ def add_data(parser: argparse.ArgumentParser, *, one_fold: bool = False, of_head
     layout = None if of_head else "interleaved"
     add("--folds", dest="layout", choices=("interleaved", "blocked"), default=layout, help=how)
     own = "that of the checkpoint" if of_head else ""
-    add("--n-folds", type=whole(2), default=None if of_head else N_FOLDS, help=f"of folds (default: {own or N_FOLDS})")
+    add(
+        "--n-folds",
+        type=whole(2),
+        default=None if of_head else N_FOLDS,
+        help=f"number of folds (default: {own or N_FOLDS})",
+    )
     default = own or "0"
     which = f"number from 0 (default: {default})" if one_fold else "number from 0, or all"
     first = 0 if one_fold and not of_head else None

@@ -80,6 +80,13 @@ class Experiment:
     cache_folder: Path | None = None
     device: str = "cpu"
 
+    def __post_init__(self) -> None:
+        # Found before the training, not after it.
+        lists = [("shots", n_shot, 1) for n_shot in self.shots] + [("seeds", seed, 0) for seed in self.seeds]
+        for name, value, lowest in [("episodes", self.n_episodes, 1), ("size", self.size, 1), *lists]:
+            if value < lowest:
+                raise ValueError(f"--{name} has {value}; give at least {lowest}")
+
     @property
     def is_toy(self) -> bool:
         return self.data == "toy"

@@ -42,6 +42,17 @@ def test_the_rival_has_the_same_size_and_starts_from_the_same_weights(config, in
     assert not torch.equal(*outputs)  # yet it is another network
 
 
+def test_wrong_numbers_are_refused_before_any_training(config):
+    for change, message in (
+        ({"n_episodes": 0}, "--episodes has 0; give at least 1"),
+        ({"shots": (1, 0)}, "--shots has 0; give at least 1"),
+        ({"seeds": (-1,)}, "--seeds has -1; give at least 0"),
+        ({"size": 0}, "--size has 0; give at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(config, **change)
+
+
 @pytest.mark.parametrize(("n_gpus", "mps", "auto"), [(2, False, "cuda"), (0, True, "mps"), (0, False, "cpu")])
 def test_a_device_is_one_that_is_here_and_auto_the_first_of_them(n_gpus, mps, auto, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: n_gpus > 0)
