@@ -31,8 +31,8 @@ def test_without_joblib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.slow
 def test_ctrl_c_ends_all_processes_in_one_line(tmp_path: Path, default_interrupt: None) -> None:
-    write_coco(tmp_path, splits=["train", "val"], n_classes=80, per_class=40, pictures=False)
-    words = ["data", "prepare", "coco20i", "--root", tmp_path, "--cache", tmp_path / "cache", "--workers", "2"]
+    write_coco(tmp_path / "coco", splits=["train", "val"], n_classes=80, per_class=40, pictures=False)
+    words = ["data", "prepare", "coco20i", "--root", tmp_path / "coco", "--cache", tmp_path / "cache", "--workers", "2"]
     job = subprocess.Popen(
         [sys.executable, "-m", "dpnet_lite", *map(str, words)],
         stderr=subprocess.PIPE,
