@@ -88,7 +88,7 @@ def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> tup
     path: a file, or a name of `shipped_head`. Raises FileNotFoundError where there is no such file, ValueError for one
     that is cut off, altered, of another format version or not a checkpoint of this project.
     """
-    name = str(path)  # None has one, too: of no file
+    device, name = check_device(device), str(path)  # None has a name, too: of no file
     own, path = shipped_head(name), Path(name)
     is_own = own.parent == _SHIPPED and os.path.isfile(own)
     if not is_own and not path.suffix:

@@ -90,7 +90,7 @@ class EpisodeList:
             result = cls(episodes=episodes, **fields)
             numbers = [n for episode in episodes for n in (episode.class_index, *episode.images)]
             if not isinstance(result.dataset, str) or any(
-                type(n) is not int or n < 0 for n in (result.fold, result.n_shot, result.seed, *numbers)
+                type(n) is not int or not 0 <= n < 2**63 for n in (result.fold, result.n_shot, result.seed, *numbers)
             ):
                 raise ValueError("a fingerprint that is no text, or a number that is none from 0 up")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -115,7 +115,7 @@ def class_pools(
     Raises:
         ValueError: `classes` is empty, repeats a class or names an unknown one; bad `min_area` or `min_pixels`.
     """
-    n_classes = len(dataset.class_names)
+    n_classes, classes = len(dataset.class_names), np.asarray(classes).tolist()
     unknown = [index for index in classes if not 0 <= index < n_classes]
     if unknown:
         raise ValueError(f"class index {unknown[0]} does not exist; {dataset.name} has 0 to {n_classes - 1}")

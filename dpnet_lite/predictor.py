@@ -24,7 +24,7 @@ from dpnet_lite.backbones.devices import check_device
 from dpnet_lite.backbones.replay import Replay
 from dpnet_lite.checkpoints import DPNET_ALONE, Networks, load_trained
 from dpnet_lite.datasets.images import ImageLike, MaskLike, to_image, to_mask
-from dpnet_lite.datasets.transforms import normalise, resize_image
+from dpnet_lite.datasets.transforms import check_size, normalise, resize_image
 from dpnet_lite.model.dpnet import DPNet, Trace
 from dpnet_lite.model.episode_batch import EpisodeBatch, Output
 from dpnet_lite.model.prototypes import masks_at
@@ -58,8 +58,11 @@ class Predictor:
     """A trained head with its backbone; support features are computed once and reused for every image."""
 
     def __init__(self, head: nn.Module, backbone: Backbone, *, size: int, device: str | torch.device = "cpu") -> None:
-        self.device = torch.device(check_device(device))
-        self.head, self.backbone, self.size = head.to(self.device).eval(), backbone.to(self.device), size
+        if not isinstance(head, nn.Module) or not isinstance(backbone, Backbone):
+            kinds = f"a {type(head).__name__} and a {type(backbone).__name__}"
+            raise ValueError(f"head and backbone are {kinds}; give networks, or use Predictor.load")
+        self.device, self.size = torch.device(check_device(device)), check_size(size)
+        self.head, self.backbone = head.to(self.device).eval(), backbone.to(self.device)
         self._support: dict[str, _Class] = {}
 
     @classmethod

@@ -30,6 +30,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.fixture
+def meta_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's device without numbers counts as one of this machine: a second one to be put on."""
+    monkeypatch.setattr("dpnet_lite.backbones.devices.devices_here", lambda: ["cpu", "meta"])
+
+
+@pytest.fixture
 def default_interrupt() -> Iterator[None]:
     """Ctrl-C as at a terminal: a shell starts background jobs with SIGINT ignored, and Python then leaves it so."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

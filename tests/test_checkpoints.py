@@ -56,7 +56,7 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(bytes(data))
 
 
-def test_round_trip(tmp_path: Path) -> None:
+def test_round_trip(tmp_path: Path, meta_is_here: None) -> None:
     path = save_checkpoint(tmp_path / "new" / "head.safetensors", example_tensors(), METADATA)
     tensors, metadata = load_checkpoint(path)
     assert_same(example_tensors(), tensors)
@@ -356,7 +356,9 @@ def test_a_trained_network_comes_back_with_its_backbone(tmp_path: Path) -> None:
     assert torch.equal(again.head(batch, (9, 9)).logits, network(batch, (9, 9)).logits)
 
 
-def test_backbone_weights_of_ones_own_are_named_and_checked(trained: tuple[DPNet, Any], head_file: Path) -> None:
+def test_backbone_weights_of_ones_own_are_named_and_checked(
+    trained: tuple[DPNet, Any], head_file: Path, meta_is_here: None
+) -> None:
     own, other = head_file.with_name("own.pth"), head_file.with_name("other.pth")
     torch.save(plain_weights("tiny"), own)
     torch.save(plain_weights("tiny", seed=1), other)

@@ -188,13 +188,19 @@ def test_bad_arguments_are_named(classes: list[int], changes: dict, message: str
         draw_episodes(make_table(), classes, **{**DRAW, **changes})
 
 
+def test_classes_may_be_an_array() -> None:
+    assert draw_episodes(make_table(), np.arange(6), **DRAW) == draw_episodes(make_table(), range(6), **DRAW)
+    with pytest.raises(ValueError, match=r"^classes are \[\]; name at least one"):
+        draw_episodes(make_table(), np.array([], dtype=int), **DRAW)
+
+
 def test_from_json_refuses_what_is_no_sound_list() -> None:
     drawn = draw_episodes(make_table(), range(6), **DRAW)
     leaky = replace(drawn, episodes=(Episode(0, 3, (3,)),))
     with pytest.raises(ValueError, match="episode 0 has query 3"):
         EpisodeList.from_json(leaky.to_json())
     whole, first = json.loads(drawn.to_json()), {"class_index": 0, "query": 1, "support": [2]}
-    changes = [{name: value} for name in ("fold", "n_shot", "seed") for value in ("1", 1.0, None, -1)]
+    changes = [{name: value} for name in ("fold", "n_shot", "seed") for value in ("1", 1.0, None, -1, 2**63)]
     changes += [{"dataset": 3}, {"episodes": 3}, {"episodes": [3]}]
     changes += [
         {"episodes": [first | {n: v}]} for n, v in (("query", 1.5), ("query", "1"), ("support", 2), ("support", [-2]))

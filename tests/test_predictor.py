@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from contextlib import nullcontext
 from copy import deepcopy
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 import dpnet_lite.predictor as predictor_module
 from dpnet_lite.backbones.backbone import build_backbone
-from dpnet_lite.checkpoints import Trained, load_trained, save_head, shipped_head
+from dpnet_lite.checkpoints import Trained, load_checkpoint, load_head, load_trained, save_head, shipped_head
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.images import to_image, to_mask
 from dpnet_lite.datasets.toy import ToyWorld
@@ -232,7 +233,7 @@ def test_a_predictor_comes_back_from_a_checkpoint(predictor, pictures, tmp_path)
         Predictor.load(path)  # the shipped tiny backbone, not the random one
 
 
-def test_all_is_put_on_the_device_that_is_named(predictor, pictures, monkeypatch):
+def test_all_is_put_on_the_device_that_is_named(predictor, pictures, monkeypatch, meta_is_here):
     """On PyTorch's device without numbers, which knows no autocast."""
     whole, given = Trained(deepcopy(predictor.head), deepcopy(predictor.backbone), 64, {}), {}
     monkeypatch.setattr(predictor_module, "load_trained", lambda path, **options: given.update(options) or whole)
@@ -248,8 +249,27 @@ def test_the_device_may_be_left_to_the_machine(monkeypatch):
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
     found = Predictor.load("toy", device="auto")
     assert found.device.type == "cpu" and {weights.device.type for weights in found.head.parameters()} == {"cpu"}
-    with pytest.raises(ValueError, match=r"^device is 'gpu', but PyTorch finds cpu here; use --device cpu or auto$"):
-        Predictor.load("toy", device="gpu")
+    for odd in ("gpu", torch.device("meta"), torch.device("cpu:1"), None, 0, b"cpu"):
+        told = re.escape(f"device is {odd!r}, but PyTorch finds cpu here; use --device cpu or auto")
+        for call in (Predictor.load, load_head, load_checkpoint):
+            with pytest.raises(ValueError, match=f"^{told}$"):
+                call("toy", device=odd)
+
+
+def test_odd_networks_sizes_and_weights_are_refused(predictor):
+    head, backbone = predictor.head, predictor.backbone
+    for odd in (64.0, "64", None, True, 0, 10**5):
+        with pytest.raises(
+            ValueError, match=f"^size is {odd!r}; give the side of the square in pixels, a whole number"
+        ):
+            Predictor(head, backbone, size=odd)
+    assert Predictor(head, backbone, size=np.int64(64)).size == 64
+    for pair, kinds in (((None, backbone), "a NoneType and a Backbone"), ((head, head), "a DPNet and a DPNet")):
+        with pytest.raises(ValueError, match=f"^head and backbone are {kinds}; give networks, or use Predictor.load$"):
+            Predictor(*pair, size=64)
+    for odd, name in (("", "''"), (b"x", "b'x'"), (3, "3")):
+        with pytest.raises(FileNotFoundError, match=f"^no file {name}: check the path$"):
+            Predictor.load("toy", backbone_weights=odd)
 
 
 def test_other_networks_are_handed_in(predictor, pictures, tmp_path):
@@ -288,6 +308,29 @@ def test_a_photograph_opened_by_the_caller_is_turned_upright_too(tmp_path):
         assert torch.equal(to_image(opened), to_image(tmp_path / "a.png")) and to_image(opened).shape == (3, 10, 20)
 
 
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_images_without_a_number_in_each_place_are_refused(tmp_path):
+    pixels = torch.zeros(3, 4, 5, dtype=torch.uint8)
+    odds = [pixels.to("meta"), pixels.to_sparse(), np.ma.masked_array(pixels.numpy(), mask=True)]
+    for odd in (*odds, torch.quantize_per_tensor(pixels.float(), 1, 0, torch.quint8)):
+        with pytest.raises(
+            ValueError, match=r"^mask is masked, sparse, .* or without data; give plain numbers in full$"
+        ):
+            to_mask(odd)
+        with pytest.raises(ValueError, match=r"^image is (masked, sparse|torch\.quint8)"):
+            to_image(odd)
+    Image.new("RGB", (40, 50)).save(tmp_path / "whole.bmp")
+    (tmp_path / "cut.bmp").write_bytes((tmp_path / "whole.bmp").read_bytes()[:900])
+    closed = Image.open(tmp_path / "whole.bmp")
+    closed.close()
+    for image in (closed, Image.open(tmp_path / "cut.bmp")):
+        for read in (to_image, to_mask):
+            with pytest.raises(
+                ValueError, match=r"^the PIL image cannot be decoded \(.*\); open it again, or give its"
+            ):
+                read(image)
+
+
 @pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy, Image.fromarray])
 def test_a_mask_of_several_values_is_refused(kind):
     mask = np.zeros((4, 5), dtype=np.uint8)
@@ -299,8 +342,16 @@ def test_a_mask_of_several_values_is_refused(kind):
 
 def test_masks_of_other_numbers_are_refused_and_black_and_white_in_rgb_is_read(tmp_path):
     mask = np.float32([[0, 1], [0, np.nan]])
-    for odd in (mask, mask.astype(complex), torch.from_numpy(mask).bfloat16(), Image.fromarray(mask)):
-        with pytest.raises(ValueError, match="give integers or bools, as in mask"):
+    half = torch.from_numpy(mask).bfloat16()
+    odds = [
+        (mask, "(ndarray) is float32"),
+        (mask.astype(complex), "(ndarray) is complex128"),
+        (half, "(Tensor) is bfloat16"),
+        (half.float().to(torch.complex64).conj(), "(Tensor) is complex64"),
+        (Image.fromarray(mask), "(Image) is float32"),
+    ]
+    for odd, what in odds:
+        with pytest.raises(ValueError, match=re.escape(f"mask {what}; give integers or bools, as in mask")):
             to_mask(odd)
     with pytest.raises(ValueError, match=r"^mask holds -1; give 0 and one other value above 0$"):
         to_mask(np.array([[0, 1], [-1, 1]]))

@@ -6,7 +6,7 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -183,11 +183,15 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
             finally:
                 Image.MAX_IMAGE_PIXELS = before
         with opened as image:
-            _check_pixels(image)
+            _check_pixels(image.height, image.width, f"{path}")
             yield image
+    except _TooLargeError:
+        raise
     except Exception as error:  # broken files make Pillow raise anything from SyntaxError to struct.error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} cannot be read as an image ({reason}); replace or remove it") from error
+        convert = "" if path.suffix.lower() in image_extensions() else "convert it to PNG, "
+        raise ValueError(
+            f"{path} cannot be read as an image ({_reason(error)}); {convert}replace or remove it"
+        ) from error
 
 
 def most_pixels() -> int:
@@ -198,13 +202,22 @@ def most_pixels() -> int:
     return int(wish)
 
 
-def _check_pixels(image: Image.Image) -> None:
+class _TooLargeError(ValueError):
+    """An image of too many pixels: nothing is wrong with its file."""
+
+
+def _check_pixels(height: int, width: int, what: str = "image") -> None:
     """ValueError for an image of too many pixels, told before it is decoded."""
-    if image.width * image.height > (most := most_pixels()):
-        raise ValueError(
-            f"{image.width} x {image.height} is more than {most:,} pixels: scale it down, or set the environment "
-            "variable DPNET_LITE_MAX_PIXELS higher"
+    if height * width > (most := most_pixels()):
+        raise _TooLargeError(
+            f"{what}: {width} x {height} is more than {most:,} pixels: scale it down, or set the environment variable "
+            "DPNET_LITE_MAX_PIXELS higher"
         )
+
+
+def _reason(error: Exception) -> str:
+    """What Pillow says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _orientation(image: Image.Image) -> int:
@@ -231,20 +244,43 @@ def to_image(image: ImageLike) -> Tensor:
     if isinstance(image, str | Path):
         return read_image(image)
     if isinstance(image, Image.Image):
-        _check_pixels(image)
-        image = image_tensor(_upright(image))
+        _check_pixels(image.height, image.width)
+        image = image_tensor(_decoded(image, _upright))
     if not isinstance(image, np.ndarray | Tensor):
         raise ValueError(f"image is a {type(image).__name__}; give a path, a PIL image, an array or a tensor")
     if str(image.dtype).removeprefix("torch.") != "uint8":
         raise ValueError(f"image is {image.dtype}; give uint8 values from 0 to 255")
-    tensor = torch.from_numpy(np.array(image, order="C")) if isinstance(image, np.ndarray) else image
+    pixels = _dense(image, "image")
+    tensor = torch.from_numpy(np.array(pixels, order="C")) if isinstance(image, np.ndarray) else pixels
     if isinstance(image, np.ndarray) and tensor.ndim == 2:
         tensor = tensor.expand(3, -1, -1)  # [H, W] -> [3, H, W]
     elif isinstance(image, np.ndarray) and tensor.ndim == 3:
         tensor = tensor.permute(2, 0, 1)  # [H, W, 3] -> [3, H, W]
     if tensor.ndim == 3 and tensor.shape[0] == 3 and tensor.numel():
+        _check_pixels(*tensor.shape[1:])
         return tensor
     raise ValueError(f"image is {list(image.shape)}; give an array [H, W, 3] or [H, W], or a tensor [3, H, W]")
+
+
+def _decoded(image: Image.Image, decode: Callable[[Image.Image], Any]) -> Any:
+    """What `decode` makes of an image that the caller opened, and may have closed."""
+    try:
+        return decode(image)
+    except Exception as error:
+        raise ValueError(
+            f"the PIL image cannot be decoded ({_reason(error)}); open it again, or give its path"
+        ) from error
+
+
+def _dense(pixels: Any, what: str) -> Any:
+    """`pixels` itself; ValueError for tensors and arrays that do not hold a number in each place."""
+    is_dense = not isinstance(pixels, np.ma.MaskedArray)
+    if isinstance(pixels, Tensor):
+        is_odd = pixels.is_nested or pixels.is_quantized or pixels.is_meta
+        is_dense = not is_odd and pixels.layout == torch.strided
+    if not is_dense:
+        raise ValueError(f"{what} is masked, sparse, nested, quantized or without data; give plain numbers in full")
+    return pixels
 
 
 def to_mask(mask: MaskLike) -> Tensor:
@@ -255,13 +291,14 @@ def to_mask(mask: MaskLike) -> Tensor:
     Raises:
         ValueError: another type or shape, or several values above 0, as in a mask of several classes.
     """
-    if isinstance(mask, str | Path):
-        mask = _stored_mask(Path(mask))
-    if isinstance(mask, Tensor):
-        mask = (mask.double() if mask.is_floating_point() else mask).detach().cpu().numpy()  # NumPy has no bfloat16
-    array = np.asarray(mask)
-    if array.dtype.kind not in "iub":
-        raise ValueError(f"mask ({type(mask).__name__}) is {array.dtype}; give integers or bools, as in mask > 0.5")
+    numbers: Any = _stored_mask(Path(mask)) if isinstance(mask, str | Path) else _dense(mask, "mask")
+    if isinstance(mask, Image.Image):
+        numbers = _decoded(mask, np.array)
+    is_real = isinstance(mask, Tensor) and (mask.is_floating_point() or mask.is_complex())
+    array: Any = numbers if is_real else np.asarray(numbers.detach().cpu() if isinstance(mask, Tensor) else numbers)
+    if is_real or array.dtype.kind not in "iub":
+        dtype = str(array.dtype).removeprefix("torch.")
+        raise ValueError(f"mask ({type(mask).__name__}) is {dtype}; give integers or bools, as in mask > 0.5")
     if array.ndim == 3 and array.shape[2] == 3 and len(np.unique((codes := _codes(array))[codes > 0])) <= 1:
         array = codes > 0
         warnings.warn("a mask in RGB, black and one colour, is read as the object in that colour", stacklevel=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
@@ -19,7 +20,7 @@ def resize_image(image: Tensor, size: int) -> Tensor:
     The aspect ratio is not kept: nothing is padded and nothing is cut off. It is what torchvision's `resize` calls,
     without the seconds in which torchvision is imported.
     """
-    _check_size(size)
+    check_size(size)
     images = image.reshape(-1, *image.shape[-3:])  # [..., 3, H, W] -> [n, 3, H, W]
     found = functional.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
     return found.reshape(*image.shape[:-2], size, size)  # [n, 3, size, size] -> [..., 3, size, size]
@@ -27,7 +28,7 @@ def resize_image(image: Tensor, size: int) -> Tensor:
 
 def resize_labels(labels: Tensor, size: int) -> Tensor:
     """Squash uint8 [H, W] to uint8 [size, size] by the nearest pixel, so that no new value appears."""
-    _check_size(size)
+    check_size(size)
     # "nearest-exact" looks up pixel centres, as the bilinear image does; "nearest" is up to half a pixel off.
     return functional.interpolate(labels[None, None], (size, size), mode="nearest-exact")[0, 0]  # via [1, 1, H, W]
 
@@ -50,6 +51,8 @@ def normalise(image: Tensor) -> Tensor:
     return (image.float() / 255 - mean) / deviation
 
 
-def _check_size(size: int) -> None:
-    if size < 1:
-        raise ValueError(f"size is {size}; give the side of the square in pixels, at least 1")
+def check_size(size: int) -> int:
+    """The side of a square in pixels as an int; ValueError for what is none."""
+    if not isinstance(size, int | np.integer) or isinstance(size, bool) or not 1 <= size < 10**5:
+        raise ValueError(f"size is {size!r}; give the side of the square in pixels, a whole number from 1 to 99999")
+    return int(size)

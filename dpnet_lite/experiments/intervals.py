@@ -83,12 +83,14 @@ def percentile_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Where the middle `level` of resampled values [n_resamples] lies; NaN among them is left out.
 
     Raises:
-        ValueError: the level is not between 0 and 1.
+        ValueError: the level is not between 0 and 1, or a value is infinite.
     """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: give a share between 0 and 1, such as 0.95")
     kept = np.asarray(values, dtype=float)
     kept = kept[~np.isnan(kept)]
+    if np.isinf(kept).any():
+        raise ValueError("the resampled values hold infinity; give finite ones, or NaN for what is not defined")
     if not len(kept):
         return Interval(float("nan"), float("nan"))
     low, high = np.quantile(kept, [(1 - level) / 2, (1 + level) / 2])
@@ -155,7 +157,8 @@ def mean_interval(
     Episodes are resampled within every run. By default it covers the noise of the episodes only: these very
     networks, other episodes. For the noise of training see `resample_runs` in `mean_paired_difference`.
     """
-    _check_settings(runs, metric, n_resamples)
+    runs = tuple(runs)
+    _check_settings(runs, metric, n_resamples, seed)
     values = _resampled_values(runs, _list_numbers(runs), metric, n_resamples, seed)
     observed = np.array([getattr(run, metric) for run in runs])
     added = [influence(run, metric) for run in runs]
@@ -183,7 +186,8 @@ def mean_paired_difference(
     which episodes suit them, that part of the noise counts twice: intervals are then a little wide, never narrow.
     Raises ValueError where the two sequences differ in length or a pair in its episodes.
     """
-    _check_settings(runs_a, metric, n_resamples)
+    runs_a, runs_b = tuple(runs_a), tuple(runs_b)
+    _check_settings(runs_a, metric, n_resamples, seed)
     if len(runs_a) != len(runs_b):
         raise ValueError(f"{len(runs_a)} runs cannot be paired with {len(runs_b)}: give one run of each per pair")
     for a, b in zip(runs_a, runs_b, strict=True):
@@ -325,13 +329,15 @@ def _check_same_episodes(a: EpisodeScores, b: EpisodeScores) -> None:
     raise ValueError(f"the two runs have different episodes ({what}): score both on one episode list, at one size")
 
 
-def _check_settings(runs: Sequence[EpisodeScores], metric: str, n_resamples: int) -> None:
+def _check_settings(runs: Sequence[EpisodeScores], metric: str, n_resamples: int, seed: int) -> None:
     if not runs:
         raise ValueError("there are 0 runs: give the scores of at least one")
     if metric not in get_args(Metric):
         raise ValueError(f"unknown metric {metric!r}: choose one of {', '.join(get_args(Metric))}")
     if n_resamples < 1:
         raise ValueError(f"n_resamples is {n_resamples}: give at least 1, for a stable interval 1000")
+    if seed < 0:
+        raise ValueError(f"seed is {seed}: give 0 or more")
 
 
 def weighted_correlation(x: ArrayLike, y: ArrayLike, weights: Floats) -> Any:

@@ -25,10 +25,9 @@ _LOG = logging.getLogger(__name__)
 
 def require_file(path: str | Path) -> Path:
     """The path as a Path; FileNotFoundError where there is no such file."""
-    path = Path(path)
-    if not os.path.isfile(path):  # False, too, where the system refuses the path, as one too long
-        raise FileNotFoundError(f"no file {path!s:.500}: check the path")
-    return path
+    if not isinstance(path, str | Path) or not os.path.isfile(path):  # also where the system refuses it, as too long
+        raise FileNotFoundError(f"no file {str(path) or repr(path):.500}: check the path")
+    return Path(path)
 
 
 def load_tensors(path: str | Path) -> dict[str, Tensor]:

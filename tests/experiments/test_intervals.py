@@ -291,6 +291,14 @@ def test_settings_are_checked():
         bootstrap_interval(scores, n_resamples=0)
     with pytest.raises(ValueError, match=r"level is 95"):
         bootstrap_interval(scores, level=95)
+    with pytest.raises(ValueError, match=r"^seed is -1: give 0 or more$"):
+        bootstrap_interval(scores, seed=-1)
+    for infinite in ([1.0, np.inf], [-np.inf]):
+        with pytest.raises(ValueError, match=r"^the resampled values hold infinity"):
+            percentile_interval(infinite)
+    pair = random_scores(1), random_scores(2)
+    assert mean_interval(run for run in pair) == mean_interval(pair)
+    assert mean_paired_difference(iter(pair), reversed(pair)) == mean_paired_difference(pair, pair[::-1])
     assert bootstrap_interval(scores, n_resamples=1)[0] > 0
     with pytest.raises(ValueError, match=r"^there are 0 runs: give the scores of at least one$"):
         mean_interval([])
