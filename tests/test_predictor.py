@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from contextlib import nullcontext
 from copy import deepcopy
@@ -321,13 +322,11 @@ def test_images_without_a_number_in_each_place_are_refused(tmp_path):
             to_image(odd)
     Image.new("RGB", (40, 50)).save(tmp_path / "whole.bmp")
     (tmp_path / "cut.bmp").write_bytes((tmp_path / "whole.bmp").read_bytes()[:900])
-    closed = Image.open(tmp_path / "whole.bmp")
-    closed.close()
-    for image in (closed, Image.open(tmp_path / "cut.bmp")):
-        for read in (to_image, to_mask):
-            with pytest.raises(
-                ValueError, match=r"^the PIL image cannot be decoded \(.*\); open it again, or give its"
-            ):
+    with Image.open(tmp_path / "whole.bmp") as closed:
+        pass
+    with Image.open(tmp_path / "cut.bmp") as cut:
+        for image, read in itertools.product((closed, cut), (to_image, to_mask)):
+            with pytest.raises(ValueError, match=r"^the PIL image cannot be decoded \(.*\); open it again, or give"):
                 read(image)
 
 
