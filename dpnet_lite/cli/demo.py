@@ -70,9 +70,6 @@ def run_demo(
 
 def _draw_photographs(output: Path) -> Path:
     """Write the picture of photographs: three episodes drawn at random, by the shipped weights."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     from dpnet_lite.checkpoints import load_trained
@@ -116,9 +113,6 @@ def _tables(results: Sequence[FoldResult], experiment: Experiment) -> str:
 
 def _draw(output: Path, fold_run: FoldRun) -> list[Path]:
     """Write the episode and learning-curve pictures of one trained fold."""
-    import matplotlib
-
-    matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
     from dpnet_lite.experiments.jobs import FULL
