@@ -81,9 +81,9 @@ def _run_one(
     heads = {name: path.with_name(f"{name.replace(' ', '_').lower()}_{path.stem}.safetensors") for name in TRAINED}
     how = (data, training, networks)
     kept = {
-        name: head
+        name: whole
         for name, file in heads.items()
-        if keeps_heads and (head := kept_head(file, TRAINED[name](experiment.model), *how)) is not None
+        if keeps_heads and (whole := kept_head(file, TRAINED[name](experiment.model), *how)) is not None
     }
     stage.total -= len(kept)
     result = run_fold(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -63,12 +64,15 @@ class Run:
 @pytest.fixture(scope="module")
 def first_run(config, tmp_path_factory) -> Run:
     output, said = tmp_path_factory.mktemp("out"), []
+    (output / "kept").write_text("mine")
+    os.link(output / "kept", output / "episodes.png")
     return Run(output, said, run_demo(config, output, say=said.append))
 
 
 def test_it_writes_results_heads_and_pictures(first_run, config):
     runs = {(fold, seed) for fold in (0, 2) for seed in (0, 1)}
     assert set(first_run.records()) == runs
+    assert (first_run.output / "kept").read_text() == "mine"  # pictures replace a file, as all else does
     heads = {f"{name}_fold{fold}_seed{seed}" for name in ("dpnet", "support_only") for fold, seed in runs}
     assert {path.stem for path in first_run.output.glob("*.safetensors")} == heads
     for name in ("episodes.png", "learning_curve.png"):
