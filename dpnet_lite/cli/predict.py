@@ -45,7 +45,7 @@ class _Outline(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
         typed = " ".join(f"{value:g}" for value in values)
-        if not all(abs(value) < 1e6 for value in values):  # nan is no number below it either
+        if not all(abs(value) < 1e6 for value in values):
             raise argparse.ArgumentError(self, f"has {typed}; give pixels of the image")
         if option == "--support-box":
             x0, y0, x1, y1 = values

@@ -498,10 +498,6 @@ def test_an_incomplete_folder_is_told(folder, missing, message, tmp_path, capsys
         (["demo", "--fold", "\u0663"], "'\u0663' is no fold; give its number, from 0, or all"),
         (["demo", "--gap", "0_1"], "argument --gap: '0_1' is no number; give one such as 3 or 0.5"),
         (["ablate", "aux", "--gpus-per-run", " 1"], "--gpus-per-run: ' 1' is no number; give one such as 3 or 0.5"),
-        (
-            ["predict", "x.png", "--support", "a.png", "--support-box", "1", "1", "5", "5_0"],
-            "--support-box: '5_0' is no number",
-        ),
         (["demo", "--seeds", "0", "-1"], "--seeds: '-1' does not fit; give a whole number from 0"),
         (["data", "prepare", "coco20i", "--root", "x", "--workers", "0"], "--workers: '0' does not fit; give a whole"),
         (["demo", "--seeds", "0", "--shots", "1", "--seeds=1"], "--seeds is given twice; put all its values behind"),
