@@ -7,6 +7,7 @@ Python, a checkpoint, a file, the command line. (Ours rather than pydantic's: th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from numbers import Number
@@ -84,7 +85,7 @@ class Settings:
                 value = _read(text, type(old))
             except (KeyError, ValueError):
                 raise ValueError(f"{change!r} does not fit; the value now is {old!r}") from None
-            if repr(values.setdefault(name, value)) != repr(value):  # NaN is not NaN
+            if values.setdefault(name, value) != value:
                 raise ValueError(f"{change!r} comes after {name}={values[name]}; give each setting once")
         return self._new({**vars(self), **values})
 
@@ -122,7 +123,16 @@ def _fits(value: Any, kind: type[Any]) -> bool:
 def _read(text: str, kind: type[Any]) -> Any:
     if kind is bool:
         return {"true": True, "false": False}[text.lower()]
-    return tuple(float(part) for part in text.split(",")) if kind is tuple else kind(text)
+    if kind is tuple:
+        return tuple(number(part) for part in text.split(","))
+    return number(text, kind) if kind in (int, float) else kind(text)
+
+
+def number(text: str, kind: type[Any] = float) -> Any:
+    """A number as it is typed; ValueError for what Python's own readers take besides: 1_0, " 5", other digits, nan."""
+    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text, re.ASCII | re.IGNORECASE):
+        raise ValueError(f"{text!r} is no number; give one such as 3 or 0.5")
+    return kind(text)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpnet_lite.config import ModelConfig, Settings, TrainingConfig, setting
+from dpnet_lite.config import ModelConfig, Settings, TrainingConfig, number, setting
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,12 @@ def test_texts_are_read_as_the_setting_is(texts, expected):
         ("count", "'count' is no setting; give NAME=VALUE with a name of"),
         ("count=many", "'count=many' does not fit; the value now is 3"),
         ("count=2.5", "'count=2.5' does not fit; the value now is 3"),
+        *(
+            (f"{word}", f"{word!r} does not fit; the value now is")
+            for word in ("count=0_3", "share=0_0.5", "share=nan")
+        ),
+        ("count=\u0663", "'count=\u0663' does not fit; the value now is 3"),
+        ("sides=1,0_0.5", "'sides=1,0_0.5' does not fit; the value now is (1.0, 0.5)"),
         ("switch=1", "'switch=1' does not fit; the value now is False"),
         ("sides=1,x", "'sides=1,x' does not fit"),
         ("count=10", "count is 10; choose a number from 1 to 9"),
@@ -160,6 +167,15 @@ def any_settings(kind: type[Settings]) -> st.SearchStrategy[dict[str, Any]]:
     for pair in ("validate_every", "n_held_out"):
         strategies.pop(pair, None)
     return st.fixed_dictionaries({}, optional=strategies)
+
+
+@pytest.mark.parametrize("text", [" 5", "5 ", "5\n", "\t5", "0x5", "infinity", "1e", ".", ""])
+def test_numbers_are_decimal_and_nothing_else(text):
+    """Python's own readers take the first four."""
+    for name in ("count", "share"):
+        with pytest.raises(ValueError, match=f"^{re.escape(repr(f'{name}={text}'))} does not fit; the value now is"):
+            Example().with_texts([f"{name}={text}"])
+    assert [number(text) for text in ("3", "-.5", "+2.", "1E-3")] == [3.0, -0.5, 2.0, 0.001]
 
 
 @pytest.mark.parametrize("kind", [ModelConfig, TrainingConfig])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +14,6 @@ from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.intervals import percent
 from dpnet_lite.experiments.tables import aligned, mean, score_cell
 from dpnet_lite.storage.files import write_atomically
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _NOTES = f"""\
 Each variant is trained on the same episodes, from the same initial weights where shapes allow, for the same
@@ -140,20 +135,12 @@ def write_report(
 ) -> list[Path]:
     """Write report.md and the figures to `folder`; returns their paths. The report names the `command` that made it."""
     from dpnet_lite.ablation.figures import study_figures
+    from dpnet_lite.experiments.plots import png
 
     text = report_tables(study, rows, judged, command)
-    files = {f"{name}.png": _png(figure) for name, figure in study_figures(study, rows, judged).items()}
+    files = {f"{name}.png": png(figure, dpi=130) for name, figure in study_figures(study, rows, judged).items()}
     pictures = "\n\n".join(f"![{_ALT[name.removesuffix('.png')]}]({name})" for name in files)
     files["report.md"] = f"{text}\n## Figures\n\n{pictures}\n".encode()
     for name, content in files.items():
         write_atomically(folder / name, content)
     return [folder / name for name in files]
-
-
-def _png(figure: Figure) -> bytes:
-    from matplotlib import pyplot as plt
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=130)
-    plt.close(figure)
-    return buffer.getvalue()

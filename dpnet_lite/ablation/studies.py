@@ -165,6 +165,8 @@ def load_study(name: str) -> Study:
         return _study({"name": path.stem, **tomllib.loads(path.read_text(encoding="utf-8-sig"))})
     except UnicodeDecodeError:
         raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8") from None
+    except RecursionError:
+        raise ValueError(f"{path}: its lists or tables lie too deep in each other; write it as a shipped one") from None
     except ValueError as error:  # TOML that cannot be read among them
         raise ValueError(f"{path}: {error}") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import lzma
+import math
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,7 +78,7 @@ class Table:
     def _parsed(self, text: str) -> Row:
         try:
             return dict(json.loads(text))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{self.path}: a row is damaged: {_REMEDY} ({error})") from None
 
 
@@ -86,6 +87,9 @@ def check_rows(rows: Sequence[Row], table: Path) -> None:
     for row in rows:
         try:
             require_kinds(row, _KINDS, "not as it was made")
+            for name in ("parameters", "training_seconds", "seconds_per_episode"):
+                if not 0 <= row[name] < math.inf:  # NaN is in no range
+                    raise ValueError(f"{name} is {row[name]}")
             if not np.isclose(unpack_scores(row["scores"]).miou, row["miou"], equal_nan=True):
                 raise ValueError("the mIoU is not that of its scores")
         except ValueError as error:
@@ -103,7 +107,7 @@ def read_rows(path: Path) -> list[Row]:
     try:
         with lzma.open(path) as file:
             return [dict(json.loads(line)) for line in file]
-    except (lzma.LZMAError, EOFError, TypeError, ValueError) as error:
+    except (lzma.LZMAError, EOFError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no whole file of rows ({error}): get it again") from None
 
 

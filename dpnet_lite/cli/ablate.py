@@ -37,8 +37,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--engine", choices=("local", "ray"), default="local", help=where)
     add("--jobs", type=options.whole(1), help="runs at once (default: one per core)")
     add("--address", help="of a running Ray cluster, such as auto or HOST:6379")
-    add("--cpus-per-run", type=float, default=1.0, help="cores that Ray keeps for a run")
-    add("--gpus-per-run", type=float, default=0.0, help="GPUs, such as 0.25 for four runs on one")
+    add("--cpus-per-run", type=options.parse_number, default=1.0, help="cores that Ray keeps for a run")
+    add("--gpus-per-run", type=options.parse_number, default=0.0, help="GPUs, such as 0.25 for four runs on one")
     add("--table", type=options.parse_path, default=_ROWS, help=f"all rows of all studies (default: {_ROWS})")
     add("--out", type=options.parse_path, help="report folder (default: outputs/ablation/DATA/STUDY)")
 

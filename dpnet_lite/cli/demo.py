@@ -70,17 +70,13 @@ def run_demo(
 
 def _draw_photographs(output: Path) -> Path:
     """Write the picture of photographs: three episodes drawn at random, by the shipped weights."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     from dpnet_lite.checkpoints import load_trained
     from dpnet_lite.datasets import OBJECTS_CREDIT, objects
     from dpnet_lite.episodes import draw_episodes
     from dpnet_lite.experiments.jobs import FULL
     from dpnet_lite.experiments.kept_features import compute_features
-    from dpnet_lite.experiments.plots import episodes_figure
+    from dpnet_lite.experiments.plots import episodes_figure, png
+    from dpnet_lite.storage.files import write_atomically
 
     trained, photographs = load_trained("photographs"), objects()
     every = range(len(photographs.class_names))
@@ -88,8 +84,7 @@ def _draw_photographs(output: Path) -> Path:
     bank = compute_features(photographs, trained.backbone, size=trained.size)
     figure = episodes_figure(bank, shown, {FULL: trained.head})
     figure.supxlabel(OBJECTS_CREDIT, fontsize=8)
-    figure.savefig(output / "photographs.png", dpi=150)
-    plt.close(figure)
+    write_atomically(output / "photographs.png", png(figure, dpi=150))
     return output / "photographs.png"
 
 
@@ -116,13 +111,9 @@ def _tables(results: Sequence[FoldResult], experiment: Experiment) -> str:
 
 def _draw(output: Path, fold_run: FoldRun) -> list[Path]:
     """Write the episode and learning-curve pictures of one trained fold."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     from dpnet_lite.experiments.jobs import FULL
-    from dpnet_lite.experiments.plots import episodes_figure, learning_curve_figure
+    from dpnet_lite.experiments.plots import episodes_figure, learning_curve_figure, png
+    from dpnet_lite.storage.files import write_atomically
 
     result, data = fold_run
     assert data is not None, "what was read from a file is not drawn"
@@ -133,6 +124,5 @@ def _draw(output: Path, fold_run: FoldRun) -> list[Path]:
         "learning_curve.png": learning_curve_figure({n: t.losses for n, t in result.trained.items()}),
     }
     for name, figure in figures.items():
-        figure.savefig(output / name, dpi=150)
-        plt.close(figure)
+        write_atomically(output / name, png(figure, dpi=150))
     return [output / name for name in figures]

@@ -106,8 +106,12 @@ def _take_from_head(args: argparse.Namespace, metadata: dict[str, Any]) -> None:
     args.data = args.data or "toy"
     args.fold = int(metadata.get("fold") or 0) if args.fold is None else args.fold
     own = metadata if args.data != "toy" and options.published_data(args.data) is None else {}  # the others fix them
+    lacks = own is metadata and (args.n_folds or own.get("n_folds"), args.layout or own.get("layout"))
     args.n_folds = args.n_folds or own.get("n_folds", N_FOLDS)
     args.layout = args.layout or own.get("layout", "interleaved")
+    if lacks and None in lacks:
+        taken = f"--n-folds {args.n_folds} --folds {args.layout} is taken; give what it was trained with"
+        options.say(f"{options.escaped(str(args.checkpoint))} does not say its folds: {taken}")
 
 
 def _refuse(args: argparse.Namespace, *, is_published: bool) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -39,6 +42,9 @@ _EXAMPLES = """examples:
   dpnet-lite evaluate --checkpoint outputs/dpnet.safetensors --data pascal5i:data/pascal --protocol ours hsnet
   dpnet-lite info outputs/fold1.safetensors
 """
+
+
+_LOG = logging.getLogger(__name__)
 
 
 class _CommandParser(OneLineParser):
@@ -77,6 +83,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Where nobody reads on (`| head -1`) it is 141, without a word, as a shell has it for what SIGPIPE ends.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments is None:  # a process of our own draws to files alone, whatever is set for others
+        os.environ["MPLBACKEND"] = "Agg"
+    with warnings.catch_warnings():
+        logging.lastResort = _Lines(logging.WARNING)
+        tell = lru_cache(maxsize=None)(lambda text: _LOG.warning("dpnet-lite: warning: %s", text))
+        warnings.showwarning = lambda message, *where, **how: tell(str(message))  # once; Python forgets what it showed
+        return _run(words)
+
+
+class _Lines(logging.Handler):
+    """What is logged, warnings among it: a line each on standard error, escaped, above a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        with contextlib.suppress(OSError):  # nobody reads it
+            tqdm.write(escaped(record.getMessage()), file=sys.stderr)
+
+
+def _run(words: list[str]) -> int:
     try:
         try:
             if hasattr(sys.stdout, "reconfigure"):

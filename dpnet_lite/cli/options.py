@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
-from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES, ModelConfig, TrainingConfig
+from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES, ModelConfig, TrainingConfig, number
 from dpnet_lite.experiments.presets import MIN_PER_CLASS, N_FOLDS, PHOTOGRAPHS, TOY, Preset
 from dpnet_lite.published.registry import PublishedName
 
@@ -76,11 +76,23 @@ def whole(low: int, high: int = 10_000_000) -> Callable[[str], int]:
     """What reads an option's whole number, from `low` to `high`."""
 
     def read(text: str) -> int:
-        if not (text.isdecimal() and len(text) < 20 and low <= int(text) <= high):
+        if not (_is_whole(text) and len(text) < 20 and low <= int(text) <= high):
             raise argparse.ArgumentTypeError(f"{text!r} does not fit; give a whole number from {low} to {high}")
         return int(text)
 
     return read
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal()  # which other alphabets' digits are, too
+
+
+def parse_number(text: str) -> float:
+    """An option's number, whole or not."""
+    try:
+        return float(number(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 parse_seed = whole(0, 2**63 - 1)  # what PyTorch takes
@@ -147,7 +159,7 @@ def _parse_fold(text: str) -> int | str:
     """ "all" or one fold's number."""
     if text == "all":
         return text
-    if not text.isdecimal():
+    if not _is_whole(text):
         raise argparse.ArgumentTypeError(f"{text!r} is no fold; give its number, from 0, or all")
     return int(text)
 
@@ -193,7 +205,7 @@ def add_data(parser: argparse.ArgumentParser, *, one_fold: bool = False, of_head
     which = f"number from 0 (default: {default})" if one_fold else "number from 0, or all"
     first = 0 if one_fold and not of_head else None
     add("--fold", type=whole(0) if one_fold else _parse_fold, default=first, help=which)
-    add("--gap", type=float, help="support-query gap of the toy world, 0 to 1")
+    add("--gap", type=parse_number, help="support-query gap of the toy world, 0 to 1")
     add("--backbone-weights", type=parse_path, help=".safetensors or .pth, torchvision's keys")
     add("--size", type=whole(32, 10_000), help="side of the network's square input, pixels")
     more = "more shots than a class has photographs: support images repeat (else scoring is refused)"

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpnet_lite.cli.options import DEVICES, check_output, escaped, known_networks, parse_path, say
+from dpnet_lite.cli.options import DEVICES, check_output, escaped, known_networks, parse_number, parse_path, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,9 +27,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     pairs = "pairs of image and mask of one class; give it again for a further class; or one image, and its outline"
     add("--support", type=parse_path, nargs="+", required=True, action="append", metavar="IMAGE MASK", help=pairs)
     box = "in the place of a mask: the object's box in the support image, in pixels from the top left"
-    add("--support-box", nargs=4, type=float, action=_Outline, metavar=("X0", "Y0", "X1", "Y1"), help=box)
+    add("--support-box", nargs=4, type=parse_number, action=_Outline, metavar=("X0", "Y0", "X1", "Y1"), help=box)
     corners = "in the place of a mask: the object's corners, three or more pairs"
-    add("--support-polygon", nargs="+", type=float, action=_Outline, metavar="X Y", help=corners)
+    add("--support-polygon", nargs="+", type=parse_number, action=_Outline, metavar="X Y", help=corners)
     add("--names", nargs="+", metavar="NAME", help="of the classes, in the order of --support")
     add("--checkpoint", type=parse_path, default=Path("photographs"), help="your own, photographs (default) or toy")
     add("--backbone-weights", type=parse_path, help="where the checkpoint was trained with such a file")
@@ -45,7 +45,7 @@ class _Outline(argparse.Action):
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option: Any = None) -> None:
         typed = " ".join(f"{value:g}" for value in values)
-        if not all(abs(value) < 1e6 for value in values):  # nan is no number below it either
+        if not all(abs(value) < 1e6 for value in values):
             raise argparse.ArgumentError(self, f"has {typed}; give pixels of the image")
         if option == "--support-box":
             x0, y0, x1, y1 = values

@@ -16,7 +16,7 @@ def world_size() -> int:
     """How many processes torchrun started for this job; ValueError where they could not find each other."""
     size = os.environ.get("WORLD_SIZE", "1")
     lacks = [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if not size.isdecimal() or (size != "1" and lacks):
+    if not (size.isascii() and size.isdecimal()) or (size != "1" and lacks):
         reason = f"{', '.join(lacks)} not set" if lacks else "that is no number"
         raise ValueError(f"the environment has WORLD_SIZE={size}, {reason}: unset it, or start with torchrun")
     return int(size)

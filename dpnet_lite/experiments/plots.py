@@ -5,6 +5,7 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart; the trut
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -140,3 +141,11 @@ def learning_curve_figure(losses: Mapping[str, Sequence[Mapping[str, float]]]) -
     axes.legend(frameon=False, fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def png(figure: Figure, *, dpi: int) -> bytes:
+    """The content of a PNG file of a figure, which is closed."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    plt.close(figure)
+    return buffer.getvalue()

@@ -39,6 +39,8 @@ class Stages:
         def wrap(items: Iterable[int]) -> Iterator[int]:
             bar = "{desc:<44} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {remaining} left"
             hidden = not is_first_process()
-            yield from tqdm(items, desc=label, bar_format=bar, mininterval=0.5, leave=True, disable=hidden)
+            shown = tqdm(items, desc=label, bar_format=bar, mininterval=0.5, leave=True, disable=hidden)
+            shown.ncols = getattr(shown, "ncols", None) or None  # a terminal that says its width is 0 shows a bar, too
+            yield from shown
 
         return wrap

@@ -107,6 +107,10 @@ def test_a_study_of_ones_own(tmp_path):
             ('title = "T"', 'title = "T"\ntraining = { seed = 3 }'),
             "sets the seed of a training; name seeds in the study",
         ),
+        (
+            ('title = "T"', "title = " + "[" * 10**5),
+            "its lists or tables lie too deep in each other; write it as a ship",
+        ),
         (('name = "b"', 'name = ""'), "give at least one, and each name once"),
         ((WHOLE, WHOLE + WHOLE[WHOLE.index("[[comparison]]") :]), "has the comparisons ["),
         (('control = "a"', 'control = "b"'), "compares 'b' with itself"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import lzma
+import math
 import signal
 import sqlite3
 import subprocess
@@ -135,8 +136,10 @@ def test_a_damaged_row_is_told(tmp_path):
     table = Table(path)
     check_rows([whole], path)
     table.append([whole])
-    texts = ["{", "[1]", b"\xff"]
+    texts = ["{", "[1]", b"\xff", "[" * 10**5]
     changes = [{name: None} for name in whole if name != "key"] + [{"miou": 0.4}]
+    times = ("training_seconds", "seconds_per_episode")
+    changes += [{name: value} for name in times for value in (math.nan, math.inf, -1.0)] + [{"parameters": -1}]
     packed = {"pixels": ("01", "zz", 3, "eNab"), "kind": ("float32",), "class_index": ("0009",), "class_names": ([1],)}
     changes += [{"scores": whole["scores"] | {name: value}} for name, values in packed.items() for value in values]
     changes.append({"scores": whole["scores"] | {"pixels": pack(np.array([[9, 2], [2, 4], [9, 9]], np.uint8))}})
@@ -153,7 +156,13 @@ def test_a_damaged_row_is_told(tmp_path):
 def test_a_damaged_file_of_rows_is_told(tmp_path):
     write_rows(tmp_path / "rows.jsonl.xz", [row(1)])
     whole = (tmp_path / "rows.jsonl.xz").read_bytes()
-    for damaged in (whole[:-20], whole[:40] + b"x" + whole[41:], b"text", lzma.compress(b"[1\n")):
+    for damaged in (
+        whole[:-20],
+        whole[:40] + b"x" + whole[41:],
+        b"text",
+        lzma.compress(b"[1\n"),
+        lzma.compress(b"[" * 10**5),
+    ):
         (tmp_path / "rows.jsonl.xz").write_bytes(damaged)
         with pytest.raises(ValueError, match=r"rows\.jsonl\.xz is no whole file of rows .*: get it again$"):
             read_rows(tmp_path / "rows.jsonl.xz")

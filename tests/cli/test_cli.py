@@ -30,6 +30,7 @@ from dpnet_lite.datasets import OBJECTS_FOLDER
 from dpnet_lite.episodes import EpisodeList
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.intervals import mean_interval, percent
+from dpnet_lite.experiments.progress import Stages
 from dpnet_lite.experiments.results import read_scores
 from dpnet_lite.training import Trainer
 
@@ -191,6 +192,18 @@ def test_evaluate_prints_the_table_and_writes_the_counts(head, data, tmp_path, c
     assert capsys.readouterr().out == text  # the same episodes every time
     assert run("evaluate", *options, "--seed", 1) == 0
     assert capsys.readouterr().out != text
+
+
+def test_a_head_that_does_not_say_its_folds_is_scored_by_those_that_are_named(head, data, tmp_path, capsys):
+    """Older versions did not write them."""
+    tensors, facts = load_checkpoint(head)
+    save_checkpoint(tmp_path / "old.safetensors", tensors, {n: v for n, v in facts.items() if n != "n_folds"})
+    common = ["evaluate", *data[:2], *data[6:], "--shots", 1, "--episodes", 4, "--checkpoint"]
+    said = "old.safetensors does not say its folds: --n-folds 4 --folds interleaved is taken; give what it was trained "
+    for path, more, is_said in ((head, [], False), (old := tmp_path / "old.safetensors", [], True)):
+        assert run(*common, path, *more) == 0
+        assert (said in capsys.readouterr().out) == is_said
+    assert run(*common, old, "--n-folds", 4) == 0 and "does not say" not in capsys.readouterr().out
 
 
 def test_classes_that_a_head_has_seen_are_not_scored(head, data, tmp_path, capsys):
@@ -481,6 +494,10 @@ def test_an_incomplete_folder_is_told(folder, missing, message, tmp_path, capsys
         (["train", "--n-folds", "0"], "--n-folds: '0' does not fit; give a whole number from 2"),
         (["evaluate", "--checkpoint", "x", "--size", "1"], "--size: '1' does not fit; give a whole number from 32"),
         (["train", "--seed", str(2**64)], f"--seed: '{2**64}' does not fit; give a whole number from 0 to {2**63 - 1}"),
+        (["demo", "--shots", "\u0663"], "--shots: '\u0663' does not fit; give a whole number from 1 to 1000"),
+        (["demo", "--fold", "\u0663"], "'\u0663' is no fold; give its number, from 0, or all"),
+        (["demo", "--gap", "0_1"], "argument --gap: '0_1' is no number; give one such as 3 or 0.5"),
+        (["ablate", "aux", "--gpus-per-run", " 1"], "--gpus-per-run: ' 1' is no number; give one such as 3 or 0.5"),
         (["demo", "--seeds", "0", "-1"], "--seeds: '-1' does not fit; give a whole number from 0"),
         (["data", "prepare", "coco20i", "--root", "x", "--workers", "0"], "--workers: '0' does not fit; give a whole"),
         (["demo", "--seeds", "0", "--shots", "1", "--seeds=1"], "--seeds is given twice; put all its values behind"),
@@ -706,6 +723,37 @@ for words in ([], *([name] for name in COMMANDS), ["data", "check"], ["data", "p
 
 def test_help_of_every_command_loads_nothing_heavy():
     subprocess.run([sys.executable, "-c", HELP], check=True)
+
+
+WARNS = """
+import logging, sys, warnings
+from dpnet_lite.cli import info, main, options
+def run(args):
+    from matplotlib import pyplot as plt
+    options.say(plt.get_backend())
+    for name in ("a\\n\\x1b[31m", "a\\n\\x1b[31m", "b"):
+        warnings.simplefilter("default")  # as libraries do: then Python forgets what it has shown
+        warnings.warn(f"{name} is odd")
+    logging.getLogger("dpnet_lite.storage").warning("kept in \\x1b[31m")
+info.run = run
+sys.argv = ["dpnet-lite", "info"]
+sys.exit(main.main())
+"""
+
+
+def test_warnings_take_a_line_each_and_no_display_is_asked_for():
+    """They showed a line of the source, and the names' control characters; a foreign backend ended a demo after it."""
+    command, environment = [sys.executable, "-c", WARNS], os.environ | {"MPLBACKEND": "nope"}
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (result.returncode, result.stdout.lower()) == (0, "agg\n"), result.stderr
+    start = "dpnet-lite: warning: "
+    assert result.stderr == f"{start}a\\n\\x1b[31m is odd\n{start}b is odd\nkept in \\x1b[31m\n"
+
+
+def test_a_terminal_of_no_width_shows_a_bar_too(monkeypatch, capsys):
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda file: (0, 0))
+    assert list(Stages()("training")([1, 2])) == [1, 2]
+    assert "100% |" in capsys.readouterr().err
 
 
 def test_every_command_has_its_file_and_one_type_for_paths():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from dpnet_lite.checkpoints import load_head
 from dpnet_lite.cli import options
 from dpnet_lite.cli.demo import run_demo
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.experiments import results
+from dpnet_lite.experiments import jobs, results
 from dpnet_lite.experiments.experiment import Experiment
 from dpnet_lite.experiments.intervals import mean_interval
 from dpnet_lite.experiments.jobs import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult, support_only
@@ -63,12 +64,15 @@ class Run:
 @pytest.fixture(scope="module")
 def first_run(config, tmp_path_factory) -> Run:
     output, said = tmp_path_factory.mktemp("out"), []
+    (output / "kept").write_text("mine")
+    os.link(output / "kept", output / "episodes.png")
     return Run(output, said, run_demo(config, output, say=said.append))
 
 
 def test_it_writes_results_heads_and_pictures(first_run, config):
     runs = {(fold, seed) for fold in (0, 2) for seed in (0, 1)}
     assert set(first_run.records()) == runs
+    assert (first_run.output / "kept").read_text() == "mine"  # pictures replace a file, as all else does
     heads = {f"{name}_fold{fold}_seed{seed}" for name in ("dpnet", "support_only") for fold, seed in runs}
     assert {path.stem for path in first_run.output.glob("*.safetensors")} == heads
     for name in ("episodes.png", "learning_curve.png"):
@@ -200,7 +204,7 @@ def test_resume_skips_what_the_same_settings_have_done(first_run, config, tmp_pa
 
     monkeypatch.setattr(results, "run_fold", spy)
     output.mkdir()
-    for path in first_run.output.glob("fold0_seed*.json"):
+    for path in first_run.output.glob("*fold0_seed*.*"):
         (output / path.name).write_bytes(path.read_bytes())
     found = run_demo(config, output, say=said.append, resume=True, pictures=False)
     assert calls == [(2, 0), (2, 1)] and said == first_run.said[:1]
@@ -259,12 +263,74 @@ def test_a_result_file_of_something_else_is_not_read(first_run, tmp_path):
     assert load_result(tmp_path / "none.json", identity) is None
 
 
+HEADS = [f"{name}_fold0_seed0.{end}" for name in ("support_only", "dpnet") for end in ("safetensors", "json")]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "reason", "trained"),
+    [
+        ("fold0_seed0.json", {"scores": 1}, "it was changed since it was written", []),
+        ("fold0_seed0.json", {"fold": 0.0}, "it was changed since it was written", []),
+        ("fold0_seed0.json", {"fold": False}, "it was changed since it was written", []),
+        ("fold0_seed0.json", {"sha256": None}, "it has no seal: an older version wrote it", []),
+        ("fold0_seed0.json", "[" * 10**5, "maximum recursion depth exceeded", []),
+        (HEADS[0], None, f"{HEADS[0]} is missing or damaged", [SUPPORT_ONLY]),
+        (HEADS[2], "cut", f"{HEADS[2]} is missing or damaged", [FULL]),
+        (HEADS[3], None, f"{HEADS[3]} is missing or damaged", []),
+    ],
+)
+def test_what_is_not_as_it_was_written_is_made_again(
+    first_run, config, tmp_path, monkeypatch, name, damage, reason, trained
+):
+    """Counts written by hand were taken over, and a head that was gone was not missed."""
+    for file in ("fold0_seed0.json", *HEADS):
+        (tmp_path / file).write_bytes((first_run.output / file).read_bytes())
+    path, calls, said, original = tmp_path / name, [], [], jobs.train_head
+    if isinstance(damage, dict):
+        record = json.loads(path.read_text())
+        counts = record["scores"][0][2]["counts"]  # more of the object is found, less is left: an episode could give it
+        counts[0] = [counts[0][0] + 1, *counts[0][1:3], counts[0][3] + 1]
+        record |= damage if "scores" not in damage else {}
+        path.write_text(json.dumps({key: value for key, value in record.items() if value is not None}))
+    elif damage is None:
+        path.unlink()
+    else:
+        path.write_text(damage)
+    monkeypatch.setattr(jobs, "train_head", lambda *a, **how: calls.append(how["name"]) or original(*a, **how))
+    for _ in range(2):  # then all is whole again
+        one = replace(config, folds=(0,), seeds=(0,))
+        (found,) = run_demo(one, tmp_path, say=said.append, resume=True, pictures=False)
+        assert {key: s.to_dict() for key, s in found.scores.items()} == {
+            key: s.to_dict() for key, s in first_run.results[0].scores.items()
+        }
+    assert calls == trained and said[1] == said[2] and len(said) == 3
+    told = f"fold 0, seed 0 is run again: {tmp_path / 'fold0_seed0.json'} is no whole result ({reason}"
+    assert said[0].startswith(told)
+    assert said[0].endswith("); --resume runs its fold and seed again, with those of its heads that are whole")
+    for file in HEADS:
+        assert (tmp_path / file).read_bytes() == (first_run.output / file).read_bytes()
+
+
+def test_a_head_of_other_settings_is_trained_again(first_run, config, tmp_path, monkeypatch):
+    """It lies where that of the result was; the result itself is damaged."""
+    for file in HEADS:
+        other = first_run.output / file.replace("seed0", "seed1" if "dpnet" in file else "seed0")
+        (tmp_path / file).write_bytes(other.read_bytes())
+    (tmp_path / "fold0_seed0.json").write_text("{")
+    calls, original = [], jobs.train_head
+    monkeypatch.setattr(jobs, "train_head", lambda *a, **how: calls.append(how["name"]) or original(*a, **how))
+    one = replace(config, folds=(0,), seeds=(0,))
+    (found,) = run_demo(one, tmp_path, say=lambda text: None, resume=True, pictures=False)
+    assert calls == [FULL]
+    assert found.scores[FULL, 1].to_dict() == first_run.results[0].scores[FULL, 1].to_dict()
+
+
 def test_a_damaged_result_file_is_told(first_run, tmp_path):
     (whole, *_), path = first_run.records().values(), tmp_path / "fold0_seed0.json"
     scores = whole["scores"][0]
     changes = [{"fold": None}, {"scores": [[*scores[:2], {}]]}, {"episodes": []}, {"episodes": {"1": {}}}]
     # All of these could be read, and were taken over: another score, another seed, images of other episodes.
-    changes += [{"fold": 2}, {"seed": 3}, {"scores": whole["scores"][1:]}]
+    changes += [{"fold": 2}, {"seed": 3}, {"fold": 0.0}, {"seed": False}, {"scores": whole["scores"][1:]}]
     changes += [{"scores": [["DPN", *scores[1:]], *whole["scores"][1:]]}]
     moved = scores[2] | {"class_index": [4 - scores[2]["class_index"][0], *scores[2]["class_index"][1:]]}
     changes += [{"scores": [[*scores[:2], moved], *whole["scores"][1:]]}]
@@ -275,7 +341,7 @@ def test_a_damaged_result_file_is_told(first_run, tmp_path):
     for text in texts:
         path.write_text(text)
         with pytest.raises(
-            ValueError, match=rf"^{path} is damaged .*; delete it, and its fold and seed are run again$"
+            ValueError, match=rf"^{path} is no whole result \(.*\); --resume runs its fold and seed again$"
         ):
             load_result(path, whole["identity"])
 

@@ -115,8 +115,13 @@ def test_what_does_not_fit_together_is_told_in_one_line(options, complaint, tmp_
     ("outline", "complaint"),
     [
         (["polygon", 1, 2, 3, 4], "has 4 numbers; give x and y of three or more"),
-        (["polygon", 0, 0, 9, 0, 0, "nan"], "has 0 0 9 0 0 nan; give pixels of the image"),
-        (["box", "nan", 0, 10, 10], "has nan 0 10 10; give pixels of the image"),
+        (
+            ["polygon", 0, 0, 9, 0, 0, "nan"],
+            "argument --support-polygon: 'nan' is no number; give one such as 3 or 0.5",
+        ),
+        (["box", "5_0", 0, 10, 10], "argument --support-box: '5_0' is no number; give one such as 3 or 0.5"),
+        (["box", "1e400", 0, 10, 10], "has inf 0 10 10; give pixels of the image"),
+        (["polygon", 0, 0, 9, 0, 0, "1e7"], "has 0 0 9 0 0 1e+07; give pixels of the image"),
         (["box", 0, 0, 0, 0], "has 0 0 0 0, which encloses nothing; give corners around the object"),
         (["polygon", 5, 5, 5, 5, 5, 5], "encloses nothing"),
         (["polygon", 0, 0, 100, 100, 200, 200], "encloses nothing"),
