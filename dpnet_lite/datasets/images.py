@@ -197,7 +197,7 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
 def most_pixels() -> int:
     """How many pixels an image may have; ValueError where the environment's wish is no such number."""
     wish = os.environ.get("DPNET_LITE_MAX_PIXELS") or str(MAX_PIXELS)
-    if not (wish.isdecimal() and len(wish) < 20 and int(wish)):
+    if not (wish.isascii() and wish.isdecimal() and len(wish) < 20 and int(wish)):
         raise ValueError(f"the environment variable DPNET_LITE_MAX_PIXELS is {wish!r}; give a whole number of pixels")
     return int(wish)
 

@@ -12,12 +12,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch import Tensor, nn
 
-from dpnet_lite.checkpoints import DPNET_ALONE, Networks, Trained, load_head, save_head
+from dpnet_lite.checkpoints import DPNET_ALONE, Networks, Trained, save_head
 from dpnet_lite.config import ModelConfig, TrainingConfig
 from dpnet_lite.episodes import EpisodeList, draw_episodes, usable_classes
 from dpnet_lite.evaluation import EpisodeScores
@@ -60,10 +59,6 @@ class FoldResult:
 def support_only(config: ModelConfig) -> ModelConfig:
     """The rival: P stands in for P_q everywhere. It has exactly as many parameters."""
     return replace(config, pseudo_prototype=False)
-
-
-# What is trained, and how its network differs from the one that is asked for.
-TRAINED: Mapping[str, Callable[[ModelConfig], ModelConfig]] = {SUPPORT_ONLY: support_only, FULL: lambda model: model}
 
 
 def train_head(
@@ -140,34 +135,18 @@ def save_trained(
     path: Path, data: TrainingData, training: TrainingConfig, result: TrainingResult, **facts: Any
 ) -> None:
     """Save a trained head; it says how it was made, with `facts` besides, which may replace others."""
-    made = {"step": result.step, "training_episodes": result.episodes_sha256, **_making(data, training)}
-    save_head(path, result.head, data.train.backbone, size=data.train.size, **{**made, **facts})
-
-
-def kept_head(
-    path: Path, model: ModelConfig, data: TrainingData, training: TrainingConfig, networks: Networks
-) -> nn.Module | None:
-    """The head that `path` holds, if it is whole and was made as it would be now; else None."""
-    backbone = data.train.backbone
-    made = {"backbone_fingerprint": backbone.fingerprint, "precision": backbone.precision, "size": data.train.size}
-    made |= _making(data, training)
-    try:
-        head, facts = load_head(path, networks=networks)
-    except (FileNotFoundError, ValueError):
-        return None
-    return head if head.config == model and {**facts, **made} == facts else None
-
-
-def _making(data: TrainingData, training: TrainingConfig) -> dict[str, Any]:
     dataset = data.train.dataset
-    return {
+    made = {
+        "step": result.step,
         "data": dataset.name,
         "dataset": dataset.fingerprint,
         "fold": data.fold,
         "base_classes": [dataset.class_names[i] for i in usable_classes(dataset, data.base, **area_rule(training))],
         "seed": training.seed,
         "training": training.to_dict(),
+        "training_episodes": result.episodes_sha256,
     }
+    save_head(path, result.head, data.train.backbone, size=data.train.size, **{**made, **facts})
 
 
 def evaluate(
@@ -228,20 +207,17 @@ def run_fold(
     device: str = "cpu",
     stage: Stage = silent,
     networks: Networks = DPNET_ALONE,
-    kept: Mapping[str, nn.Module] = MappingProxyType({}),
 ) -> FoldResult:
-    """Train what is not in `kept`, and score all methods on the same frozen episodes of novel classes."""
+    """Train what needs training and score all methods on the same frozen episodes of novel classes."""
     asked: dict[str, Any] = {"shots": shots, "n_episodes": n_episodes, "repeats": repeats}
     lists = novel_episodes(data.test, data.novel, data.fold, **asked).lists  # what cannot be drawn is told first
     segmenters = {TRAINING_FREE: training_free_segmenter(data.test.backbone.deep_channels)}
     trained: dict[str, TrainingResult] = {}
-    for name, change in TRAINED.items():
+    for name, config in ((SUPPORT_ONLY, support_only(model)), (FULL, model)):
         if name in methods:
-            if name not in kept:
-                how: dict[str, Any] = {"fabric": make_fabric(device, training.precision), "networks": networks}
-                trained[name] = train_head(data, change(model), training, stage=stage, name=name, **how)
-            head = kept[name] if name in kept else trained[name].head
-            segmenters[name] = head_segmenter(head.to(device))
+            how: dict[str, Any] = {"fabric": make_fabric(device, training.precision), "networks": networks}
+            trained[name] = train_head(data, config, training, stage=stage, name=name, **how)
+            segmenters[name] = head_segmenter(trained[name].head.to(device))
     chosen = {name: segment for name, segment in segmenters.items() if name in methods}
     count = partial(score_episodes, original_size=original_size)
     scored = evaluate(chosen, data.test, lists, count=count, stage=stage)

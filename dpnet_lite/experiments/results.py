@@ -9,13 +9,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dpnet_lite.checkpoints import DPNET_ALONE, Networks, load_checkpoint, save_checkpoint, versions
+from dpnet_lite.checkpoints import DPNET_ALONE, Networks, versions
 from dpnet_lite.episodes import EpisodeList
 from dpnet_lite.evaluation import EpisodeScores
 from dpnet_lite.experiments.experiment import Experiment, FoldData
-from dpnet_lite.experiments.jobs import METHODS, TRAINED, FoldResult, kept_head, run_fold, save_trained
+from dpnet_lite.experiments.jobs import METHODS, FoldResult, run_fold, save_trained
 from dpnet_lite.experiments.progress import Stages
-from dpnet_lite.storage.files import locked, require_kinds, sha256, write_atomically
+from dpnet_lite.storage.files import locked, sha256, write_atomically
 
 
 class FoldRun(NamedTuple):
@@ -37,7 +37,7 @@ def run_experiment(
     """Run all folds and seeds and write their results and heads to `output`; each is given when it is done.
 
     With `resume`, results that the same settings made of the same data are read instead, where they and their heads are
-    as they were written; `say` is told of others. Their heads that are whole are scored again, not trained.
+    as they were written; `say` is told of others.
     ValueError where another process writes to `output`, or files of these folds and seeds are there and neither
     `resume` nor `may_replace` is given.
     """
@@ -51,11 +51,11 @@ def run_experiment(
         for fold, seed in runs:
             path = output / f"fold{fold}_seed{seed}.json"
             identity = experiment.identity(backbone, bank, fold, seed)
-            keeps_heads, reason = False, f"{path} was made of other photographs, masks or settings"
+            done, reason = None, f"{path} was made of other photographs, masks or settings"
             try:
                 done = load_result(path, identity, sealed=True) if resume else None
             except ValueError as error:
-                done, keeps_heads, reason = None, True, f"{error}, with those of its heads that are whole"
+                reason = str(error)
             if done is not None:
                 yield FoldRun(done, None)
                 continue
@@ -63,53 +63,27 @@ def run_experiment(
                 say(f"fold {fold}, seed {seed} is run again: {reason}")
             stage = _stages(experiment, fold, seed)
             data = experiment.fold_data(backbone, bank, fold, seed, stage)
-            yield _run_one(experiment, data, path, identity, stage, networks, keeps_heads=keeps_heads)
-
-
-def _run_one(
-    experiment: Experiment,
-    data: FoldData,
-    path: Path,
-    identity: dict[str, Any],
-    stage: Stages,
-    networks: Networks,
-    *,
-    keeps_heads: bool,
-) -> FoldRun:
-    """Run one fold and seed and write its heads, then its result; `keeps_heads` trains only those not whole."""
-    training = replace(experiment.training, seed=identity["seeds"][0])
-    heads = {name: path.with_name(f"{name.replace(' ', '_').lower()}_{path.stem}.safetensors") for name in TRAINED}
-    how = (data, training, networks)
-    kept = {
-        name: whole
-        for name, file in heads.items()
-        if keeps_heads and (whole := kept_head(file, TRAINED[name](experiment.model), *how)) is not None
-    }
-    stage.total -= len(kept)
-    result = run_fold(
-        data,
-        experiment.model,
-        training,
-        shots=experiment.shots,
-        n_episodes=experiment.n_episodes,
-        original_size=experiment.original_size,
-        repeats=experiment.repeat_support,
-        device=experiment.device,
-        stage=stage,
-        networks=networks,
-        kept=kept,
-    )
-    split: dict[str, Any] = {"n_folds": experiment.n_folds, "layout": experiment.layout}
-    split["episodes"] = {str(n_shot): e.sha256 for n_shot, e in result.episodes.items()}
-    for name, head in heads.items():
-        scores = {f"{n_shot}-shot mIoU": s.miou for (own, n_shot), s in result.scores.items() if own == name}
-        if name in kept:  # written again for its .json, which may be what was missing
-            tensors, facts = load_checkpoint(head)
-            save_checkpoint(head, tensors, facts | split | {"scores": scores})
-        else:
-            save_trained(head, data, training, result.trained[name], scores=scores, **split)
-    _save_result(path, result, identity, [*heads.values()])  # last: where it lies, the fold is done
-    return FoldRun(result, None if kept else data)  # its pictures are there
+            training = replace(experiment.training, seed=seed)
+            result = run_fold(
+                data,
+                experiment.model,
+                training,
+                shots=experiment.shots,
+                n_episodes=experiment.n_episodes,
+                original_size=experiment.original_size,
+                repeats=experiment.repeat_support,
+                device=experiment.device,
+                stage=stage,
+                networks=networks,
+            )
+            split = {"n_folds": experiment.n_folds, "layout": experiment.layout}
+            for name, trained in result.trained.items():
+                head = output / f"{name.replace(' ', '_').lower()}_fold{fold}_seed{seed}.safetensors"
+                scores = {f"{n_shot}-shot mIoU": s.miou for (own, n_shot), s in result.scores.items() if own == name}
+                episodes = {str(n_shot): e.sha256 for n_shot, e in result.episodes.items()}
+                save_trained(head, data, training, trained, episodes=episodes, scores=scores, **split)
+            _save_result(path, result, identity)  # last: where it lies, the fold is done
+            yield FoldRun(result, data)
 
 
 def _stages(experiment: Experiment, fold: int, seed: int) -> Stages:
@@ -119,7 +93,7 @@ def _stages(experiment: Experiment, fold: int, seed: int) -> Stages:
     return Stages(n_own + 3 * len(experiment.shots), prefix)
 
 
-def _save_result(path: Path, result: FoldResult, identity: dict[str, Any], heads: Iterable[Path]) -> None:
+def _save_result(path: Path, result: FoldResult, identity: dict[str, Any]) -> None:
     """Write the scores of one (fold, seed), with what they depend on, digests of its heads' files, and a seal."""
     record = {
         "identity": identity,
@@ -128,7 +102,7 @@ def _save_result(path: Path, result: FoldResult, identity: dict[str, Any], heads
         "seed": result.seed,
         "episodes": {str(n_shot): json.loads(e.to_json()) for n_shot, e in result.episodes.items()},
         "scores": [[method, n_shot, s.to_dict()] for (method, n_shot), s in result.scores.items()],
-        "heads": {file.name: sha256(file.read_bytes()) for head in heads for file in (head, head.with_suffix(".json"))},
+        "heads": {file.name: sha256(file.read_bytes()) for file in path.parent.glob(f"*_{path.stem}.*")},
     }
     record["sha256"] = _seal(record)
     write_atomically(path, json.dumps(record, separators=(",", ":")).encode())
@@ -140,10 +114,8 @@ def _seal(record: Mapping[str, Any]) -> str:
 
 def _check_seal(folder: Path, record: Mapping[str, Any]) -> None:
     """ValueError where a record, or the file of a head of it, is not what was written."""
-    if "sha256" not in record:
-        raise ValueError("it has no seal: an older version wrote it")
-    if record["sha256"] != _seal(record):
-        raise ValueError("it was changed since it was written")
+    if record.get("sha256") != _seal(record):
+        raise ValueError("it was changed since it was written, or an older version wrote it")
     for name, digest in record["heads"].items():
         if not (folder / name).is_file() or sha256((folder / name).read_bytes()) != digest:
             raise ValueError(f"{name} is missing or damaged")
@@ -163,16 +135,14 @@ def load_result(path: Path, identity: dict[str, Any], *, sealed: bool = False) -
             return None
         if sealed:
             _check_seal(path.parent, record)
-        for name in ("fold", "seed"):
-            number = identity[f"{name}s"][0]
-            require_kinds(record, {name: range(number, number + 1)}, f"its {name} is not that of its settings")
         episodes = {int(n_shot): EpisodeList.from_json(json.dumps(e)) for n_shot, e in record["episodes"].items()}
         scores = {(method, n_shot): read_scores(s, [episodes[n_shot]]) for method, n_shot, s in record["scores"]}
-        if scores.keys() != set(product(METHODS, identity["shots"])):
-            raise ValueError("methods or shots are not those of its settings")
+        found = [[record["fold"]], [record["seed"]], scores.keys()]
+        if found != [identity["folds"], identity["seeds"], set(product(METHODS, identity["shots"]))]:
+            raise ValueError("fold, seed, methods or shots are not those of its settings")
         return FoldResult(record["fold"], record["seed"], scores, episodes)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} is no whole result ({error}); --resume runs its fold and seed again") from None
+        raise ValueError(f"{path} is damaged ({error}); --resume makes it anew") from None
 
 
 def read_scores(values: Any, lists: Iterable[EpisodeList]) -> EpisodeScores:

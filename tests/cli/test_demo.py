@@ -23,7 +23,7 @@ from dpnet_lite.checkpoints import load_head
 from dpnet_lite.cli import options
 from dpnet_lite.cli.demo import run_demo
 from dpnet_lite.config import ModelConfig, TrainingConfig
-from dpnet_lite.experiments import jobs, results
+from dpnet_lite.experiments import results
 from dpnet_lite.experiments.experiment import Experiment
 from dpnet_lite.experiments.intervals import mean_interval
 from dpnet_lite.experiments.jobs import FULL, METHODS, SUPPORT_ONLY, TRAINING_FREE, FoldResult, support_only
@@ -267,62 +267,43 @@ HEADS = [f"{name}_fold0_seed0.{end}" for name in ("support_only", "dpnet") for e
 
 
 @pytest.mark.parametrize(
-    ("name", "damage", "reason", "trained"),
+    ("name", "damage", "reason"),
     [
-        ("fold0_seed0.json", {"scores": 1}, "it was changed since it was written", []),
-        ("fold0_seed0.json", {"fold": 0.0}, "it was changed since it was written", []),
-        ("fold0_seed0.json", {"fold": False}, "it was changed since it was written", []),
-        ("fold0_seed0.json", {"sha256": None}, "it has no seal: an older version wrote it", []),
-        ("fold0_seed0.json", "[" * 10**5, "maximum recursion depth exceeded", []),
-        (HEADS[0], None, f"{HEADS[0]} is missing or damaged", [SUPPORT_ONLY]),
-        (HEADS[2], "cut", f"{HEADS[2]} is missing or damaged", [FULL]),
-        (HEADS[3], None, f"{HEADS[3]} is missing or damaged", []),
+        ("fold0_seed0.json", {}, "it was changed since it was written, or an older version wrote it"),
+        ("fold0_seed0.json", {"fold": False}, "it was changed since"),
+        ("fold0_seed0.json", {"sha256": None}, "it was changed since"),
+        ("fold0_seed0.json", "[" * 10**5, "maximum recursion depth exceeded"),
+        (HEADS[0], None, f"{HEADS[0]} is missing or damaged"),
+        (HEADS[2], "cut", f"{HEADS[2]} is missing or damaged"),
+        (HEADS[3], None, f"{HEADS[3]} is missing or damaged"),
     ],
 )
-def test_what_is_not_as_it_was_written_is_made_again(
-    first_run, config, tmp_path, monkeypatch, name, damage, reason, trained
-):
+def test_what_is_not_as_it_was_written_is_made_again(first_run, config, tmp_path, monkeypatch, name, damage, reason):
     """Counts written by hand were taken over, and a head that was gone was not missed."""
-    for file in ("fold0_seed0.json", *HEADS):
+    files = ["fold0_seed0.json", *HEADS]
+    for file in files:
         (tmp_path / file).write_bytes((first_run.output / file).read_bytes())
-    path, calls, said, original = tmp_path / name, [], [], jobs.train_head
+    path, calls, said, original = tmp_path / name, [], [], results.run_fold
     if isinstance(damage, dict):
         record = json.loads(path.read_text())
         counts = record["scores"][0][2]["counts"]  # more of the object is found, less is left: an episode could give it
-        counts[0] = [counts[0][0] + 1, *counts[0][1:3], counts[0][3] + 1]
-        record |= damage if "scores" not in damage else {}
-        path.write_text(json.dumps({key: value for key, value in record.items() if value is not None}))
+        counts[0] = [counts[0][0] + 1, *counts[0][1:3], counts[0][3] + 1] if not damage else counts[0]
+        path.write_text(json.dumps(record | damage))
     elif damage is None:
         path.unlink()
     else:
         path.write_text(damage)
-    monkeypatch.setattr(jobs, "train_head", lambda *a, **how: calls.append(how["name"]) or original(*a, **how))
+    monkeypatch.setattr(results, "run_fold", lambda *a, **how: calls.append(a) or original(*a, **how))
     for _ in range(2):  # then all is whole again
         one = replace(config, folds=(0,), seeds=(0,))
         (found,) = run_demo(one, tmp_path, say=said.append, resume=True, pictures=False)
         assert {key: s.to_dict() for key, s in found.scores.items()} == {
             key: s.to_dict() for key, s in first_run.results[0].scores.items()
         }
-    assert calls == trained and said[1] == said[2] and len(said) == 3
-    told = f"fold 0, seed 0 is run again: {tmp_path / 'fold0_seed0.json'} is no whole result ({reason}"
-    assert said[0].startswith(told)
-    assert said[0].endswith("); --resume runs its fold and seed again, with those of its heads that are whole")
-    for file in HEADS:
+    assert len(calls) == 1 and said[1] == said[2] and len(said) == 3
+    assert said[0].startswith(f"fold 0, seed 0 is run again: {tmp_path / 'fold0_seed0.json'} is damaged ({reason}")
+    for file in files:
         assert (tmp_path / file).read_bytes() == (first_run.output / file).read_bytes()
-
-
-def test_a_head_of_other_settings_is_trained_again(first_run, config, tmp_path, monkeypatch):
-    """It lies where that of the result was; the result itself is damaged."""
-    for file in HEADS:
-        other = first_run.output / file.replace("seed0", "seed1" if "dpnet" in file else "seed0")
-        (tmp_path / file).write_bytes(other.read_bytes())
-    (tmp_path / "fold0_seed0.json").write_text("{")
-    calls, original = [], jobs.train_head
-    monkeypatch.setattr(jobs, "train_head", lambda *a, **how: calls.append(how["name"]) or original(*a, **how))
-    one = replace(config, folds=(0,), seeds=(0,))
-    (found,) = run_demo(one, tmp_path, say=lambda text: None, resume=True, pictures=False)
-    assert calls == [FULL]
-    assert found.scores[FULL, 1].to_dict() == first_run.results[0].scores[FULL, 1].to_dict()
 
 
 def test_a_damaged_result_file_is_told(first_run, tmp_path):
@@ -330,7 +311,7 @@ def test_a_damaged_result_file_is_told(first_run, tmp_path):
     scores = whole["scores"][0]
     changes = [{"fold": None}, {"scores": [[*scores[:2], {}]]}, {"episodes": []}, {"episodes": {"1": {}}}]
     # All of these could be read, and were taken over: another score, another seed, images of other episodes.
-    changes += [{"fold": 2}, {"seed": 3}, {"fold": 0.0}, {"seed": False}, {"scores": whole["scores"][1:]}]
+    changes += [{"fold": 2}, {"seed": 3}, {"scores": whole["scores"][1:]}]
     changes += [{"scores": [["DPN", *scores[1:]], *whole["scores"][1:]]}]
     moved = scores[2] | {"class_index": [4 - scores[2]["class_index"][0], *scores[2]["class_index"][1:]]}
     changes += [{"scores": [[*scores[:2], moved], *whole["scores"][1:]]}]
@@ -340,9 +321,7 @@ def test_a_damaged_result_file_is_told(first_run, tmp_path):
     texts = [json.dumps(whole)[:-9], "[]", *map(json.dumps, [without_fold, *(whole | change for change in changes)])]
     for text in texts:
         path.write_text(text)
-        with pytest.raises(
-            ValueError, match=rf"^{path} is no whole result \(.*\); --resume runs its fold and seed again$"
-        ):
+        with pytest.raises(ValueError, match=rf"^{path} is damaged \(.*\); --resume makes it anew$"):
             load_result(path, whole["identity"])
 
 
