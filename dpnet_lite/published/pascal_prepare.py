@@ -26,7 +26,7 @@ from dpnet_lite.storage.files import write_atomically
 
 def prepare_pascal(
     root: str | Path, *, download: bool = False, workers: int = 1, steps: Callable[[str], Progress] = lambda name: iter
-) -> str:
+) -> list[str]:
     """Make a copy complete in torchvision's layout; says what was done, in a few lines.
 
     With `download`, torchvision.datasets fetches, checks and unpacks VOC2012's trainval archive and SBD's where they
@@ -65,7 +65,7 @@ def prepare_pascal(
         Pascal5i(root, split)  # fails here where a mask is
     had = sum(name in folders.mask_names for name in present) - len(todo)
     lines.append(f"{len(todo):,} annotations of SBD made masks; {had:,} images had one")
-    return "\n".join([*lines, f"{len(folders.mask_names):,} masks in {folders.base}"])
+    return [*lines, f"{len(folders.mask_names):,} masks in {folders.base}"]
 
 
 def convert_mask(source: Path, target: Path) -> None:
