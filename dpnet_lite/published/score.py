@@ -138,11 +138,7 @@ def _unscored_note(protocol: Protocol, drawn: Protocol, names: Sequence[str]) ->
     others = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     counted = "counted as 0" if protocol.rule in ("clamped", "epsilon") else "left out of the mean"
     text = f"{', '.join(names[:_NAMED])}{others} ({counted}); in a list no episode shows its object"
-    why = (
-        ""
-        if drawn.drawing == "turns"
-        else f"; {drawn.name} does not draw classes in turn: give more with --episodes, or"
-    )
+    why = "" if drawn.drawing == "turns" else f"; {drawn.name} has no turns of classes: give more with --episodes, or"
     return f"{protocol.name}, not scored: {text}{why or ','} see: dpnet-lite data check."
 
 

@@ -326,9 +326,7 @@ def test_hsnets_lists_are_tested_pair_by_pair(heads, trees, pascal, tmp_path, ca
     assert found == [(split.ids[image], index) for image, index in chosen]
     assert listed_pairs(replace(copy, lists=None), split, 0) is None
     assert run("evaluate", *pascal, *shown, "--episodes", 1) == 0  # of the first pair's class alone
-    why = (
-        "in a list no episode shows its object; hsnet does not draw classes in turn: give more with --episodes, or see"
-    )
+    why = "in a list no episode shows its object; hsnet has no turns of classes: give more with --episodes, or see"
     text = capsys.readouterr().out
     assert f"not scored: aeroplane, bicycle, boat, bottle (counted as 0); {why}" in text and "two images" not in text
 
