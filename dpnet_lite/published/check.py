@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -254,9 +256,8 @@ def _examine_pascal_split(
 
 def _examine_coco(root: Path, deep: bool, progress: Progress) -> Iterator[Finding]:
     import_extra("pycocotools.mask", "draws COCO's masks")
-    for split in SPLITS:
-        yield from _told(_examine_coco_split(root, split, deep, progress))
-    yield from _refusal(refuse_two_years, root)
+    splits = [_told(_examine_coco_split(root, split, deep, progress)) for split in SPLITS]
+    yield from dict.fromkeys(chain(*splits, _refusal(refuse_two_years, root)))  # which needs both, too
 
 
 def _examine_coco_split(root: Path, split: str, deep: bool, progress: Progress) -> Iterator[Finding]:
@@ -281,14 +282,14 @@ def _examine_coco_images(
     if not folder.is_dir():
         yield _missing(f"{folder}/; unpack {folder.name}.zip there")
         return
-    bytes_of = {path.name: path.stat().st_size for path in folder.iterdir()}
+    bytes_of = {path.name: path.stat().st_size if os.access(path, os.R_OK) else 0 for path in folder.iterdir()}
     missing = [image.file_name for image in images if image.file_name not in bytes_of]
     empty = [image.file_name for image in images if bytes_of.get(image.file_name) == 0]
     if missing:
         text = f"{folder}/ lacks {len(missing):,} of {len(images):,} images, first {missing[0]}; unpack it again"
         yield _missing(text)
     if empty:
-        yield _wrong(f"{folder}/ has {len(empty):,} empty files, first {empty[0]}; unpack it again")
+        yield _wrong(f"{folder}/ has {len(empty):,} files that are empty or closed, first {empty[0]}; unpack it again")
     if not missing and not empty:
         yield _found(f"{folder}/: all {len(images):,} annotated images")
     left = [image for image in images if bytes_of.get(image.file_name)] if deep else []
@@ -365,8 +366,9 @@ def _refusal(check: Callable[..., object], *arguments: Any) -> Iterator[Finding]
 
 
 def _failure(error: Exception) -> Finding:
-    if isinstance(error, PermissionError):
-        return _wrong(f"{error.filename} cannot be read ({error.strerror}); change its owner or its permissions")
+    cause = error.__cause__ or error  # images are read in words of their own
+    if isinstance(cause, PermissionError):
+        return _wrong(f"{cause.filename} cannot be read ({cause.strerror}); change its owner or its permissions")
     is_absent = isinstance(error, FileNotFoundError | ModuleNotFoundError)
     return Finding("missing" if is_absent else "wrong", str(error))
 

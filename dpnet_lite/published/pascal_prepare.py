@@ -51,7 +51,8 @@ def prepare_pascal(
         lines = [_get_voc(root), _get_sbd(root)]
     folders = PascalFolders(root)
     annotations = folders.sbd / "cls"
-    present = sorted(path.stem for path in annotations.glob("*.mat")) if annotations.is_dir() else []
+    files = annotations.iterdir() if annotations.is_dir() else ()  # `glob` finds nothing where it may not look
+    present = sorted(path.stem for path in files if path.suffix == ".mat")
     for split in ("train", "val"):
         folders.read_split(split)  # fails here where a list is absent
     todo = [name for name in present if name not in folders.mask_names and name not in folders.voc_ids]
@@ -82,7 +83,7 @@ def convert_mask(source: Path, target: Path) -> None:
         raise ValueError(f"{source} is no annotation of SBD ({reason}); unpack benchmark.tgz again") from None
     if labels.ndim != 2 or labels.dtype != np.uint8 or labels.max(initial=0) > 20:
         raise ValueError(f"{source} holds other values than the classes 0 to 20; unpack benchmark.tgz again")
-    write_atomically(target, png(labels))
+    write_atomically(target, png(labels), option="--root")
 
 
 def _scipy() -> ModuleType:
