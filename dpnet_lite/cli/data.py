@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dpnet_lite.cli.options import PUBLISHED, OneLineParser, check_output, parse_path, say, whole
+from dpnet_lite.cli.options import PUBLISHED, OneLineParser, check_output, escaped, parse_path, say, whole
 
 _EXAMPLES = """examples:
   dpnet-lite data check pascal5i --root data/pascal
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> None:
         cache = args.cache or default_cache()
         if args.job == "prepare":
             settings = {"download": args.download, "workers": args.workers, "cache_folder": cache}
-            say(prepare_data(args.name, root, **settings, steps=steps))
+            say("\n".join(map(escaped, prepare_data(args.name, root, **settings, steps=steps))))
             return
         output = args.out or Path("outputs/episodes") / args.name
         check_output(output, is_folder=True)
@@ -60,6 +60,6 @@ def run(args: argparse.Namespace) -> None:
         chosen = {"lists": args.lists, "folds": folds, "shots": shots}
         with locked(output / ".lock", f"another process writes to {output}", waits=False):
             report = write_episodes(args.name, root, output, **chosen, cache_folder=cache, steps=steps)
-    say(report.text)
+    say("\n".join(map(escaped, report.lines)))
     if report.problem is not None:
         raise ValueError(report.problem)

@@ -83,7 +83,8 @@ def _evaluate(args: argparse.Namespace) -> None:
         _save(args, data, scores=[[entry.method, entry.episodes.n_shot, entry.scores.to_dict()] for entry in scored])
         scores = [{(entry.method, entry.episodes.n_shot): entry.scores for entry in scored}]
         tables = [summary_table(scores), difference_table(scores)]
-    notes += episode_notes(data.lists, data.novel, data.source.dataset.class_names)
+    in_turn = not names or PROTOCOLS[names[0]].drawing == "turns"  # else the table says which classes have no episode
+    notes += episode_notes(data.lists, data.novel if in_turn else [], data.source.dataset.class_names)
     options.say("\n\n".join([title, *tables, *notes]))
 
 

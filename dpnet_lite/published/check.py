@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from dpnet_lite.datasets.base import class_counts
 from dpnet_lite.datasets.images import image_size, read_image, read_mask
 from dpnet_lite.features import Progress
-from dpnet_lite.published.coco import SPLITS, YEARS, Coco20i, annotation_path, find_year, image_folder, refuse_lists
+from dpnet_lite.published.coco import (
+    SPLITS,
+    YEARS,
+    Coco20i,
+    annotation_path,
+    find_year,
+    image_folder,
+    refuse_lists,
+    refuse_two_years,
+)
 from dpnet_lite.published.coco_masks import AnnotatedImage, read_annotations, undrawn_note
 from dpnet_lite.published.episode_lists import SHOTS, compare_with_published, draw_lists, published_hashes, write_list
 from dpnet_lite.published.extras import import_extra
@@ -21,13 +32,14 @@ from dpnet_lite.published.fss import (
     IMAGES_PER_CLASS,
     SPLIT_SIZES,
     THRESHOLD,
+    claim_classes,
     class_folder,
     read_class_list,
     read_fss_mask,
 )
 from dpnet_lite.published.list_files import read_ids
 from dpnet_lite.published.mask_index import check_size
-from dpnet_lite.published.pascal import PREPARE, VOC_CLASSES, PascalFolders
+from dpnet_lite.published.pascal import PREPARE, VOC_CLASSES, PascalFolders, fold_pairs, refuse_shared
 from dpnet_lite.published.pascal_facts import PASCAL5I_FACTS, differences, measured_facts
 from dpnet_lite.published.registry import fold_classes, open_published, published
 
@@ -47,9 +59,9 @@ _found, _note, _missing, _wrong = (partial(Finding, kind) for kind in ("found", 
 
 
 class Report(NamedTuple):
-    """Text for people, and one line that says what is amiss; None where nothing is."""
+    """Lines for people, and one line that says what is amiss; None where nothing is."""
 
-    text: str
+    lines: list[str]
     problem: str | None
 
 
@@ -64,8 +76,7 @@ def check_data(
         lines += [f"{'worth knowing' if kind == 'note' else kind}:", *texts] if texts else []
     counts = Counter(finding.kind for finding in findings)
     amiss = " and ".join(f"{counts[kind]} {kind}" for kind in ("missing", "wrong") if counts[kind])
-    text = "\n".join(lines).encode(errors="backslashreplace").decode()  # file names can hold bytes that are no text
-    return Report(text, f"{amiss} in {root}; the lines above say what to do" if amiss else None)
+    return Report(lines, f"{amiss} in {root}; the lines above say what to do" if amiss else None)
 
 
 def examine(
@@ -86,7 +97,7 @@ def examine(
     published(name)
     if name == "coco20i":
         refuse_lists(lists)
-    root = Path(root).expanduser()
+    root, lists = Path(root).expanduser(), None if lists is None else Path(lists).expanduser()
     if not root.is_dir():
         return [_missing(f"{root} is not a folder; give the one that holds the data set")]
     if name == "pascal5i":
@@ -94,13 +105,13 @@ def examine(
     elif name == "coco20i":
         findings = _examine_coco(root, deep, progress)
     else:
-        findings = _examine_fss(root, root if lists is None else Path(lists).expanduser(), deep, progress)
+        findings = _examine_fss(root, root if lists is None else lists, deep, progress)
     return list(_told(findings))
 
 
 def prepare_data(
     name: str, root: Path, *, download: bool, workers: int, cache_folder: Path | None, steps: _Steps
-) -> str:
+) -> list[str]:
     """Make what can be made once: PASCAL-5i's masks of SBD, COCO-20i's masks; says what was done, in a few lines.
 
     Raises ValueError: no such data set, or a download that is not offered.
@@ -115,12 +126,12 @@ def prepare_data(
         files = files if name == "coco20i" else "the archive that github.com/HKUSTCV/FSS-1000 links to"
         raise ValueError(f"{title} is not downloaded by this command; unpack {files} in {root}")
     if name == "fss1000":
-        return "FSS-1000 needs no preparation: its masks are read as they are"
+        return ["FSS-1000 needs no preparation: its masks are read as they are"]
     lines = []
     for split in SPLITS:
         dataset = Coco20i(root, split, cache_folder=cache_folder, workers=workers, progress=steps(f"masks of {split}"))
         lines.append(f"{split} {dataset.year}: {len(dataset.index):,} masks in {dataset.masks.folder}")
-    return "\n".join(lines)
+    return lines
 
 
 def write_episodes(
@@ -163,17 +174,15 @@ def write_episodes(
     total, counts = sum(verdicts.values()), ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
     lines.append(f"{total} lists in {output}: {counts}")
     if not verdicts["different"]:
-        return Report("\n".join(lines), None)
+        return Report(lines, None)
     hashes = published_hashes(name)
     other = hashes is not None and hashes.fingerprint != fingerprint
     reason = "this copy has other images, classes or masks" if other else "they are drawn in another way"
     problem = f"{verdicts['different']} of {total} lists differ from the published ones: {reason}"
-    return Report("\n".join(lines), problem)
+    return Report(lines, problem)
 
 
-def _examine_pascal(
-    folders: PascalFolders, lists: str | Path | None, deep: bool, progress: Progress
-) -> Iterator[Finding]:
+def _examine_pascal(folders: PascalFolders, lists: Path | None, deep: bool, progress: Progress) -> Iterator[Finding]:
     counts = Counter(path.parent.name for path in folders.mask_names.values())
     if not counts:
         yield _missing(f"{folders.base} has no masks; give another root, or run: {PREPARE}")
@@ -193,9 +202,11 @@ def _examine_pascal(
         if counted is not None:
             pixels[split] = counted
     yield from dict.fromkeys(failures)  # val.txt is needed for both splits
-    if shared := sorted(set(ids_of.get("train", ())) & set(ids_of.get("val", ()))):
-        text = f"train and val share {len(shared):,} images, first {shared[0]}"
-        yield _wrong(f"{text}; give a folder with a list of each")
+    yield from _refusal(refuse_shared, ids_of.get("train", ()), ids_of.get("val", ()))
+    if lists is not None and "val" in pixels and (lists / "val").is_dir():  # HSNet's
+        for fold in range(4):
+            novel = fold_classes("pascal5i", fold, "val").novel
+            yield from _refusal(fold_pairs, lists, fold, novel, ids_of["val"], pixels["val"])
     if len(pixels) == 2:
         others = differences(measured_facts(pixels["train"], pixels["val"]))
         for text in others:
@@ -245,18 +256,12 @@ def _examine_pascal_split(
 
 def _examine_coco(root: Path, deep: bool, progress: Progress) -> Iterator[Finding]:
     import_extra("pycocotools.mask", "draws COCO's masks")
-    years: set[int] = set()
-    for split in SPLITS:
-        yield from _told(_examine_coco_split(root, split, years, deep, progress))
-    if len(years) > 1:
-        text = "train and val are of two years, and train2017 holds images of val2014"
-        yield _wrong(f"{text}; unpack COCO's annotations_trainval2014.zip, which has both")
+    splits = [_told(_examine_coco_split(root, split, deep, progress)) for split in SPLITS]
+    yield from dict.fromkeys(chain(*splits, _refusal(refuse_two_years, root)))  # which needs both, too
 
 
-def _examine_coco_split(root: Path, split: str, years: set[int], deep: bool, progress: Progress) -> Iterator[Finding]:
-    """Findings on a split, whose year is added to `years`."""
+def _examine_coco_split(root: Path, split: str, deep: bool, progress: Progress) -> Iterator[Finding]:
     year = find_year(root, split)
-    years.add(year)
     path = annotation_path(root, split, year)
     images, n_listed, faults, undrawn = read_annotations(path)
     yield _found(f"{path.name}: 80 classes, {n_listed:,} images, {len(images):,} of them with annotations")
@@ -277,14 +282,14 @@ def _examine_coco_images(
     if not folder.is_dir():
         yield _missing(f"{folder}/; unpack {folder.name}.zip there")
         return
-    bytes_of = {path.name: path.stat().st_size for path in folder.iterdir()}
+    bytes_of = {path.name: path.stat().st_size if os.access(path, os.R_OK) else 0 for path in folder.iterdir()}
     missing = [image.file_name for image in images if image.file_name not in bytes_of]
     empty = [image.file_name for image in images if bytes_of.get(image.file_name) == 0]
     if missing:
         text = f"{folder}/ lacks {len(missing):,} of {len(images):,} images, first {missing[0]}; unpack it again"
         yield _missing(text)
     if empty:
-        yield _wrong(f"{folder}/ has {len(empty):,} empty files, first {empty[0]}; unpack it again")
+        yield _wrong(f"{folder}/ has {len(empty):,} files that are empty or closed, first {empty[0]}; unpack it again")
     if not missing and not empty:
         yield _found(f"{folder}/: all {len(images):,} annotated images")
     left = [image for image in images if bytes_of.get(image.file_name)] if deep else []
@@ -310,14 +315,9 @@ def _examine_fss_split(
     yield _found(f"{path.name}: {len(names)} classes of {split}")
     if len(names) != (size := SPLIT_SIZES[split]):
         yield _note(f"{path} names {len(names)} classes, but the split has {size}: hashes of lists will differ")
-    if shared := [name for name in names if name in owner]:
-        yield _wrong(f"{path} names {shared[0]!r}, and so does the list of {owner[shared[0]]}; get the lists again")
-    owner.update(dict.fromkeys(names, split))
+    yield from _refusal(claim_classes, path, names, split, owner)
     folder = class_folder(root, ())
-    try:
-        class_folder(root, names)
-    except FileNotFoundError as error:
-        yield _failure(error)
+    yield from _refusal(class_folder, root, names)
     present = [name for name in names if (folder / name).is_dir()]
     rows = progress(range(len(present)))
     faults = [fault for row in rows for fault in _told(_fss_faults(folder / present[row], deep))]
@@ -357,9 +357,18 @@ def _told(findings: Iterable[Finding]) -> Iterator[Finding]:
         yield _failure(error)
 
 
+def _refusal(check: Callable[..., object], *arguments: Any) -> Iterator[Finding]:
+    """The error of a call, if it raises one."""
+    try:
+        check(*arguments)
+    except (OSError, ValueError) as error:
+        yield _failure(error)
+
+
 def _failure(error: Exception) -> Finding:
-    if isinstance(error, PermissionError):
-        return _wrong(f"{error.filename} cannot be read ({error.strerror}); change its owner or its permissions")
+    cause = error.__cause__ or error  # images are read in words of their own
+    if isinstance(cause, PermissionError):
+        return _wrong(f"{cause.filename} cannot be read ({cause.strerror}); change its owner or its permissions")
     is_absent = isinstance(error, FileNotFoundError | ModuleNotFoundError)
     return Finding("missing" if is_absent else "wrong", str(error))
 
@@ -373,7 +382,4 @@ def _first(faults: Sequence[Finding], where: str, remedy: str) -> Iterator[Findi
 
 def _image_faults(path: Path, mask_size: Sequence[int], deep: bool) -> Iterator[Finding]:
     """What is wrong with an image, of which the header alone is read unless `deep`: no image, or not as its mask."""
-    try:
-        check_size(path, read_image(path).shape[1:] if deep else image_size(path), mask_size)
-    except (OSError, ValueError) as error:
-        yield _failure(error)
+    yield from _refusal(lambda: check_size(path, read_image(path).shape[1:] if deep else image_size(path), mask_size))

@@ -96,6 +96,13 @@ def refuse_lists(lists: str | Path | None) -> None:
         raise ValueError(f"lists is {lists}, but COCO-20i takes its images from the annotations; leave it out")
 
 
+def refuse_two_years(root: Path) -> None:
+    """ValueError where the splits are of two years; FileNotFoundError where there is one alone."""
+    if len({find_year(root, split) for split in SPLITS}) > 1:
+        text = "train and val are of two years, and train2017 holds images of val2014"
+        raise ValueError(f"{text}; unpack COCO's annotations_trainval2014.zip, which has both")
+
+
 def find_year(root: Path, split: str) -> int:
     """The year whose annotations of the split are there; of two, one of which those of both splits are there.
 

@@ -12,6 +12,7 @@ import numpy as np
 from dpnet_lite.storage.files import require_kinds
 
 _MAX_PIXELS = 100_000_000  # of an image; COCO's have at most 640 x 640
+_MAX_NAME = 150  # bytes of a file's name: room for what the cache adds, where systems take 255
 _KINDS: dict[str, dict[str, type]] = {
     "category": {"id": int, "name": str},
     "image": {"id": int, "height": int, "width": int, "file_name": str},
@@ -23,10 +24,12 @@ def sound_entries(
     kind: str, entries: Sequence[Any], fault_of: Callable[[Any], str | None], faults: list[str]
 ) -> Iterator[Any]:
     """The entries that are of use; a line for each of the others is added to `faults`."""
+    known = set[int]()
     for place, entry in enumerate(entries, start=1):
         try:
             require_kinds(entry, _KINDS[kind], "is not of COCO's form")
-            fault = fault_of(entry)
+            fault = "has the id of another one" if entry["id"] in known else fault_of(entry)
+            known.add(entry["id"])
         except ValueError as error:
             fault = str(error)
         if fault:
@@ -36,12 +39,12 @@ def sound_entries(
             yield entry
 
 
-def image_fault(image: Any, known: Container[int]) -> str | None:
-    """What is wrong with an entry of "images", None where nothing is; `known` are the ids of those before it."""
-    if image["id"] in known or not image["file_name"].isprintable():
-        return f"has the id of another one, or the unreadable name {image['file_name']!r}"
+def image_fault(image: Any) -> str | None:
+    """What is wrong with an entry of "images", None where nothing is."""
+    if not image["file_name"].isprintable():
+        return f"has the unreadable name {image['file_name']!r:.80}"
     name = PureWindowsPath(image["file_name"])  # knows / and \\, on every system
-    if not name.stem or name.anchor or ".." in name.parts:
+    if not name.stem or name.anchor or ".." in name.parts or len(name.name.encode()) > _MAX_NAME:
         return f"has the file_name {image['file_name']!r:.80}, which is no file in COCO's folder of images"
     height, width = image["height"], image["width"]
     is_sound = min(height, width) > 0 and height * width <= _MAX_PIXELS

@@ -96,16 +96,28 @@ def read_annotations(path: Path) -> Annotations:
     pycocotools is not installed. Entries that are of no use are told in `faults`.
     """
     _coder()
+    doubled = list[str]()
+
+    def single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        entry = dict(pairs)
+        if len(entry) < len(pairs):  # Python's own reader drops the first
+            doubled.extend(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        return entry
+
     try:
-        content = json.loads(_existing(path).read_bytes())
+        content = json.loads(_existing(path).read_bytes(), object_pairs_hook=single)
     except (ValueError, RecursionError):
         raise ValueError(f"{path} is not whole JSON; unpack it again") from None
+    if doubled:
+        raise ValueError(
+            f"{path} has {doubled[0]!r:.80} twice where it may stand once; unpack it again, or join the two"
+        )
     parts = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(part), list) for part in parts):
         raise ValueError(f"{path} lacks one of the lists {', '.join(parts)}; give COCO's instances_*.json")
     index_of, faults = _class_indices(path, content["categories"]), list[str]()
     images: dict[int, Any] = {}
-    for image in sound_entries("image", content["images"], lambda entry: image_fault(entry, images), faults):
+    for image in sound_entries("image", content["images"], image_fault, faults):
         images[image["id"]] = image
     stems = Counter(Path(image["file_name"]).stem for image in images.values())
     faults += [f"{count} images are called {stem}" for stem, count in stems.items() if count > 1]
@@ -118,6 +130,8 @@ def read_annotations(path: Path) -> Annotations:
         for number, image in images.items()
         if number in entries_of
     ]
+    if not annotated and not faults:
+        raise ValueError(f"{path} has no annotation, so there is no mask to draw; unpack it again")
     ordered = tuple(sorted(annotated, key=lambda image: image.file_name))
     undrawn = (entry["id"] for number in entries_of for entry in entries_of[number] if _loses(entry, images[number]))
     return Annotations(ordered, len(content["images"]), tuple(faults), tuple(sorted(undrawn)))
@@ -133,8 +147,7 @@ def _loses(entry: Mapping[str, Any], image: Mapping[str, Any]) -> bool:
 def _class_indices(path: Path, entries: Sequence[Any]) -> dict[int, int]:
     """Class index of every category id."""
     categories, faults = dict[int, str](), list[str]()
-    repeats = lambda entry: "has the id of another one" if entry["id"] in categories else None  # noqa: E731
-    for entry in sound_entries("category", entries, repeats, faults):
+    for entry in sound_entries("category", entries, lambda entry: None, faults):
         categories[entry["id"]] = entry["name"]
     if faults:
         raise ValueError(f"{path}: {faults[0]}; unpack it again")

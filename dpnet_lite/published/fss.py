@@ -12,6 +12,7 @@ classes.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -126,6 +127,14 @@ def read_class_list(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
     if twice:
         raise ValueError(f"{path} names {twice[0]!r} twice; name each class once")
     return path, tuple(names)
+
+
+def claim_classes(path: Path, names: Sequence[str], split: str, owner: dict[str, str]) -> None:
+    """Note in `owner` the split of the classes of a list; ValueError where another's list has one of them too."""
+    others = [f"{name!r}, and so does the list of {owner[name]}" for name in names if name in owner]
+    owner.update(dict.fromkeys(names, split))
+    if others:
+        raise ValueError(f"{path} names {others[0]}; get the lists again")
 
 
 def class_folder(root: Path, names: tuple[str, ...]) -> Path:

@@ -133,4 +133,5 @@ def _outlive_interrupts(worker: int) -> None:
 def _own_words(error: Exception) -> str:
     """What an error said in its worker: PyTorch puts a traceback around it."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1].removeprefix(f"{type(error).__name__}: ")
+    text = lines[-1].removeprefix(f"{type(error).__name__}: ")
+    return f"{text}; check the path and its rights" if text.startswith("[Errno") else text  # the system's own

@@ -8,7 +8,7 @@ one (image, class) pair a line, "2007_000032__01", whose class is counted from 1
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -29,6 +29,9 @@ class ClassPair(NamedTuple):
     class_index: int
 
 
+_FaultOf = Callable[[ClassPair], str | None]
+
+
 def read_pfenet_list(path: str | Path) -> tuple[str, ...]:
     """Ids in the order of the file; an id that the file repeats comes twice.
 
@@ -47,10 +50,11 @@ def read_pfenet_list(path: str | Path) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def read_hsnet_list(path: str | Path) -> tuple[ClassPair, ...]:
+def read_hsnet_list(path: str | Path, fault_of: _FaultOf = lambda pair: None) -> tuple[ClassPair, ...]:
     """Pairs in the order of the file, which HSNet's way of drawing episodes follows.
 
-    Raises FileNotFoundError: no such file; ValueError: a line is no "ID__CC" with CC from 1 to 20.
+    Raises FileNotFoundError: no such file; ValueError: a line is no "ID__CC" with CC from 1 to 20, or `fault_of` says
+    what is wrong with it.
     """
     pairs = []
     for number, line in numbered_lines(path):
@@ -60,19 +64,23 @@ def read_hsnet_list(path: str | Path) -> tuple[ClassPair, ...]:
                 f'{path} line {number} is {line!r}; write "ID__CC" with a class CC from 01 to {_N_CLASSES}'
             )
         pairs.append(ClassPair(match[1], int(match[2]) - 1))
+        if fault := fault_of(pairs[-1]):
+            raise ValueError(f"{path} line {number} is {line!r}, but {fault}")
     return tuple(pairs)
 
 
-def read_hsnet_fold(folder: str | Path, split: str, fold: int) -> tuple[ClassPair, ...]:
+def read_hsnet_fold(
+    folder: str | Path, split: str, fold: int, fault_of: _FaultOf = lambda pair: None
+) -> tuple[ClassPair, ...]:
     """The pairs that HSNet uses in a fold, in its order: for "val" of the fold, for "train" of all other folds.
 
-    `folder` holds trn/ and val/, each with fold0.txt to fold3.txt.
+    `folder` holds trn/ and val/, each with fold0.txt to fold3.txt; `fault_of` as in `read_hsnet_list`.
     """
     if not 0 <= fold < _N_HSNET_FOLDS:
         raise ValueError(f"fold is {fold}; HSNet's lists have folds 0 to {_N_HSNET_FOLDS - 1}")
     folds = [fold] if split == "val" else [other for other in range(_N_HSNET_FOLDS) if other != fold]
     paths = [Path(folder) / _HSNET_FOLDERS[split] / f"fold{number}.txt" for number in folds]
-    return tuple(pair for path in paths for pair in read_hsnet_list(path))
+    return tuple(pair for path in paths for pair in read_hsnet_list(path, fault_of))
 
 
 def read_ids(lists: str | Path, split: str) -> tuple[str, ...]:

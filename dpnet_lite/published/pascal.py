@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from dpnet_lite.datasets.images import read_mask
 from dpnet_lite.features import Progress
-from dpnet_lite.published.list_files import read_ids, read_pfenet_list
+from dpnet_lite.published.list_files import ClassPair, read_hsnet_fold, read_ids, read_pfenet_list
 from dpnet_lite.published.mask_index import MaskedDataset, files_sha256
 
 _NAMES = (
@@ -157,6 +158,35 @@ class Pascal5i(MaskedDataset):
     def read_labels(self, index: int) -> Tensor:
         """uint8 [H, W]: 0 background, k is class k - 1, 255 ignored. The image is not read."""
         return read_mask(self.mask_paths[index], of_voc=True)
+
+
+def fold_pairs(
+    lists: Path, fold: int, novel: Sequence[int], ids: Sequence[str], pixels: np.ndarray
+) -> list[tuple[int, int]]:
+    """(image index, class index) pairs of a fold of val, in HSNet's order, from the folder of its lists.
+
+    `novel` are the classes of the fold; `ids` and `pixels`, int32 [n_images, 20], those of val. ValueError: a pair is
+    of another fold, of no image of val, or of a class that its image does not show.
+    """
+    places = {name: row for row, name in enumerate(ids)}
+
+    def fault_of(pair: ClassPair) -> str | None:
+        name = VOC_CLASSES[pair.class_index]
+        if pair.class_index not in novel:
+            return f"{name} is no class of fold {fold}; move the line to the file of its fold"
+        if pair.id not in places:
+            return f"the list of val does not name {pair.id}; add it there, or remove this line"
+        is_shown = pixels[places[pair.id], pair.class_index]
+        return None if is_shown else f"the mask of {pair.id} shows no {name}; remove the line, or get the list again"
+
+    return [(places[pair.id], pair.class_index) for pair in read_hsnet_fold(lists, "val", fold, fault_of)]
+
+
+def refuse_shared(train: Sequence[str], val: Sequence[str]) -> None:
+    """ValueError where images would be trained on and tested."""
+    if shared := sorted({*train} & {*val}):
+        text = f"train and val share {len(shared):,} images, first {shared[0]}"
+        raise ValueError(f"{text}; give a folder with a list of each")
 
 
 def _pair_masks(ids: Sequence[str], folders: PascalFolders) -> list[Path]:

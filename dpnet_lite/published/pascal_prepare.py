@@ -26,7 +26,7 @@ from dpnet_lite.storage.files import write_atomically
 
 def prepare_pascal(
     root: str | Path, *, download: bool = False, workers: int = 1, steps: Callable[[str], Progress] = lambda name: iter
-) -> str:
+) -> list[str]:
     """Make a copy complete in torchvision's layout; says what was done, in a few lines.
 
     With `download`, torchvision.datasets fetches, checks and unpacks VOC2012's trainval archive and SBD's where they
@@ -51,7 +51,8 @@ def prepare_pascal(
         lines = [_get_voc(root), _get_sbd(root)]
     folders = PascalFolders(root)
     annotations = folders.sbd / "cls"
-    present = sorted(path.stem for path in annotations.glob("*.mat")) if annotations.is_dir() else []
+    files = annotations.iterdir() if annotations.is_dir() else ()  # `glob` finds nothing where it may not look
+    present = sorted(path.stem for path in files if path.suffix == ".mat")
     for split in ("train", "val"):
         folders.read_split(split)  # fails here where a list is absent
     todo = [name for name in present if name not in folders.mask_names and name not in folders.voc_ids]
@@ -65,7 +66,7 @@ def prepare_pascal(
         Pascal5i(root, split)  # fails here where a mask is
     had = sum(name in folders.mask_names for name in present) - len(todo)
     lines.append(f"{len(todo):,} annotations of SBD made masks; {had:,} images had one")
-    return "\n".join([*lines, f"{len(folders.mask_names):,} masks in {folders.base}"])
+    return [*lines, f"{len(folders.mask_names):,} masks in {folders.base}"]
 
 
 def convert_mask(source: Path, target: Path) -> None:
@@ -82,7 +83,7 @@ def convert_mask(source: Path, target: Path) -> None:
         raise ValueError(f"{source} is no annotation of SBD ({reason}); unpack benchmark.tgz again") from None
     if labels.ndim != 2 or labels.dtype != np.uint8 or labels.max(initial=0) > 20:
         raise ValueError(f"{source} holds other values than the classes 0 to 20; unpack benchmark.tgz again")
-    write_atomically(target, png(labels))
+    write_atomically(target, png(labels), option="--root")
 
 
 def _scipy() -> ModuleType:

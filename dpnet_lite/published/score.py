@@ -19,7 +19,7 @@ from dpnet_lite.experiments.progress import Stages
 from dpnet_lite.experiments.tables import aligned, enough_episodes
 from dpnet_lite.published.copy import PublishedCopy
 from dpnet_lite.published.image_source import ImageSource
-from dpnet_lite.published.list_files import read_hsnet_fold
+from dpnet_lite.published.pascal import fold_pairs
 from dpnet_lite.published.protocols.drawing import draw_for
 from dpnet_lite.published.protocols.scoring import evaluate_under, protocol_score
 from dpnet_lite.published.protocols.specs import Protocol
@@ -80,12 +80,12 @@ def departures(specs: Sequence[Protocol], name: str, *, has_pairs: bool, shots: 
 def listed_pairs(copy: PublishedCopy, dataset: CountedDataset, fold: int) -> list[tuple[int, int]] | None:
     """(image index, class index) pairs of HSNet's lists for PASCAL-5i where the copy was opened with them, else None.
 
-    HSNet's protocol tests these pairs, in this order.
+    HSNet's protocol tests these pairs, in this order. ValueError for a pair that cannot be one of the fold's.
     """
     if copy.hsnet_lists is None:
         return None
-    places = {name: index for index, name in enumerate(dataset.ids)}
-    return [(places[pair.id], pair.class_index) for pair in read_hsnet_fold(copy.hsnet_lists, "val", fold)]
+    novel = fold_classes(copy.name, fold, "val").novel
+    return fold_pairs(copy.hsnet_lists, fold, novel, dataset.ids, dataset.class_pixels)
 
 
 def count_under(protocols: Sequence[Protocol], benchmark: str = "pascal5i") -> Callable[..., _Counts]:
@@ -117,7 +117,9 @@ def protocol_table(runs: Sequence[Scored[_Counts]], protocols: Sequence[Protocol
             unscored = [index for index in classes if any(np.isnan(s.class_iou().get(index, np.nan)) for s in chosen)]
             share = f" ({len(classes) - len(unscored)} of {len(classes)} classes)" if unscored else ""
             if unscored:
-                notes.append(_unscored_note(protocol, [chosen[0].class_names[index] for index in unscored]))
+                notes.append(
+                    _unscored_note(protocol, protocols[0], [chosen[0].class_names[index] for index in unscored])
+                )
             shown = "none" if np.isnan(miou) else percent(miou, _interval(chosen, protocol))
             ends = [percent(end) for end in (scores[:, 0].min(), scores[:, 0].max())]
             reach = " to ".join(ends) if len(chosen) > 1 and not np.isnan(miou) else ""
@@ -132,11 +134,12 @@ def protocol_table(runs: Sequence[Scored[_Counts]], protocols: Sequence[Protocol
     return f"{aligned(rows)}\n\nEpisodes (SHA-256): {hashes}.{drawn if len(protocols) > 1 else ''}{told}"
 
 
-def _unscored_note(protocol: Protocol, names: Sequence[str]) -> str:
+def _unscored_note(protocol: Protocol, drawn: Protocol, names: Sequence[str]) -> str:
     others = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     counted = "counted as 0" if protocol.rule in ("clamped", "epsilon") else "left out of the mean"
     text = f"{', '.join(names[:_NAMED])}{others} ({counted}); in a list no episode shows its object"
-    return f"{protocol.name}, not scored: {text}, see: dpnet-lite data check."
+    why = "" if drawn.drawing == "turns" else f"; {drawn.name} has no turns of classes: give more with --episodes, or"
+    return f"{protocol.name}, not scored: {text}{why or ','} see: dpnet-lite data check."
 
 
 def _interval(scores: Sequence[EpisodeScores], protocol: Protocol) -> Interval | None:

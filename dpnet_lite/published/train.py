@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,15 @@ from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.episodes import check_division, class_pools
 from dpnet_lite.experiments.experiment import TrainingData
 from dpnet_lite.experiments.progress import Stage, Stages, silent
+from dpnet_lite.published.coco import refuse_two_years
 from dpnet_lite.published.copy import PublishedCopy
+from dpnet_lite.published.fss import claim_classes, read_class_list
 from dpnet_lite.published.image_source import ImageSource
+from dpnet_lite.published.list_files import read_ids
 from dpnet_lite.published.mask_index import MaskedDataset
+from dpnet_lite.published.pascal import refuse_shared
 from dpnet_lite.published.recipe_files import Recipe
-from dpnet_lite.published.registry import fold_classes
+from dpnet_lite.published.registry import fold_classes, published
 from dpnet_lite.training import Trainer, area_rule, initial_network
 
 if TYPE_CHECKING:
@@ -40,6 +45,7 @@ def recipe_data(recipe: Recipe, copy: PublishedCopy, fold: int, fabric: Fabric) 
             f"recipe {recipe.name} is for {recipe.data}, but the data is {copy.name}; choose another recipe"
         )
     check_division(recipe.training, fabric.world_size)
+    _refuse_overlap(copy)
     backbone = build_backbone(recipe.backbone, copy.backbone_weights, device=fabric.device, precision=copy.precision)
     with fabric.rank_zero_first(local=True):  # the first process of a machine counts the masks, the others find it
         dataset = copy.open("train", Stages())
@@ -48,6 +54,19 @@ def recipe_data(recipe: Recipe, copy: PublishedCopy, fold: int, fabric: Fabric) 
         view = TrainingView(dataset, classes.novel, recipe.novel)
         source = ImageSource(view, backbone, size=recipe.size, workers=copy.workers)
         return TrainingData(fold, source, classes.base)
+
+
+def _refuse_overlap(copy: PublishedCopy) -> None:
+    """ValueError where another split has images or classes of train; one that is absent has none."""
+    if copy.name == "pascal5i" and copy.lists is not None:
+        refuse_shared(read_ids(copy.lists, "train"), read_ids(copy.lists, "val"))
+    with suppress(FileNotFoundError):
+        if copy.name == "coco20i":
+            refuse_two_years(copy.root)
+    owner: dict[str, str] = {}
+    for split in published(copy.name).splits if copy.name == "fss1000" else ():
+        with suppress(FileNotFoundError):
+            claim_classes(*read_class_list(copy.lists or copy.root, split), split, owner)
 
 
 def _refuse_empty_classes(dataset: MaskedDataset) -> None:

@@ -75,6 +75,16 @@ def test_check_ends_with_one_line_where_something_is_amiss(fss_root: Path) -> No
     assert text[text.index("wrong:") + 1].startswith(f"  {fss_root / 'nail' / '2.jpg'} cannot be read as an image")
 
 
+def test_line_breaks_in_names_of_folders_and_files_are_escaped(fss_root: Path, tmp_path: Path) -> None:
+    root, said = fss_root.rename(tmp_path / "a\nb\r"), list[str]()
+    (root / "mug" / "x\n\udcff.jpg").touch()
+    with pytest.raises(ValueError, match=r"^1 wrong in "):
+        run("check", "fss1000", "--root", root, said=said)
+    lines = said[0].split("\n")
+    assert lines[0] == rf"FSS-1000 in {tmp_path}/a\nb\r" and len(lines) == 9
+    assert lines[-1] == rf"  {tmp_path}/a\nb\r/mug/x\n\udcff.jpg is not one of the images 1 to 10; remove it"
+
+
 def test_deep_check_decodes_all_three(tmp_path: Path, fss_root: Path) -> None:
     write_coco(tmp_path / "coco", 2014)
     tree = write_pascal(tmp_path / "pascal", n_train=20, n_val=20)

@@ -392,6 +392,16 @@ def test_case_06_masks_without_an_image_are_counted_with_what_was_left_out(tree:
         FolderDataset(tree)
 
 
+def test_files_that_may_not_be_read_are_counted_and_named(tree: Path, monkeypatch) -> None:
+    """For the superuser, permissions do not tell."""
+    closed = [min((tree / folder).iterdir()) for folder in ("images", "masks")]
+    monkeypatch.setattr(os, "access", lambda path, mode: path not in closed)
+    with pytest.raises(PermissionError) as caught:
+        FolderDataset(tree)
+    few = f"2 images and masks cannot be read, first {closed[0]}, {closed[1]}"
+    assert str(caught.value) == f"{few}; change their owner or their permissions, or remove broken links"
+
+
 def test_pictures_left_out_with_their_masks_are_counted_once(tree: Path) -> None:
     """Masks lie as their images do, in folders or in other formats; so no pair is missed. Hidden ones do not count."""
     for folder, other in (("images", "c.gif"), ("masks", "c.tif")):

@@ -15,6 +15,7 @@ from made_up_pascal import PascalTree
 from PIL import Image
 from published_files import write_lines
 
+from dpnet_lite.datasets import images
 from dpnet_lite.published import check
 from dpnet_lite.published.check import Finding, check_data, examine, prepare_data
 from dpnet_lite.published.fss import Fss1000
@@ -169,32 +170,34 @@ def test_coco_broken_images(coco_root: Path, copy_of, monkeypatch: pytest.Monkey
     ]
 
 
-def test_coco_absent_and_empty_files(tmp_path: Path) -> None:
+def test_coco_absent_empty_and_closed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_coco(tmp_path, 2014)
     val, train = tmp_path / "val2014", tmp_path / "annotations" / "instances_train2014.json"
     names = sorted(os.listdir(val))
     (val / names[1]).unlink()
     (val / names[2]).write_bytes(b"")
     (val / names[-1]).unlink()  # has no annotation: not missed
+    may_read = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != val / names[3] and may_read(path, mode))
     train.write_text(train.read_text()[:500])
     assert texts(examine("coco20i", tmp_path)) == [
         f"{train} is not whole JSON; unpack it again",
         f"{val}/ lacks 1 of 12 images, first {names[1]}; unpack it again",
-        f"{val}/ has 1 empty files, first {names[2]}; unpack it again",
+        f"{val}/ has 2 files that are empty or closed, first {names[2]}; unpack it again",
     ]
     train.unlink()
     shutil.rmtree(val)
     missing = texts(examine("coco20i", tmp_path), "missing")
     assert missing[0].endswith("unpack COCO's annotations_trainval2014.zip")
-    assert missing[1] == f"{val}/; unpack val2014.zip there"
+    assert missing[1:] == [f"{val}/; unpack val2014.zip there"]
     with pytest.raises(ValueError, match="leave it out"):
         examine("coco20i", tmp_path, tmp_path)
 
 
 def test_coco_is_prepared_by_drawing_and_counting_both_splits(coco_root: Path, tmp_path: Path) -> None:
     arguments = {"workers": 1, "cache_folder": tmp_path, "steps": lambda name: iter}
-    text = prepare_data("coco20i", coco_root, download=False, **arguments)
-    assert text.startswith("train 2017: 12 masks in ") and "\nval 2017: 12 masks in " in text
+    train, val = prepare_data("coco20i", coco_root, download=False, **arguments)
+    assert train.startswith("train 2017: 12 masks in ") and val.startswith("val 2017: 12 masks in ")
     assert len(list(tmp_path.glob("index-*.npz"))) == 2 and len(list(tmp_path.glob("*/*.png"))) == 24
     with pytest.raises(ValueError, match=r"COCO-20i is not downloaded by this command; unpack train2014\.zip"):
         prepare_data("coco20i", coco_root, download=True, **arguments)
@@ -269,8 +272,17 @@ def test_folders_that_may_not_be_read_are_listed(
         return whole(folder)
 
     monkeypatch.setattr(Path, "iterdir", refused)
+    closed = " cannot be read (Permission denied); change its owner or its permissions"
     (wrong,) = texts(examine(name, roots[name]))
-    assert wrong.endswith(" cannot be read (Permission denied); change its owner or its permissions")
+    assert wrong.endswith(closed)
+    monkeypatch.undo()
+
+    def never(path: Path, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(images.Image, "open", never)
+    wrong, *others = texts(examine(name, roots[name], deep=True))
+    assert wrong.endswith(closed) and wrong.count("/") == wrong.partition(closed)[0].count("/") and others
 
 
 def test_damaged_lists_are_listed_and_names_that_are_no_text_refused(fss_root: Path, copy_of) -> None:
@@ -284,4 +296,4 @@ def test_damaged_lists_are_listed_and_names_that_are_no_text_refused(fss_root: P
     with pytest.raises(ValueError, match=r"mug holds '\\udcff.jpg', which is no name in plain text; rename it$"):
         Fss1000(root, "test")
     (root / "test.txt").write_text("mug\n")
-    assert r"mug/\udcff.jpg is not one of the images 1 to 10; remove it" in check_data("fss1000", root).text
+    assert "mug/\udcff.jpg is not one of the images 1 to 10; remove it" in "\n".join(check_data("fss1000", root).lines)

@@ -25,7 +25,7 @@ from dpnet_lite.datasets.folds import novel_classes
 from dpnet_lite.datasets.images import read_mask
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.published import coco_masks
-from dpnet_lite.published.check import examine
+from dpnet_lite.published.check import examine, prepare_data
 from dpnet_lite.published.coco import Coco20i, find_year
 from dpnet_lite.published.coco_faults import _uncompressed
 from dpnet_lite.published.coco_masks import (
@@ -276,19 +276,51 @@ POINTS = [5, 5, 30, 5, 30, 30]
         ({"image_id": "5002"}, "is not of COCO's form (image_id is '5002')"),
         ({"image_id": 7}, "is of image 7, category "),
         ({"category_id": 12}, "is of image 5002, category 12, one of which is not listed"),
+        ({"id": 50010}, "has the id of another one"),
     ],
 )
 def test_cases_07_and_08_annotations_of_no_use_are_counted_and_named(tmp_path: Path, change, fault: str) -> None:
     """A faulty coordinate ended the process; annotations of other forms, and of unknown images, were lost."""
     content = write_coco(tmp_path, splits=["val"], n_classes=2, pictures=False)["val"]
     content["annotations"][2:4] = [{**entry, **change} for entry in content["annotations"][2:4]]
-    path, number = annotation_file(tmp_path), content["annotations"][2]["id"]
+    path, (number, last) = annotation_file(tmp_path), (entry["id"] for entry in content["annotations"][2:4])
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=re.escape(f"{path}: annotation {number} {fault}")) as caught:
         draw_masks(path, cache_folder=tmp_path / "cache")
     assert str(caught.value).endswith(" (2 such entries; see: dpnet-lite data check coco20i)")
     lines = [finding.text for finding in examine("coco20i", tmp_path) if finding.kind == "wrong"]
-    assert len(lines) == 2 and lines[1].startswith(f"{path.name}: annotation {number + 1} {fault}")
+    assert len(lines) == 2 and lines[1].startswith(f"{path.name}: annotation {last} {fault}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (
+            '"categories"',
+            '"annotations": [], "categories"',
+            "has 'annotations' twice where it may stand once; unpack it",
+        ),
+        (
+            '"iscrowd": 0',
+            '"iscrowd": 0, "id": 7',
+            "has 'id' twice where it may stand once; unpack it again, or join the",
+        ),
+        (
+            '"annotations": [',
+            '"annotations": [], "others": [',
+            "has no annotation, so there is no mask to draw; unpack",
+        ),
+    ],
+)
+def test_annotations_that_would_be_lost_or_are_none_are_not_prepared(tmp_path, old: str, new: str, fault: str) -> None:
+    write_coco(tmp_path, pictures=False)
+    path = annotation_file(tmp_path)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ValueError, match=re.escape(f"{path} {fault}")):
+        prepare_data(
+            "coco20i", tmp_path, download=False, workers=1, cache_folder=tmp_path / "cache", steps=lambda name: iter
+        )
+    assert any(f"{path} {fault}" in text for kind, text in examine("coco20i", tmp_path) if kind == "wrong")
 
 
 @pytest.mark.parametrize(
@@ -330,7 +362,9 @@ def test_annotations_that_are_drawn_nowhere_are_counted_and_named(
         ({"height": 10**5, "width": 10**5}, "image 5001 has 100000 x 100000 pixels; there must be 1 to 100,000,000"),
         ({"width": 0}, "image 5001 has 0 x 100 pixels"),
         ({"id": 5002}, "image 5002 has the id of another one"),
-        ({"file_name": "\udcff.jpg"}, "image 5001 has the id of another one, or the unreadable name '\\udcff.jpg'"),
+        ({"file_name": "\udcff.jpg"}, "image 5001 has the unreadable name '\\udcff.jpg'"),
+        ({"file_name": "a\0.jpg"}, "image 5001 has the unreadable name 'a\\x00.jpg'"),
+        ({"file_name": "x" * 300 + ".jpg"}, f"image 5001 has the file_name '{'x' * 79}, which is no file in"),
         ({"file_name": "other/000000005002.jpg"}, "2 images are called 000000005002"),
         ({"file_name": ""}, "image 5001 has the file_name '', which is no file in COCO's folder of images"),
         ({"file_name": "../../5001.jpg"}, "image 5001 has the file_name '../../5001.jpg', which is no file in"),

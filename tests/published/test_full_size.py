@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from core_fixtures import plain_weights
 from PIL import Image
 from places import SHARED
-from published_files import write_hsnet_list
+from published_files import write_hsnet_list, write_lines
 from small_runs import run
 
 from dpnet_lite.checkpoints import load_head
@@ -28,6 +29,7 @@ from dpnet_lite.experiments.intervals import mean_interval
 from dpnet_lite.experiments.jobs import Scored
 from dpnet_lite.experiments.progress import Stages
 from dpnet_lite.published import train as published_train
+from dpnet_lite.published.check import examine
 from dpnet_lite.published.copy import PublishedCopy
 from dpnet_lite.published.list_files import ClassPair
 from dpnet_lite.published.protocols.counting import perfect_logits, protocol_counts
@@ -302,7 +304,7 @@ def test_recipes_need_a_published_data_set(capsys):
     assert "need a published data set, such as --data pascal5i:PATH" in capsys.readouterr().err
 
 
-def test_hsnets_lists_are_tested_pair_by_pair(heads, trees, pascal, tmp_path):
+def test_hsnets_lists_are_tested_pair_by_pair(heads, trees, pascal, tmp_path, capsys):
     """Four pairs of fold 0, eight episodes: the queries are the pairs in their order, twice."""
     split = open_published("pascal5i", trees["pascal5i"], "val")
     sofas, planes = (np.flatnonzero(split.class_pixels[:, index]).tolist() for index in (2, 0))
@@ -323,6 +325,61 @@ def test_hsnets_lists_are_tested_pair_by_pair(heads, trees, pascal, tmp_path):
     found = [(listed.ids[image], index) for image, index in listed_pairs(copy, listed, 0)]
     assert found == [(split.ids[image], index) for image, index in chosen]
     assert listed_pairs(replace(copy, lists=None), split, 0) is None
+    assert run("evaluate", *pascal, *shown, "--episodes", 1) == 0  # of the first pair's class alone
+    why = "in a list no episode shows its object; hsnet has no turns of classes: give more with --episodes, or see"
+    text = capsys.readouterr().out
+    assert f"not scored: aeroplane, bicycle, boat, bottle (counted as 0); {why}" in text and "two images" not in text
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("{}__01", "the mask of {} shows no aeroplane; remove the line, or get the list again"),
+        ("{}__06", "bus is no class of fold 0; move the line to the file of its fold"),
+        ("2009_9__01", "the list of val does not name 2009_9; add it there, or remove this line"),
+    ],
+)
+def test_pairs_that_contradict_masks_folds_or_lists_are_told_with_their_line(
+    heads, trees, pascal, tmp_path, capsys, line, fault
+):
+    split = open_published("pascal5i", trees["pascal5i"], "val")
+    other = next(
+        name for name, pixels in zip(split.ids, split.class_pixels, strict=True) if pixels[5] and not pixels[0]
+    )
+    for name in ("train", "val"):
+        write_lines(tmp_path / f"{name}_ids.txt", open_published("pascal5i", trees["pascal5i"], name).ids)
+    for fold in range(4):
+        shown = [name for name, pixels in zip(split.ids, split.class_pixels, strict=True) if pixels[5 * fold]]
+        write_hsnet_list(tmp_path / f"val/fold{fold}.txt", [ClassPair(name, 5 * fold) for name in shown])
+    evaluate = ["evaluate", *pascal, "--checkpoint", heads["pascal5i"], "--lists", tmp_path, "--protocol", "hsnet"]
+    assert run(*evaluate, "--episodes", 4, "--shots", 1) == 0
+    wrong, whole = tmp_path / "val/fold0.txt", [*(tmp_path / "val/fold0.txt").read_text().split()]
+    write_lines(wrong, [whole[0], line.format(other), *whole[1:]])
+    text = f"{wrong} line 2 is {line.format(other)!r}, but {fault.format(other)}"
+    assert run(*evaluate) == 2 and capsys.readouterr().err.splitlines()[-1] == f"dpnet-lite: error: {text}"
+    assert [found.text for found in examine("pascal5i", trees["pascal5i"], tmp_path) if found.kind == "wrong"] == [text]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_is_tested_is_not_trained_on(name, trees, tmp_path, capsys):
+    """Each is refused in the words of the check."""
+    tree, lists = tmp_path / "tree", []
+    shutil.copytree(trees[name], tree)
+    if name == "pascal5i":
+        lists = ["--lists", tmp_path]
+        for own in ("train", "val"):
+            write_lines(tmp_path / f"{own}.txt", [*open_published(name, tree, own).ids, "2008_000003"])
+        told = "train and val share 1 images, first 2008_000003; give a folder with a list of each"
+    elif name == "coco20i":
+        (tree / "annotations/instances_val2017.json").rename(tree / "annotations/instances_val2014.json")
+        told = "train and val are of two years, and train2017 holds images of val2014; unpack COCO's"
+    else:
+        write_lines(tree / "test.txt", ["mug", "egg"])
+        told = f"{tree / 'test.txt'} names 'egg', and so does the list of train; get the lists again"
+    train = ["train", "--data", f"{name}:{tree}", "--recipe", RECIPES[name], *SMALL, *lists]
+    assert run(*train, "--out", tmp_path / "x.safetensors") == 2 and told in capsys.readouterr().err
+    wrong = [found.text for found in examine(name, tree, tmp_path if lists else None) if found.kind == "wrong"]
+    assert len(wrong) == 1 and told in wrong[0]
 
 
 # Tables

@@ -140,7 +140,10 @@ def test_a_network_trains_from_images_and_a_resumed_run_is_the_same(world, backb
     assert 0 < whole.waited <= whole.seconds
 
 
-def test_a_broken_image_is_named_whoever_decodes(pascal_tree, copy_of, backbone):
+def test_a_broken_image_is_named_whoever_decodes(pascal_tree, copy_of, backbone, monkeypatch):
+    def closed(dataset: Pascal5i, index: int) -> None:
+        raise PermissionError(13, "Permission denied", "x.jpg")
+
     broken = Pascal5i(copy_of(pascal_tree).root, "train")
     for index in range(len(broken)):
         path = broken.image_path(index)
@@ -149,6 +152,10 @@ def test_a_broken_image_is_named_whoever_decodes(pascal_tree, copy_of, backbone)
         with pytest.raises(ValueError, match=r"\.jpg cannot be read as an image .* replace or remove it") as caught:
             batches(ImageSource(broken, backbone, size=48, workers=workers), PLAIN)
         assert "\n" not in str(caught.value)
+        monkeypatch.setattr(Pascal5i, "image_path", closed)
+        with pytest.raises(PermissionError, match=r"^\[Errno 13\] .*: 'x.jpg'; check the path and its rights$"):
+            batches(ImageSource(broken, backbone, size=48, workers=workers), PLAIN)
+        monkeypatch.undo()
 
 
 def test_the_features_used_longest_ago_go_first(world, backbone):

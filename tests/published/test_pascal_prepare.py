@@ -52,11 +52,11 @@ def test_prepare_goes_on_and_gives_the_same_data(pascal_tree: PascalTree, tmp_pa
         assert name == "masks of SBD"
         return lambda rows: (seen.append(row) or row for row in rows)
 
-    text = prepare_pascal(raw.root, steps=steps, workers=2)
+    first, _ = prepare_pascal(raw.root, steps=steps, workers=2)
     assert len(seen) == 26
-    assert text.splitlines()[0] == "26 annotations of SBD made masks; 10 images had one"  # 4, and 6 of VOC's
+    assert first == "26 annotations of SBD made masks; 10 images had one"  # 4, and 6 of VOC's
     assert Pascal5i(raw.root, "train").fingerprint == Pascal5i(pascal_tree.root, "train").fingerprint
-    assert prepare_pascal(raw.root, steps=steps).startswith("0 annotations of SBD made masks; 36")
+    assert prepare_pascal(raw.root, steps=steps)[0].startswith("0 annotations of SBD made masks; 36")
 
 
 @pytest.mark.parametrize("place", ["benchmark_RELEASE/dataset", "sbd/benchmark_RELEASE/dataset"])
@@ -65,7 +65,7 @@ def test_sbd_is_read_as_its_own_archive_unpacks(raw_tree: PascalTree, copy_of, p
     (root / "sbd").rename(root / "unpacked")
     shutil.copytree(root / "unpacked", root / place)
     (root / place / "train_noval.txt").rename(root / "train_noval.txt")  # it is not in the archive
-    assert prepare_pascal(root).startswith("15 annotations of SBD made masks; 4 images had one")
+    assert prepare_pascal(root)[0].startswith("15 annotations of SBD made masks; 4 images had one")
     dataset = Pascal5i(root, "train")
     for row, name in enumerate(dataset.ids):
         assert np.array_equal(dataset.read_labels(row), raw_tree.labels[name])
@@ -100,7 +100,7 @@ def test_no_mask_of_sbd_takes_the_place_of_vocs(raw_tree: PascalTree, copy_of) -
         own.write_bytes(content)
     made = {path.stem for path in (raw.base / "SegmentationClassAug").iterdir()}
     assert made == set(raw.sbd_train_noval) - set(raw.voc_train)
-    assert prepare_pascal(raw.root).startswith("0 annotations of SBD made masks; 19")
+    assert prepare_pascal(raw.root)[0].startswith("0 annotations of SBD made masks; 19")
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -146,7 +146,7 @@ def archives(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def test_download_gives_a_copy_that_torchvision_reads_too_and_goes_on(archives: PascalTree, tmp_path: Path) -> None:
     root = tmp_path / "fetched"
-    text = prepare_pascal(root, download=True)
+    text = "\n".join(prepare_pascal(root, download=True))
     assert "VOC2012 unpacked" in text and "15 annotations of SBD made masks" in text and not amiss(root)
     assert len(VOCSegmentation(root, image_set="val")) == 20
     assert len(SBDataset(root / "sbd", "train_noval", "segmentation")) == len(archives.sbd_train_noval)
@@ -155,7 +155,7 @@ def test_download_gives_a_copy_that_torchvision_reads_too_and_goes_on(archives: 
         for row, name in enumerate(dataset.ids):
             assert np.array_equal(dataset.read_labels(row), archives.labels[name])
     assert sorted(path.name for path in root.iterdir()) == ["VOCdevkit", "VOCtrainval_11-May-2012.tar", "sbd"]
-    again = prepare_pascal(root, download=True)
+    again = "\n".join(prepare_pascal(root, download=True))
     assert "VOC2012 is there" in again and "SBD is there" in again
     # as if stopped while VOC was unpacked, and SBD between two moves
     sbd, base = root / "sbd", root / "VOCdevkit" / "VOC2012"
@@ -192,7 +192,7 @@ def test_a_stop_between_any_two_moves_is_gone_on_with(archives: PascalTree, tmp_
 
 def test_sbd_is_not_fetched_where_all_masks_are_there(pascal_tree: PascalTree, copy_of, monkeypatch) -> None:
     monkeypatch.setattr(SBDataset, "url", "file:///nowhere/gone.tgz")  # fetching it would fail
-    text = prepare_pascal(copy_of(pascal_tree).root, download=True)
+    text = "\n".join(prepare_pascal(copy_of(pascal_tree).root, download=True))
     assert "SBD is there" in text and "0 annotations of SBD made masks; 0 images had one" in text
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dpnet_lite.episodes import class_pools
 from dpnet_lite.published.list_files import ClassPair, read_hsnet_list, read_ids, read_pfenet_list
-from dpnet_lite.published.pascal import Pascal5i
+from dpnet_lite.published.pascal import Pascal5i, fold_pairs
 from dpnet_lite.published.pascal_facts import NOVEL_SHARES, PASCAL5I_FACTS, differences, measured_facts
 from dpnet_lite.published.registry import MIN_PIXELS, fold_classes
 
@@ -164,6 +164,9 @@ def test_hsnet_lists_make_sense(real: Real) -> None:
                 dataset, row = rows[name]
                 assert dataset.class_pixels[row, class_index] > 0 and class_index // 5 == fold
                 assert (dataset is real.val) == (split == "val")
+    for fold in range(4):  # so no line is refused
+        novel = fold_classes("pascal5i", fold, "val").novel
+        assert fold_pairs(LISTS / "hsnet_pascal", fold, novel, real.val.ids, real.val.class_pixels)
     assert {pair.id for pair in hsnet_lists("trn")} - set(real.train.ids) <= set(real.rest.ids)
 
 

@@ -172,9 +172,11 @@ def test_hsnet_with_its_own_pairs(dataset) -> None:
         query, value = dataset.ids[pairs[item % 7][0]], pairs[item % 7][1] + 1
         names = [dataset.ids[image] for image, index in pairs if index + 1 == value]
         expected.append((value, query, until_not(query, names, 3)))
-    episodes = draw("hsnet", dataset, n_shot=3, count=30, pairs=[*pairs, (7, 0)])
+    episodes = draw("hsnet", dataset, n_shot=3, count=30, pairs=pairs)
     assert dataset.names_of(episodes) == expected
     assert any(len(set(support)) < 3 for _, _, support in expected)  # an image can be support twice
+    with pytest.raises(ValueError, match=r"^pairs hold ant, no class of the fold; give those of the fold$"):
+        draw("hsnet", dataset, pairs=[*pairs, (7, 0)])
 
 
 def test_hsnet_without_pairs_takes_every_pixel_that_counts(masks, dataset) -> None:

@@ -154,7 +154,8 @@ def _hsnet(
     if pairs is None or benchmark != "pascal5i":
         counted = dataset.class_areas if benchmark == "fss1000" else dataset.class_pixels
         pairs = [(int(image), classes[column]) for image, column in np.argwhere(counted[:, classes] > 0)]
-    pairs = [(image, index) for image, index in pairs if index in set(classes)]
+    if other := {index for _, index in pairs} - set(classes):
+        raise ValueError(f"pairs hold {dataset.class_names[min(other)]}, no class of the fold; give those of the fold")
     pools = {index: [image for image, own in pairs if own == index] for index in classes}
     if benchmark == "fss1000":
         number_of = {image: _number(dataset.ids[image]) for image, _ in pairs}
