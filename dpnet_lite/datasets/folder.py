@@ -220,9 +220,10 @@ def _pairs(image_folder: Path, mask_folder: Path) -> tuple[list[Path], list[Path
     for folder, read in ((image_folder, image_extensions()), (mask_folder, (".png",))):
         if unread := _unread(folder, read):
             warnings.warn(f"{folder} is read in part{unread}", stacklevel=2)
-    if closed := [str(path) for path in (*images.values(), *masks.values()) if not os.access(path, os.R_OK)]:
+    paths = [*images.values(), *masks.values()]
+    if closed := [str(path) for path in paths if not (os.path.isfile(path) and os.access(path, os.R_OK))]:
         few = f"{len(closed)} images and masks cannot be read, first {', '.join(closed[:3])}"
-        raise PermissionError(f"{few}; change their owner or their permissions, or remove broken links")
+        raise PermissionError(f"{few}; change their owner or their permissions, or remove what is no file")
     return [*images.values()], [masks[stem] for stem in images]
 
 

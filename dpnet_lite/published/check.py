@@ -256,8 +256,9 @@ def _examine_pascal_split(
 
 def _examine_coco(root: Path, deep: bool, progress: Progress) -> Iterator[Finding]:
     import_extra("pycocotools.mask", "draws COCO's masks")
-    splits = [_told(_examine_coco_split(root, split, deep, progress)) for split in SPLITS]
-    yield from dict.fromkeys(chain(*splits, _refusal(refuse_two_years, root)))  # which needs both, too
+    findings = [*chain(*(_told(_examine_coco_split(root, split, deep, progress)) for split in SPLITS))]
+    yield from findings
+    yield from (finding for finding in _refusal(refuse_two_years, root) if finding not in findings)
 
 
 def _examine_coco_split(root: Path, split: str, deep: bool, progress: Progress) -> Iterator[Finding]:
@@ -282,7 +283,8 @@ def _examine_coco_images(
     if not folder.is_dir():
         yield _missing(f"{folder}/; unpack {folder.name}.zip there")
         return
-    bytes_of = {path.name: path.stat().st_size if os.access(path, os.R_OK) else 0 for path in folder.iterdir()}
+    is_open = lambda path: path.is_file() and os.access(path, os.R_OK)  # noqa: E731
+    bytes_of = {path.name: path.stat().st_size if is_open(path) else 0 for path in folder.iterdir()}
     missing = [image.file_name for image in images if image.file_name not in bytes_of]
     empty = [image.file_name for image in images if bytes_of.get(image.file_name) == 0]
     if missing:

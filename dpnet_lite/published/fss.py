@@ -103,8 +103,10 @@ class Fss1000(MaskedDataset):
 
 
 def read_fss_mask(path: Path) -> Tensor:
-    """Labels, uint8 [H, W]: 1 on the object, else 0. Raises ValueError: the file is broken."""
+    """Labels, uint8 [H, W]: 1 on the object, else 0. Raises ValueError: the file is broken, or no mask of 8 bits."""
     with opened(path) as mask:
+        if mask.mode.startswith("I") or (mask.mode.endswith("A") and mask.getchannel("A").getextrema() != (255, 255)):
+            raise ValueError("16 bits, or transparent, where the object is told by 8-bit grey")
         grey = np.array(mask.convert("L"))
     return torch.from_numpy((grey >= THRESHOLD).astype(np.uint8))
 
@@ -112,7 +114,7 @@ def read_fss_mask(path: Path) -> Tensor:
 def read_class_list(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
     """The file of a split's classes, and their names, ascending.
 
-    Raises ValueError: no such split, an empty list, a name twice; FileNotFoundError: no list of the split.
+    Raises ValueError: no such split, an empty list, a name twice or with a path; FileNotFoundError: no list of it.
     """
     if split not in _LIST_NAMES:
         raise ValueError(f"split is {split!r}; choose one of {', '.join(_LIST_NAMES)}")
@@ -126,6 +128,8 @@ def read_class_list(folder: Path, split: str) -> tuple[Path, tuple[str, ...]]:
     twice = [name for name, following in pairwise(names) if name == following]
     if twice:
         raise ValueError(f"{path} names {twice[0]!r} twice; name each class once")
+    if odd := [name for name in names if name == ".." or Path(name).name != name]:  # "mug/" would be "mug" once more
+        raise ValueError(f"{path} names {odd[0]!r}, which is no name of a folder; write the class alone")
     return path, tuple(names)
 
 

@@ -22,6 +22,7 @@ from dpnet_lite.datasets.base import IGNORE_LABEL, DatasetDefaults, Sample, clas
 from dpnet_lite.datasets.images import read_image
 from dpnet_lite.features import Progress
 from dpnet_lite.storage.caches import read_sealed, write_sealed
+from dpnet_lite.storage.files import require_file
 
 _VERSION = 1  # raise it when the meaning of an array changes
 
@@ -143,6 +144,6 @@ def files_sha256(paths: Sequence[Path]) -> str:
     """SHA-256 (hex) over names and bytes of files, in the order given; folders do not count."""
     digest = hashlib.sha256()
     with ThreadPoolExecutor(8) as pool:  # reading many small files is waiting
-        for path, data in zip(paths, pool.map(Path.read_bytes, paths), strict=True):
+        for path, data in zip(paths, pool.map(lambda path: require_file(path).read_bytes(), paths), strict=True):
             digest.update(f"{path.name}\t{len(data)}\n".encode() + hashlib.sha256(data).digest())
     return digest.hexdigest()

@@ -177,13 +177,15 @@ def test_coco_absent_empty_and_closed_files(tmp_path: Path, monkeypatch: pytest.
     (val / names[1]).unlink()
     (val / names[2]).write_bytes(b"")
     (val / names[-1]).unlink()  # has no annotation: not missed
+    (val / names[4]).unlink()
+    (val / names[4]).mkdir()
     may_read = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: path != val / names[3] and may_read(path, mode))
     train.write_text(train.read_text()[:500])
     assert texts(examine("coco20i", tmp_path)) == [
         f"{train} is not whole JSON; unpack it again",
         f"{val}/ lacks 1 of 12 images, first {names[1]}; unpack it again",
-        f"{val}/ has 2 files that are empty or closed, first {names[2]}; unpack it again",
+        f"{val}/ has 3 files that are empty or closed, first {names[2]}; unpack it again",
     ]
     train.unlink()
     shutil.rmtree(val)

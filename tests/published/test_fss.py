@@ -13,7 +13,7 @@ from places import SHARED
 
 from dpnet_lite.episodes import draw_episodes
 from dpnet_lite.published import fss
-from dpnet_lite.published.fss import Fss1000
+from dpnet_lite.published.fss import Fss1000, read_fss_mask
 
 HSNET_LISTS = SHARED / "lists" / "hsnet_fss"
 AS_HSNET = ["1", "10", "2", "3", "4", "5", "6", "7", "8", "9"]  # file names sorted as text
@@ -108,9 +108,30 @@ def test_lists_of_other_names_and_places(fss_root: Path, tmp_path: Path) -> None
     (tmp_path / "val.txt").write_text("hat\niron\nhat\n")
     with pytest.raises(ValueError, match="names 'hat' twice; name each class once"):
         Fss1000(fss_root, "val", lists=tmp_path)
+    for odd in ("hat/", "../fss/hat", "..", "."):
+        (tmp_path / "val.txt").write_text(f"hat\n{odd}\n")
+        with pytest.raises(ValueError, match=rf"val\.txt names '{odd}', which is no name of a folder; write the class"):
+            Fss1000(fss_root, "val", lists=tmp_path)
     (tmp_path / "val.txt").write_text("\n")
     with pytest.raises(ValueError, match="is empty; it needs one name a line"):
         Fss1000(fss_root, "val", lists=tmp_path)
+
+
+def test_masks_whose_object_is_not_told_by_8_bit_grey_are_refused(tmp_path: Path) -> None:
+    """Pillow clips 16 bits to 255, and drops what is transparent: the object was all but the background, or all."""
+    grey = np.uint8([[0, 1, 200, 255]])
+    path, alpha = tmp_path / "1.png", Image.fromarray(grey)
+    for mask in (
+        Image.fromarray(grey.astype(np.uint16) * 257),
+        Image.merge("LA", (Image.new("L", (4, 1), 255), alpha)),
+    ):
+        mask.save(path)
+        with pytest.raises(
+            ValueError, match=r"1\.png cannot be read as an image \(16 bits, or transparent, where the obj"
+        ):
+            read_fss_mask(path)
+    Image.merge("LA", (alpha, Image.new("L", (4, 1), 255))).save(path)
+    assert read_fss_mask(path).tolist() == [[0, 0, 1, 1]]
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
