@@ -127,6 +127,12 @@ def _stored_mask(path: Path, *, of_voc: bool | None = None) -> np.ndarray:
         has_colour = colours.any(axis=1) | (used == 0)  # palettes are filled up with black
         used, colours = used[has_colour], colours[has_colour]
         if of_voc is not None and (colours != voc_colours(used)).any() and (of_voc or np.ptp(colours, axis=1).any()):
+            codes = _codes(colours)
+            values, counts = np.unique(codes, return_counts=True)
+            doubled = values[(counts > 1) & np.isin(values, _codes(voc_colours(np.arange(256))))]
+            if len(doubled):
+                first, second, *_ = used[codes == doubled[0]]
+                raise ValueError(f"{path} shows the numbers {first} and {second} in one colour; save the mask in grey")
             meant = _voc_numbers(colours[None])
             if meant.ndim == 2:
                 table = np.arange(256, dtype=np.uint8)
@@ -188,10 +194,11 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile]:
     except _TooLargeError:
         raise
     except Exception as error:  # broken files make Pillow raise anything from SyntaxError to struct.error
-        convert = "" if path.suffix.lower() in image_extensions() else "convert it to PNG, "
-        raise ValueError(
-            f"{path} cannot be read as an image ({_reason(error)}); {convert}replace or remove it"
-        ) from error
+        remedy = "" if path.suffix.lower() in image_extensions() else "convert it to PNG, "
+        if isinstance(error, PermissionError):
+            remedy = "change its owner or its permissions, "
+        text = f"{path} cannot be read as an image ({_reason(error)}); {remedy}replace or remove it"
+        raise ValueError(text) from error
 
 
 def most_pixels() -> int:

@@ -462,6 +462,16 @@ def test_palettes_whose_colours_say_otherwise_are_refused(tmp_path: Path) -> Non
         ValueError, match=r"mask\.png shows the number 1 in black and 0 in a colour; save the mask in gr"
     ):
         read_mask(tmp_path / "mask.png")
+    for others in ([128, 0, 0], [9, 9, 9]):  # whether all are VOC's or not, a colour that comes twice says too little
+        mask.putpalette([0, 0, 0, 128, 0, 0, *others, 128, 0, 0])
+        mask.putdata([0, 1, 2, 3])
+        mask.save(tmp_path / "mask.png")
+        for of_voc in (False, True):
+            with pytest.raises(
+                ValueError, match=r"mask\.png shows the numbers 1 and [23] in one colour; save the mask in gr"
+            ):
+                read_mask(tmp_path / "mask.png", of_voc=of_voc)
+    mask.putdata([1, 1, 0, 0])
     mask.putpalette([10, 0, 0, 0, 200, 0])  # no black: the numbers count
     mask.save(tmp_path / "mask.png")
     assert read_mask(tmp_path / "mask.png").tolist() == [[1, 1, 0, 0]]
