@@ -11,6 +11,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -213,6 +214,9 @@ def test_one_limit_of_pixels_that_can_be_raised_and_named_formats(tmp_path: Path
     (tmp_path / "phone.xyz").write_bytes(b"a format that Pillow does not know, as HEIC without pillow-heif")
     with pytest.raises(ValueError, match=r"phone\.xyz cannot be read .*\); convert it to PNG, replace or remove it$"):
         read_image(tmp_path / "phone.xyz")
+    monkeypatch.setattr(Image, "open", Mock(side_effect=PermissionError(13, "Permission denied")))
+    with pytest.raises(ValueError, match=r"eps\.png cannot .*; change its owner or its permissions, replace or remove"):
+        read_image(tmp_path / "eps.png")
 
 
 def test_masks_in_vocs_colours_are_read_as_their_numbers(tmp_path: Path) -> None:
