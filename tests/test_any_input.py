@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,9 @@ any_array = arrays(
 def tried(action: Callable[[], Any]) -> Any:
     """What the action gives, or None where it was refused; any other exception is a failure."""
     try:
-        return action()
+        with warnings.catch_warnings():  # of ours: what a user is told of input that is taken
+            warnings.simplefilter("ignore", UserWarning)
+            return action()
     except (ValueError, OSError) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         assert last.filename.startswith(PACKAGE), f"raised by {last.filename}:{last.lineno}"
