@@ -464,6 +464,16 @@ def test_only_regular_files_in_folders_are_written(tmp_path: Path) -> None:
     assert Path(os.devnull).is_char_device() and (tmp_path / "file").read_text() == "kept"
 
 
+def test_long_names_and_links_are_written(tmp_path: Path) -> None:
+    write_atomically(tmp_path / ("\u304b" * 85), b"255 bytes are a name's most")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder/file")
+    for content in (b"new", b"newer"):  # to nothing, to a file
+        write_atomically(tmp_path / "link", content)
+        assert (tmp_path / "folder/file").read_bytes() == content and (tmp_path / "link").is_symlink()
+    assert {file.name for file in tmp_path.iterdir()} == {"\u304b" * 85, "folder", "link"}
+
+
 def test_what_killed_processes_left_over_is_cleared(tmp_path: Path) -> None:
     living, kept = f".a.{os.getpid()}.tmp", (".other.tmp", ".a.elsewhere-4194305.tmp")
     for name in (".a.4194305.tmp", f".b.c.{platform.node()}-4194305.tmp", living, *kept):  # above the largest number

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from dpnet_lite.experiments.results import FoldRun
 
 
+_PICTURES = ("episodes.png", "learning_curve.png", "photographs.png")
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
     options.add_data(parser)
     options.add_training_data(parser)
@@ -33,6 +36,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     experiment = options.experiment_of(args)
     options.check_output(args.out, is_folder=True)
+    for name in _PICTURES:  # another program's, where no result of ours lies beside it
+        is_ours = args.resume or args.overwrite or any(args.out.glob("fold*_seed*.json"))
+        options.check_output(args.out / name, may_replace=is_ours)
     how = {"resume": args.resume, "may_replace": args.overwrite, "networks": options.known_networks()}
     run_demo(experiment, args.out, say=options.say, **how)
 

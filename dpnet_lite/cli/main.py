@@ -85,7 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     if arguments is None:  # a process of our own draws to files alone, whatever is set for others
         os.environ["MPLBACKEND"] = "Agg"
+        sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 -- closed by the shell, and bars write to it
     with warnings.catch_warnings():
+        if arguments is None:
+            warnings.simplefilter("default", UserWarning)  # told, though others ask for errors
         logging.lastResort = _Lines(logging.WARNING)
         tell = lru_cache(maxsize=None)(lambda text: _LOG.warning("dpnet-lite: warning: %s", text))
         warnings.showwarning = lambda message, *where, **how: tell(str(message))  # once; Python forgets what it showed
@@ -107,6 +110,10 @@ def _run(words: list[str]) -> int:
         try:
             if hasattr(sys.stdout, "reconfigure"):
                 sys.stdout.reconfigure(errors="backslashreplace")  # as stderr is: no name ends a run
+            try:
+                os.getcwd()
+            except FileNotFoundError:  # libraries end without a word there
+                raise FileNotFoundError("the current folder was removed; change to another") from None
             args = build_parser().parse_args([word for word in words if word != "--debug"])  # it may stand anywhere
             args.arguments = words  # as typed, for the reports
             _prepare(args)

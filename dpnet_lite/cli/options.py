@@ -139,20 +139,23 @@ def check_places(args: argparse.Namespace) -> None:
         path = getattr(args, name, None)
         if path is not None and path.resolve().is_relative_to(Path(folder).expanduser().resolve()):
             raise ValueError(f"--{name} {path} lies in {folder}, a folder of data; give a place outside it")
+    out, logs = getattr(args, "out", None), getattr(args, "tensorboard", None)
+    if out is not None and logs is not None and out.resolve() == logs.resolve():
+        raise ValueError(f"--out and --tensorboard are both {out}; give each a place of its own")
 
 
 def parse_path(text: str) -> Path:
     """The path of any option; an empty one, as an unset variable of the shell gives it, is not this folder."""
     if not text:
         raise argparse.ArgumentTypeError("it is empty; give a path")
-    return Path(text)
+    return Path(text).expanduser()  # a shell leaves --out=~/x as it is
 
 
 def parse_checkpoint(text: str) -> Path:
     """A path to write a checkpoint to; wrong ones are found before the training, not after it."""
     if Path(text).suffix != ".safetensors":  # the name ".safetensors" has none
         raise argparse.ArgumentTypeError(f"{text!r} does not end in .safetensors; give such a name")
-    return Path(text)
+    return parse_path(text)
 
 
 def _parse_fold(text: str) -> int | str:

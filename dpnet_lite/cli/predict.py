@@ -62,6 +62,7 @@ class _Outline(argparse.Action):
 def run(args: argparse.Namespace) -> None:
     from dpnet_lite.experiments.progress import Stages
     from dpnet_lite.predictor import Predictor
+    from dpnet_lite.storage.files import refuse_existing
 
     images = _image_files(args)
     if not images:
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     for number in Stages(1)("segmenting")(range(len(images))) if len(images) > 1 else range(1):
         mask = predictor.predict(images[number]).mask
+        refuse_existing(targets[number], may_replace=args.overwrite)  # another process may have made it by now
         _save_mask(mask, targets[number], n_classes=len(support_images))
         if args.overlay:
             _save(_painted(images[number], mask), _overlay_path(targets[number]))
@@ -96,12 +98,14 @@ def _image_files(args: argparse.Namespace) -> list[Path]:
     for path in args.images:
         there = sorted(p for p in path.iterdir() if not p.name.startswith(".")) if path.is_dir() else [path]
         inside = [p for p in there if p.suffix.lower() in image_extensions() or p == path]
-        if not inside:
-            raise ValueError(f"{path} holds no image; what is read ends in {' '.join(image_extensions())}")
+        kept = [p for p in inside if p == path or p.resolve() not in support]
+        if not kept:
+            raise ValueError(f"{path} holds no image to segment; what is read ends in {' '.join(image_extensions())}")
         others = Counter("folder" if p.is_dir() else p.suffix.lower() or p.name for p in there if p not in inside)
+        others += Counter({"of --support": len(inside) - len(kept)})
         if others:
             say(escaped(f"{path}: left out: {', '.join(f'{count} {kind}' for kind, count in others.items())}"))
-        files += [require_file(p) for p in inside if p == path or p.resolve() not in support]
+        files += map(require_file, kept)
     return files
 
 
@@ -144,8 +148,10 @@ def _outline_mask(path: Path, typed: str, corners: Sequence[tuple[float, float]]
     ImageDraw.Draw(mask).polygon(corners, fill=1)
     if mask.getbbox() is None:
         raise ValueError(f"{typed} holds no pixel of {path}, which is {width} x {height} pixels")
-    say(escaped(f"{path}: an outline takes in what lies beside the object too; a mask is better"))
-    return np.array(mask)
+    drawn = np.array(mask)
+    beside = "the whole photograph" if drawn.all() else "what lies beside the object too"
+    say(escaped(f"{path}: an outline takes in {beside}; a mask is better"))
+    return drawn
 
 
 def _targets(args: argparse.Namespace, images: Sequence[Path]) -> list[Path]:

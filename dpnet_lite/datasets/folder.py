@@ -28,7 +28,6 @@ from dpnet_lite.datasets.base import (
     MAX_CLASSES,
     DatasetDefaults,
     Sample,
-    SegmentationDataset,
     class_counts,
 )
 from dpnet_lite.datasets.images import image_extensions, image_size, read_image, read_mask
@@ -63,6 +62,11 @@ class FolderDataset(DatasetDefaults):
     @cached_property
     def _digests(self) -> dict[Path, str]:
         return file_digests(self.root, [*self.image_paths, *self.mask_paths])
+
+    @property
+    def image_digests(self) -> dict[str, Path]:
+        """The photographs by what they hold: SHA-256 in hex."""
+        return {self._digests[path].split()[-1]: path for path in self.image_paths}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -140,7 +144,7 @@ class FolderDataset(DatasetDefaults):
         return path
 
 
-def open_folder(root: str | Path) -> SegmentationDataset:
+def open_folder(root: str | Path) -> FolderDataset:
     """The data set in a folder; the one place that chooses how a folder is read."""
     return FolderDataset(root)
 

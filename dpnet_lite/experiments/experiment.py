@@ -216,6 +216,12 @@ def folder_bank(
 ) -> FeatureBank:
     """Features of a folder of photographs and any extra folders behind it, mirrored views included."""
     datasets, wrap = [open_folder(root) for root in roots], stage("computing features")
+    known: dict[str, Path] = {}
+    for own in datasets:
+        twice = [f"{known[digest]} and {path}" for digest, path in own.image_digests.items() if digest in known]
+        if twice:
+            raise ValueError(f"{len(twice)} photographs lie in two folders, first {twice[0]}; leave them out of one")
+        known |= own.image_digests
     dataset = datasets[0] if len(datasets) == 1 else UnionDataset(datasets)
 
     def progress(chunks: Iterable[int]) -> Iterable[int]:

@@ -17,7 +17,7 @@ def silent(name: str) -> Callable[[Iterable[int]], Iterable[int]]:
 
 def is_first_process() -> bool:
     """Whether this process speaks for its job: all do, but one of several that torchrun started."""
-    return os.environ.get("RANK", "0") == "0"
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
 
 
 class Stages:

@@ -160,8 +160,9 @@ def write_atomically(path: Path, data: bytes, *, option: str = "--out") -> None:
 
     OSError that names `option` where that cannot be, or path is no regular file.
     """
-    # Same folder: a rename cannot cross disks.
-    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.tmp")
+    path = path.resolve() if path.is_symlink() else path  # what a link stands for is written
+    # Same folder: a rename cannot cross disks. Of another name: a long one leaves no room.
+    temporary = path.with_name(f".{sha256(os.fsencode(path.name))[:16]}.{platform.node()}-{os.getpid()}.tmp")
     with told(path, option, len(data)):
         if path.exists() and not path.is_file():  # a file would take the place of a device
             raise OSError(f"{path} is no regular file, but a folder or a device; name a file with {option}")

@@ -82,7 +82,7 @@ def _whole_state(folder: Path) -> dict[str, Any]:
 def _difference(part: str, saved: Any, given: Any) -> str:
     """What two identities do not share: "steps 100 (now 200)", or the part's name where it has no fields."""
     if not (isinstance(saved, dict) and isinstance(given, dict)):
-        return f"other {part}"
+        return f"other {part}{', as other photographs and masks give them' if part == 'episodes' else ''}"
     names = [name for name in saved | given if saved.get(name) != given.get(name)]
     told = [f"{name} {saved.get(name, 'by default')} (now {given.get(name, 'the default')})" for name in names]
     return ", ".join(told) or f"other {part}"

@@ -354,9 +354,19 @@ def test_a_stopped_training_goes_on_to_the_same_head(folder, data, tmp_path, mon
     assert "state.bin is not a whole training state" in error_line(capsys)
 
 
+def mirror(folder: Path) -> Path:
+    """Other photographs of the same classes: the folder's own, mirrored in place."""
+    for path in (*folder.glob("images/*"), *folder.glob("masks/*")):
+        with Image.open(path) as image:
+            mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        mirrored.save(path)
+    return folder
+
+
 def test_extra_classes_named_like_novel_ones_are_refused(tmp_path, folder, data, capsys):
-    """The same folder as data and as extra would train on the novel classes under another name."""
-    options = [*data, "--extra-base", f"folder:{folder}", *SMALL, "--fold", 1]
+    """Another folder of the same classes would train on the novel ones under another name."""
+    extra = mirror(Path(shutil.copytree(folder, tmp_path / "photographs")))
+    options = [*data, "--extra-base", f"folder:{extra}", *SMALL, "--fold", 1]
     assert run("train", *options, "--out", tmp_path / "head.safetensors") == 2
     message = error_line(capsys)
     assert "has the name of a novel class of fold 1; leave it out" in message and "folder:photographs#2/" in message
@@ -400,6 +410,13 @@ def test_wrong_masks_are_refused(head, folder, tmp_path, capsys):
 def test_demo_on_a_folder_with_extra_base_classes(tmp_path, folder, data, capsys):
     extra = Path(shutil.copytree(folder, tmp_path / "photographs"))
     (extra / "classes.txt").write_text("".join(f"other {number}\n" for number in range(8)))
+    assert run("train", *data, *SMALL, "--extra-base", f"folder:{extra}", "--out", tmp_path / "twice.safetensors") == 2
+    same = [sorted(root.glob("images/*"))[0] for root in (folder, extra)]  # under other names they would be trained on
+    n_images = len([*folder.glob("images/*")])
+    assert error_line(capsys) == (
+        f"{n_images} photographs lie in two folders, first {same[0]} and {same[1]}; leave them out of one"
+    )
+    mirror(extra)
     options = ["--extra-base", f"folder:{extra}", "--novel", "background", *SMALL, "--fold", 0, "--original-size"]
     scored = ["--episodes", 6, "--shots", 1, "--out", tmp_path / "out"]
     assert run("demo", *data, *options, *scored) == 0, capsys.readouterr().err
@@ -643,11 +660,23 @@ def test_names_that_the_terminal_cannot_show_end_no_run(monkeypatch):
     assert run("info") == 0
 
 
+def test_places_are_of_the_user_and_apart(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for parse in (options.parse_path, options.parse_checkpoint):
+        assert parse("~/a.safetensors") == tmp_path / "a.safetensors"
+    assert run("train", "--out", tmp_path / "a.safetensors", "--tensorboard", tmp_path / "a.safetensors") == 2
+    assert error_line(capsys).endswith(f"both {tmp_path / 'a.safetensors'}; give each a place of its own")
+    (tmp_path / "episodes.png").write_text("mine")
+    assert run("demo", "--out", tmp_path) == 2
+    assert error_line(capsys).startswith(f"{tmp_path / 'episodes.png'} is there already")
+
+
 @pytest.mark.parametrize("name", ["classes.txt", "head.json"])
 def test_scores_replace_no_file_of_another_kind(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path(name).write_text("mine")
-    assert run("evaluate", "--checkpoint", "head.safetensors", "--out", name, "--overwrite") == 2
+    Path("head.safetensors").touch()  # of another training than what is scored
+    assert run("evaluate", "--checkpoint", "other.safetensors", "--out", name, "--overwrite") == 2
     assert error_line(capsys) == f"--out {name} is not for scores; give a name in .json that is no checkpoint's"
     assert Path(name).read_text() == "mine"
 
@@ -748,6 +777,23 @@ def test_warnings_take_a_line_each_and_no_display_is_asked_for():
     assert (result.returncode, result.stdout.lower()) == (0, "agg\n"), result.stderr
     start = "dpnet-lite: warning: "
     assert result.stderr == f"{start}a\\n\\x1b[31m is odd\n{start}b is odd\nkept in \\x1b[31m\n"
+
+
+def test_closed_streams_wishes_for_errors_and_removed_folders_end_no_command(tmp_path):
+    lines = ["import os, sys, warnings", "from dpnet_lite.cli import info, main"]
+    lines += ["info.run = lambda args: [warnings.warn('odd'), print(sys.stderr.write('x'))]", "sys.argv[1:] = ['info']"]
+    command = [sys.executable, "-W", "error", "-c", "\n".join([*lines, "{}sys.exit(main.main())"])]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for before, status, told in (
+        ("os.close(2); sys.stderr = None; ", 0, ""),
+        ("os.rmdir(os.getcwd()); ", 2, "removed"),
+    ):
+        (tmp_path / "here").mkdir(exist_ok=True)
+        ran = [part.replace("{}", before) for part in command]
+        how = {"cwd": tmp_path / "here", "env": environment, "capture_output": True, "text": True}
+        result = subprocess.run(ran, **how)
+        assert (result.returncode, result.stdout) == (status, "" if told else "1\n"), result.stderr
+        assert told in result.stderr and "Error" not in result.stderr
 
 
 def test_a_terminal_of_no_width_shows_a_bar_too(monkeypatch, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_a_folder_and_several_classes_give_numbers_and_a_palette(tmp_path: Path,
     both = {"dog": [DOG], "duck": [DUCK]}, {"dog": [DOG_MASK], "duck": [DUCK_MASK]}
     predictor = Predictor.load("photographs").set_support(*both)
     left_out, *lines = capsys.readouterr().out.splitlines()
-    assert left_out == f"{folder}: left out: 2 .gif, 1 .txt"
+    assert left_out == f"{folder}: left out: 2 .gif, 1 .txt, 1 of --support"
     for path, line in zip((OTHER_DOG, DUCK), lines, strict=True):
         mask = pixels(tmp_path / "out" / f"{path.stem}.png")
         np.testing.assert_array_equal(mask, predictor.predict(path).mask)
@@ -87,6 +88,20 @@ def test_an_outline_stands_in_for_a_mask(outline, inside, tmp_path: Path, capsys
     assert f"{DOG}: an outline takes in what lies beside the object too; a mask is better" in capsys.readouterr().out
     assert run("predict", OTHER_DOG, "--support", DOG, tmp_path / "drawn.png", "--out", tmp_path / "b") == 0
     np.testing.assert_array_equal(pixels(tmp_path / "a" / "dog3_02.png"), pixels(tmp_path / "b" / "dog3_02.png"))
+
+
+def test_an_outline_of_all_and_a_mask_of_another_process_are_told(tmp_path: Path, capsys, monkeypatch) -> None:
+    whole = ["--support", DOG, "--support-box", 0, 0, 384, 384, "--out", tmp_path]
+
+    def other(*_) -> None:
+        (tmp_path / "dog3_02.png").write_bytes(b"theirs")
+
+    monkeypatch.setattr(Predictor, "predict", lambda *_: other() or Mock())
+    assert run("predict", OTHER_DOG, *whole) == 2
+    told = capsys.readouterr()
+    assert f"{DOG}: an outline takes in the whole photograph; a mask is better" in told.out
+    assert "dog3_02.png is there already; give another place with --out" in told.err
+    assert (tmp_path / "dog3_02.png").read_bytes() == b"theirs"
 
 
 @pytest.mark.parametrize(
@@ -158,4 +173,7 @@ def test_nothing_is_overwritten_by_an_overlay(tmp_path: Path, capsys) -> None:
     assert "a_overlay.png would be written for two images; rename one, or leave one out" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert run("predict", tmp_path / "empty", *options) == 2
-    assert "empty holds no image" in capsys.readouterr().err
+    assert "empty holds no image to segment; what is read ends in" in capsys.readouterr().err
+    (tmp_path / "empty/dog.jpg").write_bytes(DOG.read_bytes())
+    assert run("predict", tmp_path / "empty", "--support", tmp_path / "empty/dog.jpg", DOG_MASK) == 2
+    assert "empty holds no image to segment" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from dpnet_lite.experiments.devices import make_fabric, world_size
 from dpnet_lite.experiments.experiment import Experiment, plain_name, toy_fold
 from dpnet_lite.experiments.intervals import percent
 from dpnet_lite.experiments.jobs import METHODS, TRAINING_FREE, support_only
+from dpnet_lite.experiments.progress import is_first_process
 from dpnet_lite.experiments.tables import aligned, difference_cell, enough_episodes, score_cell
 from dpnet_lite.training import Trainer, initial_network
 
@@ -77,6 +78,10 @@ def test_several_processes_without_torchrun_are_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(ValueError, match="WORLD_SIZE=two, "):
         world_size()
+    for size, rank, is_first in (("2", "1", False), ("2", "0", True), ("1", "1", True)):  # a RANK that was left over
+        monkeypatch.setenv("WORLD_SIZE", size)
+        monkeypatch.setenv("RANK", rank)
+        assert is_first_process() is is_first
 
 
 def test_a_class_with_few_episodes_has_no_interval():
