@@ -26,6 +26,7 @@ from dpnet_lite.backbones.devices import check_device
 from dpnet_lite.config import BACKBONE_PRECISIONS, BACKBONES, ModelConfig
 from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.storage.files import (
+    check_tensors,
     digest_tensors,
     load_tensors,
     require_file,
@@ -60,15 +61,23 @@ def versions() -> dict[str, str]:
 def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Path:
     """Write `tensors` to path (.safetensors) and `metadata` to the .json beside it, each atomically; returns the path.
 
-    tensors: any dtypes, devices and strides. metadata: what JSON can hold (tuples come back as lists), without the keys
-    "format" and "sha256" (of the weight file), which the sidecar adds. ValueError for anything else.
+    tensors: any dtypes, devices and strides, finite; "module." goes where all names have it. metadata: what JSON holds
+    (tuples come back as lists, keys as texts), without the keys "format" and "sha256" (of the weight file), which the
+    sidecar adds. ValueError for anything else.
     """
     path, tensors = Path(path), without_module(tensors)
     if path.suffix != ".safetensors":
         raise ValueError(f"checkpoint {path} must end in .safetensors")
     if reserved := {"format", "sha256"} & metadata.keys():
         raise ValueError(f"metadata must not use the key {min(reserved)!r}, which the sidecar adds")
-    plain = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
+    try:
+        plain = {n: t.detach().cpu().clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
+        check_tensors(safetensors.torch.load(safetensors.torch.save(plain)), path)  # what cannot be read is not saved
+    except ValueError:
+        raise
+    except Exception as error:  # of tensors without numbers in each place, or names that the format keeps for itself
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"tensors for {path} cannot be saved ({reason}); give dense ones, by their names") from error
     record = {"format": _FORMAT, "metadata": metadata, "tensors_sha256": digest_tensors(plain)}
     try:
         record_text = json.dumps(record, allow_nan=False)

@@ -116,7 +116,7 @@ def class_pools(
         ValueError: `classes` is empty, repeats a class or names an unknown one; bad `min_area` or `min_pixels`.
     """
     n_classes, classes = len(dataset.class_names), np.asarray(classes).tolist()
-    unknown = [index for index in classes if not 0 <= index < n_classes]
+    unknown = [index for index in classes if type(index) is not int or not 0 <= index < n_classes]
     if unknown:
         raise ValueError(f"class index {unknown[0]} does not exist; {dataset.name} has 0 to {n_classes - 1}")
     if not classes or len(set(classes)) != len(classes):
@@ -174,8 +174,8 @@ def draw_episodes(
         ValueError: an argument is out of range, no class has two images, or one has too few without `repeats`.
     """
     for name, value, lowest in (("fold", fold, 0), ("n_shot", n_shot, 1), ("count", count, 1), ("seed", seed, 0)):
-        if value < lowest:
-            raise ValueError(f"{name} is {value}; it must be at least {lowest}")
+        if not isinstance(value, int | np.integer) or value < lowest:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number and at least {lowest}")
     fold, n_shot, count, seed = map(int, (fold, n_shot, count, seed))  # JSON has no numbers of NumPy
     pools = class_pools(dataset, classes, min_area=min_area, min_pixels=min_pixels)
     usable = np.array([index for index, pool in pools.items() if len(pool) >= 2])

@@ -131,7 +131,9 @@ class Predictor:
         stacked = torch.stack(scores)  # [n_classes, 2, h, w]
         margins = stacked[:, 1] - stacked[:, 0]  # [n_classes, h, w]
         logits = torch.cat([torch.zeros_like(margins[:1]), margins])  # [n_classes + 1, h, w]
-        logits = functional.interpolate(logits[None], (height, width), mode="bilinear", align_corners=False)[0]
+        if not bool(logits.isfinite().all()):
+            raise ValueError("the network gives NaN or infinity for this image; load its checkpoint anew")
+        logits = functional.interpolate(logits[None].float(), (height, width), mode="bilinear", align_corners=False)[0]
         probabilities = logits.softmax(dim=0).cpu().numpy()
         mask = logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
         return Prediction(mask, probabilities, tuple(self._support), tuple(traces))

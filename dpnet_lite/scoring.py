@@ -73,12 +73,16 @@ def score_episodes(
     """
     if episodes.dataset != source.dataset.fingerprint:
         raise ValueError("the episodes were drawn from another data set than the features; draw them anew")
+    if episodes.images.max(initial=0) >= len(source.dataset):
+        raise ValueError(f"the episodes name image {episodes.images.max()} of {len(source.dataset)}; draw them anew")
     class_index, counts = [], []
     for start in progress(range(0, len(episodes), BATCH)):
         chunk = [episodes[i] for i in range(start, min(start + BATCH, len(episodes)))]
         batch = source.batch(chunk, edit_support=edit_support)
         logits = segment(batch)
         for row, episode in enumerate(chunk):
+            if not bool(logits[row].isfinite().all()):
+                raise ValueError(f"the network gives NaN or infinity in episode {start + row}; load or train it anew")
             labels = batch.query_labels[row]
             if original_size or not bool((labels == 1).any()):
                 labels = own_labels(source.dataset, episode.query, episode.class_index)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from core_fixtures import Malicious, assert_same, plain_weights, random_batch
 from safetensors.torch import save_file
@@ -31,7 +32,7 @@ from dpnet_lite.checkpoints import (
 )
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.model.dpnet import DPNet
-from dpnet_lite.storage.files import digest_tensors, load_tensors, write_atomically
+from dpnet_lite.storage.files import check_tensors, digest_tensors, load_tensors, write_atomically
 from dpnet_lite.storage.run_folder import RunFolder, load_training_state, save_training_state
 
 METADATA = {"step": 7, "score": 0.1 + 0.2, "config": {"widths": [8, 4], "name": "tiny"}, "fold": None}
@@ -134,9 +135,14 @@ def test_the_prefix_of_several_gpus_is_taken_off(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -> None:
     tensors = {"good": torch.ones(2), "bad": torch.tensor([1.0, value])}
-    path = save_checkpoint(tmp_path / "head.safetensors", tensors, METADATA)
-    with pytest.raises(ValueError, match=r"head\.safetensors: bad holds NaN or infinity; get these weights again"):
-        load_checkpoint(path)
+    path = tmp_path / "head.safetensors"
+    path.write_bytes(safetensors.torch.save(tensors))
+    for call in (
+        load_checkpoint,
+        lambda path: save_checkpoint(path, tensors, METADATA),
+    ):
+        with pytest.raises(ValueError, match=r"head\.safetensors: bad holds NaN or infinity; get these weights again"):
+            call(path)
     backbone = plain_weights("tiny")
     backbone["stage1.0.conv1.weight"][0, 0, 0, 0] = value
     torch.save(backbone, tmp_path / "tiny.pth")
@@ -145,6 +151,18 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float) -
 
 
 def test_bad_arguments_to_save(tmp_path: Path) -> None:
+    dense = torch.eye(2)
+    for odd, told in (
+        ({"__metadata__": dense}, "deserializing"),
+        ({"a": dense.to_sparse()}, "memory format"),
+        ({"a": dense.to("meta")}, "no data"),
+        ({"a": dense.numpy()}, "detach"),
+    ):
+        with pytest.raises(ValueError, match=rf"^tensors for .* cannot be saved \(.*{told}.*\); give dense"):
+            save_checkpoint(tmp_path / "head.safetensors", odd, {})
+    with pytest.raises(ValueError, match=r"^sparse\.pth: a is sparse; save these weights as dense tensors$"):
+        check_tensors({"a": dense.to_sparse()}, Path("sparse.pth"))
+    assert not (tmp_path / "head.safetensors").exists()
     with pytest.raises(ValueError, match=r"must end in \.safetensors"):
         save_checkpoint(tmp_path / "head.pth", {}, {})
     for key in ("format", "sha256"):

@@ -273,6 +273,19 @@ def test_odd_networks_sizes_and_weights_are_refused(predictor):
             Predictor.load("toy", backbone_weights=odd)
 
 
+def test_a_network_of_no_numbers_is_refused_and_mixed_precision_taken(predictor, pictures):
+    head = deepcopy(predictor.head)
+    own = Predictor(head, predictor.backbone, size=64).set_support([pictures["support"]], [pictures["mask"]])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert own.predict(pictures["query"]).probabilities.dtype == np.float32
+    torch.nn.init.constant_(next(head.parameters()), float("nan"))
+    own.set_support([pictures["support"]], [pictures["mask"]])
+    with pytest.raises(
+        ValueError, match=r"^the network gives NaN or infinity for this image; load its checkpoint anew$"
+    ):
+        own.predict(pictures["query"])
+
+
 def test_other_networks_are_handed_in(predictor, pictures, tmp_path):
     rival = DPNet(ModelConfig(channels=8, network="rival"), 144, 96)
     path = save_head(tmp_path / "rival.safetensors", rival, build_backbone("tiny"), size=64)

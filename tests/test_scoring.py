@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import ModelConfig
 from dpnet_lite.datasets.folder import FolderDataset
 from dpnet_lite.datasets.novel import TrainingView
-from dpnet_lite.episodes import draw_episodes
+from dpnet_lite.episodes import Episode, draw_episodes
 from dpnet_lite.experiments.kept_features import compute_features
 from dpnet_lite.features import FeatureBank
 from dpnet_lite.model.dpnet import DPNet
@@ -44,6 +45,16 @@ def bank(tmp_path_factory) -> FeatureBank:
 @pytest.fixture(scope="module")
 def episodes(bank):
     return draw_episodes(bank.dataset, (0, 1, 2), fold=0, n_shot=1, count=23, seed=3, min_area=0.0)
+
+
+def test_networks_of_no_numbers_and_images_that_are_not_there_are_refused(bank, episodes):
+    head = DPNet(ModelConfig(channels=4), 144, 96).eval()
+    torch.nn.init.constant_(next(head.parameters()), float("nan"))
+    with pytest.raises(ValueError, match=r"^the network gives NaN or infinity in episode 0; load or train it anew$"):
+        score_episodes(head_segmenter(head), bank, episodes)
+    elsewhere = replace(episodes, episodes=(Episode(0, 999, (1,)),))
+    with pytest.raises(ValueError, match=r"^the episodes name image 999 of 8; draw them anew$"):
+        score_episodes(head_segmenter(head), bank, elsewhere)
 
 
 def truth_segmenter(bank, episodes, original_size):

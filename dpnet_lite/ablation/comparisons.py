@@ -101,6 +101,8 @@ def _judge_one(comparison: Comparison, condition: str, scores: dict[_Label, Epis
         )
     pairs = [(variant[key], control[key]) for key in variant]
     difference, interval = mean_paired_difference([a for a, _ in pairs], [b for _, b in pairs], n_resamples=n_resamples)
+    if min(np.unique(run.class_index, return_counts=True)[1].min() for run, _ in pairs) < 2:
+        interval = Interval(-1.0, 1.0)  # a single episode of a class shows no spread
     by_pair = np.array([a.miou - b.miou for a, b in pairs])
     wins, p = int((by_pair > 0).sum()), fold_p(by_pair, [fold for fold, _ in variant])
     return Judged(comparison, condition, difference, interval, wins, len(pairs), p)

@@ -116,8 +116,11 @@ def _provenance(rows: Sequence[Row], command: str) -> str:
 
     versions = distinct([", ".join(f"{k} {v}" for k, v in row["versions"].items()) for row in rows], "; ")
     folds, seeds = ([row[key] for row in rows] for key in ("fold", "seed"))
-    budget = next((row["identity"]["training"] for row in rows if "training" in row["identity"]), None)
-    steps = f"- {budget['steps']} steps of {budget['batch_size']} episodes for every variant\n" if budget else ""
+    settings = {row["variant"]: row["identity"]["training"] for row in rows if "training" in row["identity"]}
+    budgets = {name: f"{own['steps']} steps of {own['batch_size']} episodes" for name, own in settings.items()}
+    if len({*budgets.values()}) == 1:
+        budgets = {"every variant": next(iter(budgets.values()))}
+    steps = "".join(f"- {budget} for {name}\n" for name, budget in budgets.items())
     identities = [row["identity"] for row in rows]
     computed = distinct([f"device {own['device']}, {own['threads']} thread(s) a run" for own in identities], "; ")
     n_episodes = distinct([own["n_episodes"] for own in identities])

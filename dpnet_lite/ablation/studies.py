@@ -55,6 +55,8 @@ class Variant(Settings):
         super().__post_init__()
         if (self.method != "trained" or self.is_retired) and (self.model or self.training):
             raise ValueError(f"variant {self.name!r} needs no training; leave out its model and training settings")
+        if not self.name.isprintable() or "|" in self.name:
+            raise ValueError(f"variant {self.name!r} has a sign that breaks tables; leave it out")
         _check_settings(f"variant {self.name!r}", self.model, self.training)
 
 

@@ -139,6 +139,8 @@ def _train_by_recipe(args: argparse.Namespace) -> None:
     if args.estimate:
         options.say(estimate_cost(recipe, data, training, fabric, stage=Stages(2), networks=options.known_networks()))
         return
+    for note in _notes(data, training):
+        options.say(note)
     how: dict[str, Any] = {"fabric": fabric, "stage": Stages(1), "networks": options.known_networks()}
     how |= {"resume": args.resume, "may_replace": args.overwrite}
     result = train(data, recipe.model, training, args.out, recipe=recipe.name, novel=recipe.novel, **how)
@@ -158,6 +160,8 @@ def _recipe(args: argparse.Namespace) -> Recipe:
         raise ValueError(f"{name} is trained by a recipe; give --recipe with {', '.join(shipped_recipes())} or a file")
     if args.extra_base or args.gap is not None:
         raise ValueError("--extra-base and --gap are not for published data sets; leave them out")
+    if any(text.startswith("steps=") for text in args.training):
+        raise ValueError("--training steps=...: the steps of a recipe follow from its epochs; give --steps")
     recipe = load_recipe(args.recipe)
     wishes = {"backbone": args.backbone, "size": args.size, "novel": args.policy}
     return replace(

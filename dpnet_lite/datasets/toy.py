@@ -74,8 +74,9 @@ class ToyWorld(DatasetDefaults):
             raise ValueError(f"catalogue is {catalogue!r}; choose one of {', '.join(CATALOGUES)}")
         if not 0.0 <= gap <= 1.0:
             raise ValueError(f"gap is {gap}; choose a number from 0 (alike) to 1 (far apart)")
-        if length < 1 or size < 32:
-            raise ValueError(f"length is {length} and size {size}; they must be at least 1 and 32")
+        for what, number, lowest in (("length", length, 1), ("size", size, 32), ("seed", seed, 0)):
+            if not isinstance(number, int | np.integer) or number < lowest:
+                raise ValueError(f"{what} is {number!r}; give a whole number of at least {lowest}")
         self.class_names = catalogue_names(catalogue)
         self.targets = tuple(range(len(self.class_names)) if targets is None else targets)
         self.others = self.targets if others is None else tuple(others)
@@ -92,7 +93,9 @@ class ToyWorld(DatasetDefaults):
     @property
     def fingerprint(self) -> str:
         """Hex digest of everything that determines the scenes."""
-        settings = (WORLD_VERSION, self.length, self.seed, self.targets, self.others, self.gap, self.size)
+        targets, others = (tuple(map(int, classes)) for classes in (self.targets, self.others))  # not NumPy's
+        numbers = (int(self.length), int(self.seed), targets, others, float(self.gap), int(self.size))
+        settings = (WORLD_VERSION, *numbers)
         return hashlib.sha256(repr((*settings, self.catalogue)).encode()).hexdigest()
 
     @property

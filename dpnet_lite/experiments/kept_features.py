@@ -56,7 +56,7 @@ def compute_features(
             pass
         return FeatureBank(dataset, backbone, size, features, torch.from_numpy(labels))
     what = f"{dataset.fingerprint} {backbone.cache_key} {size} {shape}"
-    path = cache_folder / hashlib.sha256(what.encode()).hexdigest()[:24]
+    path = Path(cache_folder) / hashlib.sha256(what.encode()).hexdigest()[:24]
     arrays: _Arrays = {
         "features": (np.float16, shape),
         "labels": (np.uint8, (len(dataset), size, size)),

@@ -37,7 +37,7 @@ class Output(NamedTuple):
 
 def check_batch(batch: EpisodeBatch, in_channels: int) -> None:
     """ValueError where the shapes of a batch do not fit together, or not to a network on `in_channels` = D."""
-    support, masks, rest, query, _ = batch
+    support, masks, rest, query, labels = batch
     shapes = f"{list(support.shape)}, {list(masks.shape)}, {list(query.shape)}"
     if support.ndim != 5 or masks.ndim != 4 or query.ndim != 4:
         raise ValueError(f"shapes are {shapes}; give [B, K, D, h, w], [B, K, h, w] and [B, D, h, w]")
@@ -46,7 +46,7 @@ def check_batch(batch: EpisodeBatch, in_channels: int) -> None:
     if support.shape[2] != in_channels or query.shape[1] != in_channels:
         raise ValueError(f"shapes are {shapes}; the head was built for D = {in_channels}")
     sizes = {support.shape[3:], masks.shape[2:], rest.shape[2:], query.shape[2:]}
-    if support.shape[0] != query.shape[0] or len(sizes) > 1:
+    if len({len(support), len(query), len(labels)}) > 1 or rest.shape[:2] != masks.shape[:2] or len(sizes) > 1:
         raise ValueError(f"shapes are {shapes}; features and masks need the same B, h and w")
 
 

@@ -55,7 +55,7 @@ def load_recipe(name: str | Path) -> Recipe:
         raise FileNotFoundError(f"there is no recipe {name}; give {', '.join(shipped_recipes())}, or a .toml file")
     try:
         return _recipe(path.stem, tomllib.loads(path.read_text(encoding="utf-8-sig")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"recipe {path} is not TOML ({error}); mend it") from None
     except ValueError as error:
         raise ValueError(f"recipe {path}: {error}") from None
@@ -69,7 +69,8 @@ def _recipe(name: str, values: dict[str, Any]) -> Recipe:
     for part, defaults in (("model", ModelConfig()), ("training", TrainingConfig())):
         if not isinstance(values[part], dict):
             raise ValueError(f"{part} is {values[part]!r}; give a table, such as [{part}]")
-        if "steps" in values[part]:
-            raise ValueError("steps follow from epochs; leave them out")
+        for key, why in (("steps", "follow from epochs"), ("seed", "is given by --seed")):
+            if key in values[part]:
+                raise ValueError(f"{key} {why}; leave it out")
         values[part] = defaults.changed(values[part])
     return Recipe(name=name, **values)

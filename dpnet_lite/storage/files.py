@@ -41,7 +41,7 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
     path = require_file(path)
     if path.suffix == ".safetensors":
         try:
-            return _sound(safetensors.torch.load(path.read_bytes()), path)
+            return check_tensors(safetensors.torch.load(path.read_bytes()), path)
         except SafetensorError as error:
             raise ValueError(f"{path} is not a whole safetensors file ({error}): get it again") from error
     if path.suffix not in (".pth", ".pt"):
@@ -59,7 +59,7 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     ):
         raise ValueError(f"{path} does not hold a state dict (names to tensors): save model.state_dict() alone")
-    return _sound(content, path)
+    return check_tensors(content, path)
 
 
 def without_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -68,8 +68,11 @@ def without_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 
-def _sound(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+def check_tensors(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The same without "module."; ValueError for tensors with NaN, infinity, or no number in each place."""
     for name, tensor in tensors.items():
+        if tensor.layout != torch.strided:
+            raise ValueError(f"{path}: {name} is sparse; save these weights as dense tensors")
         if tensor.is_floating_point() and not tensor.float().isfinite().all():
             raise ValueError(f"{path}: {name} holds NaN or infinity; get these weights again, or train them anew")
     return without_module(tensors)

@@ -19,8 +19,8 @@ _PARTS = {"losses": list, "validation": list, "identity": dict}  # PyTorch check
 class RunFolder:
     """`state.bin` and `log.jsonl` of a run; with `path` None, or in all processes but the first, nothing is written."""
 
-    def __init__(self, path: Path | None, *, writes: bool = True) -> None:
-        self.path, self.writes = path, writes and path is not None
+    def __init__(self, path: str | Path | None, *, writes: bool = True) -> None:
+        self.path, self.writes = None if path is None else Path(path), writes and path is not None
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the state, atomically."""

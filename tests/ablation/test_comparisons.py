@@ -97,6 +97,15 @@ def test_nothing_is_found_where_there_is_nothing():
     assert verdicts.count(NO_DIFFERENCE) >= 18
 
 
+def test_a_single_episode_of_a_class_shows_nothing():
+    study, rows = simulated_study(0.03, seed=1)
+    for row in rows:
+        scores = unpack_scores(row["scores"])
+        row["scores"] = pack_scores(EpisodeScores(scores.class_index[:1], scores.counts[:1], scores.class_names))
+    (judged,) = judge(study, rows)
+    assert judged.interval == (-1, 1) and judged.verdict == NO_DIFFERENCE
+
+
 def test_the_same_rows_differ_by_nothing():
     study, rows = simulated_study(0.0, seed=3)
     same = [{**row, "scores": rows[number - number % 2]["scores"]} for number, row in enumerate(rows)]

@@ -116,6 +116,7 @@ def test_a_study_of_ones_own(tmp_path):
         (('control = "a"', 'control = "b"'), "compares 'b' with itself"),
         ((WHOLE[WHOLE.index("[[comparison]]") :], ""), "the study compares nothing"),
         (('title = "T"', 'title = "T"\nvariants = []'), "write [[variant]] for each"),
+        (('name = "a"', 'name = "a|b"'), "'a|b' has a sign that breaks tables; leave it out"),
         (('title = "T"', 'title = "T"\ncondition = "1-shot"'), "write [[condition]]"),
         (('title = "T"', 'title = "T"\nname = "../T"'), "a study is named '../T'; use letters, digits, - and _"),
         (('name = "b"', 'name = "b"\nis_retired = true\nmodel = { channels = 8 }'), "needs no training"),

@@ -134,6 +134,12 @@ def test_a_photograph_is_painted_as_the_network_sees_it(orientation, tmp_path):
     assert painter.mask.shape == seen.shape and painter.mask.sum() > 150 and seen[painter.mask].min() > 200
 
 
+@pytest.mark.parametrize("mask", [np.eye(5, dtype=np.uint8), np.eye(4, dtype=bool)])
+def test_masks_of_another_kind_are_refused(mask):
+    with pytest.raises(ValueError, match=r"^mask is (uint8 \[5, 5\]|bool \[4, 4\]); give bool \[5, 5\]$"):
+        MaskPainter(np.zeros((5, 5, 3), np.uint8), mask=mask)
+
+
 def test_a_large_photograph_is_painted_small_and_its_mask_has_its_size():
     photo = np.random.default_rng(0).integers(0, 255, (3000, 3999, 3)).astype(np.uint8)
     painter = MaskPainter(photo, radius=60)

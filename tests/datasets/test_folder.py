@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -394,6 +395,11 @@ def test_case_06_masks_without_an_image_are_counted_with_what_was_left_out(tree:
     )
     with pytest.raises(ValueError, match=told):
         FolderDataset(tree)
+
+
+def test_photographs_are_known_by_what_they_hold(tree: Path) -> None:
+    files = sorted((tree / "images").iterdir())
+    assert FolderDataset(tree).image_digests == {hashlib.sha256(f.read_bytes()).hexdigest(): f for f in files}
 
 
 def test_files_that_may_not_be_read_are_counted_and_named(tree: Path, monkeypatch) -> None:

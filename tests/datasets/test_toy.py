@@ -286,7 +286,9 @@ def test_pretraining_draws_nothing_of_the_few_shot_classes(monkeypatch, tmp_path
         ({"gap": -0.1}, "gap is -0.1"),
         ({"catalogue": "novel"}, "catalogue is 'novel'; choose one of classes, auxiliary"),
         ({"length": 0}, "length is 0"),
-        ({"size": 31}, "size 31; they must be at least 1 and 32"),
+        ({"size": 31}, "size is 31; give a whole number of at least 32"),
+        ({"size": 64.0}, r"size is 64\.0; give a whole number"),
+        ({"seed": -1}, "seed is -1; give a whole number of at least 0"),
         ({"targets": [80]}, "class index 80 is not in 0 to 79"),
         ({"others": [-1]}, "class index -1 is not in 0 to 79"),
         ({"targets": []}, "must each hold at least one class index"),
@@ -294,6 +296,9 @@ def test_pretraining_draws_nothing_of_the_few_shot_classes(monkeypatch, tmp_path
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
+    kinds = ((3, range(4), 1.0), (np.int64(3), np.arange(4), 1))
+    plain, numpys = (ToyWorld(4, seed=seed, targets=targets, gap=gap) for seed, targets, gap in kinds)
+    assert plain.fingerprint == numpys.fingerprint
     with pytest.raises(ValueError, match=message) as caught:
         ToyWorld(**{"length": 4, "seed": 0, **settings})
     assert "\n" not in str(caught.value)

@@ -287,6 +287,13 @@ def test_wrong_shapes_are_named_in_one_line(support, masks, query, message):
     assert all(str(list(shape)) in str(caught.value) for shape in (support, masks, query))
 
 
+@pytest.mark.parametrize("part", ["query_labels", "support_background"])
+def test_parts_of_another_number_are_refused(part):
+    batch = inputs()
+    with pytest.raises(ValueError, match="same B, h and w"):
+        build()(batch._replace(**{part: getattr(batch, part)[:1]}), SIZE)
+
+
 def test_the_oracle_takes_the_querys_true_mask_or_what_it_is_given():
     head, batch = build(replace(SMALL, selection="oracle")).eval(), inputs()
     truth = batch.query_labels == 1

@@ -112,6 +112,8 @@ def test_epochs_give_steps():
         (("batch_size = 4", "batch_size = 4.5"), "batch_size is 4.5; give a whole number"),
         (("batch_size = 4", 'flip = "no"'), "flip is 'no'; give true or false"),
         (("batch_size = 4", "steps = 4"), "steps follow from epochs"),
+        (("batch_size = 4", "seed = 4"), "seed is given by --seed; leave it out"),
+        (("batch_size = 4", f"x = {'[' * 3000}"), r"is not TOML \(maximum recursion"),
         (("size = 473", "size = 473\ncolour = 1"), "unknown field colour"),
         (("size = 473", "size = "), "is not TOML"),
     ],
@@ -284,6 +286,10 @@ def test_a_head_is_not_scored_on_classes_that_it_was_trained_on(heads, trees, ca
     ("arguments", "message"),
     [
         (["train", "--recipe", "coco_resnet50"], "recipe coco_resnet50 is for coco20i, but the data is pascal5i"),
+        (
+            ["train", "--recipe", "pascal_resnet50", "--training", "steps=3"],
+            "the steps of a recipe follow from its epochs",
+        ),
         (["train"], "pascal5i is trained by a recipe; give --recipe with coco_resnet50, "),
         (["train", "--recipe", "pascal_resnet50", "--gap", "0.5"], "--extra-base and --gap are not for published"),
         (["train", "--recipe", "pascal_resnet50", "--fold", "4", "--backbone", "tiny"], "fold is 4, but PASCAL-5i has"),

@@ -51,7 +51,9 @@ class MaskPainter(PictureBox):
         self.shape = pixels.shape[:2]
         self.shrink = -(-max(self.shape) // _LONGEST)
         self.image = np.array(Image.fromarray(pixels).reduce(self.shrink))
-        start = np.zeros(self.shape, bool) if mask is None else mask
+        start = np.zeros(self.shape, bool) if mask is None else np.asarray(mask)
+        if start.dtype != bool or start.shape != self.shape:
+            raise ValueError(f"mask is {start.dtype} {list(start.shape)}; give bool {list(self.shape)}")
         self._mask = start[:: self.shrink, :: self.shrink].copy()
         self._undo: deque[np.ndarray] = deque(maxlen=KEPT)
         self._last: tuple[float, float] | None = None  # where the brush is while it is down
