@@ -24,7 +24,7 @@ NEEDS = , ensurepip
 REMEDY = with the venv module (Debian and Ubuntu: python3-venv)
 else
 CREATE = "$(UV)" venv --python "$$python" .venv
-INSTALL = "$(UV)" pip install --python .venv/bin/python
+INSTALL = "$(UV)" pip install --compile-bytecode --python .venv/bin/python
 PROBE = .venv/bin/python -c ""
 NEEDS =
 REMEDY =

@@ -101,4 +101,5 @@ def own_labels(dataset: SegmentationDataset, index: int, class_index: int) -> Te
 def predicted_mask(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Logits [n, h, w] to int64 class indices [H, W] at `size`: bilinear, then arg-max (ties: background)."""
     resized = functional.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)
-    return resized[0].argmax(dim=0)
+    # Of two, by far the most frequent, a comparison gives the same in a fraction of the time.
+    return (resized[0, 1] > resized[0, 0]).long() if len(logits) == 2 else resized[0].argmax(dim=0)

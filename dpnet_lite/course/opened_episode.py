@@ -174,12 +174,13 @@ def with_switches(head: DPNet, **switches: Any) -> DPNet:
     Raises:
         ValueError: a switch has a wrong value, or needs weights that the head does not have.
     """
-    changed = DPNet(replace(head.config, **switches), head.in_channels, head.deep_channels)
+    with torch.device("meta"):  # first weights would be drawn for nothing
+        changed = DPNet(replace(head.config, **switches), head.in_channels, head.deep_channels)
     weights = head.state_dict()
     if {name: p.shape for name, p in changed.state_dict().items()} != {name: p.shape for name, p in weights.items()}:
         named = ", ".join(f"{name}={value!r}" for name, value in switches.items())
         raise ValueError(f"{named} needs other weights than this head has; train a head with it")
-    changed.load_state_dict(weights)
+    changed.load_state_dict({name: value.clone() for name, value in weights.items()}, assign=True)
     return changed.eval()
 
 
