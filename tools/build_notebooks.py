@@ -19,7 +19,6 @@ import copy
 import io
 import os
 import re
-import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -37,7 +36,6 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 BUDGET_SECONDS = 90  # of processor time, for a whole notebook
-IMPORT_SECONDS = 2.0  # of processor time, for `import torch` where that budget was set: a slow machine gets more
 HANG_SECONDS = 1800  # by the clock, for one cell
 SOLUTION = re.compile(r"^( *)# BEGIN SOLUTION\n.*?^ *# END SOLUTION$", flags=re.DOTALL | re.MULTILINE)
 # Run last in every kernel: its processor seconds and its children's, ended and running. ipykernel brings psutil.
@@ -167,13 +165,6 @@ def _file(image: Image.Image, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def slowness() -> float:
-    """How many times slower this machine is than the one of the budget, by `import torch`; 1 for a faster one."""
-    command = [sys.executable, "-c", "import time, torch; print(time.process_time())"]
-    times = [float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(2)]
-    return max(1.0, min(times) / IMPORT_SECONDS)
-
-
 def build(name: str, out: Path) -> tuple[float, str | None]:
     """Build one notebook, and its student's version, in `out`.
 
@@ -185,7 +176,7 @@ def build(name: str, out: Path) -> tuple[float, str | None]:
         seconds = execute(notebook)
     except (CellExecutionError, CellTimeoutError, DeadKernelError, ValueError) as error:
         return 0.0, f"{name}.py failed, nothing was written\n{error}"
-    if seconds > BUDGET_SECONDS and seconds > BUDGET_SECONDS * slowness():
+    if seconds > BUDGET_SECONDS:
         taken = f"{seconds:.0f} s of processor time"
         return seconds, f"{name}.py took {taken}, nothing was written; a notebook may take {BUDGET_SECONDS} s"
     nbformat.write(notebook, out / f"{name}.ipynb")

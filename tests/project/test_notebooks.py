@@ -266,7 +266,6 @@ def test_a_notebook_that_fails_or_works_too_long_is_told(
 ) -> None:
     monkeypatch.setattr(build_notebooks, "SOURCES", tmp_path)
     monkeypatch.setattr(build_notebooks, "BUDGET_SECONDS", budget)
-    monkeypatch.setattr(build_notebooks, "slowness", lambda: 1.0)
     (tmp_path / "lesson.py").write_text(source)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the kernel's helpers
