@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
         _evaluate(args)
         return
     options.check_output(args.out, may_replace=args.overwrite)
-    if args.out.suffix != ".json" or args.out.with_suffix(".safetensors").exists():
+    if args.out.suffix != ".json" or args.out.resolve().with_suffix(".safetensors").exists():
         raise ValueError(f"--out {args.out} is not for scores; give a name in .json that is no checkpoint's")
     with claimed(args.out, may_replace=args.overwrite):
         _evaluate(args)

@@ -671,9 +671,10 @@ def test_places_are_of_the_user_and_apart(monkeypatch, tmp_path, capsys):
     assert error_line(capsys).startswith(f"{tmp_path / 'episodes.png'} is there already")
 
 
-@pytest.mark.parametrize("name", ["classes.txt", "head.json"])
+@pytest.mark.parametrize("name", ["classes.txt", "head.json", "link.json"])
 def test_scores_replace_no_file_of_another_kind(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    Path("link.json").symlink_to("head.json")
     Path(name).write_text("mine")
     Path("head.safetensors").touch()  # of another training than what is scored
     assert run("evaluate", "--checkpoint", "other.safetensors", "--out", name, "--overwrite") == 2
