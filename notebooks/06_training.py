@@ -30,7 +30,6 @@
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -289,16 +288,25 @@ print(
 #
 # `watch` runs all steps and scores the weights now and then: on episodes of the base classes, drawn from the training
 # scenes themselves, and on episodes of novel classes. The second score is for *looking*. Whoever chooses the step by it
-# has looked at the answer; [lesson 7](07_evaluation.ipynb) shows what such a choice does to a score.
+# has looked at the answer; [lesson 7](07_evaluation.ipynb) shows what such a choice does to a score. What is scored is the
+# package's network with your weights: lesson 5b found that it gives the same logits, and it takes half of the time.
 
 # %%
 from dpnet_lite.experiments.experiment import TEST_SEED
+from dpnet_lite.model.dpnet import DPNet
 from dpnet_lite.scoring import head_segmenter, score_episodes
 
 EVERY = 30  # steps between two scores
 
 
-def watch(base: tuple[int, ...], rate_factor: float = 1.0) -> tuple[PlainDPNet, list[dict], list[Score]]:
+def with_your_weights(plain: PlainDPNet) -> DPNet:
+    """The package's network with the weights of a plain one, which come in the same order."""
+    network = initial_network(ModelConfig(), backbone, settings.seed).eval()
+    network.load_state_dict(dict(zip(network.state_dict(), plain.state_dict().values(), strict=True)))
+    return network
+
+
+def watch(base: tuple[int, ...], rate_factor: float = 1.0) -> tuple[DPNet, list[dict], list[Score]]:
     """Train on the base classes: the network, a row for steps 1 to 10 and every tenth, and the scores."""
     seen, unseen = (
         draw_episodes(bank.dataset, classes, fold=FOLD, n_shot=1, count=100, seed=TEST_SEED)
@@ -309,12 +317,12 @@ def watch(base: tuple[int, ...], rate_factor: float = 1.0) -> tuple[PlainDPNet, 
         if step <= 10 or step % 10 == 0:
             losses.append({"step": step, "main": main})
         if step % EVERY == 0:
-            segment = head_segmenter(head.eval())
+            segment = head_segmenter(with_your_weights(head))
             on_base, on_novel = (
                 score_episodes(segment, *pair).miou for pair in ((data.train, seen), (data.test, unseen))
             )
             scores.append(Score(step, on_base, on_novel))
-    return head, losses, scores
+    return with_your_weights(head), losses, scores
 
 
 yours, losses, scores = watch(data.base)
@@ -361,10 +369,6 @@ training_figure(losses, scores, settings.steps)
 # lie below those of the first steps of a healthy run. The mIoU is 0. A loss alone can look harmless where nothing has
 # been learned.
 # </details>
-
-# %% jupyter={"source_hidden": true}
-every_step = [main for _, main in islice(train(data.base, 30), 90)]  # what the answer says
-assert max(every_step[3:]) > 3 * np.median(every_step[3:]) and np.median(every_step[-5:]) < 1
 
 # %% [markdown]
 # ## 6.5 Stop and go on
@@ -427,10 +431,10 @@ on_four = draw_episodes(data.train.dataset, few, fold=FOLD, n_shot=1, count=100,
 of_all, of_few = (score_episodes(head_segmenter(head), data.train, on_four) for head in (yours, narrow))
 ends = scores[-1], narrow_scores[-1]
 assert of_few.miou == ends[1].base
-gained, gained_interval = paired_difference(of_few, of_all)
+gained = of_few.miou - of_all.miou
 parts = gained, ends[0].novel - ends[1].novel, of_all.miou - ends[0].novel
 gap = ends[1].base - ends[1].novel
-assert abs(sum(parts) - gap) < 1e-9 and gained_interval.low > 0 and min(parts) > 0.03
+assert abs(sum(parts) - gap) < 1e-9 and min(parts) > 0.03
 print(
     "{:.1f} points between the four and the novel classes: {:.1f} gained on the four, {:.1f} lost on novel classes, and "
     "{:.1f} because these four are easier".format(*(100 * part for part in (gap, *parts)))
@@ -557,14 +561,6 @@ trainer
 # base score look better than with all; only the novel classes tell.
 # </details>
 
-# %% jupyter={"source_hidden": true}
-ends_at = {}
-unseen = draw_episodes(data.test.dataset, data.novel, fold=FOLD, n_shot=1, count=100, seed=TEST_SEED)
-for factor, stop in ((5, settings.steps), (10, settings.steps // 2)):
-    *_, (head, _) = islice(train(data.base, factor), stop)
-    ends_at[factor] = score_episodes(head_segmenter(head.eval()), data.test, unseen).miou
-assert 0.3 < ends_at[5] < ends[0].novel and ends_at[10] == 0
-
 # %% [markdown]
 # ## Recap
 #
@@ -581,13 +577,18 @@ assert 0.3 < ends_at[5] < ends[0].novel and ends_at[10] == 0
 
 # %%
 lost, lost_interval = paired_difference(final["yours, 4 base classes"], final["yours"])
-assert lost_interval.high < 0
+n = len(test_episodes)
+of_four = draw_episodes(data.train.dataset, few, fold=FOLD, n_shot=1, count=n, seed=TEST_SEED)
+gained, gained_interval = paired_difference(
+    *(score_episodes(head_segmenter(head), data.train, of_four) for head in (narrow, yours))
+)
+assert lost_interval.high < 0 < gained_interval.low
 claim(
     f"The plain network of lesson 5b, trained by a loop of a dozen lines, has after three steps the weights of the "
     f"package's, up to {largest:.0e}. Trained on {N_BASE} base classes in place of all {len(data.base)}, it changes by "
     f"{percent(gained, gained_interval, signed=True)} points of mIoU on these {N_BASE} and by "
-    f"{percent(lost, lost_interval, signed=True)} on novel classes (95 % intervals over {len(on_four)} and "
-    f"{len(test_episodes)} episodes, one training each)."
+    f"{percent(lost, lost_interval, signed=True)} on novel classes (95 % intervals over {n} "
+    f"episodes each, one training each)."
 )
 
 # %% [markdown]

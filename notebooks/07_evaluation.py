@@ -646,8 +646,8 @@ def choose_on_the_test(n_candidates: int, per_class: int, n_draws: int = 1000) -
     generator, flattery = np.random.default_rng(0), []
     for _ in range(n_draws):
         order = generator.permuted(np.tile(np.arange(25), (len(members), 1)), axis=1)  # within each class
-        mixed = np.take_along_axis(pixels, order[None, :, :, None], axis=2)
-        candidates = mixed[generator.choice(30, n_candidates, replace=False)]
+        chosen = pixels[generator.choice(30, n_candidates, replace=False)]
+        candidates = np.take_along_axis(chosen, order[None, :, : 2 * per_class, None], axis=2)
         first, second = (miou_of(candidates[:, :, k * per_class : (k + 1) * per_class]) for k in (0, 1))
         flattery.append(first[first.argmax()] - second[first.argmax()])
     return np.array(flattery)

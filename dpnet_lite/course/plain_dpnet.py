@@ -20,7 +20,8 @@ def masked_average(features: Tensor, weights: Tensor) -> Tensor:
 
 def cosine(features: Tensor, vector: Tensor) -> Tensor:
     """Cosine of every cell with one vector: [B, C, h, w] and [B, C] -> [B, h, w]."""
-    return functional.cosine_similarity(features, vector[:, :, None, None], dim=1)
+    lengths = [x.square().sum(dim=1).clamp(min=1e-16).sqrt() for x in (features, vector)]  # [B, h, w] and [B]
+    return torch.einsum("bchw,bc->bhw", features, vector) / (lengths[0] * lengths[1][:, None, None])
 
 
 def closed_cycles(support: Tensor, mask: Tensor, query: Tensor) -> Tensor:

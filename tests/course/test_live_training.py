@@ -15,6 +15,8 @@ from dpnet_lite.course.explorers.apps import PARTS, explorer_page
 from dpnet_lite.course.explorers.panels import png
 from dpnet_lite.course.explorers.training import LiveTrainer, training_figure
 from dpnet_lite.course.live_training import LiveTraining, Score, small_toy_fold
+from dpnet_lite.episodes import draw_episodes
+from dpnet_lite.experiments.experiment import TEST_SEED
 from dpnet_lite.experiments.presets import TOY
 from dpnet_lite.scoring import head_segmenter, score_episodes
 from dpnet_lite.training import Trainer, initial_network
@@ -141,3 +143,22 @@ def test_the_page_makes_each_explorer_when_it_is_looked_at():
         assert getattr(explorer, "error", None) is None and explorer.picture.value
     tabs.selected_index = 0
     assert [len(child.children) for child in tabs.children] == [2] * len(PARTS)
+
+
+@pytest.mark.slow
+def test_what_lesson_6_answers_on_learning_rates_is_so():
+    """Five times the rate learns, not better; ten and thirty times end in background everywhere, at a small loss."""
+    data, settings = small_toy_fold(0), replace(TOY.training, steps=120, batch_size=4)
+    unseen = draw_episodes(data.test.dataset, data.novel, fold=0, n_shot=1, count=100, seed=TEST_SEED)
+
+    def trained(factor: int, stop_after: int) -> tuple[float, list[float]]:
+        run = replace(settings, learning_rate=factor * settings.learning_rate)
+        network = initial_network(ModelConfig(), data.train.backbone, run.seed)
+        done = Trainer(network, run, data.train, data.base, fold=0).run(stop_after=stop_after)
+        return score_episodes(head_segmenter(done.head), data.test, unseen).miou, [row["main"] for row in done.losses]
+
+    usual, losses = trained(1, 120)
+    assert 0.3 < trained(5, 120)[0] < usual
+    assert trained(10, 60)[0] == 0
+    miou, of_thirty = trained(30, 120)
+    assert miou == 0 and of_thirty[-1] < losses[0]
