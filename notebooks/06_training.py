@@ -288,8 +288,7 @@ print(
 #
 # `watch` runs all steps and scores the weights now and then: on episodes of the base classes, drawn from the training
 # scenes themselves, and on episodes of novel classes. The second score is for *looking*. Whoever chooses the step by it
-# has looked at the answer; [lesson 7](07_evaluation.ipynb) shows what such a choice does to a score. What is scored is the
-# package's network with your weights: lesson 5b found that it gives the same logits, and it takes half of the time.
+# has looked at the answer; [lesson 7](07_evaluation.ipynb) shows what such a choice does to a score.
 
 # %%
 from dpnet_lite.experiments.experiment import TEST_SEED
@@ -300,7 +299,7 @@ EVERY = 30  # steps between two scores
 
 
 def with_your_weights(plain: PlainDPNet) -> DPNet:
-    """The package's network with the weights of a plain one, which come in the same order."""
+    """The package's network with the weights of a plain one: the same logits (lesson 5b), in half of the time."""
     network = initial_network(ModelConfig(), backbone, settings.seed).eval()
     network.load_state_dict(dict(zip(network.state_dict(), plain.state_dict().values(), strict=True)))
     return network
