@@ -167,7 +167,7 @@ def load_head(
     tensors, metadata = load_checkpoint(path)
     if metadata.get("what") != "DPNet head":
         raise ValueError(f"{path} holds {metadata.get('what', 'something')!r}, not a DPNet head; give a head's file")
-    damage = f"{path} is no whole head: restore it or train again"
+    damage = f"{path} is no whole head for this version, {dpnet_lite.__version__}: restore it, update, or train again"
     require_kinds({"data": "", "base_classes": [], "n_folds": 4, "layout": "interleaved", **metadata}, _HEAD, damage)
     for name in metadata.get("base_classes", ()):
         require_kinds({"a base class": name}, {"a base class": str}, damage)

@@ -119,6 +119,7 @@ class Predictor:
         """
         if not self._support:
             raise ValueError("no support is set; call set_support(images, masks) first")
+        self.head.eval()  # somebody may have trained it since
         pixels = to_image(image)
         height, width = int(pixels.shape[1]), int(pixels.shape[2])
         query = self._features(pixels[None])

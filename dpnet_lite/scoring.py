@@ -33,6 +33,8 @@ def head_segmenter(head: nn.Module, *, observe: Callable[[EpisodeBatch, Trace], 
     replayed = logits if looks_at_labels else Replay(logits, head)
 
     def segment(batch: EpisodeBatch) -> Tensor:
+        if head.training:
+            raise ValueError("the network is in training mode, in which it drops channels; call head.eval()")
         weights = next(head.parameters())
         batch = batch.to(weights.device, weights.dtype)
         if observe is None:
@@ -71,6 +73,8 @@ def score_episodes(
             that holds no pixel of the class at the fixed one.
         edit_support: changes the support labels first, int64 [B * K, S, S] with 0, 1 and 255.
     """
+    if not isinstance(episodes, EpisodeList):
+        raise TypeError(f"episodes is a {type(episodes).__name__}; give the list that was drawn, of fewer with count")
     if episodes.dataset != source.dataset.fingerprint:
         raise ValueError("the episodes were drawn from another data set than the features; draw them anew")
     if episodes.images.max(initial=0) >= len(source.dataset):

@@ -149,6 +149,7 @@ class Trainer:
         self.validation: list[dict[str, float]] = []
         self.best: tuple[float, int, dict[str, Tensor]] | None = None
 
+    @torch.enable_grad()
     def run(self, *, resume: bool = False, progress: Progress = iter, stop_after: int | None = None) -> TrainingResult:
         """Train to the last step (or `stop_after`), from the saved state if `resume`.
 

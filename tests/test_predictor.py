@@ -278,6 +278,9 @@ def test_a_network_of_no_numbers_is_refused_and_mixed_precision_taken(predictor,
     own = Predictor(head, predictor.backbone, size=64).set_support([pictures["support"]], [pictures["mask"]])
     with torch.autocast("cpu", torch.bfloat16):
         assert own.predict(pictures["query"]).probabilities.dtype == np.float32
+    usual = own.predict(pictures["query"]).probabilities
+    head.train()  # a loop of one's own may leave it so, and dropout is not for answers
+    assert (own.predict(pictures["query"]).probabilities == usual).all()
     torch.nn.init.constant_(next(head.parameters()), float("nan"))
     own.set_support([pictures["support"]], [pictures["mask"]])
     with pytest.raises(

@@ -55,6 +55,10 @@ def test_networks_of_no_numbers_and_images_that_are_not_there_are_refused(bank, 
     elsewhere = replace(episodes, episodes=(Episode(0, 999, (1,)),))
     with pytest.raises(ValueError, match=r"^the episodes name image 999 of 8; draw them anew$"):
         score_episodes(head_segmenter(head), bank, elsewhere)
+    with pytest.raises(TypeError, match=r"^episodes is a tuple; give the list that was drawn, of fewer with count$"):
+        score_episodes(head_segmenter(head), bank, episodes.episodes[:3])
+    with pytest.raises(ValueError, match=r"^the network is in training mode, in which it drops channels; call"):
+        score_episodes(head_segmenter(head.train()), bank, episodes)
 
 
 def truth_segmenter(bank, episodes, original_size):

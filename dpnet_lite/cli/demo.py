@@ -29,8 +29,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=options.whole(1), default=500, **episodes)
     parser.add_argument("--original-size", action="store_true", help="score at each photograph's own size")
     parser.add_argument("--out", type=options.parse_path, default=Path("outputs/demo"))
-    parser.add_argument("--resume", action="store_true", help="skip folds and seeds that are done")
-    parser.add_argument("--overwrite", action="store_true", help="replace heads and scores of the same folds and seeds")
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("--resume", action="store_true", help="skip folds and seeds that are done")
+    add("--overwrite", action="store_true", help="replace heads and scores of the same folds and seeds")
 
 
 def run(args: argparse.Namespace) -> None:

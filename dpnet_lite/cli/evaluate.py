@@ -159,4 +159,8 @@ def _published_data(
     data = published_data(copy, args.checkpoint, trained, specs[0], **how)
     recipe = trained.metadata.get("recipe", "no recipe")
     title = f"{published(copy.name).title}, fold {args.fold}, by {args.checkpoint} ({recipe})"
-    return data, title, departures(specs, copy.name, has_pairs=copy.hsnet_lists is not None, shots=args.shots)
+    notes = departures(specs, copy.name, has_pairs=copy.hsnet_lists is not None, shots=args.shots)
+    if (own := trained.metadata.get("origin", copy.origin)) != copy.origin:
+        text = f"Trained on images of {own}, scored on images of {copy.origin}"
+        notes.append(f"{text}: images of the training may be among those of the test, which is not looked at.")
+    return data, title, notes

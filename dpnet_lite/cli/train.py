@@ -34,6 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--tensorboard", type=options.parse_path, help="folder for TensorBoard logs")
     start = "begin with these trained weights: photographs, or a checkpoint of the same backbone (not with a recipe)"
     add("--from", dest="start", metavar="WEIGHTS", type=options.parse_path, help=start)
+    add = parser.add_mutually_exclusive_group().add_argument
     add("--resume", action="store_true", help="continue a run that was stopped")
     add("--overwrite", action="store_true", help="train anew where the file of --out is there already")
 
@@ -143,7 +144,8 @@ def _train_by_recipe(args: argparse.Namespace) -> None:
         options.say(note)
     how: dict[str, Any] = {"fabric": fabric, "stage": Stages(1), "networks": options.known_networks()}
     how |= {"resume": args.resume, "may_replace": args.overwrite}
-    result = train(data, recipe.model, training, args.out, recipe=recipe.name, novel=recipe.novel, **how)
+    how |= {"recipe": recipe.name, "novel": recipe.novel, "origin": copy.origin}
+    result = train(data, recipe.model, training, args.out, **how)
     share = 100 * result.waited / result.seconds if result.seconds else 0.0
     options.say(
         f"saved {args.out}: weights of step {result.step} of {steps}; {result.seconds:.0f} s in the loop, "

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from dpnet_lite.backbones.backbone import Backbone
+from dpnet_lite.backbones.devices import check_device
 from dpnet_lite.datasets.base import KnownAreas, SegmentationDataset
-from dpnet_lite.datasets.transforms import normalise, resize_sample
+from dpnet_lite.datasets.transforms import check_size, normalise, resize_sample
 from dpnet_lite.features import FeatureBank, Progress
 from dpnet_lite.storage.files import locked, told
 
@@ -47,6 +48,7 @@ def compute_features(
         progress: wraps the loop over images.
         device: where the backbone is.
     """
+    size, device = check_size(size), check_device(device)
     cells, views = -(-size // backbone.stride), 2 if flip else 1
     shape = (len(dataset), views, cells, cells, backbone.out_channels)
     compute = partial(_compute, dataset, backbone, progress, device)

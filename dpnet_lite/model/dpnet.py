@@ -144,6 +144,8 @@ class DPNet(nn.Module):
         """The oracle's masks at the size of the features, [B, h, w]; None where nothing is known of the queries."""
         if query_masks is None and bool((batch.query_labels != 255).any()):
             query_masks = batch.query_labels == 1
+        if query_masks is not None and len(query_masks) != len(batch.query_labels):
+            raise ValueError(f"query_masks are {len(query_masks)} for {len(batch.query_labels)} queries; give one each")
         return None if query_masks is None else masks_at(query_masks, batch.cells)
 
     def similarity_maps(self, batch: EpisodeBatch, support: Support, share: Tensor, interaction: Interaction) -> Tensor:

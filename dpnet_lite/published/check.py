@@ -14,6 +14,7 @@ import numpy as np
 
 from dpnet_lite.datasets.base import class_counts
 from dpnet_lite.datasets.images import image_size, read_image, read_mask
+from dpnet_lite.experiments.tables import episode_notes
 from dpnet_lite.features import Progress
 from dpnet_lite.published.coco import (
     SPLITS,
@@ -126,6 +127,8 @@ def prepare_data(
         files = files if name == "coco20i" else "the archive that github.com/HKUSTCV/FSS-1000 links to"
         raise ValueError(f"{title} is not downloaded by this command; unpack {files} in {root}")
     if name == "fss1000":
+        if not root.is_dir():
+            raise FileNotFoundError(f"{root} is not a folder; give the one that holds the data set")
         return ["FSS-1000 needs no preparation: its masks are read as they are"]
     lines = []
     for split in SPLITS:
@@ -164,15 +167,18 @@ def write_episodes(
         name, root, entry.test_split, lists=lists, cache_folder=cache_folder, progress=steps("counting masks")
     )
     fingerprint = dataset.fingerprint  # counts the masks, under its own bar
+    notes = dict[str, None]()
     lines, verdicts = [f"{entry.title}, split {entry.test_split}, {len(dataset):,} images"], Counter[str]()
     for fold in steps("drawing episodes")(folds):
+        novel = fold_classes(name, fold, entry.test_split, n_split_classes=len(dataset.class_names)).novel
         for key, episodes in draw_lists(dataset, name, folds=[fold], shots=shots):
             write_list(output / f"{key}.json.xz", episodes)
             verdict = compare_with_published(name, key, episodes.sha256)
             verdicts[verdict] += 1
             lines.append(f"{key}  {episodes.sha256}  {verdict}")
+            notes |= dict.fromkeys(episode_notes([episodes], novel, dataset.class_names))
     total, counts = sum(verdicts.values()), ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
-    lines.append(f"{total} lists in {output}: {counts}")
+    lines += [*notes, f"{total} lists in {output}: {counts}"]
     if not verdicts["different"]:
         return Report(lines, None)
     hashes = published_hashes(name)
@@ -283,8 +289,9 @@ def _examine_coco_images(
     if not folder.is_dir():
         yield _missing(f"{folder}/; unpack {folder.name}.zip there")
         return
+    paths = {image.file_name: folder / image.file_name for image in images}
     is_open = lambda path: path.is_file() and os.access(path, os.R_OK)  # noqa: E731
-    bytes_of = {path.name: path.stat().st_size if is_open(path) else 0 for path in folder.iterdir()}
+    bytes_of = {name: path.stat().st_size * is_open(path) for name, path in paths.items() if path.exists()}
     missing = [image.file_name for image in images if image.file_name not in bytes_of]
     empty = [image.file_name for image in images if bytes_of.get(image.file_name) == 0]
     if missing:
@@ -331,7 +338,7 @@ def _examine_fss_split(
 
 def _fss_faults(folder: Path, deep: bool) -> Iterator[Finding]:
     images = {path.stem for path in folder.iterdir() if path.suffix == ".jpg" and not path.name.startswith(".")}
-    expected, empty = [str(number) for number in range(1, IMAGES_PER_CLASS + 1)], list[str]()
+    expected, empty, full = [str(number) for number in range(1, IMAGES_PER_CLASS + 1)], list[str](), list[str]()
     for stem in sorted(images - set(expected)):
         yield _wrong(f"{folder / stem}.jpg is not one of the images 1 to {IMAGES_PER_CLASS}; remove it")
     for stem in expected:
@@ -345,10 +352,13 @@ def _fss_faults(folder: Path, deep: bool) -> Iterator[Finding]:
             yield _failure(error)
             continue
         empty += [] if labels.any() else [mask.name]
+        full += [mask.name] if labels.all() else []
         yield from _image_faults(image, labels.shape, deep)
     if empty:
         text = f"{len(empty)} of {IMAGES_PER_CLASS} masks have no value from {THRESHOLD} on, so no object"
         yield _wrong(f"{folder}: {text}, first {empty[0]}; store the object as 255, or unpack FSS-1000 again")
+    if full:
+        yield _note(f"{folder}: {len(full)} of {IMAGES_PER_CLASS} masks are object all over, first {full[0]}")
 
 
 def _told(findings: Iterable[Finding]) -> Iterator[Finding]:

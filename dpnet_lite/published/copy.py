@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpnet_lite.experiments.progress import Stages
+from dpnet_lite.published.coco import find_year
 from dpnet_lite.published.mask_index import MaskedDataset
-from dpnet_lite.published.registry import open_published
+from dpnet_lite.published.registry import open_published, published
 from dpnet_lite.storage.caches import default_cache
 
 
@@ -36,6 +37,13 @@ class PublishedCopy:
         """The folder of HSNet's lists of pairs, for PASCAL-5i, where `lists` holds them."""
         has_them = self.name == "pascal5i" and self.lists is not None and (self.lists / "val").is_dir()
         return self.lists if has_them else None
+
+    @property
+    def origin(self) -> str:
+        """Which images these are: of what lists, or of what year of COCO."""
+        if self.name == "coco20i":
+            return f"COCO of {find_year(self.root, published(self.name).test_split)}"
+        return "the official lists" if self.lists is None else f"the lists in {self.lists.resolve().name}"
 
     def open(self, split: str, stages: Stages) -> MaskedDataset:
         """One split, its masks counted: this shows a bar the first time, and tells what is broken before the work."""

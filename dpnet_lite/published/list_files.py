@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
 
 _N_HSNET_FOLDS = 4
@@ -41,7 +41,7 @@ def read_pfenet_list(path: str | Path) -> tuple[str, ...]:
     ids = []
     for number, line in numbered_lines(path):
         words = line.split()
-        stems = [PurePosixPath(word).stem for word in words]
+        stems = [PureWindowsPath(word).stem for word in words]
         if len(words) > 2 or "__" in line:
             raise ValueError(f'{path} line {number} is {line!r}; write "ID", or "JPEGImages/ID.jpg MASKS/ID.png"')
         if stems[0] != stems[-1]:
@@ -53,19 +53,20 @@ def read_pfenet_list(path: str | Path) -> tuple[str, ...]:
 def read_hsnet_list(path: str | Path, fault_of: _FaultOf = lambda pair: None) -> tuple[ClassPair, ...]:
     """Pairs in the order of the file, which HSNet's way of drawing episodes follows.
 
-    Raises FileNotFoundError: no such file; ValueError: a line is no "ID__CC" with CC from 1 to 20, or `fault_of` says
-    what is wrong with it.
+    Raises FileNotFoundError: no such file; ValueError: a line is no "ID__CC" with CC from 1 to 20, or comes twice, or
+    `fault_of` says what is wrong with it.
     """
-    pairs = []
+    pairs = dict[ClassPair, None]()
     for number, line in numbered_lines(path):
         match = _PAIR.fullmatch(line)
         if match is None or not 1 <= int(match[2]) <= _N_CLASSES:
             raise ValueError(
                 f'{path} line {number} is {line!r}; write "ID__CC" with a class CC from 01 to {_N_CLASSES}'
             )
-        pairs.append(ClassPair(match[1], int(match[2]) - 1))
-        if fault := fault_of(pairs[-1]):
+        pair = ClassPair(match[1], int(match[2]) - 1)
+        if fault := "it stands above, too; remove one" if pair in pairs else fault_of(pair):
             raise ValueError(f"{path} line {number} is {line!r}, but {fault}")
+        pairs[pair] = None
     return tuple(pairs)
 
 

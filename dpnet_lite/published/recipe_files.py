@@ -50,7 +50,7 @@ def load_recipe(name: str | Path) -> Recipe:
         FileNotFoundError: there is no such recipe or file.
         ValueError: the file is not TOML, lacks a field, has an unknown one, or a wrong value.
     """
-    path = Path(name) if str(name).endswith(".toml") else FOLDER / f"{name}.toml"
+    path = Path(name).expanduser() if str(name).endswith(".toml") else FOLDER / f"{name}.toml"
     if not path.is_file():
         raise FileNotFoundError(f"there is no recipe {name}; give {', '.join(shipped_recipes())}, or a .toml file")
     try:

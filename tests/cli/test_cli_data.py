@@ -151,7 +151,9 @@ def test_lists_that_nobody_published_are_written_and_called_so(tmp_path: Path, h
     lines = text.splitlines()
     assert lines[0] == "COCO-20i, split val, 12 images"
     assert lines[-1] == f"10 lists in {tmp_path / 'out'}: 10 not yet published"
-    for name, line in zip(names, lines[1:-1], strict=True):
+    left_out = [line for line in lines if line.startswith(("Fold 1, 1-shot: the scores are of ", "Fold 3, 1-shot: "))]
+    assert len(left_out) == 2 and all(line.endswith(": no episode (each needs two images)") for line in left_out)
+    for name, line in zip(names, lines[1:-3], strict=True):
         written = read_list(tmp_path / "out" / f"{name}.json.xz")
         assert line.split(maxsplit=2) == [name, written.sha256, "not yet published"]
 

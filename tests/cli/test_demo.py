@@ -395,6 +395,10 @@ def test_the_toy_demo_as_it_is_typed(tmp_path, capsys, monkeypatch):
     for wish in ("--resume", "--overwrite"):
         assert run("demo", *SMALL, "--episodes", 3, "--shots", 1, "--out", tmp_path / "a", wish) == 0
         assert capsys.readouterr().out.startswith(texts[0].partition("\npicture")[0])
+    for command in ("demo", "train"):
+        with pytest.raises(SystemExit, match="2"):
+            run(command, "--resume", "--overwrite")
+        assert "argument --overwrite: not allowed with argument --resume" in capsys.readouterr().err
     assert texts[0] == texts[1]
     assert [row[0] for row in table_rows(texts[0], "method")] == [TRAINING_FREE, SUPPORT_ONLY, FULL]
     assert (tmp_path / "a/episodes.png").exists()  # with fewer episodes than the picture has rows

@@ -306,6 +306,8 @@ def test_the_oracle_takes_the_querys_true_mask_or_what_it_is_given():
     unknown = batch._replace(query_labels=torch.full_like(batch.query_labels, 255))
     with pytest.raises(ValueError, match="selection is 'oracle', but no query_masks were given"):
         head(unknown, SIZE)
+    with pytest.raises(ValueError, match=r"^query_masks are 1 for 2 queries; give one each$"):
+        head(unknown, SIZE, query_masks=truth[:1])
     other = 1 - expected
     torch.testing.assert_close(given.double(), other / other.sum(dim=(1, 2), keepdim=True), rtol=1e-4, atol=0)
 

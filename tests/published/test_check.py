@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from functools import partialmethod
 from itertools import product
 from pathlib import Path
 
@@ -201,6 +202,8 @@ def test_coco_is_prepared_by_drawing_and_counting_both_splits(coco_root: Path, t
     train, val = prepare_data("coco20i", coco_root, download=False, **arguments)
     assert train.startswith("train 2017: 12 masks in ") and val.startswith("val 2017: 12 masks in ")
     assert len(list(tmp_path.glob("index-*.npz"))) == 2 and len(list(tmp_path.glob("*/*.png"))) == 24
+    with pytest.raises(FileNotFoundError, match=r"none is not a folder; give the one that holds the data set$"):
+        prepare_data("fss1000", tmp_path / "none", download=False, **arguments)
     with pytest.raises(ValueError, match=r"COCO-20i is not downloaded by this command; unpack train2014\.zip"):
         prepare_data("coco20i", coco_root, download=True, **arguments)
 
@@ -258,7 +261,9 @@ def test_case_04_masks_stored_as_0_and_1_are_found_beforehand(fss_root: Path, co
     root = copy_of(fss_root)
     for path in (root / "nail").glob("*.png"):
         Image.fromarray((np.array(Image.open(path).convert("L")) >= 128).astype(np.uint8)).save(path)
+    Image.fromarray(np.full_like(Image.open(root / "mug/2.png").convert("L"), 255)).save(root / "mug/2.png")
     assert texts(examine("fss1000", root)) == [f"{root / 'nail'}: 10 of 10 masks {SHOWS_NOTHING.format('1.png')}"]
+    assert f"{root / 'mug'}: 1 of 10 masks are object all over, first 2.png" in texts(examine("fss1000", root), "note")
 
 
 @pytest.mark.parametrize("name", ["pascal5i", "coco20i", "fss1000"])
@@ -266,14 +271,15 @@ def test_folders_that_may_not_be_read_are_listed(
     name: str, pascal_tree: PascalTree, coco_root: Path, fss_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     roots = {"pascal5i": pascal_tree.root, "coco20i": coco_root, "fss1000": fss_root}
-    whole = Path.iterdir
+    whole = {"iterdir": Path.iterdir, "exists": Path.exists}
 
-    def refused(folder: Path):
-        if folder.name in ("SegmentationClass", "train2017", "mug"):
-            raise PermissionError(13, "Permission denied", str(folder))
-        return whole(folder)
+    def refused(path: Path, *, work: str):
+        if {path.name, path.parent.name} & {"SegmentationClass", "train2017", "mug"}:
+            raise PermissionError(13, "Permission denied", str(path))
+        return whole[work](path)
 
-    monkeypatch.setattr(Path, "iterdir", refused)
+    for work in whole:
+        monkeypatch.setattr(Path, work, partialmethod(refused, work=work))
     closed = " cannot be read (Permission denied); change its owner or its permissions"
     (wrong,) = texts(examine(name, roots[name]))
     assert wrong.endswith(closed)

@@ -334,6 +334,7 @@ def test_hsnets_lists_are_tested_pair_by_pair(heads, trees, pascal, tmp_path, ca
     assert run("evaluate", *pascal, *shown, "--episodes", 1) == 0  # of the first pair's class alone
     why = "in a list no episode shows its object; hsnet has no turns of classes: give more with --episodes, or see"
     text = capsys.readouterr().out
+    assert "Trained on images of the official lists, scored on images of the lists in lists: images of the tr" in text
     assert f"not scored: aeroplane, bicycle, boat, bottle (counted as 0); {why}" in text and "two images" not in text
 
 

@@ -22,6 +22,7 @@ def write(path: Path, text: str) -> Path:
     [
         ("2008_2\r\n2007_1\r\n\r\n", ("2008_2", "2007_1")),  # as an editor on Windows saves it
         ("JPEGImages/2007_1.jpg else/where/new_cls/2007_1.png\n", ("2007_1",)),
+        ("JPEGImages\\2007_1.jpg masks\\2007_1.png\n", ("2007_1",)),
         ("\ufeff2007_1\n2007_2\n", ("2007_1", "2007_2")),  # a mark of byte order is no part of an id
     ],
 )
@@ -76,6 +77,11 @@ def test_bad_lines_of_pfenet(tmp_path: Path, text: str, message: str) -> None:
 def test_bad_lines_of_hsnet(tmp_path: Path, line: str) -> None:
     with pytest.raises(ValueError, match=f"line 2 is '{line}'; write \"ID__CC\""):
         read_hsnet_list(write(tmp_path / "list.txt", f"good__20\n{line}\n"))
+
+
+def test_a_pair_that_stands_twice_would_be_tested_twice(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"line 3 is 'a__1', but it stands above, too; remove one$"):
+        read_hsnet_list(write(tmp_path / "list.txt", "a__01\nb__01\na__1\n"))
 
 
 def test_absent_and_binary_lists(tmp_path: Path) -> None:
