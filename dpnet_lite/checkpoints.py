@@ -152,8 +152,16 @@ def save_head(
         "versions": versions(),
         **facts,
     }
+    _check_head({"fold": None, **metadata}, f"{path} could not be read again: give other facts")
     tensors = {name: tensor.half() if half else tensor for name, tensor in head.state_dict().items()}
     return save_checkpoint(path, tensors, metadata)
+
+
+def _check_head(metadata: dict[str, Any], damage: str) -> None:
+    """ValueError, with `damage`, for metadata of no head."""
+    require_kinds({"data": "", "base_classes": [], "n_folds": 4, "layout": "interleaved", **metadata}, _HEAD, damage)
+    for name in metadata.get("base_classes", ()):
+        require_kinds({"a base class": name}, {"a base class": str}, damage)
 
 
 def load_head(
@@ -168,9 +176,7 @@ def load_head(
     if metadata.get("what") != "DPNet head":
         raise ValueError(f"{path} holds {metadata.get('what', 'something')!r}, not a DPNet head; give a head's file")
     damage = f"{path} is no whole head for this version, {dpnet_lite.__version__}: restore it, update, or train again"
-    require_kinds({"data": "", "base_classes": [], "n_folds": 4, "layout": "interleaved", **metadata}, _HEAD, damage)
-    for name in metadata.get("base_classes", ()):
-        require_kinds({"a base class": name}, {"a base class": str}, damage)
+    _check_head(metadata, damage)
     if (network := str(metadata["model"].get("network", "dpnet"))) not in networks:
         raise ValueError(f"{path} holds the network {network!r}; what is known here: {', '.join(networks)}")
     architecture = ARCHITECTURES[metadata["backbone"]]

@@ -115,7 +115,9 @@ def class_pools(
     Raises:
         ValueError: `classes` is empty, repeats a class or names an unknown one; bad `min_area` or `min_pixels`.
     """
-    n_classes, classes = len(dataset.class_names), np.asarray(classes).tolist()
+    if not hasattr(dataset, "class_areas"):
+        raise TypeError(f"dataset is a {type(dataset).__name__}; give a data set, such as the .dataset of features")
+    n_classes, classes = len(dataset.class_names), np.asarray([*classes]).tolist()
     unknown = [index for index in classes if type(index) is not int or not 0 <= index < n_classes]
     if unknown:
         raise ValueError(f"class index {unknown[0]} does not exist; {dataset.name} has 0 to {n_classes - 1}")

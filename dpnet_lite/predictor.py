@@ -8,6 +8,7 @@ result.mask        # uint8 [H, W] at the image's own size
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from io import IOBase
@@ -163,6 +164,8 @@ class Predictor:
                 raise ValueError(f"{what} is {sizes}; give a mask of the image's height and width")
             if not bool(foreground.any()):
                 raise ValueError(f"{what} is empty; mark the object with values above 0")
+            if bool(foreground.all()):
+                warnings.warn(f"{what} covers its whole image, so that no background is shown", stacklevel=4)
             features.append(self._features(pixels[None])[0])
             cells = (features[-1].shape[-2], features[-1].shape[-1])
             shares.append(masks_at(foreground, cells).to(self.device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -18,6 +19,7 @@ from dpnet_lite.model.dpnet import DPNet, Trace, training_free_logits
 from dpnet_lite.model.episode_batch import EpisodeBatch
 
 Segmenter = Callable[[EpisodeBatch], Tensor]  # episodes -> logits [B, 2, h, w] at any size
+_LOG = logging.getLogger(__name__)
 BATCH = 10  # episodes at once
 
 
@@ -75,16 +77,22 @@ def score_episodes(
     """
     if not isinstance(episodes, EpisodeList):
         raise TypeError(f"episodes is a {type(episodes).__name__}; give the list that was drawn, of fewer with count")
+    if isinstance(segment, nn.Module):
+        raise TypeError("segment is a network; give head_segmenter(network)")
     if episodes.dataset != source.dataset.fingerprint:
         raise ValueError("the episodes were drawn from another data set than the features; draw them anew")
     if episodes.images.max(initial=0) >= len(source.dataset):
         raise ValueError(f"the episodes name image {episodes.images.max()} of {len(source.dataset)}; draw them anew")
-    class_index, counts = [], []
+    class_index, counts, n_lost = [], [], 0
     for start in progress(range(0, len(episodes), BATCH)):
         chunk = [episodes[i] for i in range(start, min(start + BATCH, len(episodes)))]
         batch = source.batch(chunk, edit_support=edit_support)
+        n_lost += int((batch.support_masks.flatten(2).amax(dim=2) == 0).any(dim=1).sum())
         logits = segment(batch)
         for row, episode in enumerate(chunk):
+            if logits[row].ndim != 3 or len(logits[row]) != 2:
+                shape = list(logits[row].shape)
+                raise ValueError(f"the segmenter gives {shape} for an episode; give logits [2, h, w], background first")
             if not bool(logits[row].isfinite().all()):
                 raise ValueError(f"the network gives NaN or infinity in episode {start + row}; load or train it anew")
             labels = batch.query_labels[row]
@@ -93,6 +101,10 @@ def score_episodes(
             prediction = predicted_mask(logits[row], (labels.shape[0], labels.shape[1]))
             class_index.append(episode.class_index)
             counts.append(episode_counts(prediction, labels))
+    if n_lost:
+        _LOG.warning(
+            "%d of %d episodes have a support mask that is empty at %d pixels", n_lost, len(counts), source.size
+        )
     names = source.dataset.class_names
     return EpisodeScores.from_lists(class_index, counts, names, episodes.sha256, episodes.images)
 

@@ -260,10 +260,10 @@ class Trainer:
         return total
 
     def _validate(self, validate: _Validate) -> None:
-        score = validate(self.network.eval())
+        score = float(validate(self.network.eval()))
         self.network.train()
         self.validation.append({"step": self.step, "miou": score})
-        if self.best is None or score > self.best[0]:
+        if self.best is None or score > self.best[0] or self.best[0] != self.best[0]:  # NaN is no best
             weights = {k: v.detach().cpu().clone() for k, v in self.network.state_dict().items()}
             self.best = (score, self.step, weights)
 

@@ -435,10 +435,20 @@ def test_a_head_whose_facts_are_missing_or_of_another_kind_is_told(head_file: Pa
         ("fold", "1", "fold is '1'"),
     ):
         save_checkpoint(head_file, tensors, metadata | {name: value})
-        with pytest.raises(ValueError, match=rf"^{head_file} is no whole head: restore it or train again \({told}\)$"):
+        with pytest.raises(ValueError, match=rf"^{head_file} is no whole head for this .* again \({told}\)$"):
             load_trained(head_file, backbone_weights="random")
     save_checkpoint(head_file, tensors, metadata | {"fold": None})
-    assert load_head(head_file)[1]["fold"] is None  # trained on all classes
+    head, facts = load_head(head_file)
+    assert facts["fold"] is None  # trained on all classes
+    size = {"size": 64}
+    for odd in (size | {"base_classes": [0, 1]}, {"size": 96.0}, size | {"model": "v2"}, size | {"fold": "0"}):
+        with pytest.raises(ValueError, match=r"x\.safetensors could not be read again: give other facts \(.* is "):
+            save_head(head_file.with_name("x.safetensors"), head, build_backbone("tiny", "random"), **odd)
+    assert not head_file.with_name("x.safetensors").exists()
+    compiled = torch.nn.Module()  # as torch.compile wraps a network
+    compiled._orig_mod, compiled.config = head, head.config
+    path = save_head(head_file.with_name("x.safetensors"), compiled, build_backbone("tiny", "random"), **size)
+    assert torch.equal(next(load_head(path)[0].parameters()), next(head.parameters()))
 
 
 # Writing

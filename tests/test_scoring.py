@@ -216,6 +216,28 @@ def test_edited_support_labels_reach_the_segmenter(bank, episodes):
     assert scores.counts[:, 0].sum() == 0 and progressed == [0, 10, 20]
 
 
+@pytest.mark.parametrize("edit", [lambda labels: None, lambda labels: labels[:1], lambda labels: labels * 0.9])
+def test_edits_that_are_no_labels_are_refused(bank, episodes, edit):
+    with pytest.raises(ValueError, match=r"^edit_support must return labels \[10, 32, 32\] with 0, 1 and 255 alone$"):
+        score_episodes(training_free_segmenter(96), bank, episodes, edit_support=edit)
+
+
+def test_what_is_no_answer_for_two_classes_is_refused_and_lost_masks_are_told(bank, episodes, caplog):
+    plain = training_free_segmenter(bank.backbone.deep_channels)
+    for answer, shape in (
+        (lambda batch: plain(batch)[:, :1], r"\[1, 8, 8\]"),
+        (lambda b: plain(b).argmax(1), r"\[8, 8\]"),
+    ):
+        with pytest.raises(ValueError, match=f"^the segmenter gives {shape} for an episode; give logits \\[2, h, w\\]"):
+            score_episodes(answer, bank, episodes)
+    with pytest.raises(TypeError, match=r"^segment is a network; give head_segmenter\(network\)$"):
+        score_episodes(DPNet(ModelConfig(), 144, 96), bank, episodes)
+    score_episodes(plain, bank, episodes)
+    assert not caplog.messages
+    score_episodes(plain, bank, episodes, edit_support=torch.zeros_like)
+    assert caplog.messages == ["23 of 23 episodes have a support mask that is empty at 32 pixels"]
+
+
 def test_ties_are_background_and_labels_are_not_resized():
     assert predicted_mask(torch.zeros(2, 3, 3), (7, 5)).sum() == 0
     left = torch.tensor([[[0.0, 1.0]], [[1.0, 0.0]]])  # [2, 1, 2]: foreground on the left

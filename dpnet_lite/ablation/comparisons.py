@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -83,7 +84,12 @@ def label(row: Row) -> _Label:
 
 def labelled_scores(rows: Sequence[Row]) -> dict[_Label, EpisodeScores]:
     """The scores of labelled rows by variant, condition, fold and seed."""
-    return {label(row): unpack_scores(row["scores"]) for row in rows}
+    labels = [label(row) for row in rows]
+    if doubled := [own for own, count in Counter(labels).items() if count > 1]:
+        raise ValueError(
+            f"{len(doubled)} runs come twice, first {doubled[0]}; give the rows of one study on one data set"
+        )
+    return {own: unpack_scores(row["scores"]) for own, row in zip(labels, rows, strict=True)}
 
 
 def runs_of(scores: dict[_Label, Any], variant: str, condition: str) -> dict[tuple[int, int], Any]:
@@ -127,6 +133,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = np.argsort(p_values, kind="stable")
     corrected, running = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
-        running = max(running, (len(p_values) - rank) * p_values[index])
-        corrected[index] = min(1.0, running)
+        running = max(running, (len(p_values) - rank) * p_values[index])  # NaN, which comes last, is not taken
+        corrected[index] = min(running + 0 * p_values[index], 1.0)
     return corrected

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 from torch import Tensor
 
 from dpnet_lite.checkpoints import load_trained, shipped_head
@@ -57,8 +58,8 @@ class OpenedEpisode:
     def selected(self) -> np.ndarray:
         """float32 [H, W] in [0, 1]: weight of every query pixel in P_q, the greatest 1."""
         weights = self.trace.reliable[0]
-        step = self.query_image.shape[0] // weights.shape[0]
-        return torch.kron(weights / weights.max(), torch.ones(step, step)).numpy()  # [h, w] -> [H, W]
+        size = self.query_image.shape[:2]
+        return functional.interpolate((weights / weights.max())[None, None], size)[0, 0].numpy()  # [h, w] -> [H, W]
 
     @property
     def truth_shares(self) -> Tensor:
@@ -143,6 +144,8 @@ def open_episode(
         oracle_weights: float [h, w], at least 0; what the selection "oracle" takes in place of the query's true mask,
             to try out any selection.
     """
+    if oracle_weights is not None and head.config.selection != "oracle":
+        raise ValueError(f"oracle_weights are for selection='oracle', but it is {head.config.selection!r}; give both")
     batch = bank.batch([episode])
     output = head(batch, batch.cells, query_masks=None if oracle_weights is None else oracle_weights[None], trace=True)
     names = bank.dataset.class_names

@@ -111,12 +111,23 @@ def _stored_mask(path: Path, *, of_voc: bool | None = None) -> np.ndarray:
     with opened(path) as mask:
         codec = mask.info.get("compression", "") if mask.format == "TIFF" else ""
         is_exact = mask.format in _MASK_FORMATS and codec not in ("jpeg", "tiff_jpeg", "webp")
-        raw_mode = mask.tile[0][3] if mask.tile else ""  # "L;4": 4-bit grey; loading forgets it
-        mask.load()
+        n_pages, numbers = getattr(mask, "n_frames", 1), _stored_numbers(mask)
+    if n_pages > 1:
+        raise ValueError(f"{path} has {n_pages} pages; save the one that is the mask")
     if not is_exact:
         kind = f"{mask.format} ({codec})" if codec else mask.format
         raise ValueError(f"{path} is a {kind} file, which may change the class numbers; save the mask as PNG")
-    numbers: np.ndarray = np.array(mask)
+    return _shown_numbers(mask, numbers, f"{path}", of_voc=of_voc)
+
+
+def _stored_numbers(mask: Image.Image) -> np.ndarray:
+    """The numbers of an image that was opened and maybe not decoded yet."""
+    raw_mode = tile[0][3] if (tile := getattr(mask, "tile", [])) else ""  # "L;4": 4-bit grey; loading forgets it
+    return np.array(mask) // _STRETCH_OF_PACKED_GREY.get(raw_mode, 1)
+
+
+def _shown_numbers(mask: Image.Image, numbers: np.ndarray, path: str, *, of_voc: bool | None) -> np.ndarray:
+    """The numbers of a mask, of which a palette may say that they are meant otherwise."""
     if mask.mode == "P":
         palette = np.array(mask.getpalette() or [0, 0, 0], np.uint8).reshape(-1, 3)  # [colours, 3]
         used = np.flatnonzero(np.bincount(numbers.ravel(), minlength=len(palette))[: len(palette)])
@@ -138,7 +149,7 @@ def _stored_mask(path: Path, *, of_voc: bool | None = None) -> np.ndarray:
                 table = np.arange(256, dtype=np.uint8)
                 table[used] = meant[0]
                 numbers = table[numbers]
-    return numbers // _STRETCH_OF_PACKED_GREY[raw_mode] if raw_mode in ("L;2", "L;4") else numbers
+    return numbers
 
 
 def image_tensor(image: Image.Image) -> Tensor:
@@ -162,7 +173,8 @@ def image_tensor(image: Image.Image) -> Tensor:
 
 def _grey_from_16_bit(image: Image.Image) -> Image.Image:
     levels = np.array(image).astype(np.int64)
-    if levels.size and (levels.min() < 0 or levels.max() > 65535):
+    is_8_bit = image.mode == "I" and levels.size and 0 < levels.max() < 256  # of 32: nobody knows
+    if (levels.size and (levels.min() < 0 or levels.max() > 65535)) or is_8_bit:
         raise ValueError(f"the image holds the values {levels.min()} to {levels.max()}; save it with 8 or 16 bits")
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8))  # rounds to the nearest of 0..255
 
@@ -300,7 +312,7 @@ def to_mask(mask: MaskLike) -> Tensor:
     """
     numbers: Any = _stored_mask(Path(mask)) if isinstance(mask, str | Path) else _dense(mask, "mask")
     if isinstance(mask, Image.Image):
-        numbers = _decoded(mask, np.array)
+        numbers = _shown_numbers(mask, _decoded(mask, _stored_numbers), "the mask", of_voc=None)
     is_real = isinstance(mask, Tensor) and (mask.is_floating_point() or mask.is_complex())
     array: Any = numbers if is_real else np.asarray(numbers.detach().cpu() if isinstance(mask, Tensor) else numbers)
     if is_real or array.dtype.kind not in "iub":

@@ -31,6 +31,8 @@ class TrainingView(DatasetDefaults):
         if policy not in get_args(NovelPolicy):
             raise ValueError(f"novel policy is {policy!r}; choose one of {', '.join(get_args(NovelPolicy))}")
         self.dataset, self.novel, self.policy = dataset, tuple(novel), policy
+        if unknown := [index for index in self.novel if index not in range(len(dataset.class_names))]:
+            raise ValueError(f"novel class {unknown[0]!r} is none of 0 to {len(dataset.class_names) - 1}")
         self.name, self.class_names = dataset.name, dataset.class_names
 
     @cached_property

@@ -86,6 +86,11 @@ class Experiment:
         for name, value, lowest in [("episodes", self.n_episodes, 1), ("size", self.size, 1), *lists]:
             if value < lowest:
                 raise ValueError(f"--{name} has {value}; give at least {lowest}")
+        for name in ("folds", "seeds", "shots"):
+            if len(set(values := getattr(self, name))) < len(values):
+                raise ValueError(f"{name} are {values}; give each once")
+        if self.is_toy and (self.n_folds, self.layout) != (N_FOLDS, "interleaved"):
+            raise ValueError(f"the toy world has {N_FOLDS} interleaved folds, not {self.n_folds} {self.layout} ones")
 
     @property
     def is_toy(self) -> bool:

@@ -88,6 +88,8 @@ def percentile_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: give a share between 0 and 1, such as 0.95")
     kept = np.asarray(values, dtype=float)
+    if kept.ndim != 1:
+        raise ValueError(f"the resampled values are {list(kept.shape)}; give one column at a time")
     kept = kept[~np.isnan(kept)]
     if np.isinf(kept).any():
         raise ValueError("the resampled values hold infinity; give finite ones, or NaN for what is not defined")
@@ -309,7 +311,14 @@ def _valid_pixels(scores: EpisodeScores) -> NDArray[np.int64]:
 
 def _list_numbers(runs: Sequence[EpisodeScores]) -> list[int]:
     """Number the distinct episode lists among runs."""
-    return _numbered([(r.episodes_sha256, r.class_index.tobytes(), _valid_pixels(r).tobytes()) for r in runs])
+    return _numbered(
+        [(r.episodes_sha256, r.class_index.tobytes(), _valid_pixels(r).tobytes(), _shown(r)) for r in runs]
+    )
+
+
+def _shown(scores: EpisodeScores) -> bytes | None:
+    """The images of each episode, the support in whatever order; None where they are not known."""
+    return None if (own := scores.images) is None else own[:, :1].tobytes() + np.sort(own[:, 1:], axis=1).tobytes()
 
 
 def _check_same_episodes(a: EpisodeScores, b: EpisodeScores) -> None:
@@ -324,6 +333,8 @@ def _check_same_episodes(a: EpisodeScores, b: EpisodeScores) -> None:
         what = f"episode {np.argmax(differ)} is of another class"
     elif (differ := _valid_pixels(a) != _valid_pixels(b)).any():
         what = f"episode {np.argmax(differ)} has another number of scored pixels"
+    elif None not in (shown := [_shown(a), _shown(b)]) and shown[0] != shown[1]:
+        what = "they are of other images"
     else:
         return
     raise ValueError(f"the two runs have different episodes ({what}): score both on one episode list, at one size")
@@ -332,6 +343,8 @@ def _check_same_episodes(a: EpisodeScores, b: EpisodeScores) -> None:
 def _check_settings(runs: Sequence[EpisodeScores], metric: str, n_resamples: int, seed: int) -> None:
     if not runs:
         raise ValueError("there are 0 runs: give the scores of at least one")
+    if len(shots := {run.images.shape[1] - 1 for run in runs if run.images is not None}) > 1:
+        raise ValueError(f"the runs are of {' and '.join(map(str, sorted(shots)))} shots: give those of one number")
     if metric not in get_args(Metric):
         raise ValueError(f"unknown metric {metric!r}: choose one of {', '.join(get_args(Metric))}")
     if n_resamples < 1:

@@ -17,7 +17,7 @@ import torch
 
 from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.backbones.devices import check_device
-from dpnet_lite.datasets.base import KnownAreas, SegmentationDataset
+from dpnet_lite.datasets.base import KnownAreas, Sample, SegmentationDataset, class_counts
 from dpnet_lite.datasets.transforms import check_size, normalise, resize_sample
 from dpnet_lite.features import FeatureBank, Progress
 from dpnet_lite.storage.files import locked, told
@@ -137,6 +137,17 @@ def _is_whole(file: Path, dtype: Any, shape: tuple[int, ...]) -> bool:
     return array.dtype == dtype and array.shape == shape and array.flags.c_contiguous
 
 
+def _checked(dataset: SegmentationDataset, index: int) -> Sample:
+    """A sample, its labels uint8; ValueError where they do not fit the image, or hold what is no class."""
+    image, labels = dataset[index]
+    if image.shape[1:] != labels.shape:
+        sizes = f"the image is {list(image.shape)}, its labels are {list(labels.shape)}"
+        raise ValueError(f"image {index} of {dataset.name}: {sizes}; give [3, H, W] and [H, W]")
+    n_classes = len(dataset.class_names)
+    class_counts(f"image {index} of {dataset.name}", labels, n_classes, f"there are {n_classes} classes")
+    return Sample(image, labels.to(torch.uint8))
+
+
 @torch.no_grad()
 def _compute(
     dataset: SegmentationDataset,
@@ -150,7 +161,7 @@ def _compute(
     """Fill in features and labels from each of `starts` on; gives a chunk's first image when it is done."""
     for start in progress(starts):
         rows = slice(start, min(start + CHUNK, len(dataset)))
-        samples = [resize_sample(dataset[i], labels.shape[-1]) for i in range(rows.start, rows.stop)]
+        samples = [resize_sample(_checked(dataset, i), labels.shape[-1]) for i in range(rows.start, rows.stop)]
         labels[rows] = np.stack([sample.labels.numpy() for sample in samples])
         images = normalise(torch.stack([sample.image for sample in samples])).to(device)
         for view in range(features.shape[1]):

@@ -63,9 +63,11 @@ def load_tensors(path: str | Path) -> dict[str, Tensor]:
 
 
 def without_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors without the prefix that training on several GPUs (DataParallel) gives to all names."""
-    prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    """The same tensors without the prefixes that DataParallel and `torch.compile` give to all names."""
+    for prefix in ("_orig_mod.", "module.", "_orig_mod."):
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return dict(tensors)
 
 
 def check_tensors(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -62,6 +62,7 @@ def test_holm_by_hand():
     # Sorted 0.01, 0.02, 0.03, 0.5 times 4, 3, 2, 1: 0.04, 0.06, 0.06 (never below the one before), 0.5.
     assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([float("nan"), 0.01]) == pytest.approx([float("nan"), 0.02], nan_ok=True)  # not known, but asked
 
 
 def test_verdicts_are_those_of_the_interval():
@@ -76,6 +77,10 @@ def test_verdicts_are_those_of_the_interval():
 
 def test_a_true_lead_is_found():
     study, rows = simulated_study(0.03, seed=1)
+    with pytest.raises(
+        ValueError, match=r"^1 runs come twice, first \('a', .*\); give the rows of one study on one da"
+    ):
+        judge(study, [*rows, rows[0]])
     (judged,) = judge(study, rows)
     assert judged.verdict == "better" and judged.wins >= 18 and judged.pairs == 20 and judged.p_corrected < 0.05
     means = {name: np.mean([unpack_scores(r["scores"]).miou for r in rows if r["variant"] == name]) for name in "ab"}

@@ -36,7 +36,10 @@ def row(number: int, value: int | None = None) -> dict:
 
 
 def test_rows_come_back_by_key_and_a_key_stays_as_it_was(tmp_path):
-    table = Table(tmp_path / "folder" / "rows.sqlite")
+    table = Table(str(tmp_path / "folder" / "rows.sqlite"))
+    with pytest.raises(FileNotFoundError, match=r"rows\.sqlite"):
+        table.all_rows()
+    assert not table.path.exists()
     assert table.find(["k1"]) is None and table.find([]) == []
     table.append([row(1), row(2), row(1, 7)])
     Table(table.path).append([row(2, 8), row(3)])  # another process, as it were
@@ -129,6 +132,13 @@ def whole_row() -> dict:
     facts = {"code": "1", "identity": {}, "versions": {}, "machine": "this", "parameters": 3}
     facts |= {"training_seconds": 1.0, "seconds_per_episode": 0.1}
     return {"key": "k1", "miou": scores.miou, "scores": pack_scores(scores), **facts}
+
+
+def test_scores_of_more_than_256_classes_survive_packing():
+    classes = np.arange(900) % 300
+    names = tuple(f"class {number}" for number in range(300))
+    scores = EpisodeScores(classes, np.stack([classes, classes + 500, 1000 - classes, 1500 - classes], axis=1), names)
+    assert unpack_scores(pack_scores(scores)).class_iou() == scores.class_iou()
 
 
 def test_a_damaged_row_is_told(tmp_path):

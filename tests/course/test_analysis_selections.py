@@ -155,4 +155,7 @@ def test_the_oracle_takes_any_weights(far, episodes):
     one[3, 5] = 2.0
     picked = far.open(episodes[0], selection="oracle", oracle_weights=one)
     assert torch.allclose(picked.trace.pseudo_prototype[0], picked.trace.query[0, :, 3, 5], atol=1e-4)
-    assert torch.equal(far.open(episodes[0], oracle_weights=one).trace.reliable, far.open(episodes[0]).trace.reliable)
+    with pytest.raises(
+        ValueError, match=r"^oracle_weights are for selection='oracle', but it is 'support_first'; give"
+    ):
+        far.open(episodes[0], oracle_weights=one)

@@ -49,6 +49,9 @@ def test_wrong_numbers_are_refused_before_any_training(config):
         ({"shots": (1, 0)}, "--shots has 0; give at least 1"),
         ({"seeds": (-1,)}, "--seeds has -1; give at least 0"),
         ({"size": 0}, "--size has 0; give at least 1"),
+        ({"seeds": (0, 1, 0)}, r"seeds are \(0, 1, 0\); give each once"),
+        ({"n_folds": 5}, "the toy world has 4 interleaved folds, not 5 interleaved ones"),
+        ({"layout": "blocked"}, "the toy world has 4 interleaved folds, not 4 blocked ones"),
     ):
         with pytest.raises(ValueError, match=message):
             replace(config, **change)

@@ -283,8 +283,25 @@ def test_different_episodes_cannot_be_paired(other, message):
         paired_difference(random_scores(0), other)
 
 
+def test_parts_of_one_list_and_runs_of_several_shots_are_told_apart():
+    images = np.arange(120).reshape(60, 2)
+    whole = replace(
+        random_scores(0), images=images, class_index=np.zeros(60, int), counts=np.tile([1, 2, 3, 4], (60, 1))
+    )
+    halves = whole.part(slice(0, 30)), whole.part(slice(30, 60))
+    with pytest.raises(ValueError, match=r"^the two runs have different episodes \(they are of other images\)"):
+        paired_difference(*halves)
+    shuffled = replace(whole, images=np.hstack([images, images[:, :1] + 200]))
+    turned = replace(shuffled, images=shuffled.images[:, [0, 2, 1]])
+    assert paired_difference(shuffled, turned)[0] == 0
+    with pytest.raises(ValueError, match=r"^the runs are of 1 and 2 shots: give those of one number$"):
+        mean_interval([whole, shuffled])
+
+
 def test_settings_are_checked():
     scores = random_scores(0)
+    with pytest.raises(ValueError, match=r"^the resampled values are \[5, 2\]; give one column at a time$"):
+        percentile_interval(np.zeros((5, 2)))
     with pytest.raises(ValueError, match=r"unknown metric 'iou'.*miou, fb_iou, episode_miou"):
         bootstrap_interval(scores, "iou")
     with pytest.raises(ValueError, match="n_resamples is 0"):
