@@ -19,7 +19,7 @@ from places import ROOT
 
 from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.config import TrainingConfig
-from dpnet_lite.datasets.base import KnownAreas
+from dpnet_lite.datasets.base import KnownAreas, Sample
 from dpnet_lite.datasets.novel import TrainingView
 from dpnet_lite.datasets.toy import ToyWorld
 from dpnet_lite.datasets.transforms import normalise, resize_sample
@@ -290,6 +290,25 @@ def test_another_process_that_fills_the_cache_is_waited_for(bank, world, backbon
         found = compute_features(world, counting, size=SIZE, flip=True, cache_folder=tmp_path)
     assert counting.images == (2 * N_IMAGES if is_killed else 0)
     assert np.array_equal(found.features, bank.features) and torch.equal(found.labels, bank.labels)
+
+
+def test_samples_of_ones_own_are_checked(world, backbone):
+    class Made(KnownAreas):
+        wide, strange = 0, 0
+
+        def __getitem__(self, index):
+            image, labels = world[index]
+            return Sample(image[:, self.wide :], labels + self.strange)
+
+    made = Made(world, world.class_areas)
+    made.name, made.wide = "made", 1
+    with pytest.raises(
+        ValueError, match=r"^image 0 of made: the image is \[3, 47, 48\], its labels are \[48, 48\]; gi"
+    ):
+        compute_features(made, backbone, size=32)
+    made.wide, made.strange = 0, 100
+    with pytest.raises(ValueError, match=r"^image 0 of made holds the value 100, but there are 80 classes$"):
+        compute_features(made, backbone, size=32)
 
 
 def test_progress_sees_every_chunk(world, backbone):

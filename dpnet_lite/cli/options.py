@@ -135,10 +135,11 @@ def check_places(args: argparse.Namespace) -> None:
     data = [getattr(args, "root", None), *getattr(args, "extra_base", ())]
     if getattr(args, "data", None) not in (None, "toy"):
         data.append((published_data(args.data) or (None, args.data))[1])
-    for name, folder in product(("out", "tensorboard", "table", "cache"), filter(None, data)):
+    for name, folder in product(("out", "tensorboard", "table", "cache_folder", "cache"), filter(None, data)):
         path = getattr(args, name, None)
         if path is not None and path.resolve().is_relative_to(Path(folder).expanduser().resolve()):
-            raise ValueError(f"--{name} {path} lies in {folder}, a folder of data; give a place outside it")
+            option = name.removesuffix("_folder")
+            raise ValueError(f"--{option} {path} lies in {folder}, a folder of data; give a place outside it")
     out, logs = getattr(args, "out", None), getattr(args, "tensorboard", None)
     if out is not None and logs is not None and out.resolve() == logs.resolve():
         raise ValueError(f"--out and --tensorboard are both {out}; give each a place of its own")

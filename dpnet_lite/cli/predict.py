@@ -49,6 +49,8 @@ class _Outline(argparse.Action):
             raise argparse.ArgumentError(self, f"has {typed}; give pixels of the image")
         if option == "--support-box":
             x0, y0, x1, y1 = values
+            if x1 <= x0 or y1 <= y0:
+                raise argparse.ArgumentError(self, f"has {typed}; give X0 Y0 X1 Y1, two corners, not width and height")
             values = (x0, y0, x1, y0, x1, y1, x0, y1)
         if len(values) < 6 or len(values) % 2:
             raise argparse.ArgumentError(self, f"has {len(values)} numbers; give x and y of three or more corners")
@@ -56,6 +58,9 @@ class _Outline(argparse.Action):
         (x, y), *others = corners
         if all((a - x) * (d - y) == (c - x) * (b - y) for (a, b), (c, d) in pairwise(others)):
             raise argparse.ArgumentError(self, f"has {typed}, which encloses nothing; give corners around the object")
+        area = sum(a * d - b * c for (a, b), (c, d) in pairwise([*corners, corners[0]])) / 2  # the shoelace formula
+        if abs(area) < 1 and all(0 <= value <= 1 for value in values):
+            raise argparse.ArgumentError(self, f"has {typed}, less than a pixel; give pixels of the image, not shares")
         namespace.outlines = [*getattr(namespace, "outlines", []), (f"{option} {typed}", corners)]
 
 
@@ -129,6 +134,9 @@ def _support(args: argparse.Namespace) -> tuple[dict[str, list[Path]], dict[str,
             )
         else:
             images[name], masks[name] = files[0::2], list(files[1::2])
+    pairs = [pair for name in images for pair in zip(images[name], map(str, masks[name]), strict=True)]
+    if doubled := next((pair for pair in pairs if pairs.count(pair) > 1), None):
+        raise ValueError(f"--support has {doubled[0]} with {doubled[1]} twice; give each pair once, for one class")
     if outlines:
         raise ValueError("a --support-box or --support-polygon has no --support with a single image; give one, or less")
     return images, masks
@@ -149,8 +157,7 @@ def _outline_mask(path: Path, typed: str, corners: Sequence[tuple[float, float]]
     if mask.getbbox() is None:
         raise ValueError(f"{typed} holds no pixel of {path}, which is {width} x {height} pixels")
     drawn = np.array(mask)
-    beside = "the whole photograph" if drawn.all() else "what lies beside the object too"
-    say(escaped(f"{path}: an outline takes in {beside}; a mask is better"))
+    say(escaped(f"{path}: an outline takes in what lies beside the object too; a mask is better"))
     return drawn
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import unicodedata
 import warnings
 from collections import Counter
@@ -64,9 +65,9 @@ class FolderDataset(DatasetDefaults):
         return file_digests(self.root, [*self.image_paths, *self.mask_paths])
 
     @property
-    def image_digests(self) -> dict[str, Path]:
-        """The photographs by what they hold: SHA-256 in hex."""
-        return {self._digests[path].split()[-1]: path for path in self.image_paths}
+    def image_digests(self) -> dict[Path, str]:
+        """What the photographs hold: SHA-256 in hex."""
+        return {path: self._digests[path].split()[-1] for path in self.image_paths}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -85,7 +86,7 @@ class FolderDataset(DatasetDefaults):
                 masks that hold 0 and 255 alone, none of which could be in an episode.
         """
         areas = np.zeros((len(self), len(self.class_names)), dtype=np.float32)
-        faults, ignored = list[str](), list[str]()
+        faults, ignored, n_background = list[str](), list[str](), 0
         for index, path in enumerate(self.image_paths):
             try:
                 labels, counts = self._counted(index)
@@ -95,10 +96,14 @@ class FolderDataset(DatasetDefaults):
                 faults.append(str(error) if len(faults) < 5 else path.name)
                 continue
             areas[index] = counts[1 : len(self.class_names) + 1] / labels.numel()
+            n_background += int(counts[0]) + int((areas[index] > 0).sum() > 1)  # or another class, for each
             if counts[IGNORE_LABEL] and not areas[index].any():
                 ignored.append(self.mask_paths[index].name)
         if faults:
             raise ValueError(f"{len(faults)} of {len(self)} masks or images cannot be used: {'; '.join(faults)}")
+        if not n_background:
+            remedy = f"which is 0, as {IGNORE_LABEL} means ignored; store it so"
+            raise ValueError(f"no mask in {self.root / 'masks'} shows background, {remedy}")
         if ignored:
             raise ValueError(
                 f"{len(ignored)} of {len(self)} masks in {self.root / 'masks'} hold 0 and {IGNORE_LABEL} alone, first "
@@ -162,9 +167,13 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     names = [name.strip() for name in names]
     if names == [""]:
         raise ValueError(f"{path} is empty; write one class name per line")
+    numbers = sorted(int(match[1]) for name in names if (match := re.match(r"(\d{1,3})\s*[:.)=]", name)))
+    are_numbered = numbers in ([*range(len(names))], [*range(1, len(names) + 1)])
     for line, name in enumerate(names, start=1):
         if not name:
             raise ValueError(f"{path} line {line} is empty, but line numbers are mask values; name the class")
+        if "\t" in name or are_numbered:
+            raise ValueError(f"{path} line {line} is {name!r}; write the name alone, for the line is its number")
         if not name.isprintable():
             raise ValueError(f"{path} line {line} is {name!r}, which cannot be printed; save the file as UTF-8")
         if name.strip("_").lower() == "background":

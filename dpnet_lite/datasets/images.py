@@ -176,6 +176,9 @@ def _grey_from_16_bit(image: Image.Image) -> Image.Image:
     is_8_bit = image.mode == "I" and levels.size and 0 < levels.max() < 256  # of 32: nobody knows
     if (levels.size and (levels.min() < 0 or levels.max() > 65535)) or is_8_bit:
         raise ValueError(f"the image holds the values {levels.min()} to {levels.max()}; save it with 8 or 16 bits")
+    if levels.size and 0 < levels.max() < 4096:
+        text = f"an image of 16 bits holds {levels.max()} of 65535 at most, so it is nearly black; stretch its values"
+        warnings.warn(text, stacklevel=4)
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8))  # rounds to the nearest of 0..255
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,6 +37,9 @@ class TrainingData:
     fold: int
     train: EpisodeSource
     base: tuple[int, ...]
+
+
+_OF_VOC = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
 
 
 @dataclass(frozen=True)
@@ -221,12 +225,13 @@ def folder_bank(
 ) -> FeatureBank:
     """Features of a folder of photographs and any extra folders behind it, mirrored views included."""
     datasets, wrap = [open_folder(root) for root in roots], stage("computing features")
-    known: dict[str, Path] = {}
+    known, twice = dict[str, Path](), list[str]()
     for own in datasets:
-        twice = [f"{known[digest]} and {path}" for digest, path in own.image_digests.items() if digest in known]
-        if twice:
-            raise ValueError(f"{len(twice)} photographs lie in two folders, first {twice[0]}; leave them out of one")
-        known |= own.image_digests
+        for path, digest in own.image_digests.items():
+            if known.setdefault(digest, path) != path:
+                twice.append(f"{known[digest]} and {path}")
+    if twice:
+        raise ValueError(f"{len(twice)} photographs lie in two places, first {twice[0]}; leave them out of one")
     dataset = datasets[0] if len(datasets) == 1 else UnionDataset(datasets)
 
     def progress(chunks: Iterable[int]) -> Iterable[int]:
@@ -269,5 +274,10 @@ def folder_fold(
 
 
 def plain_name(name: str) -> str:
-    """A class name without the further folder it comes from, however it is spelt: "folder:B/Cat" is "cat"."""
-    return normalize("NFKC", name.partition("/")[2] if name.startswith("folder:") else name).casefold()
+    """A class without the further folder it comes from, however it is spelt: "folder:B/Wine_glass" is "wineglass".
+
+    Of VOC's and COCO's names for one thing it is COCO's.
+    """
+    name = normalize("NFKC", name.partition("/")[2] if name.startswith("folder:") else name).casefold()
+    plain = re.sub(r"[\s_-]", "", name)
+    return _OF_VOC.get(plain, plain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -48,10 +49,12 @@ def run_experiment(
             raise ValueError(f"{found[0]} is there already; give --resume, --overwrite, or another folder with --out")
         backbone = experiment.build_backbone()
         bank = None if experiment.is_toy else experiment.folder_bank(backbone)
-        for fold, seed in runs:
+        identities = {run: experiment.identity(backbone, bank, *run) for run in runs}
+        for (fold, seed), identity in identities.items() if resume and not may_replace else ():
+            _refuse_other_settings(output / f"fold{fold}_seed{seed}.json", identity)
+        for (fold, seed), identity in identities.items():
             path = output / f"fold{fold}_seed{seed}.json"
-            identity = experiment.identity(backbone, bank, fold, seed)
-            done, reason = None, f"{path} was made of other photographs, masks or settings"
+            done, reason = None, f"{path} was made of other photographs or masks"
             try:
                 done = load_result(path, identity, sealed=True) if resume else None
             except ValueError as error:
@@ -91,6 +94,18 @@ def _stages(experiment: Experiment, fold: int, seed: int) -> Stages:
     prefix = f"fold {fold}, seed {seed}: " if len(experiment.folds) * len(experiment.seeds) > 1 else ""
     n_own = 4 if experiment.is_toy else 2  # drawing two sets of toy scenes, training two heads
     return Stages(n_own + 3 * len(experiment.shots), prefix)
+
+
+def _refuse_other_settings(path: Path, identity: dict[str, Any]) -> None:
+    """ValueError where a result was made with other settings; what it was made of may have changed since."""
+    was, now = dict[str, Any](), {**identity, **identity["model"], **identity["training"]}
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        own = json.loads(path.read_text())["identity"]
+        was = {**own, **own["model"], **own["training"]}
+    for name in now.keys() - {"model", "training", "dataset", "backbone_key"}:
+        if name in was and was[name] != now[name]:
+            text = f"{path} was made with {name} {was[name]!r}, not {now[name]!r}"
+            raise ValueError(f"{text}; give what it was made with, --overwrite, or another --out")
 
 
 def _save_result(path: Path, result: FoldResult, identity: dict[str, Any]) -> None:

@@ -414,7 +414,7 @@ def test_demo_on_a_folder_with_extra_base_classes(tmp_path, folder, data, capsys
     same = [sorted(root.glob("images/*"))[0] for root in (folder, extra)]  # under other names they would be trained on
     n_images = len([*folder.glob("images/*")])
     assert error_line(capsys) == (
-        f"{n_images} photographs lie in two folders, first {same[0]} and {same[1]}; leave them out of one"
+        f"{n_images} photographs lie in two places, first {same[0]} and {same[1]}; leave them out of one"
     )
     mirror(extra)
     options = ["--extra-base", f"folder:{extra}", "--novel", "background", *SMALL, "--fold", 0, "--original-size"]
@@ -543,6 +543,7 @@ def test_nothing_is_written_among_the_data(folder, capsys):
         (["train", "--out", "x.safetensors"], "tensorboard", "logs"),
         (["evaluate", "--checkpoint", NONE], "out", "index.json"),
         (["demo"], "out", ""),
+        (["demo"], "cache", "cache"),
         (["ablate", "modules"], "table", "masks/rows.sqlite"),
         (["data", "episodes", "fss1000", "--root", folder], "out", "lists"),
     ):

@@ -90,7 +90,8 @@ def test_an_outline_stands_in_for_a_mask(outline, inside, tmp_path: Path, capsys
     np.testing.assert_array_equal(pixels(tmp_path / "a" / "dog3_02.png"), pixels(tmp_path / "b" / "dog3_02.png"))
 
 
-def test_an_outline_of_all_and_a_mask_of_another_process_are_told(tmp_path: Path, capsys, monkeypatch) -> None:
+@pytest.mark.filterwarnings("default:support mask 1")
+def test_an_outline_of_all_and_a_mask_of_another_process_are_told(tmp_path: Path, capsys, caplog, monkeypatch) -> None:
     whole = ["--support", DOG, "--support-box", 0, 0, 384, 384, "--out", tmp_path]
 
     def other(*_) -> None:
@@ -99,7 +100,8 @@ def test_an_outline_of_all_and_a_mask_of_another_process_are_told(tmp_path: Path
     monkeypatch.setattr(Predictor, "predict", lambda *_: other() or Mock())
     assert run("predict", OTHER_DOG, *whole) == 2
     told = capsys.readouterr()
-    assert f"{DOG}: an outline takes in the whole photograph; a mask is better" in told.out
+    whole_image = "support mask 1 of foreground covers its whole image, so that no background is shown"
+    assert caplog.messages == [f"dpnet-lite: warning: {whole_image}"]
     assert "dog3_02.png is there already; give another place with --out" in told.err
     assert (tmp_path / "dog3_02.png").read_bytes() == b"theirs"
 
@@ -110,6 +112,10 @@ def test_an_outline_of_all_and_a_mask_of_another_process_are_told(tmp_path: Path
         (["--support", DOG], ", no pairs; give pairs of image and mask"),
         (["--support", DOG, DOG_MASK, "--support-box", 1, 1, 9, 9], "has no --support with a single image"),
         (["--support", DOG, "--support-box", 1, 1, 500, 9], f"1 1 500 9 leaves {DOG}, which is 384 x 384 pixels; keep"),
+        (
+            ["--support", DOG, DOG_MASK, "--support", DOG, DOG_MASK],
+            f"has {DOG} with {DOG_MASK} twice; give each pair on",
+        ),
         (["--support", DOG, DOG_MASK, "--names", " "], "give each class a name of its own"),
         (["--support", DOG, DOG_MASK, "--names", "dog", "duck"], "--support is given 1 times; give each class a name"),
         (["--support", DOG, DOG_MASK, "--support", DUCK, DUCK_MASK, "--names", "a", "a", "b"], "a name of its own"),
@@ -137,7 +143,9 @@ def test_what_does_not_fit_together_is_told_in_one_line(options, complaint, tmp_
         (["box", "5_0", 0, 10, 10], "argument --support-box: '5_0' is no number; give one such as 3 or 0.5"),
         (["box", "1e400", 0, 10, 10], "has inf 0 10 10; give pixels of the image"),
         (["polygon", 0, 0, 9, 0, 0, "1e7"], "has 0 0 9 0 0 1e+07; give pixels of the image"),
-        (["box", 0, 0, 0, 0], "has 0 0 0 0, which encloses nothing; give corners around the object"),
+        (["box", 0, 0, 0, 0], "has 0 0 0 0; give X0 Y0 X1 Y1, two corners, not width and height"),
+        (["box", 300, 300, 100, 50], "has 300 300 100 50; give X0 Y0 X1 Y1, two corners, not width and height"),
+        (["box", 0.2, 0.2, 0.8, 0.8], "has 0.2 0.2 0.8 0.8, less than a pixel; give pixels of the image, not shares"),
         (["polygon", 5, 5, 5, 5, 5, 5], "encloses nothing"),
         (["polygon", 0, 0, 100, 100, 200, 200], "encloses nothing"),
     ],

@@ -397,9 +397,39 @@ def test_case_06_masks_without_an_image_are_counted_with_what_was_left_out(tree:
         FolderDataset(tree)
 
 
+def test_numbers_of_32_bits_and_dark_ones_of_16_are_not_taken_for_pictures(tmp_path: Path) -> None:
+    grey = np.arange(20).reshape(4, 5)
+    with pytest.raises(ValueError, match=r"^the image holds the values 0 to 19; save it with 8 or 16 bits$"):
+        to_image(Image.fromarray(grey.astype(np.int32)))
+    Image.fromarray((100 * grey).astype(np.uint16)).save(tmp_path / "dark.png")
+    with pytest.warns(UserWarning, match="an image of 16 bits holds 1900 of 65535 at most, so it is nearly black"):
+        read_image(tmp_path / "dark.png")
+
+
+def test_masks_of_several_pages_or_inverted_palettes_are_refused_opened_or_not(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((4, 5), value, np.uint8)) for value in (1, 0)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(ValueError, match=r"pages\.tif has 2 pages; save the one that is the mask$"):
+        read_mask(tmp_path / "pages.tif")
+    inverted = Image.fromarray(np.eye(4, dtype=np.uint8), "P")
+    inverted.putpalette([255, 255, 255, 0, 0, 0])
+    inverted.save(tmp_path / "mask.png")
+    for mask in (tmp_path / "mask.png", inverted):
+        with pytest.raises(ValueError, match="shows the number 1 in black and 0 in a colour; save the mask in grey"):
+            to_mask(mask)
+
+
+def test_a_folder_without_background_is_refused(tree: Path) -> None:
+    for path in (tree / "masks").iterdir():
+        mask = np.array(Image.open(path))
+        Image.fromarray(np.where(mask == mask.max(), 1, 255).astype(np.uint8)).save(path)
+    with pytest.raises(ValueError, match=r"masks shows background, which is 0, as 255 means ignored; store it so$"):
+        _ = FolderDataset(tree).class_areas
+
+
 def test_photographs_are_known_by_what_they_hold(tree: Path) -> None:
     files = sorted((tree / "images").iterdir())
-    assert FolderDataset(tree).image_digests == {hashlib.sha256(f.read_bytes()).hexdigest(): f for f in files}
+    assert FolderDataset(tree).image_digests == {f: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 def test_files_that_may_not_be_read_are_counted_and_named(tree: Path, monkeypatch) -> None:
@@ -450,6 +480,8 @@ def test_names_of_several_points_upper_case_and_decomposed_letters_are_paired(tr
         ("cat\ndog\ncat\n", "line 3 repeats 'cat'"),
         ("gr\u00fcn\ngru\u0308n\n", "line 2 repeats"),  # composed and decomposed
         ("__background__\ncat\n", "line 1 is '__background__', which is value 0"),
+        ("1\tcat\n2\tdog\n", r"line 1 is '1\\tcat'; write the name alone, for the line is its number"),
+        ("2: cat\n1: dog\n", r"line 1 is '2: cat'; write the name alone, for the line is its number"),
         ("\0c\0a\0t", r"line 1 is '\\x00c\\x00a\\x00t', which cannot be printed; save the file as UTF-8"),
         ("\n".join(f"class {k}" for k in range(255)), "names 255 classes; at most 254 fit an 8-bit mask$"),
         ("H\udcfcndin\n", r"classes\.txt is not UTF-8 text; save it as UTF-8$"),  # as Latin-1 writes it

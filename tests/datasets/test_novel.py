@@ -141,5 +141,7 @@ def test_views_of_other_policies_or_classes_have_other_fingerprints():
 def test_an_unknown_policy_or_a_view_of_other_data_is_refused(bank):
     with pytest.raises(ValueError, match="'hide'; choose one of background, ignore, drop"):
         TrainingView(HandMade(), [DOG], "hide")
+    with pytest.raises(ValueError, match=r"^novel class -1 is none of 0 to 3$"):
+        TrainingView(HandMade(), [-1], "drop")
     with pytest.raises(ValueError, match="the view is of hand-made"):
         bank.seen_by_training(TrainingView(HandMade(), [DOG], "drop"))
