@@ -61,9 +61,9 @@ def versions() -> dict[str, str]:
 def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Path:
     """Write `tensors` to path (.safetensors) and `metadata` to the .json beside it, each atomically; returns the path.
 
-    tensors: any dtypes, devices and strides, finite; "module." goes where all names have it. metadata: what JSON holds
-    (tuples come back as lists, keys as texts), without the keys "format" and "sha256" (of the weight file), which the
-    sidecar adds. ValueError for anything else.
+    tensors: any dtypes, devices and strides, finite; "module." and "_orig_mod." go where all names have them. metadata:
+    what JSON holds (tuples come back as lists, keys as texts), without the keys "format" and "sha256" (of the weight
+    file), which the sidecar adds. ValueError for anything else.
     """
     path, tensors = Path(path), without_module(tensors)
     if path.suffix != ".safetensors":
@@ -139,7 +139,8 @@ def save_head(
     """Write a trained network with its config, its backbone's name and fingerprint, the image size, versions and facts.
 
     `facts` is what else a reader needs: step, data set, fold, hash of the episodes, training config, scores.
-    With `half` the weights are rounded to float16, which halves the file; `load_head` gives float32 again.
+    With `half` the weights are rounded to float16, which halves the file; `load_head` gives float32 again. ValueError
+    for facts with which it could not, and for another backbone than the head's.
     """
     config: Any = head.config
     metadata = {
@@ -152,7 +153,11 @@ def save_head(
         "versions": versions(),
         **facts,
     }
-    _check_head({"fold": None, **metadata}, f"{path} could not be read again: give other facts")
+    if (taken := getattr(head, "in_channels", backbone.out_channels)) != backbone.out_channels:
+        given = f"{backbone.name} gives {backbone.out_channels}"
+        raise ValueError(f"the head takes {taken} channels, but {given}; give the backbone that it was trained on")
+    as_read = json.loads(json.dumps(metadata, default=str))
+    _check_head(as_read, f"{path} could not be read again: give other facts")
     tensors = {name: tensor.half() if half else tensor for name, tensor in head.state_dict().items()}
     return save_checkpoint(path, tensors, metadata)
 

@@ -113,9 +113,10 @@ def class_pools(
     `min_pixels` it must also have that many pixels at the image's own size; the data set must then have counts.
 
     Raises:
+        TypeError: `dataset` is none.
         ValueError: `classes` is empty, repeats a class or names an unknown one; bad `min_area` or `min_pixels`.
     """
-    if not hasattr(dataset, "class_areas"):
+    if not hasattr(dataset, "label_value"):
         raise TypeError(f"dataset is a {type(dataset).__name__}; give a data set, such as the .dataset of features")
     n_classes, classes = len(dataset.class_names), np.asarray([*classes]).tolist()
     unknown = [index for index in classes if type(index) is not int or not 0 <= index < n_classes]

@@ -30,7 +30,6 @@ def episode_counts(prediction: Tensor, labels: Tensor, ignore: int = 255) -> Ten
     Returns int64 [4]: foreground intersection, foreground union, background intersection, background union.
     Raises ValueError where shapes differ (nothing is resized here) or other values occur.
     """
-    prediction, labels = torch.as_tensor(prediction), torch.as_tensor(labels)  # arrays are taken, too
     if ignore in (0, 1):
         raise ValueError(f"ignore is {ignore}, which is a class here; give another number, such as 255")
     if prediction.shape != labels.shape or labels.ndim != 2:

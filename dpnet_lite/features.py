@@ -119,7 +119,11 @@ def assemble(features: Tensor, labels: Tensor, n_episodes: int, edit_support: Ed
     supports = labels[n_episodes:]  # [B * K, S, S]
     if edit_support is not None:
         supports, shape = edit_support(supports), supports.shape
-        if not isinstance(supports, Tensor) or supports.shape != shape or not _is_binary(supports):
+        if (
+            not isinstance(supports, Tensor)
+            or supports.shape != shape
+            or not {*supports.unique().tolist()} <= {0, 1, 255}
+        ):
             raise ValueError(f"edit_support must return labels {list(shape)} with 0, 1 and 255 alone")
     supports = supports.unflatten(0, (n_episodes, -1))  # [B, K, S, S]
     cells = (features.shape[-2], features.shape[-1])
@@ -130,10 +134,6 @@ def assemble(features: Tensor, labels: Tensor, n_episodes: int, edit_support: Ed
         query_features=features[:n_episodes],
         query_labels=labels[:n_episodes],
     )
-
-
-def _is_binary(labels: Tensor) -> bool:
-    return bool(((labels == 0) | (labels == 1) | (labels == 255)).all())
 
 
 def _mirrored_views(part: Part, config: TrainingConfig) -> list[list[int]]:

@@ -120,7 +120,10 @@ class Predictor:
         """
         if not self._support:
             raise ValueError("no support is set; call set_support(images, masks) first")
-        self.head.eval()  # somebody may have trained it since
+        if self.head.training:
+            raise ValueError(
+                "the network is in training mode; call head.eval(), and set_support again if it has changed"
+            )
         pixels = to_image(image)
         height, width = int(pixels.shape[1]), int(pixels.shape[2])
         query = self._features(pixels[None])

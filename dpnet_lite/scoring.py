@@ -24,7 +24,10 @@ BATCH = 10  # episodes at once
 
 
 def head_segmenter(head: nn.Module, *, observe: Callable[[EpisodeBatch, Trace], None] | None = None) -> Segmenter:
-    """The logits of a network at feature size; `observe` is shown every batch and what DPNet made of it."""
+    """The logits of a network at feature size; `observe` is shown every batch and what DPNet made of it.
+
+    What is given raises ValueError where the network is in training mode.
+    """
 
     def logits(*tensors: Tensor) -> Tensor:
         batch = EpisodeBatch(*tensors)
@@ -36,7 +39,7 @@ def head_segmenter(head: nn.Module, *, observe: Callable[[EpisodeBatch, Trace], 
 
     def segment(batch: EpisodeBatch) -> Tensor:
         if head.training:
-            raise ValueError("the network is in training mode, in which it drops channels; call head.eval()")
+            raise ValueError("the network is in training mode; call head.eval()")
         weights = next(head.parameters())
         batch = batch.to(weights.device, weights.dtype)
         if observe is None:
@@ -74,15 +77,11 @@ def score_episodes(
         original_size: compare at each image's own size instead of the source's fixed one; so is every image compared
             that holds no pixel of the class at the fixed one.
         edit_support: changes the support labels first, int64 [B * K, S, S] with 0, 1 and 255.
+
+    Support masks that are empty at the source's size are warned of. Raises TypeError for what is no segmenter or list,
+    ValueError for a list of another data set, or for logits of another shape, NaN or infinity.
     """
-    if not isinstance(episodes, EpisodeList):
-        raise TypeError(f"episodes is a {type(episodes).__name__}; give the list that was drawn, of fewer with count")
-    if isinstance(segment, nn.Module):
-        raise TypeError("segment is a network; give head_segmenter(network)")
-    if episodes.dataset != source.dataset.fingerprint:
-        raise ValueError("the episodes were drawn from another data set than the features; draw them anew")
-    if episodes.images.max(initial=0) >= len(source.dataset):
-        raise ValueError(f"the episodes name image {episodes.images.max()} of {len(source.dataset)}; draw them anew")
+    _check_scored(segment, source, episodes)
     class_index, counts, n_lost = [], [], 0
     for start in progress(range(0, len(episodes), BATCH)):
         chunk = [episodes[i] for i in range(start, min(start + BATCH, len(episodes)))]
@@ -90,11 +89,7 @@ def score_episodes(
         n_lost += int((batch.support_masks.flatten(2).amax(dim=2) == 0).any(dim=1).sum())
         logits = segment(batch)
         for row, episode in enumerate(chunk):
-            if logits[row].ndim != 3 or len(logits[row]) != 2:
-                shape = list(logits[row].shape)
-                raise ValueError(f"the segmenter gives {shape} for an episode; give logits [2, h, w], background first")
-            if not bool(logits[row].isfinite().all()):
-                raise ValueError(f"the network gives NaN or infinity in episode {start + row}; load or train it anew")
+            _check_answer(logits[row], start + row)
             labels = batch.query_labels[row]
             if original_size or not bool((labels == 1).any()):
                 labels = own_labels(source.dataset, episode.query, episode.class_index)
@@ -107,6 +102,25 @@ def score_episodes(
         )
     names = source.dataset.class_names
     return EpisodeScores.from_lists(class_index, counts, names, episodes.sha256, episodes.images)
+
+
+def _check_scored(segment: Segmenter, source: EpisodeSource, episodes: EpisodeList) -> None:
+    if not isinstance(episodes, EpisodeList):
+        raise TypeError(f"episodes is a {type(episodes).__name__}; give the list that was drawn, of fewer with count")
+    if isinstance(segment, DPNet):
+        raise TypeError("segment is a network; give head_segmenter(network)")
+    if episodes.dataset != source.dataset.fingerprint:
+        raise ValueError("the episodes were drawn from another data set than the features; draw them anew")
+    if episodes.images.max(initial=0) >= len(source.dataset):
+        raise ValueError(f"the episodes name image {episodes.images.max()} of {len(source.dataset)}; draw them anew")
+
+
+def _check_answer(logits: Tensor, number: int) -> None:
+    if logits.ndim != 3 or len(logits) != 2:
+        shape = list(logits.shape)
+        raise ValueError(f"the segmenter gives {shape} for an episode; give logits [2, h, w], background first")
+    if not bool(logits.isfinite().all()):
+        raise ValueError(f"the network gives NaN or infinity in episode {number}; load or train it anew")
 
 
 def own_labels(dataset: SegmentationDataset, index: int, class_index: int) -> Tensor:

@@ -445,6 +445,14 @@ def test_a_head_whose_facts_are_missing_or_of_another_kind_is_told(head_file: Pa
         with pytest.raises(ValueError, match=r"x\.safetensors could not be read again: give other facts \(.* is "):
             save_head(head_file.with_name("x.safetensors"), head, build_backbone("tiny", "random"), **odd)
     assert not head_file.with_name("x.safetensors").exists()
+    with pytest.raises(
+        ValueError, match=r"^the head takes 144 channels, but mobilenet_v2 gives \d+; give the backbone"
+    ):
+        save_head(head_file, head, build_backbone("mobilenet_v2", "random"), size=64)
+    named = save_head(
+        head_file.with_name("x.safetensors"), head, build_backbone("tiny", "random"), base_classes=("a",), **size
+    )
+    assert load_head(named)[1]["base_classes"] == ["a"]  # JSON has no tuples
     compiled = torch.nn.Module()  # as torch.compile wraps a network
     compiled._orig_mod, compiled.config = head, head.config
     path = save_head(head_file.with_name("x.safetensors"), compiled, build_backbone("tiny", "random"), **size)

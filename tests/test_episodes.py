@@ -155,7 +155,9 @@ def test_classes_come_in_shuffled_rounds() -> None:
 def test_area_limit_is_inclusive_and_nothing_is_drawn_where_the_class_is_absent() -> None:
     areas = np.array([[0.02], [0.019], [0.0], [0.5]])
     assert class_pools(AreaTable(areas), [0], min_area=0.02)[0].tolist() == [0, 3]
-    assert class_pools(AreaTable(areas), [0], min_area=0.0)[0].tolist() == [0, 1, 3]
+    assert class_pools(AreaTable(areas), (c for c in [0]), min_area=0.0)[0].tolist() == [0, 1, 3]
+    with pytest.raises(TypeError, match=r"^dataset is a list; give a data set, such as the \.dataset of features$"):
+        class_pools([areas], [0])
     assert [usable_classes(AreaTable(areas), [0], min_area=share) for share in (0.02, 0.5)] == [[0], []]
 
 

@@ -298,7 +298,7 @@ def test_samples_of_ones_own_are_checked(world, backbone):
 
         def __getitem__(self, index):
             image, labels = world[index]
-            return Sample(image[:, self.wide :], labels + self.strange)
+            return Sample(image[:, self.wide :], labels.long() + self.strange)
 
     made = Made(world, world.class_areas)
     made.name, made.wide = "made", 1
@@ -306,7 +306,13 @@ def test_samples_of_ones_own_are_checked(world, backbone):
         ValueError, match=r"^image 0 of made: the image is \[3, 47, 48\], its labels are \[48, 48\]; gi"
     ):
         compute_features(made, backbone, size=32)
-    made.wide, made.strange = 0, 100
+    made.wide, made.strange = 0, 300
+    with pytest.raises(ValueError, match=r"^image 0 of made has labels 300 to \d+; give 0 to 255$"):
+        compute_features(made, backbone, size=32)
+    for odd, told in (({"size": 1.5}, "size is 1.5"), ({"size": 32, "device": "cuda:9"}, "device is 'cuda:9'")):
+        with pytest.raises(ValueError, match=f"^{told}"):
+            compute_features(world, backbone, **odd)
+    made.strange = 100
     with pytest.raises(ValueError, match=r"^image 0 of made holds the value 100, but there are 80 classes$"):
         compute_features(made, backbone, size=32)
 

@@ -278,8 +278,17 @@ def test_a_network_of_no_numbers_is_refused_and_mixed_precision_taken(predictor,
     own = Predictor(head, predictor.backbone, size=64).set_support([pictures["support"]], [pictures["mask"]])
     with torch.autocast("cpu", torch.bfloat16):
         assert own.predict(pictures["query"]).probabilities.dtype == np.float32
+    with pytest.warns(
+        UserWarning, match=r"^support mask 1 of foreground covers its whole image, so that no background"
+    ):
+        Predictor(head, predictor.backbone, size=64).set_support([pictures["support"]], [0 * pictures["mask"] + 1])
     usual = own.predict(pictures["query"]).probabilities
-    head.train()  # a loop of one's own may leave it so, and dropout is not for answers
+    head.train()  # as a loop of one's own may leave it
+    with pytest.raises(
+        ValueError, match=r"^the network is in training mode; call head\.eval\(\), and set_support again"
+    ):
+        own.predict(pictures["query"])
+    head.eval()
     assert (own.predict(pictures["query"]).probabilities == usual).all()
     torch.nn.init.constant_(next(head.parameters()), float("nan"))
     own.set_support([pictures["support"]], [pictures["mask"]])

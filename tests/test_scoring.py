@@ -57,7 +57,7 @@ def test_networks_of_no_numbers_and_images_that_are_not_there_are_refused(bank, 
         score_episodes(head_segmenter(head), bank, elsewhere)
     with pytest.raises(TypeError, match=r"^episodes is a tuple; give the list that was drawn, of fewer with count$"):
         score_episodes(head_segmenter(head), bank, episodes.episodes[:3])
-    with pytest.raises(ValueError, match=r"^the network is in training mode, in which it drops channels; call"):
+    with pytest.raises(ValueError, match=r"^the network is in training mode; call head\.eval\(\)$"):
         score_episodes(head_segmenter(head.train()), bank, episodes)
 
 
@@ -232,6 +232,9 @@ def test_what_is_no_answer_for_two_classes_is_refused_and_lost_masks_are_told(ba
             score_episodes(answer, bank, episodes)
     with pytest.raises(TypeError, match=r"^segment is a network; give head_segmenter\(network\)$"):
         score_episodes(DPNet(ModelConfig(), 144, 96), bank, episodes)
+    for channels in (0, -3, 5000):
+        with pytest.raises(ValueError, match=rf"^deep_channels is {channels}, of 144; give the backbone's$"):
+            score_episodes(training_free_segmenter(channels), bank, episodes)
     score_episodes(plain, bank, episodes)
     assert not caplog.messages
     score_episodes(plain, bank, episodes, edit_support=torch.zeros_like)

@@ -107,8 +107,9 @@ def photographs_data(shared: Path) -> TrainingData:
     roots, backbone = [shared / "photos", shared / "photos_extra"], build_backbone(PHOTOGRAPHS.backbone)
     bank = folder_bank(roots, backbone, size=PHOTOGRAPHS.size, cache_folder=default_cache(), stage=Stages(1))
     names = [plain_name(name) for name in bank.dataset.class_names]
-    left_out = tuple(index for index, name in enumerate(names) if name in LEFT_OUT)
-    if missing := LEFT_OUT.keys() - set(names):
+    unwanted = {plain_name(name) for name in LEFT_OUT}
+    left_out = tuple(index for index, name in enumerate(names) if name in unwanted)
+    if missing := unwanted - set(names):
         raise SystemExit(f"{min(missing)!r} is to be left out, but no class of the photographs has that name")
     base = tuple(index for index in range(len(names)) if index not in left_out)
     return TrainingData(0, bank.seen_by_training(TrainingView(bank.dataset, left_out, "ignore")), base)

@@ -83,7 +83,7 @@ def label(row: Row) -> _Label:
 
 
 def labelled_scores(rows: Sequence[Row]) -> dict[_Label, EpisodeScores]:
-    """The scores of labelled rows by variant, condition, fold and seed."""
+    """The scores of labelled rows by variant, condition, fold and seed; ValueError where two rows have one label."""
     labels = [label(row) for row in rows]
     if doubled := [own for own, count in Counter(labels).items() if count > 1]:
         raise ValueError(

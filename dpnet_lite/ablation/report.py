@@ -16,13 +16,13 @@ from dpnet_lite.experiments.tables import aligned, mean, score_cell
 from dpnet_lite.storage.files import write_atomically
 
 _NOTES = f"""\
-Each variant is trained on the same episodes, from the same initial weights where shapes allow, for the same
-number of steps, and scored on the same test episodes of novel classes. mIoU: pixels added up per class, averaged over
+Each variant is trained on the same episodes, from the same initial weights where shapes allow, for the steps that
+Provenance names, and scored on the same test episodes of novel classes. mIoU: pixels added up per class, averaged over
 the classes of a fold, then over folds and seeds. Brackets: 95 % bootstrap intervals over episodes, their images and
 seeds, widened as Student's t is, for seeds and images are few; with one seed a fold, over episodes only, one training.
 That of a difference is paired. Wins: pairs of fold and seed in which the variant is ahead. p: two-sided, Student's t
 on the mean differences of the folds, which are few, so it asks for more than the interval: whether other classes would
-say the same; with one fold there is none. Corrected after Holm over all comparisons of this study.
+say the same; with one fold it is 1. Corrected after Holm over all comparisons of this study.
 The verdict goes by the interval alone: a difference whose interval contains 0 is called
 "{NO_DIFFERENCE}". "Weak": the corrected p is above 0.05."""
 _ALT = {

@@ -136,7 +136,7 @@ def pack_scores(scores: EpisodeScores) -> Row:
     return {
         "class_names": [scores.class_names[index] for index in seen],
         "episodes_sha256": scores.episodes_sha256,
-        "class_index": pack(numbers.astype(np.uint8 if len(seen) < 256 else np.uint16)),
+        "class_index": pack(numbers.astype(np.uint8 if len(seen) <= 256 else np.uint16)),
         "pixels": pack(pixels.astype(kind)),
         "kind": kind.name,
         **_pack_images(scores.images),
@@ -161,7 +161,7 @@ def unpack_scores(packed: Mapping[str, Any], images: Mapping[str, Any] | None = 
         pixels = unpack(packed["pixels"], np.dtype(packed["kind"])).reshape(3, -1)
         intersection, union, valid = pixels.astype(np.int64, casting="safe" if pixels.itemsize < 8 else "same_kind")
         counts = np.stack([intersection, union, valid - union, valid - intersection], axis=1)  # [3, n] -> [n, 4]
-        classes = unpack(packed["class_index"], np.uint8 if len(packed["class_names"]) < 256 else np.uint16)
+        classes = unpack(packed["class_index"], np.uint8 if len(packed["class_names"]) <= 256 else np.uint16)
         known = None if images is None else images.get(packed["episodes_sha256"])
         if "images" in packed:
             known = unpack(packed["images"], np.dtype(packed["images_kind"])).reshape(len(classes), -1)  # [n, 1 + K]

@@ -160,7 +160,8 @@ def _published_data(
     recipe = trained.metadata.get("recipe", "no recipe")
     title = f"{published(copy.name).title}, fold {args.fold}, by {args.checkpoint} ({recipe})"
     notes = departures(specs, copy.name, has_pairs=copy.hsnet_lists is not None, shots=args.shots)
-    if (own := trained.metadata.get("origin", copy.origin)) != copy.origin:
-        text = f"Trained on images of {own}, scored on images of {copy.origin}"
+    is_of_it = trained.metadata.get("data") == f"{copy.name}-train"
+    if is_of_it and (own := trained.metadata.get("origin", copy.origin)) != copy.origin:
+        text = f"Trained on {own}, scored on {copy.origin}"
         notes.append(f"{text}: images of the training may be among those of the test, which is not looked at.")
     return data, title, notes

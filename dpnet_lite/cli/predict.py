@@ -50,7 +50,9 @@ class _Outline(argparse.Action):
         if option == "--support-box":
             x0, y0, x1, y1 = values
             if x1 <= x0 or y1 <= y0:
-                raise argparse.ArgumentError(self, f"has {typed}; give X0 Y0 X1 Y1, two corners, not width and height")
+                raise argparse.ArgumentError(
+                    self, f"has {typed}; give X0 Y0 X1 Y1, the upper left corner first, no width and height"
+                )
             values = (x0, y0, x1, y0, x1, y1, x0, y1)
         if len(values) < 6 or len(values) % 2:
             raise argparse.ArgumentError(self, f"has {len(values)} numbers; give x and y of three or more corners")
@@ -105,7 +107,9 @@ def _image_files(args: argparse.Namespace) -> list[Path]:
         inside = [p for p in there if p.suffix.lower() in image_extensions() or p == path]
         kept = [p for p in inside if p == path or p.resolve() not in support]
         if not kept:
-            raise ValueError(f"{path} holds no image to segment; what is read ends in {' '.join(image_extensions())}")
+            inner = f"; give {path / 'images'}" if (path / "images").is_dir() else ""
+            endings = " ".join(image_extensions())
+            raise ValueError(f"{path} holds no image to segment{inner}; what is read ends in {endings}")
         others = Counter("folder" if p.is_dir() else p.suffix.lower() or p.name for p in there if p not in inside)
         others += Counter({"of --support": len(inside) - len(kept)})
         if others:
@@ -134,7 +138,7 @@ def _support(args: argparse.Namespace) -> tuple[dict[str, list[Path]], dict[str,
             )
         else:
             images[name], masks[name] = files[0::2], list(files[1::2])
-    pairs = [pair for name in images for pair in zip(images[name], map(str, masks[name]), strict=True)]
+    pairs = [pair for files in args.support if len(files) > 1 for pair in zip(files[0::2], files[1::2], strict=True)]
     if doubled := next((pair for pair in pairs if pairs.count(pair) > 1), None):
         raise ValueError(f"--support has {doubled[0]} with {doubled[1]} twice; give each pair once, for one class")
     if outlines:

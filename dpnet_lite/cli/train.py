@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _train(args: argparse.Namespace) -> None:
     from dpnet_lite.experiments.devices import make_fabric
+    from dpnet_lite.experiments.experiment import plain_name
     from dpnet_lite.experiments.jobs import train
     from dpnet_lite.experiments.progress import Stages
 
@@ -73,7 +74,12 @@ def _train(args: argparse.Namespace) -> None:
     how |= {"resume": args.resume, "may_replace": args.overwrite, "n_folds": plan.n_folds, "layout": plan.layout}
     if begun is not None:  # a class that it was trained on stays one that it was trained on
         names = [data.train.dataset.class_names[index] for index in data.base]
-        seen = list(dict.fromkeys([*begun.metadata.get("base_classes", []), *names]))
+        before = begun.metadata.get("base_classes", [])
+        own = [experiment.own_classes[index] for index in experiment.novel(args.fold)]
+        if known := [name for name in own if plain_name(name) in map(plain_name, before)]:
+            text = f"{args.start} was trained on {', '.join(known[:5])}, novel in fold {args.fold}"
+            options.say(options.escaped(f"{text}: what begins with it cannot be scored on this fold"))
+        seen = list(dict.fromkeys([*before, *names]))
         how |= {"initial_weights": begun.weights, "base_classes": seen, "continued_from": args.start.name}
     result = train(data, experiment.model, training, args.out, **how)
     options.say(f"saved {args.out}: weights of step {result.step} of {training.steps}")

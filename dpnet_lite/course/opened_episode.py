@@ -142,7 +142,7 @@ def open_episode(
 
     Args:
         oracle_weights: float [h, w], at least 0; what the selection "oracle" takes in place of the query's true mask,
-            to try out any selection.
+            to try out any selection. ValueError with another selection.
     """
     if oracle_weights is not None and head.config.selection != "oracle":
         raise ValueError(f"oracle_weights are for selection='oracle', but it is {head.config.selection!r}; give both")

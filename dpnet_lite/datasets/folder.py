@@ -83,7 +83,7 @@ class FolderDataset(DatasetDefaults):
 
         Raises:
             ValueError: names all pairs of image and mask that cannot be used, the first five with the reason; or
-                masks that hold 0 and 255 alone, none of which could be in an episode.
+                masks that hold 0 and 255 alone, none of which could be in an episode; or no mask has background.
         """
         areas = np.zeros((len(self), len(self.class_names)), dtype=np.float32)
         faults, ignored, n_background = list[str](), list[str](), 0
@@ -102,8 +102,8 @@ class FolderDataset(DatasetDefaults):
         if faults:
             raise ValueError(f"{len(faults)} of {len(self)} masks or images cannot be used: {'; '.join(faults)}")
         if not n_background:
-            remedy = f"which is 0, as {IGNORE_LABEL} means ignored; store it so"
-            raise ValueError(f"no mask in {self.root / 'masks'} shows background, {remedy}")
+            remedy = f"store it as 0, for {IGNORE_LABEL} means ignored"
+            raise ValueError(f"no mask in {self.root / 'masks'} shows background; {remedy}")
         if ignored:
             raise ValueError(
                 f"{len(ignored)} of {len(self)} masks in {self.root / 'masks'} hold 0 and {IGNORE_LABEL} alone, first "
@@ -167,17 +167,18 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     names = [name.strip() for name in names]
     if names == [""]:
         raise ValueError(f"{path} is empty; write one class name per line")
-    numbers = sorted(int(match[1]) for name in names if (match := re.match(r"(\d{1,3})\s*[:.)=]", name)))
-    are_numbered = numbers in ([*range(len(names))], [*range(1, len(names) + 1)])
+    numbers = [int(match[1]) for name in names if (match := re.match(r"(\d{1,3})(?:\s|\s*[:.)=](?!\d))", name))]
+    counted = [[*range(first, first + len(names))] for first in (1, 0)]
+    are_numbered = len(names) > 1 and sorted(numbers) in counted and numbers != counted[0]  # lines are numbers
     for line, name in enumerate(names, start=1):
         if not name:
             raise ValueError(f"{path} line {line} is empty, but line numbers are mask values; name the class")
-        if "\t" in name or are_numbered:
+        if re.sub(r"[\W\d_]", "", name).lower() == "background":
+            raise ValueError(f"{path} line {line} is {name!r}, which is value 0 without a line; delete it")
+        if are_numbered or re.match(r"\d+\t", name):
             raise ValueError(f"{path} line {line} is {name!r}; write the name alone, for the line is its number")
         if not name.isprintable():
             raise ValueError(f"{path} line {line} is {name!r}, which cannot be printed; save the file as UTF-8")
-        if name.strip("_").lower() == "background":
-            raise ValueError(f"{path} line {line} is {name!r}, which is value 0 without a line; delete it")
         if _normalised(name) in map(_normalised, names[: line - 1]):
             raise ValueError(f"{path} line {line} repeats {name!r}; give every class a name of its own")
     if len(names) > MAX_CLASSES:

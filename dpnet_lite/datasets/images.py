@@ -46,7 +46,7 @@ def read_image(path: str | Path) -> Tensor:
     with opened(Path(path)) as image:
         result = _upright(image)
     try:
-        return image_tensor(result)
+        return image_tensor(result, f"{path}")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -112,22 +112,25 @@ def _stored_mask(path: Path, *, of_voc: bool | None = None) -> np.ndarray:
         codec = mask.info.get("compression", "") if mask.format == "TIFF" else ""
         is_exact = mask.format in _MASK_FORMATS and codec not in ("jpeg", "tiff_jpeg", "webp")
         n_pages, numbers = getattr(mask, "n_frames", 1), _stored_numbers(mask)
-    if n_pages > 1:
-        raise ValueError(f"{path} has {n_pages} pages; save the one that is the mask")
     if not is_exact:
         kind = f"{mask.format} ({codec})" if codec else mask.format
         raise ValueError(f"{path} is a {kind} file, which may change the class numbers; save the mask as PNG")
-    return _shown_numbers(mask, numbers, f"{path}", of_voc=of_voc)
+    return _shown_numbers(mask, numbers, f"{path}", n_pages, of_voc=of_voc)
 
 
 def _stored_numbers(mask: Image.Image) -> np.ndarray:
     """The numbers of an image that was opened and maybe not decoded yet."""
     raw_mode = tile[0][3] if (tile := getattr(mask, "tile", [])) else ""  # "L;4": 4-bit grey; loading forgets it
-    return np.array(mask) // _STRETCH_OF_PACKED_GREY.get(raw_mode, 1)
+    numbers = np.array(mask)
+    return numbers // _STRETCH_OF_PACKED_GREY[raw_mode] if raw_mode in _STRETCH_OF_PACKED_GREY else numbers
 
 
-def _shown_numbers(mask: Image.Image, numbers: np.ndarray, path: str, *, of_voc: bool | None) -> np.ndarray:
+def _shown_numbers(
+    mask: Image.Image, numbers: np.ndarray, path: str, n_pages: int, *, of_voc: bool | None
+) -> np.ndarray:
     """The numbers of a mask, of which a palette may say that they are meant otherwise."""
+    if n_pages > 1:
+        raise ValueError(f"{path} has {n_pages} pages; save the one that is the mask")
     if mask.mode == "P":
         palette = np.array(mask.getpalette() or [0, 0, 0], np.uint8).reshape(-1, 3)  # [colours, 3]
         used = np.flatnonzero(np.bincount(numbers.ravel(), minlength=len(palette))[: len(palette)])
@@ -152,16 +155,16 @@ def _shown_numbers(mask: Image.Image, numbers: np.ndarray, path: str, *, of_voc:
     return numbers
 
 
-def image_tensor(image: Image.Image) -> Tensor:
+def image_tensor(image: Image.Image, name: str = "an image") -> Tensor:
     """Turn a PIL image of any mode into uint8 RGB [3, H, W]; what is transparent becomes white.
 
     16-bit grey is scaled to 8 bits (65535 becomes 255), not clipped.
 
     Raises:
-        ValueError: the mode is float or 32-bit integers beyond 16 bits, whose white is not known.
+        ValueError: the mode is float, or 32-bit integers that 16 bits do not hold or 8 would, whose white is unknown.
     """
     if image.mode.startswith("I"):
-        image = _grey_from_16_bit(image)
+        image = _grey_from_16_bit(image, name)
     elif image.mode == "F":
         raise ValueError("the image holds 32-bit floats, whose white is unknown; save it with 8 or 16 bits")
     if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
@@ -171,13 +174,14 @@ def image_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # [H, W, 3] -> [3, H, W]
 
 
-def _grey_from_16_bit(image: Image.Image) -> Image.Image:
+def _grey_from_16_bit(image: Image.Image, name: str) -> Image.Image:
     levels = np.array(image).astype(np.int64)
-    is_8_bit = image.mode == "I" and levels.size and 0 < levels.max() < 256  # of 32: nobody knows
+    is_of_32 = image.mode == "I" and getattr(image, "format", None) in (None, "TIFF")  # PGM has 16, too
+    is_8_bit = is_of_32 and levels.size and 0 < levels.max() < 256
     if (levels.size and (levels.min() < 0 or levels.max() > 65535)) or is_8_bit:
         raise ValueError(f"the image holds the values {levels.min()} to {levels.max()}; save it with 8 or 16 bits")
     if levels.size and 0 < levels.max() < 4096:
-        text = f"an image of 16 bits holds {levels.max()} of 65535 at most, so it is nearly black; stretch its values"
+        text = f"{name} has 16 bits and holds {levels.max()} of 65535 at most: nearly black; stretch its values"
         warnings.warn(text, stacklevel=4)
     return Image.fromarray(((levels + 128) // 257).astype(np.uint8))  # rounds to the nearest of 0..255
 
@@ -315,7 +319,8 @@ def to_mask(mask: MaskLike) -> Tensor:
     """
     numbers: Any = _stored_mask(Path(mask)) if isinstance(mask, str | Path) else _dense(mask, "mask")
     if isinstance(mask, Image.Image):
-        numbers = _shown_numbers(mask, _decoded(mask, _stored_numbers), "the mask", of_voc=None)
+        n_pages = _decoded(mask, lambda opened: getattr(opened, "n_frames", 1))
+        numbers = _shown_numbers(mask, _decoded(mask, _stored_numbers), "the mask", n_pages, of_voc=None)
     is_real = isinstance(mask, Tensor) and (mask.is_floating_point() or mask.is_complex())
     array: Any = numbers if is_real else np.asarray(numbers.detach().cpu() if isinstance(mask, Tensor) else numbers)
     if is_real or array.dtype.kind not in "iub":

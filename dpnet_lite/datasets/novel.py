@@ -24,7 +24,7 @@ class TrainingView(DatasetDefaults):
     """A data set as training sees it: same images, novel classes treated by `policy`.
 
     With "drop", an image in which a novel class has any area offers no class at all, so no episode is drawn from it; an
-    image that is scored is then never trained on.
+    image that is scored is then never trained on. ValueError for another policy, or a class that is not there.
     """
 
     def __init__(self, dataset: SegmentationDataset, novel: Sequence[int], policy: NovelPolicy) -> None:

@@ -39,9 +39,6 @@ class TrainingData:
     base: tuple[int, ...]
 
 
-_OF_VOC = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
-
-
 @dataclass(frozen=True)
 class FoldData(TrainingData):
     """The same with what the fold is scored on."""
@@ -228,8 +225,9 @@ def folder_bank(
     known, twice = dict[str, Path](), list[str]()
     for own in datasets:
         for path, digest in own.image_digests.items():
-            if known.setdefault(digest, path) != path:
+            if digest in known:
                 twice.append(f"{known[digest]} and {path}")
+            known.setdefault(digest, path)
     if twice:
         raise ValueError(f"{len(twice)} photographs lie in two places, first {twice[0]}; leave them out of one")
     dataset = datasets[0] if len(datasets) == 1 else UnionDataset(datasets)
@@ -273,11 +271,14 @@ def folder_fold(
     return FoldData(fold, train, base, bank, novel)
 
 
+_OF_VOC = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
+
+
 def plain_name(name: str) -> str:
     """A class without the further folder it comes from, however it is spelt: "folder:B/Wine_glass" is "wineglass".
 
     Of VOC's and COCO's names for one thing it is COCO's.
     """
     name = normalize("NFKC", name.partition("/")[2] if name.startswith("folder:") else name).casefold()
-    plain = re.sub(r"[\s_-]", "", name)
+    plain = re.sub(r"(?<!\d)[\s_-]+|[\s_-]+(?!\d)", "", name)  # "bolt 1-1" is not "bolt 11"
     return _OF_VOC.get(plain, plain)

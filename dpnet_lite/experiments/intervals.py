@@ -83,7 +83,7 @@ def percentile_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     """Where the middle `level` of resampled values [n_resamples] lies; NaN among them is left out.
 
     Raises:
-        ValueError: the level is not between 0 and 1, or a value is infinite.
+        ValueError: the level is not between 0 and 1, a value is infinite, or there are several columns.
     """
     if not 0 < level < 1:
         raise ValueError(f"level is {level}: give a share between 0 and 1, such as 0.95")
@@ -311,9 +311,10 @@ def _valid_pixels(scores: EpisodeScores) -> NDArray[np.int64]:
 
 def _list_numbers(runs: Sequence[EpisodeScores]) -> list[int]:
     """Number the distinct episode lists among runs."""
-    return _numbered(
-        [(r.episodes_sha256, r.class_index.tobytes(), _valid_pixels(r).tobytes(), _shown(r)) for r in runs]
-    )
+    shown = [_shown(run) for run in runs]
+    shown = shown if None not in shown else [None] * len(runs)  # of runs that do not all name their images
+    keys = [(r.episodes_sha256, r.class_index.tobytes(), _valid_pixels(r).tobytes()) for r in runs]
+    return _numbered([*zip(keys, shown, strict=True)])
 
 
 def _shown(scores: EpisodeScores) -> bytes | None:

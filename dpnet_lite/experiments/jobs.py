@@ -188,7 +188,11 @@ def refuse_seen_classes(path: Path, metadata: Mapping[str, Any], novel: Sequence
     known = novel if base is None and own_fold != fold else base or []  # without this list, the fold alone tells
     seen = [name for name in novel if plain_name(name) in {plain_name(other) for other in known}]
     if seen:
-        own = "" if own_fold is None else f" (in its own data, with the --folds of its training: --fold {own_fold})"
+        own = (
+            ""
+            if own_fold in (None, fold)
+            else f" (in its own data, with the --folds of its training: --fold {own_fold})"
+        )
         text = f"{path} was trained on {seen[0]!r}, a novel class of fold {fold}; choose a fold whose novel classes"
         raise ValueError(f"{text} it never saw{own}")
 

@@ -17,7 +17,7 @@ import torch
 
 from dpnet_lite.backbones.backbone import Backbone
 from dpnet_lite.backbones.devices import check_device
-from dpnet_lite.datasets.base import KnownAreas, Sample, SegmentationDataset, class_counts
+from dpnet_lite.datasets.base import IGNORE_LABEL, KnownAreas, Sample, SegmentationDataset, class_counts
 from dpnet_lite.datasets.transforms import check_size, normalise, resize_sample
 from dpnet_lite.features import FeatureBank, Progress
 from dpnet_lite.storage.files import locked, told
@@ -47,6 +47,8 @@ def compute_features(
             that was broken off is continued. None keeps them in memory.
         progress: wraps the loop over images.
         device: where the backbone is.
+
+    Raises ValueError: no such size or device, or labels that do not fit their image or hold what is no class.
     """
     size, device = check_size(size), check_device(device)
     cells, views = -(-size // backbone.stride), 2 if flip else 1
@@ -144,6 +146,8 @@ def _checked(dataset: SegmentationDataset, index: int) -> Sample:
         sizes = f"the image is {list(image.shape)}, its labels are {list(labels.shape)}"
         raise ValueError(f"image {index} of {dataset.name}: {sizes}; give [3, H, W] and [H, W]")
     n_classes = len(dataset.class_names)
+    if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) <= IGNORE_LABEL:
+        raise ValueError(f"image {index} of {dataset.name} has labels {labels.min()} to {labels.max()}; give 0 to 255")
     class_counts(f"image {index} of {dataset.name}", labels, n_classes, f"there are {n_classes} classes")
     return Sample(image, labels.to(torch.uint8))
 

@@ -38,9 +38,9 @@ def run_experiment(
     """Run all folds and seeds and write their results and heads to `output`; each is given when it is done.
 
     With `resume`, results that the same settings made of the same data are read instead, where they and their heads are
-    as they were written; `say` is told of others.
-    ValueError where another process writes to `output`, or files of these folds and seeds are there and neither
-    `resume` nor `may_replace` is given.
+    as they were written; `say` is told of others, which are made anew.
+    ValueError where another process writes to `output`, or files of these folds and seeds are there that would be
+    replaced without `may_replace`: any without `resume`, with it those of other settings.
     """
     runs = [*product(experiment.folds, experiment.seeds)]
     with locked(output / ".lock", f"another process writes to {output}", waits=False):
@@ -50,11 +50,12 @@ def run_experiment(
         backbone = experiment.build_backbone()
         bank = None if experiment.is_toy else experiment.folder_bank(backbone)
         identities = {run: experiment.identity(backbone, bank, *run) for run in runs}
-        for (fold, seed), identity in identities.items() if resume and not may_replace else ():
-            _refuse_other_settings(output / f"fold{fold}_seed{seed}.json", identity)
+        if resume and not may_replace:
+            for (fold, seed), identity in identities.items():
+                _refuse_other_settings(output / f"fold{fold}_seed{seed}.json", identity)
         for (fold, seed), identity in identities.items():
             path = output / f"fold{fold}_seed{seed}.json"
-            done, reason = None, f"{path} was made of other photographs or masks"
+            done, reason = None, f"{path} was made of other photographs, masks or settings"
             try:
                 done = load_result(path, identity, sealed=True) if resume else None
             except ValueError as error:
@@ -98,14 +99,19 @@ def _stages(experiment: Experiment, fold: int, seed: int) -> Stages:
 
 def _refuse_other_settings(path: Path, identity: dict[str, Any]) -> None:
     """ValueError where a result was made with other settings; what it was made of may have changed since."""
-    was, now = dict[str, Any](), {**identity, **identity["model"], **identity["training"]}
-    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        own = json.loads(path.read_text())["identity"]
-        was = {**own, **own["model"], **own["training"]}
-    for name in now.keys() - {"model", "training", "dataset", "backbone_key"}:
-        if name in was and was[name] != now[name]:
+    was, now = {}, _flat(identity)
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        was = _flat(json.loads(path.read_text())["identity"])
+    for name in now:
+        if name in was and was[name] != now[name] and name != "dataset":
             text = f"{path} was made with {name} {was[name]!r}, not {now[name]!r}"
             raise ValueError(f"{text}; give what it was made with, --overwrite, or another --out")
+
+
+def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of an identity by name, such as "training.steps"."""
+    parts = {name: value if isinstance(value, dict) else {"": value} for name, value in identity.items()}
+    return {f"{part}.{name}".strip("."): value for part, own in parts.items() for name, value in own.items()}
 
 
 def _save_result(path: Path, result: FoldResult, identity: dict[str, Any]) -> None:

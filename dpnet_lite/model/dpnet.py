@@ -196,6 +196,8 @@ class DPNet(nn.Module):
 
 def training_free_logits(batch: EpisodeBatch, deep_channels: int) -> Tensor:
     """The score of the nearest prototype on the deep frozen features, as logits [B, 2, h, w]."""
+    if not 0 < deep_channels <= batch.query_features.shape[1]:
+        raise ValueError(f"deep_channels is {deep_channels}, of {batch.query_features.shape[1]}; give the backbone's")
     support, query = batch.support_features[:, :, -deep_channels:], batch.query_features[:, -deep_channels:]
     score = foreground_score(query, support_prototypes(support, batch.support_masks, batch.support_background))
     return torch.stack([-score, score], dim=1)

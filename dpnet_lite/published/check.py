@@ -290,6 +290,7 @@ def _examine_coco_images(
         yield _missing(f"{folder}/; unpack {folder.name}.zip there")
         return
     paths = {image.file_name: folder / image.file_name for image in images}
+    next(folder.iterdir(), None)  # a closed folder is told as such
     is_open = lambda path: path.is_file() and os.access(path, os.R_OK)  # noqa: E731
     bytes_of = {name: path.stat().st_size * is_open(path) for name, path in paths.items() if path.exists()}
     missing = [image.file_name for image in images if image.file_name not in bytes_of]

@@ -10,6 +10,7 @@ Class index i, in the order of the category ids, belongs to fold i % 4: `folds.n
 
 from __future__ import annotations
 
+import filecmp
 from pathlib import Path
 
 from torch import Tensor
@@ -98,7 +99,11 @@ def refuse_lists(lists: str | Path | None) -> None:
 
 def refuse_two_years(root: Path) -> None:
     """ValueError where the splits are of two years; FileNotFoundError where there is one alone."""
-    if len({find_year(root, split) for split in SPLITS}) > 1:
+    years = {split: find_year(root, split) for split in SPLITS}
+    first, second = (annotation_path(root, split, year) for split, year in years.items())
+    if filecmp.cmp(first, second, shallow=False):
+        raise ValueError("train and val have the same annotations; unpack COCO's annotations_trainval2014.zip")
+    if len({*years.values()}) > 1:
         text = "train and val are of two years, and train2017 holds images of val2014"
         raise ValueError(f"{text}; unpack COCO's annotations_trainval2014.zip, which has both")
 

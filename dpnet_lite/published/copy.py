@@ -10,6 +10,7 @@ from dpnet_lite.published.coco import find_year
 from dpnet_lite.published.mask_index import MaskedDataset
 from dpnet_lite.published.registry import open_published, published
 from dpnet_lite.storage.caches import default_cache
+from dpnet_lite.storage.files import sha256
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,13 @@ class PublishedCopy:
 
     @property
     def origin(self) -> str:
-        """Which images these are: of what lists, or of what year of COCO."""
+        """Which images these are: of what year of COCO, or of what lists."""
         if self.name == "coco20i":
             return f"COCO of {find_year(self.root, published(self.name).test_split)}"
-        return "the official lists" if self.lists is None else f"the lists in {self.lists.resolve().name}"
+        if self.lists is None:
+            return f"{self.name} with its own lists"
+        texts = [path.read_bytes() for path in sorted(self.lists.rglob("*.txt"))]
+        return f"{self.name} with other lists ({sha256(b' '.join(texts))[:12]})"
 
     def open(self, split: str, stages: Stages) -> MaskedDataset:
         """One split, its masks counted: this shows a bar the first time, and tells what is broken before the work."""

@@ -71,7 +71,7 @@ def without_module(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_tensors(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The same without "module."; ValueError for tensors with NaN, infinity, or no number in each place."""
+    """The same after `without_module`; ValueError for tensors with NaN, infinity, or no number in each place."""
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided:
             raise ValueError(f"{path}: {name} is sparse; save these weights as dense tensors")

@@ -132,11 +132,13 @@ def whole_row() -> dict:
     return {"key": "k1", "miou": scores.miou, "scores": pack_scores(scores), **facts}
 
 
-def test_scores_of_more_than_256_classes_survive_packing():
-    classes = np.arange(900) % 300
-    names = tuple(f"class {number}" for number in range(300))
+@pytest.mark.parametrize(("n_classes", "digits"), [(256, 2), (257, 4)])  # older rows of 256 classes have bytes, too
+def test_scores_of_many_classes_survive_packing(n_classes, digits):
+    classes = np.arange(900) % n_classes
+    names = tuple(f"class {number}" for number in range(n_classes))
     scores = EpisodeScores(classes, np.stack([classes, classes + 500, 1000 - classes, 1500 - classes], axis=1), names)
-    assert unpack_scores(pack_scores(scores)).class_iou() == scores.class_iou()
+    packed = pack_scores(scores)
+    assert unpack_scores(packed).class_iou() == scores.class_iou() and len(packed["class_index"]) == 900 * digits
 
 
 def test_a_damaged_row_is_told(tmp_path):

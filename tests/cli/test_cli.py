@@ -93,13 +93,15 @@ def test_training_goes_on_from_trained_weights_and_remembers_their_classes(head,
     options = ["train", *data[:2], *data[6:], "--fold", 0, "--from", head]
     assert run(*options, *still, "--out", tmp_path / "on.safetensors") == 0, capsys.readouterr().err
     begun, on = load_head(head), load_head(tmp_path / "on.safetensors")
+    assert f"{head} was trained on " in (told := capsys.readouterr().out)
+    assert ", novel in fold 0: what begins with it cannot be scored on this fold" in told
     assert on[0].config == begun[0].config and on[1]["size"] == 64 and on[1]["continued_from"] == head.name
     for name, weight in begun[0].state_dict().items():
         torch.testing.assert_close(on[0].state_dict()[name], weight, rtol=0, atol=1e-6)
     assert set(on[1]["base_classes"]) == set((folder / "classes.txt").read_text().split("\n")[:8])  # of either training
     scored = ["evaluate", *data[:2], *data[6:], "--checkpoint", tmp_path / "on.safetensors", "--episodes", 4]
     assert run(*scored) == 2
-    assert "was trained on " in error_line(capsys)
+    assert error_line(capsys).endswith("choose a fold whose novel classes it never saw")
     for wrong, complaint in (
         (["--model", "channels=4"], "--model channels=4 would change the network of"),
         (["--size", 32], f"size is 32, but {head} was trained with 64; leave out --size"),
@@ -417,6 +419,9 @@ def test_demo_on_a_folder_with_extra_base_classes(tmp_path, folder, data, capsys
         f"{n_images} photographs lie in two places, first {same[0]} and {same[1]}; leave them out of one"
     )
     mirror(extra)
+    doubled = f"folder:{extra}"
+    assert run("train", *data, *SMALL, "--extra-base", doubled, doubled, "--out", tmp_path / "twice.safetensors") == 2
+    assert f"{n_images} photographs lie in two places, first" in error_line(capsys)
     options = ["--extra-base", f"folder:{extra}", "--novel", "background", *SMALL, "--fold", 0, "--original-size"]
     scored = ["--episodes", 6, "--shots", 1, "--out", tmp_path / "out"]
     assert run("demo", *data, *options, *scored) == 0, capsys.readouterr().err

@@ -223,9 +223,18 @@ def test_resume_skips_what_the_same_settings_have_done(first_run, config, tmp_pa
         run_demo(changed, output, say=said.append, resume=True, pictures=False)
         assert calls == [(0, 1)]
         calls.clear()
-    mistyped, before = replace(one, n_episodes=7), (output / "dpnet_fold0_seed1.safetensors").read_bytes()
-    with pytest.raises(ValueError, match=r"fold0_seed1\.json was made with .*; give what it was made with, --overwr"):
-        run_demo(mistyped, output, say=said.append, resume=True, may_replace=False, pictures=False)
+    run_demo(one, output, say=said.append, pictures=False)
+    calls.clear()
+    before = (output / "dpnet_fold0_seed1.safetensors").read_bytes()
+    for mistyped, told in (
+        (replace(one, n_episodes=7), f"n_episodes {one.n_episodes}, not 7"),
+        (replace(one, precision="bf16"), "precision 'fp32', not 'bf16'"),
+        (replace(one, training=replace(one.training, steps=9)), f"training.steps {one.training.steps}, not 9"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"fold0_seed1\.json was made with {told}; give what it was made with, --ov"
+        ):
+            run_demo(mistyped, output, say=said.append, resume=True, may_replace=False, pictures=False)
     assert calls == [] and (output / "dpnet_fold0_seed1.safetensors").read_bytes() == before
     run_demo(one, output, say=said.append, pictures=False)  # without resume everything is done again
     assert calls == [(0, 1)]
@@ -253,7 +262,7 @@ def test_results_of_changed_photographs_are_not_taken_over(config, tmp_path, mon
     said: list[str] = []
     found = run_demo(small, tmp_path / "out", say=said.append, resume=True, pictures=False)
     assert len(calls) == 2 and said[0].startswith("fold 0, seed 0 is run again: ")
-    assert said[0].endswith("fold0_seed0.json was made of other photographs or masks")
+    assert said[0].endswith("fold0_seed0.json was made of other photographs, masks or settings")
     anew = run_demo(small, tmp_path / "anew", say=lambda text: None, pictures=False)
     assert anew[0].scores[FULL, 1].to_dict() == found[0].scores[FULL, 1].to_dict()
 

@@ -90,8 +90,20 @@ def test_an_outline_stands_in_for_a_mask(outline, inside, tmp_path: Path, capsys
     np.testing.assert_array_equal(pixels(tmp_path / "a" / "dog3_02.png"), pixels(tmp_path / "b" / "dog3_02.png"))
 
 
-@pytest.mark.filterwarnings("default:support mask 1")
-def test_an_outline_of_all_and_a_mask_of_another_process_are_told(tmp_path: Path, capsys, caplog, monkeypatch) -> None:
+def test_a_folder_of_training_data_names_its_images(tmp_path: Path, capsys) -> None:
+    (tmp_path / "images").mkdir()
+    assert run("predict", tmp_path, "--support", DOG, DOG_MASK, "--out", tmp_path / "out") == 2
+    assert f"{tmp_path} holds no image to segment; give {tmp_path / 'images'}; what is read" in capsys.readouterr().err
+
+
+def test_two_objects_of_one_photograph_are_two_classes(tmp_path: Path) -> None:
+    boxes = [(50, 50, 150, 150), (200, 200, 300, 300)]
+    support = [word for box in boxes for word in ("--support", DOG, "--support-box", *box)]
+    assert run("predict", OTHER_DOG, *support, "--names", "left", "right", "--out", tmp_path) == 0
+
+
+@pytest.mark.filterwarnings("ignore:support mask 1")
+def test_an_outline_of_all_is_taken_and_a_mask_of_another_process_is_told(tmp_path: Path, capsys, monkeypatch) -> None:
     whole = ["--support", DOG, "--support-box", 0, 0, 384, 384, "--out", tmp_path]
 
     def other(*_) -> None:
@@ -100,8 +112,6 @@ def test_an_outline_of_all_and_a_mask_of_another_process_are_told(tmp_path: Path
     monkeypatch.setattr(Predictor, "predict", lambda *_: other() or Mock())
     assert run("predict", OTHER_DOG, *whole) == 2
     told = capsys.readouterr()
-    whole_image = "support mask 1 of foreground covers its whole image, so that no background is shown"
-    assert caplog.messages == [f"dpnet-lite: warning: {whole_image}"]
     assert "dog3_02.png is there already; give another place with --out" in told.err
     assert (tmp_path / "dog3_02.png").read_bytes() == b"theirs"
 
@@ -143,8 +153,8 @@ def test_what_does_not_fit_together_is_told_in_one_line(options, complaint, tmp_
         (["box", "5_0", 0, 10, 10], "argument --support-box: '5_0' is no number; give one such as 3 or 0.5"),
         (["box", "1e400", 0, 10, 10], "has inf 0 10 10; give pixels of the image"),
         (["polygon", 0, 0, 9, 0, 0, "1e7"], "has 0 0 9 0 0 1e+07; give pixels of the image"),
-        (["box", 0, 0, 0, 0], "has 0 0 0 0; give X0 Y0 X1 Y1, two corners, not width and height"),
-        (["box", 300, 300, 100, 50], "has 300 300 100 50; give X0 Y0 X1 Y1, two corners, not width and height"),
+        (["box", 0, 0, 0, 0], "has 0 0 0 0; give X0 Y0 X1 Y1, the upper left corner first, no width and height"),
+        (["box", 300, 300, 100, 50], "has 300 300 100 50; give X0 Y0 X1 Y1, the upper left corner first, no width"),
         (["box", 0.2, 0.2, 0.8, 0.8], "has 0.2 0.2 0.8 0.8, less than a pixel; give pixels of the image, not shares"),
         (["polygon", 5, 5, 5, 5, 5, 5], "encloses nothing"),
         (["polygon", 0, 0, 100, 100, 200, 200], "encloses nothing"),

@@ -155,6 +155,8 @@ def test_the_oracle_takes_any_weights(far, episodes):
     one[3, 5] = 2.0
     picked = far.open(episodes[0], selection="oracle", oracle_weights=one)
     assert torch.allclose(picked.trace.pseudo_prototype[0], picked.trace.query[0, :, 3, 5], atol=1e-4)
+    wide = replace(picked, query_image=np.zeros((98, 98, 3), np.uint8))  # no multiple of the 24 cells
+    assert wide.selected.shape == (98, 98) and np.unravel_index(wide.selected.argmax(), (98, 98)) == (13, 21)
     with pytest.raises(
         ValueError, match=r"^oracle_weights are for selection='oracle', but it is 'support_first'; give"
     ):

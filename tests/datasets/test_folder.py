@@ -24,7 +24,7 @@ from places import SHARED
 
 from dpnet_lite.backbones.backbone import build_backbone
 from dpnet_lite.datasets.base import Sample
-from dpnet_lite.datasets.folder import FolderDataset
+from dpnet_lite.datasets.folder import FolderDataset, read_class_names
 from dpnet_lite.datasets.images import (
     image_extensions,
     image_size,
@@ -397,12 +397,23 @@ def test_case_06_masks_without_an_image_are_counted_with_what_was_left_out(tree:
         FolderDataset(tree)
 
 
+@pytest.mark.parametrize("names", [["1.5 V", "2.5 mm"], ["1:10 car"], ["1 euro", "2 euro"], ["7-up", "8-ball"]])
+def test_names_that_begin_with_numbers_are_names(names, tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    assert read_class_names(tmp_path / "classes.txt") == tuple(names)
+
+
 def test_numbers_of_32_bits_and_dark_ones_of_16_are_not_taken_for_pictures(tmp_path: Path) -> None:
     grey = np.arange(20).reshape(4, 5)
     with pytest.raises(ValueError, match=r"^the image holds the values 0 to 19; save it with 8 or 16 bits$"):
         to_image(Image.fromarray(grey.astype(np.int32)))
     Image.fromarray((100 * grey).astype(np.uint16)).save(tmp_path / "dark.png")
-    with pytest.warns(UserWarning, match="an image of 16 bits holds 1900 of 65535 at most, so it is nearly black"):
+    (tmp_path / "a.pgm").write_bytes(b"P5 1 2 65535\n" + bytes([0, 200, 255, 255]))
+    with Image.open(tmp_path / "a.pgm") as image:
+        assert to_image(image)[0].tolist() == [[1], [255]]
+    with pytest.warns(
+        UserWarning, match=r"dark\.png has 16 bits and holds 1900 of 65535 at most: nearly black; stretch its values$"
+    ):
         read_image(tmp_path / "dark.png")
 
 
@@ -411,6 +422,11 @@ def test_masks_of_several_pages_or_inverted_palettes_are_refused_opened_or_not(t
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
     with pytest.raises(ValueError, match=r"pages\.tif has 2 pages; save the one that is the mask$"):
         read_mask(tmp_path / "pages.tif")
+    with (
+        Image.open(tmp_path / "pages.tif") as both,
+        pytest.raises(ValueError, match=r"^the mask has 2 pages; save the"),
+    ):
+        to_mask(both)
     inverted = Image.fromarray(np.eye(4, dtype=np.uint8), "P")
     inverted.putpalette([255, 255, 255, 0, 0, 0])
     inverted.save(tmp_path / "mask.png")
@@ -423,7 +439,7 @@ def test_a_folder_without_background_is_refused(tree: Path) -> None:
     for path in (tree / "masks").iterdir():
         mask = np.array(Image.open(path))
         Image.fromarray(np.where(mask == mask.max(), 1, 255).astype(np.uint8)).save(path)
-    with pytest.raises(ValueError, match=r"masks shows background, which is 0, as 255 means ignored; store it so$"):
+    with pytest.raises(ValueError, match=r"masks shows background; store it as 0, for 255 means ignored$"):
         _ = FolderDataset(tree).class_areas
 
 
@@ -480,7 +496,11 @@ def test_names_of_several_points_upper_case_and_decomposed_letters_are_paired(tr
         ("cat\ndog\ncat\n", "line 3 repeats 'cat'"),
         ("gr\u00fcn\ngru\u0308n\n", "line 2 repeats"),  # composed and decomposed
         ("__background__\ncat\n", "line 1 is '__background__', which is value 0"),
+        ("cat\tchat\n", r"line 1 is 'cat\\tchat', which cannot be printed; save the file as UTF-8"),
         ("1\tcat\n2\tdog\n", r"line 1 is '1\\tcat'; write the name alone, for the line is its number"),
+        ("2 cat\n1 dog\n", r"line 1 is '2 cat'; write the name alone, for the line is its number"),
+        ("0 background\n1 cat\n", "line 1 is '0 background', which is value 0 without a line; delete it"),
+        ("background: 0\ncat: 1\n", "line 1 is 'background: 0', which is value 0 without a line; delete it"),
         ("2: cat\n1: dog\n", r"line 1 is '2: cat'; write the name alone, for the line is its number"),
         ("\0c\0a\0t", r"line 1 is '\\x00c\\x00a\\x00t', which cannot be printed; save the file as UTF-8"),
         ("\n".join(f"class {k}" for k in range(255)), "names 255 classes; at most 254 fit an 8-bit mask$"),

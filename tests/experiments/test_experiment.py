@@ -114,3 +114,4 @@ def test_a_class_is_known_however_its_name_is_spelt():
     assert plain_name("folder:B/Gru\u0308n") == plain_name("gr\u00fcn") == plain_name("GR\u00dcN") != plain_name("grun")
     assert plain_name("wine_glass") == plain_name("Wine-Glass") == plain_name("wine glass")
     assert plain_name("aeroplane") == plain_name("airplane") and plain_name("potted plant") == plain_name("pottedplant")
+    assert plain_name("bolt 1-1") != plain_name("bolt 11") and plain_name("M-1 2") != plain_name("M-12")

@@ -285,15 +285,17 @@ def test_different_episodes_cannot_be_paired(other, message):
 
 def test_parts_of_one_list_and_runs_of_several_shots_are_told_apart():
     images = np.arange(120).reshape(60, 2)
-    whole = replace(
-        random_scores(0), images=images, class_index=np.zeros(60, int), counts=np.tile([1, 2, 3, 4], (60, 1))
-    )
+    found = np.arange(60)  # as many pixels are scored in all episodes
+    counts = np.stack([found, np.full(60, 100), np.full(60, 50), 150 - found], axis=1)
+    whole = replace(random_scores(0), images=images, class_index=np.zeros(60, int), counts=counts)
     halves = whole.part(slice(0, 30)), whole.part(slice(30, 60))
     with pytest.raises(ValueError, match=r"^the two runs have different episodes \(they are of other images\)"):
         paired_difference(*halves)
     shuffled = replace(whole, images=np.hstack([images, images[:, :1] + 200]))
     turned = replace(shuffled, images=shuffled.images[:, [0, 2, 1]])
     assert paired_difference(shuffled, turned)[0] == 0
+    unknown = replace(halves[0], images=None)  # an older row of the same list
+    assert mean_interval([halves[0], unknown]) != mean_interval([halves[0], replace(unknown, episodes_sha256="f" * 64)])
     with pytest.raises(ValueError, match=r"^the runs are of 1 and 2 shots: give those of one number$"):
         mean_interval([whole, shuffled])
 

@@ -92,10 +92,12 @@ def test_the_shipped_recipes_are_those_that_are_promised():
             assert values[part] and values[part].items() <= getattr(recipe, part).to_dict().items()
 
 
-def test_epochs_give_steps():
+def test_epochs_give_steps_and_a_recipe_may_lie_at_home(monkeypatch):
     """200 epochs of 4,760 images in batches of 4: 238,000 steps."""
     assert load_recipe("pascal_resnet50").steps(4760) == 238_000
     assert load_recipe("pascal_resnet50").steps(0) == 1
+    monkeypatch.setenv("HOME", str(FOLDER))
+    assert load_recipe("~/pascal_resnet50.toml") == load_recipe("pascal_resnet50")
 
 
 @pytest.mark.parametrize(
@@ -334,7 +336,7 @@ def test_hsnets_lists_are_tested_pair_by_pair(heads, trees, pascal, tmp_path, ca
     assert run("evaluate", *pascal, *shown, "--episodes", 1) == 0  # of the first pair's class alone
     why = "in a list no episode shows its object; hsnet has no turns of classes: give more with --episodes, or see"
     text = capsys.readouterr().out
-    assert "Trained on images of the official lists, scored on images of the lists in lists: images of the tr" in text
+    assert "Trained on pascal5i with its own lists, scored on pascal5i with other lists (" in text
     assert f"not scored: aeroplane, bicycle, boat, bottle (counted as 0); {why}" in text and "two images" not in text
 
 
@@ -384,6 +386,13 @@ def test_what_is_tested_is_not_trained_on(name, trees, tmp_path, capsys):
         write_lines(tree / "test.txt", ["mug", "egg"])
         told = f"{tree / 'test.txt'} names 'egg', and so does the list of train; get the lists again"
     train = ["train", "--data", f"{name}:{tree}", "--recipe", RECIPES[name], *SMALL, *lists]
+    if name == "coco20i":
+        val = tree / "annotations/instances_val2014.json"
+        annotations = val.read_bytes()
+        shutil.copy(tree / "annotations/instances_train2017.json", val)
+        assert run(*train, "--out", tmp_path / "x.safetensors") == 2
+        assert "train and val have the same annotations; unpack COCO's annotations_trainval" in capsys.readouterr().err
+        val.write_bytes(annotations)
     assert run(*train, "--out", tmp_path / "x.safetensors") == 2 and told in capsys.readouterr().err
     wrong = [found.text for found in examine(name, tree, tmp_path if lists else None) if found.kind == "wrong"]
     assert len(wrong) == 1 and told in wrong[0]
