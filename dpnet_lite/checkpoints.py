@@ -156,8 +156,7 @@ def save_head(
     if (taken := getattr(head, "in_channels", backbone.out_channels)) != backbone.out_channels:
         given = f"{backbone.name} gives {backbone.out_channels}"
         raise ValueError(f"the head takes {taken} channels, but {given}; give the backbone that it was trained on")
-    as_read = json.loads(json.dumps(metadata, default=str))
-    _check_head(as_read, f"{path} could not be read again: give other facts")
+    _check_head(json.loads(json.dumps(metadata, default=str)), f"{path} could not be read again: give other facts")
     tensors = {name: tensor.half() if half else tensor for name, tensor in head.state_dict().items()}
     return save_checkpoint(path, tensors, metadata)
 

@@ -119,11 +119,8 @@ def assemble(features: Tensor, labels: Tensor, n_episodes: int, edit_support: Ed
     supports = labels[n_episodes:]  # [B * K, S, S]
     if edit_support is not None:
         supports, shape = edit_support(supports), supports.shape
-        if (
-            not isinstance(supports, Tensor)
-            or supports.shape != shape
-            or not {*supports.unique().tolist()} <= {0, 1, 255}
-        ):
+        is_whole = isinstance(supports, Tensor) and supports.shape == shape
+        if not (is_whole and {*supports.unique().tolist()} <= {0, 1, 255}):
             raise ValueError(f"edit_support must return labels {list(shape)} with 0, 1 and 255 alone")
     supports = supports.unflatten(0, (n_episodes, -1))  # [B, K, S, S]
     cells = (features.shape[-2], features.shape[-1])

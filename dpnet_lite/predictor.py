@@ -121,9 +121,7 @@ class Predictor:
         if not self._support:
             raise ValueError("no support is set; call set_support(images, masks) first")
         if self.head.training:
-            raise ValueError(
-                "the network is in training mode; call head.eval(), and set_support again if it has changed"
-            )
+            raise ValueError("the network is in training mode; call head.eval(), then set_support")
         pixels = to_image(image)
         height, width = int(pixels.shape[1]), int(pixels.shape[2])
         query = self._features(pixels[None])

@@ -24,10 +24,7 @@ BATCH = 10  # episodes at once
 
 
 def head_segmenter(head: nn.Module, *, observe: Callable[[EpisodeBatch, Trace], None] | None = None) -> Segmenter:
-    """The logits of a network at feature size; `observe` is shown every batch and what DPNet made of it.
-
-    What is given raises ValueError where the network is in training mode.
-    """
+    """Logits of a network in eval mode at feature size; `observe` is shown every batch and what DPNet made of it."""
 
     def logits(*tensors: Tensor) -> Tensor:
         batch = EpisodeBatch(*tensors)
@@ -78,7 +75,7 @@ def score_episodes(
             that holds no pixel of the class at the fixed one.
         edit_support: changes the support labels first, int64 [B * K, S, S] with 0, 1 and 255.
 
-    Support masks that are empty at the source's size are warned of. Raises TypeError for what is no segmenter or list,
+    Support masks that are empty at the source's size are warned of. Raises TypeError for what is no list of episodes,
     ValueError for a list of another data set, or for logits of another shape, NaN or infinity.
     """
     _check_scored(segment, source, episodes)
@@ -97,9 +94,7 @@ def score_episodes(
             class_index.append(episode.class_index)
             counts.append(episode_counts(prediction, labels))
     if n_lost:
-        _LOG.warning(
-            "%d of %d episodes have a support mask that is empty at %d pixels", n_lost, len(counts), source.size
-        )
+        _LOG.warning("support masks are empty at %d pixels in %d of %d episodes", source.size, n_lost, len(counts))
     names = source.dataset.class_names
     return EpisodeScores.from_lists(class_index, counts, names, episodes.sha256, episodes.images)
 
@@ -107,8 +102,6 @@ def score_episodes(
 def _check_scored(segment: Segmenter, source: EpisodeSource, episodes: EpisodeList) -> None:
     if not isinstance(episodes, EpisodeList):
         raise TypeError(f"episodes is a {type(episodes).__name__}; give the list that was drawn, of fewer with count")
-    if isinstance(segment, DPNet):
-        raise TypeError("segment is a network; give head_segmenter(network)")
     if episodes.dataset != source.dataset.fingerprint:
         raise ValueError("the episodes were drawn from another data set than the features; draw them anew")
     if episodes.images.max(initial=0) >= len(source.dataset):

@@ -284,9 +284,7 @@ def test_a_network_of_no_numbers_is_refused_and_mixed_precision_taken(predictor,
         Predictor(head, predictor.backbone, size=64).set_support([pictures["support"]], [0 * pictures["mask"] + 1])
     usual = own.predict(pictures["query"]).probabilities
     head.train()  # as a loop of one's own may leave it
-    with pytest.raises(
-        ValueError, match=r"^the network is in training mode; call head\.eval\(\), and set_support again"
-    ):
+    with pytest.raises(ValueError, match=r"^the network is in training mode; call head\.eval\(\), then set_support$"):
         own.predict(pictures["query"])
     head.eval()
     assert (own.predict(pictures["query"]).probabilities == usual).all()

@@ -230,15 +230,13 @@ def test_what_is_no_answer_for_two_classes_is_refused_and_lost_masks_are_told(ba
     ):
         with pytest.raises(ValueError, match=f"^the segmenter gives {shape} for an episode; give logits \\[2, h, w\\]"):
             score_episodes(answer, bank, episodes)
-    with pytest.raises(TypeError, match=r"^segment is a network; give head_segmenter\(network\)$"):
-        score_episodes(DPNet(ModelConfig(), 144, 96), bank, episodes)
     for channels in (0, -3, 5000):
         with pytest.raises(ValueError, match=rf"^deep_channels is {channels}, of 144; give the backbone's$"):
             score_episodes(training_free_segmenter(channels), bank, episodes)
     score_episodes(plain, bank, episodes)
     assert not caplog.messages
     score_episodes(plain, bank, episodes, edit_support=torch.zeros_like)
-    assert caplog.messages == ["23 of 23 episodes have a support mask that is empty at 32 pixels"]
+    assert caplog.messages == ["support masks are empty at 32 pixels in 23 of 23 episodes"]
 
 
 def test_ties_are_background_and_labels_are_not_resized():
