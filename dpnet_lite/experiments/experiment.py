@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -222,14 +223,21 @@ def folder_bank(
 ) -> FeatureBank:
     """Features of a folder of photographs and any extra folders behind it, mirrored views included."""
     datasets, wrap = [open_folder(root) for root in roots], stage("computing features")
-    known, twice = dict[str, Path](), list[str]()
+    known, twice, doubled = dict[str, Path](), list[str](), list[str]()
     for own in datasets:
+        own_files: dict[str, Path] = {}
         for path, digest in own.image_digests.items():
             if digest in known:
                 twice.append(f"{known[digest]} and {path}")
-            known.setdefault(digest, path)
+            elif digest in own_files:
+                doubled.append(f"{own_files[digest]} and {path}")
+            own_files.setdefault(digest, path)
+        known |= own_files
     if twice:
-        raise ValueError(f"{len(twice)} photographs lie in two places, first {twice[0]}; leave them out of one")
+        raise ValueError(f"{len(twice)} photographs lie in two folders, first {twice[0]}; leave them out of one")
+    if doubled:
+        text = "%d photographs lie there twice, first %s: one may be support and query, or trained on and scored"
+        _LOG.warning(text, len(doubled), doubled[0])
     dataset = datasets[0] if len(datasets) == 1 else UnionDataset(datasets)
 
     def progress(chunks: Iterable[int]) -> Iterable[int]:
@@ -271,6 +279,7 @@ def folder_fold(
     return FoldData(fold, train, base, bank, novel)
 
 
+_LOG = logging.getLogger(__name__)
 _OF_VOC = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
 
 

@@ -409,19 +409,27 @@ def test_wrong_masks_are_refused(head, folder, tmp_path, capsys):
     assert f"support mask 1 ({small}) of foreground is [20, 30], its image [64, 64]" in error_line(capsys)
 
 
-def test_demo_on_a_folder_with_extra_base_classes(tmp_path, folder, data, capsys):
+def test_demo_on_a_folder_with_extra_base_classes(tmp_path, folder, data, capsys, caplog):
     extra = Path(shutil.copytree(folder, tmp_path / "photographs"))
     (extra / "classes.txt").write_text("".join(f"other {number}\n" for number in range(8)))
     assert run("train", *data, *SMALL, "--extra-base", f"folder:{extra}", "--out", tmp_path / "twice.safetensors") == 2
     same = [sorted(root.glob("images/*"))[0] for root in (folder, extra)]  # under other names they would be trained on
     n_images = len([*folder.glob("images/*")])
     assert error_line(capsys) == (
-        f"{n_images} photographs lie in two places, first {same[0]} and {same[1]}; leave them out of one"
+        f"{n_images} photographs lie in two folders, first {same[0]} and {same[1]}; leave them out of one"
     )
     mirror(extra)
+    again = extra / "images/again.png"
+    shutil.copy(extra / "images/00.png", again)
+    shutil.copy(extra / "masks/00.png", extra / "masks/again.png")
+    assert run("train", *data, *SMALL, "--extra-base", f"folder:{extra}", "--out", tmp_path / "told.safetensors") == 0
+    told = f"1 photographs lie there twice, first {extra / 'images/00.png'} and {again}: one may be support and query"
+    assert [message for message in caplog.messages if message.startswith(told)]
+    again.unlink()
+    (extra / "masks/again.png").unlink()
     doubled = f"folder:{extra}"
     assert run("train", *data, *SMALL, "--extra-base", doubled, doubled, "--out", tmp_path / "twice.safetensors") == 2
-    assert f"{n_images} photographs lie in two places, first" in error_line(capsys)
+    assert f"{n_images} photographs lie in two folders, first" in error_line(capsys)
     options = ["--extra-base", f"folder:{extra}", "--novel", "background", *SMALL, "--fold", 0, "--original-size"]
     scored = ["--episodes", 6, "--shots", 1, "--out", tmp_path / "out"]
     assert run("demo", *data, *options, *scored) == 0, capsys.readouterr().err
