@@ -116,7 +116,7 @@ def class_pools(
         TypeError, ValueError: `dataset` is none; `classes` is empty, repeats a class or names an unknown one; bad
             `min_area` or `min_pixels`.
     """
-    if not hasattr(dataset, "label_value"):
+    if not hasattr(dataset, "class_names"):
         raise TypeError(f"dataset is a {type(dataset).__name__}; give a data set, such as the .dataset of features")
     n_classes, classes = len(dataset.class_names), np.asarray([*classes]).tolist()
     unknown = [index for index in classes if type(index) is not int or not 0 <= index < n_classes]
