@@ -154,8 +154,9 @@ def save_head(
         **facts,
     }
     if (taken := getattr(head, "in_channels", backbone.out_channels)) != backbone.out_channels:
-        given = f"{backbone.name} gives {backbone.out_channels}"
-        raise ValueError(f"the head takes {taken} channels, but {given}; give the backbone that it was trained on")
+        raise ValueError(
+            f"the head takes {taken} channels, {backbone.name} gives {backbone.out_channels}; give its own"
+        )
     _check_head(json.loads(json.dumps(metadata, default=str)), f"{path} could not be read again: give other facts")
     tensors = {name: tensor.half() if half else tensor for name, tensor in head.state_dict().items()}
     return save_checkpoint(path, tensors, metadata)
@@ -173,8 +174,7 @@ def load_head(
 ) -> tuple[Any, dict[str, Any]]:
     """Rebuild a trained network, in eval mode, from its checkpoint alone; also gives its metadata.
 
-    Raises:
-        FileNotFoundError, ValueError: missing or damaged file, or a checkpoint of something else.
+    Raises FileNotFoundError, ValueError: missing or damaged file, or a checkpoint of something else.
     """
     tensors, metadata = load_checkpoint(path)
     if metadata.get("what") != "DPNet head":
@@ -183,11 +183,13 @@ def load_head(
     _check_head(metadata, damage)
     if (network := str(metadata["model"].get("network", "dpnet"))) not in networks:
         raise ValueError(f"{path} holds the network {network!r}; what is known here: {', '.join(networks)}")
-    architecture = ARCHITECTURES[metadata["backbone"]]
+    sizes, weights = ARCHITECTURES[metadata["backbone"]][1:3], {n: tensor.float() for n, tensor in tensors.items()}
     try:
         config = ModelConfig.from_dict(metadata["model"])
-        head = networks[network](config, architecture.out_channels, architecture.deep_channels)
-        head.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        with torch.device("meta"):  # shapes first: a record may ask for any room
+            networks[network](config, *sizes).load_state_dict(weights, assign=True)
+        head = networks[network](config, *sizes)
+        head.load_state_dict(weights)
     except (RuntimeError, ValueError) as error:  # PyTorch begins with a line that says nothing
         raise ValueError(f"{damage} ({str(error).splitlines()[:2][-1].strip()})") from None
     return head.to(check_device(device)).eval(), metadata

@@ -113,8 +113,7 @@ def class_pools(
     `min_pixels` it must also have that many pixels at the image's own size; the data set must then have counts.
 
     Raises:
-        TypeError, ValueError: `dataset` is none; `classes` is empty, repeats a class or names an unknown one; bad
-            `min_area` or `min_pixels`.
+        TypeError, ValueError: no data set; no class, an unknown one or one twice; bad `min_area` or `min_pixels`.
     """
     if not hasattr(dataset, "class_names"):
         raise TypeError(f"dataset is a {type(dataset).__name__}; give a data set, such as the .dataset of features")

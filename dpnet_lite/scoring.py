@@ -78,7 +78,7 @@ def score_episodes(
     Support masks that are empty at the source's size are warned of. Raises TypeError for what is no list of episodes,
     ValueError for a list of another data set, or for logits of another shape, NaN or infinity.
     """
-    _check_scored(segment, source, episodes)
+    _check_scored(source, episodes)
     class_index, counts, n_lost = [], [], 0
     for start in progress(range(0, len(episodes), BATCH)):
         chunk = [episodes[i] for i in range(start, min(start + BATCH, len(episodes)))]
@@ -99,7 +99,7 @@ def score_episodes(
     return EpisodeScores.from_lists(class_index, counts, names, episodes.sha256, episodes.images)
 
 
-def _check_scored(segment: Segmenter, source: EpisodeSource, episodes: EpisodeList) -> None:
+def _check_scored(source: EpisodeSource, episodes: EpisodeList) -> None:
     if not isinstance(episodes, EpisodeList):
         raise TypeError(f"episodes is a {type(episodes).__name__}; give the list that was drawn, of fewer with count")
     if episodes.dataset != source.dataset.fingerprint:
@@ -110,8 +110,7 @@ def _check_scored(segment: Segmenter, source: EpisodeSource, episodes: EpisodeLi
 
 def _check_answer(logits: Tensor, number: int) -> None:
     if logits.ndim != 3 or len(logits) != 2:
-        shape = list(logits.shape)
-        raise ValueError(f"the segmenter gives {shape} for an episode; give logits [2, h, w], background first")
+        raise ValueError(f"the segmenter gives {list(logits.shape)} for an episode; give [2, h, w], background first")
     if not bool(logits.isfinite().all()):
         raise ValueError(f"the network gives NaN or infinity in episode {number}; load or train it anew")
 

@@ -299,7 +299,7 @@ EVERY = 30  # steps between two scores
 
 
 def with_your_weights(plain: PlainDPNet) -> DPNet:
-    """The package's network with the weights of a plain one: the same logits (lesson 5b), in half of the time."""
+    """The package's network with the weights of a plain one: the same logits (lesson 5b), sooner."""
     network = initial_network(ModelConfig(), backbone, settings.seed).eval()
     network.load_state_dict(dict(zip(network.state_dict(), plain.state_dict().values(), strict=True)))
     return network

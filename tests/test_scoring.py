@@ -228,7 +228,7 @@ def test_what_is_no_answer_for_two_classes_is_refused_and_lost_masks_are_told(ba
         (lambda batch: plain(batch)[:, :1], r"\[1, 8, 8\]"),
         (lambda b: plain(b).argmax(1), r"\[8, 8\]"),
     ):
-        with pytest.raises(ValueError, match=f"^the segmenter gives {shape} for an episode; give logits \\[2, h, w\\]"):
+        with pytest.raises(ValueError, match=f"^the segmenter gives {shape} for an episode; give \\[2, h, w\\]"):
             score_episodes(answer, bank, episodes)
     for channels in (0, -3, 5000):
         with pytest.raises(ValueError, match=rf"^deep_channels is {channels}, of 144; give the backbone's$"):
