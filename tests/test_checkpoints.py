@@ -438,7 +438,7 @@ def test_a_head_whose_facts_are_missing_or_of_another_kind_is_told(head_file: Pa
         save_checkpoint(head_file, tensors, metadata | {name: value})
         with pytest.raises(ValueError, match=rf"^{head_file} is no whole head for this .* again \({told}\)$"):
             load_trained(head_file, backbone_weights="random")
-    save_checkpoint(head_file, tensors, metadata | {"model": MODEL.to_dict() | {"channels": 4096}})  # 500 GB
+    save_checkpoint(head_file, tensors, metadata | {"model": MODEL.to_dict() | {"channels": 4096}})  # 7 GB as a network
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match=r"size mismatch for reduce"):
         load_head(head_file)
